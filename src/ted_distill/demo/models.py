@@ -1,0 +1,89 @@
+"""A tokenizer and two small DeBERTa-v2 models of random weights for the embedded demo."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import DebertaV2Config, DebertaV2ForQuestionAnswering, PreTrainedTokenizerFast, set_seed
+
+SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+MAX_LENGTH = 128
+
+
+def train_tokenizer(texts: Iterable[str], folder: Path) -> PreTrainedTokenizerFast:
+    """Make a lower-case tokenizer of whole words from the texts, and save it where `AutoTokenizer` finds it.
+
+    A word that is not in the texts becomes `[UNK]`. A pair is encoded as `[CLS] question [SEP] context [SEP]`.
+    """
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=SPECIAL_TOKENS, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_max_length=MAX_LENGTH,
+        # The models have no token types, as DeBERTa-v2 and v3 have none.
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def _texts(data_files: Sequence[Path]) -> Iterator[str]:
+    """All contexts and questions of files in the nested SQuAD form."""
+    for file in data_files:
+        for article in json.loads(Path(file).read_text(encoding="utf-8"))["data"]:
+            for paragraph in article["paragraphs"]:
+                yield paragraph["context"]
+                yield from (qa["question"] for qa in paragraph["qas"])
+
+
+def _config(vocab_size: int, *, width: int, blocks: int, heads: int) -> DebertaV2Config:
+    """A small DeBERTa-v2: relative positions only, and a key shared between content and position."""
+    return DebertaV2Config(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        position_buckets=16,
+        max_position_embeddings=MAX_LENGTH,
+        position_biased_input=False,
+        type_vocab_size=0,
+        # Published models start from 0.02 at widths of 384 and more. A narrow model that starts there attends to
+        # everything alike for most of a short training: it learns to match words far sooner from larger weights.
+        initializer_range=width**-0.5,
+        # Every training question is new for the model or nearly so: there is nothing to regularise.
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def write_models(folder: Path, data_files: Sequence[Path], seed: int = 42) -> tuple[Path, Path]:
+    """Write an untrained teacher and student with one tokenizer made from the data; return their folders.
+
+    The teacher has 4 blocks and the student 2, so a `filter_interval` of 2 and of 1 gives two pairs.
+    """
+    teacher, student = Path(folder) / "teacher", Path(folder) / "student"
+    tokenizer = train_tokenizer(_texts(data_files), teacher)
+    tokenizer.save_pretrained(student)
+    set_seed(seed)
+    vocab_size = len(tokenizer)
+    DebertaV2ForQuestionAnswering(_config(vocab_size, width=128, blocks=4, heads=2)).save_pretrained(teacher)
+    DebertaV2ForQuestionAnswering(_config(vocab_size, width=64, blocks=2, heads=2)).save_pretrained(student)
+    return teacher, student

@@ -1,0 +1,235 @@
+"""The mathematics of distillation: pure functions of tensors, named and ordered as in the paper.
+
+Every loss takes tensors and returns a scalar, computes in float32 or wider, and is a sum over items (rows, tokens)
+divided by `count`. `count` defaults to the number of items given; a trainer that accumulates gradients hands over
+the number of items of the whole update instead, so that 1 x 8 and 2 x 4 rows give the same step.
+
+Shapes: B batch, T tokens, F filter width, C classes, K pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def distillation_loss(
+    pred_loss: Tensor, kl_loss: Tensor, layer_averaged_mse_loss: Tensor, kl_alpha: float, mse_alpha: float
+) -> Tensor:
+    """Stage II: `pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss` (paper, equation 6)."""
+    return pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss
+
+
+# --- layer loss -----------------------------------------------------------------------------------------------
+
+
+def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared difference of one pair's filtered states over real tokens and F (paper, equation 5).
+
+    Args:
+        student_states, teacher_states: (B, T, F).
+        mask: (B, T), non-zero at real tokens.
+        count: number of real tokens to average over.
+
+    Raises:
+        ValueError: shapes differ, or the mask has no real token.
+    """
+    if student_states.shape != teacher_states.shape:
+        raise ValueError(
+            f"layer loss: student states {tuple(student_states.shape)} and teacher states "
+            f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
+        )
+    difference = wide(student_states) - wide(teacher_states)
+    token_losses = difference.square().mean(dim=-1)
+    return masked_mean(token_losses, mask, count)
+
+
+def layer_losses(
+    student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor, count: Tensor | None = None
+) -> Tensor:
+    """The layer loss of each pair, (K,); the paper's loss is their mean.
+
+    Raises:
+        ValueError: the numbers of pairs differ, there is no pair, or see `mse_layer_loss`.
+    """
+    if len(student_states) != len(teacher_states) or not student_states:
+        raise ValueError(
+            f"layer loss: {len(student_states)} student and {len(teacher_states)} teacher states came, "
+            "as many of each, and at least one, were expected; set filter_interval and teacher_filter_interval"
+        )
+    pairs = zip(student_states, teacher_states, strict=True)
+    return torch.stack([mse_layer_loss(student, teacher, mask, count) for student, teacher in pairs])
+
+
+# --- prediction matching --------------------------------------------------------------------------------------
+
+
+def class_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """`T^2 * KL(softmax(z_t / T) || softmax(z_s / T))`, summed over classes, averaged over rows ("batchmean").
+
+    Args:
+        student_logits, teacher_logits: (B, C), at least two classes.
+
+    Raises:
+        ValueError: shapes differ, or there is a single class, whose KL would be zero whatever the logits.
+    """
+    _require_same_shape("class_kl", student_logits, teacher_logits)
+    if student_logits.shape[-1] < 2:
+        raise ValueError(
+            "class_kl: one logit a row came, two classes or more were expected; the KL over one class is always 0. "
+            "Match a regression teacher with `score_mse`"
+        )
+    return _mean(_row_kl(wide(student_logits), wide(teacher_logits), temperature), count)
+
+
+def span_kl(
+    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """Mean of the KLs on start and on end logits, each a softmax over the real tokens of a row.
+
+    Args:
+        student_logits, teacher_logits: (B, T, 2), start and end.
+        mask: (B, T), non-zero at real tokens; the others take no part in the softmax.
+
+    Raises:
+        ValueError: shapes differ, or the mask has no real token.
+    """
+    _require_same_shape("span_kl", student_logits, teacher_logits)
+    _require_real_tokens(mask)
+    # The dtype's lowest finite number rather than -inf: a padding token then has probability 0 and no NaN gradient.
+    student, teacher = wide(student_logits), wide(teacher_logits)
+    padding = (mask == 0).unsqueeze(-1)
+    student = student.masked_fill(padding, torch.finfo(student.dtype).min).transpose(1, 2)
+    teacher = teacher.masked_fill(padding, torch.finfo(teacher.dtype).min).transpose(1, 2)
+    return _mean(_row_kl(student, teacher, temperature).mean(dim=-1), count)
+
+
+def multi_label_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """Sigmoid cross-entropy to the teacher's probabilities less the teacher's own entropy, times T^2.
+
+    Each label is a Bernoulli variable of its own; the entropy has no gradient and makes the loss 0 where both agree.
+    Averaged over labels, as the task loss is, and over rows.
+
+    Args:
+        student_logits, teacher_logits: (B, C).
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    _require_same_shape("multi_label_kl", student_logits, teacher_logits)
+    student, teacher = wide(student_logits) / temperature, wide(teacher_logits) / temperature
+    probabilities = teacher.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(student, probabilities, reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(teacher, probabilities, reduction="none")
+    return temperature**2 * _mean((cross_entropy - entropy).mean(dim=-1), count)
+
+
+def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared difference of regression scores: what stands in the KL's place where there are no classes.
+
+    Args:
+        student_logits, teacher_logits: (B,) or (B, 1).
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    _require_same_shape("score_mse", student_logits, teacher_logits)
+    return _mean(
+        (wide(student_logits) - wide(teacher_logits)).square().reshape(len(student_logits), -1).mean(-1), count
+    )
+
+
+# --- prediction losses ----------------------------------------------------------------------------------------
+
+
+def class_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (B, C) logits and (B,) labels; rows labelled -100 do not count."""
+    total = F.cross_entropy(wide(logits), labels, ignore_index=-100, reduction="sum")
+    return total / ((labels != -100).sum() if count is None else count)
+
+
+def span_loss(
+    logits: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor, count: Tensor | None = None
+) -> Tensor:
+    """Mean of the cross-entropies on start and end, each a softmax over the real tokens of a row.
+
+    Args:
+        logits: (B, T, 2), start and end.
+        start_positions, end_positions: (B,) token numbers.
+        mask: (B, T), non-zero at real tokens.
+
+    Raises:
+        ValueError: the mask has no real token.
+    """
+    _require_real_tokens(mask)
+    real = wide(logits)
+    real = real.masked_fill((mask == 0).unsqueeze(-1), torch.finfo(real.dtype).min)
+    start = F.cross_entropy(real[..., 0], start_positions, reduction="none")
+    end = F.cross_entropy(real[..., 1], end_positions, reduction="none")
+    return _mean((start + end) / 2, count)
+
+
+def multi_label_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Sigmoid cross-entropy of (B, C) logits and (B, C) labels in 0..1, averaged over labels and rows."""
+    target = labels.to(wide(logits).dtype)
+    return _mean(F.binary_cross_entropy_with_logits(wide(logits), target, reduction="none").mean(dim=-1), count)
+
+
+def score_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared error of (B, 1) or (B,) scores and (B,) labels."""
+    scores = wide(logits).reshape(-1)
+    return _mean((scores - labels.to(scores.dtype)).square(), count)
+
+
+# --- shared pieces --------------------------------------------------------------------------------------------
+
+
+def masked_mean(token_losses: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Sum of (B, T) losses at real tokens, divided by `count` (default: their number).
+
+    Raises:
+        ValueError: the shapes differ, or the mask has no real token.
+    """
+    if mask.shape != token_losses.shape:
+        raise ValueError(f"mask {tuple(mask.shape)} and token losses {tuple(token_losses.shape)} must have one shape")
+    _require_real_tokens(mask)
+    # where() and not a product: a padding token's loss may be inf or NaN, and 0 * NaN is NaN.
+    total = torch.where(mask != 0, token_losses, torch.zeros_like(token_losses)).sum()
+    return total / ((mask != 0).sum() if count is None else count)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is already."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _row_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """`T^2 * KL` over the last axis; one value for each of the others."""
+    student = F.log_softmax(student_logits / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+
+
+def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
+    return row_losses.mean() if count is None else row_losses.sum() / count
+
+
+def _require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"{name}: student logits {tuple(student_logits.shape)} and teacher logits "
+            f"{tuple(teacher_logits.shape)} must have one shape; do both models have the same labels?"
+        )
+
+
+def _require_real_tokens(mask: Tensor) -> None:
+    """Looks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage."""
+    if mask.device.type == "cpu" and not bool((mask != 0).any()):
+        raise ValueError("the mask has no real token: the mean over nothing is not 0 but undefined")

@@ -1,0 +1,204 @@
+"""The contract of a task: rows of text -> batches, which logits matter, their loss, and their score.
+
+Shapes, here and everywhere: B batch, T tokens, D width, F filter width, C classes, V vocabulary, L blocks, K pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from ..errors import raise_if_any
+from .data import read_splits
+
+Batch = dict[str, Tensor]
+Metrics = dict[str, float]
+
+
+@dataclass
+class TaskArguments:
+    """What the task is and where its data are."""
+
+    _argument_group_name: ClassVar[str] = "task and data"
+
+    task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` names them"})
+    dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
+    train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl or parquet"})
+    validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
+    text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
+    text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
+    label_column: str | None = field(
+        default=None, metadata={"help": "label, score or labels; `a,b,c` for several 0/1 columns"}
+    )
+    max_seq_length: int | None = field(default=None, metadata={"help": "tokens a row at most [128; QA 384]"})
+    max_train_samples: int | None = field(default=None, metadata={"help": "train on a random sample of the rows"})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "score on a random sample of the rows"})
+    doc_stride: int = field(default=128, metadata={"help": "QA: tokens two windows share"})
+    max_answer_length: int = field(default=30, metadata={"help": "QA: tokens an answer at most"})
+    n_best_size: int = field(default=20, metadata={"help": "QA: start and end logits looked at a window"})
+    null_score_diff_threshold: float = field(default=0.0, metadata={"help": "QA: no answer if its score leads by more"})
+    version_2_with_negative: bool | None = field(
+        default=None, metadata={"help": "QA: questions may have no answer [squad_v2, or seen in the data]"}
+    )
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
+
+
+class Counts(NamedTuple):
+    """How many items each loss of one optimizer update averages over (scalars, float32).
+
+    Sums over the micro-batches and devices of an update, so that 1 x 8 and 2 x 4 rows give the same step.
+    """
+
+    labels: Tensor
+    """Labelled items of the prediction loss."""
+    rows: Tensor
+    """Items of the KL: rows, or label tokens where every token has a prediction."""
+    tokens: Tensor
+    """Real tokens, for the layer loss."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set: its rows, and the features (tokenised rows or windows) a model sees.
+
+    `features` has `input_ids`, `attention_mask`, the label columns and whatever the task needs to decode.
+    """
+
+    rows: Dataset
+    features: Dataset
+
+
+class Task(ABC):
+    """Base of all tasks. A new one is a subclass in a file of its own and one line in `TASKS`.
+
+    Scores are in percent (correlations and Matthews too), like the published tables. `metric` names the score that
+    decides which checkpoint is best; higher is better.
+    """
+
+    auto_model: ClassVar[Any]
+    """The transformers Auto class of the model with its head."""
+    problem_type: ClassVar[str | None] = None
+    """`config.problem_type` of a sequence classifier."""
+    label_columns: ClassVar[tuple[str, ...]] = ("labels",)
+    """Keys of a batch that hold labels."""
+    default_max_seq_length: ClassVar[int] = 128
+    pipeline_tag: ClassVar[str]
+    """The Hub's name for what such a model does, for the model card."""
+    metric: str
+
+    def __init__(self, arguments: TaskArguments) -> None:
+        self.arguments = arguments
+        self.name = arguments.task or type(self).__name__
+        self.max_seq_length = arguments.max_seq_length or self.default_max_seq_length
+
+    # --- data -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> dict[str, Dataset]:
+        """Checked rows: `train`, `validation` and, for MNLI, `validation_mismatched`; a split not given is absent.
+
+        Raises `InputError` with every problem of every split.
+        """
+        splits = read_splits(self.arguments, self.hub_dataset(), self.validation_splits())
+        splits = {name: self.normalise(rows, name) for name, rows in splits.items()}
+        raise_if_any(problem for name, rows in splits.items() for problem in self.problems(rows, name))
+        return splits
+
+    def hub_dataset(self) -> tuple[str, str | None] | None:
+        """(name, configuration) on the Hub where neither files nor `dataset_name` are given."""
+        return None
+
+    def validation_splits(self) -> dict[str, str]:
+        """Our split name -> the Hub's, for every split the task is scored on."""
+        return {"validation": "validation"}
+
+    def normalise(self, rows: Dataset, split: str) -> Dataset:
+        """The same rows under the column names and types this task works with. Raises `InputError`."""
+        return rows
+
+    @abstractmethod
+    def problems(self, rows: Dataset, split: str) -> Iterator[str]:
+        """What is wrong with normalised rows: each a sentence with what was expected, what came, what to do."""
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the classes in the order of the data's label numbers; None where there are no classes."""
+        return None
+
+    @property
+    def num_labels(self) -> int:
+        """Width C of the model's head."""
+        return len(self.label_names or ())
+
+    @abstractmethod
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Features of the rows, in their order (one row may give several windows). Raises `InputError`."""
+
+    @abstractmethod
+    def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """A right-padded batch: `input_ids`, `attention_mask`, `token_type_ids` if made, and the labels."""
+
+    # --- mathematics ------------------------------------------------------------------------------------------
+
+    def logits(self, outputs: ModelOutput) -> Tensor:
+        """The logits that matter, as one tensor whose first axis is B."""
+        return outputs.logits
+
+    def mask(self, batch: Batch) -> Tensor:
+        """(B, T), 1 at real tokens: those the layer loss looks at."""
+        return batch["attention_mask"]
+
+    def counts(self, batch: Batch) -> Counts:
+        """Items of this batch that the losses average over."""
+        mask = self.mask(batch)
+        rows = torch.tensor(float(mask.shape[0]), device=mask.device)
+        return Counts(labels=rows, rows=rows, tokens=mask.sum(dtype=torch.float32))
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """Prediction loss against the labels: a sum over items divided by `count` (default: those of the batch)."""
+
+    @abstractmethod
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """Prediction-matching loss of this kind of output; divided by `count` (default: the items of the batch)."""
+
+    @abstractmethod
+    def filter_head(self, filter_output_dim: int, config: PretrainedConfig) -> nn.Module:
+        """A throw-away predictor of Stage I: filter states (B, T, F) -> logits shaped like `logits()`."""
+
+    # --- scores -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decode(self, logits: list[np.ndarray], split: Split) -> Any:
+        """Predictions from logits: one float32 array a feature, in the features' order, padding included."""
+
+    @abstractmethod
+    def score(self, predictions: Any, rows: Dataset) -> Metrics:
+        """Scores of predictions, in percent."""
+
+    @abstractmethod
+    def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
+        """How far two models say the same, labels apart. Keys start with `agreement`."""
+
+    def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
+        """Write predictions for people and other tools into `folder`."""
+        (folder / "predictions.json").write_text(json.dumps(np.asarray(predictions).tolist()), encoding="utf-8")
+
+    def read_predictions(self, file: Path) -> Any:
+        """Predictions as `write_predictions` (or the task's official format) holds them. Raises `InputError`."""
+        return np.asarray(json.loads(file.read_text(encoding="utf-8")))
