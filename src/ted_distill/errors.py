@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -21,8 +22,17 @@ class TrainingError(RuntimeError):
     """A training that cannot go on, such as one whose loss is no longer a number. Exit code 1."""
 
 
+@contextmanager
+def collect(problems: list[str]) -> Iterator[None]:
+    """Add the problems of an `InputError` raised inside to `problems` and go on, so that all are reported at once."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
+
+
 def raise_if_any(problems: Iterable[str]) -> None:
-    """Raise one `InputError` that holds all `problems`, if there are any."""
-    found = list(problems)
+    """Raise one `InputError` that holds all `problems`, if there are any; a sentence that came twice counts once."""
+    found = list(dict.fromkeys(problems))
     if found:
         raise InputError(found)

@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 ENTITIES_PER_PASSAGE = 3
-FACTS_PER_ENTITY = (2, 3)
+TOPICS_PER_PASSAGE = 4
+FACTS_PER_ENTITY = 2
 PRONOUN_RATE = 0.25
 QUESTIONS_PER_PASSAGE = 3  # two with an answer and one without
 
@@ -196,9 +197,8 @@ def _value(kind: str, rng: Random) -> str:
     return rng.choice(words[kind])
 
 
-def _entity(rng: Random) -> Entity:
-    """An entity of a random kind: one in two is a person."""
-    kind = rng.choice(("person", "person", "town", "ship"))
+def _entity(kind: str, rng: Random) -> Entity:
+    """An entity of this kind."""
     if kind == "town":
         return Entity(kind, rng.choice(TOWNS), "It")
     if kind == "ship":
@@ -207,10 +207,10 @@ def _entity(rng: Random) -> Entity:
     return Entity(kind, f"{rng.choice(names)} {rng.choice(SURNAMES)}", pronoun)
 
 
-def _new_entity(known: set[str], rng: Random) -> Entity:
+def _new_entity(kind: str, known: set[str], rng: Random) -> Entity:
     """An entity that shares no word of its name with those known, so that a question means one entity only."""
     while True:
-        entity = _entity(rng)
+        entity = _entity(kind, rng)
         words = set(entity.name.split()) - {"the"}
         if not words & known:
             known |= words
@@ -251,27 +251,28 @@ def _passage(facts_by_entity: list[list[Fact]], rng: Random) -> tuple[str, list[
     return text, starts
 
 
-def _unanswerable(facts_by_entity: list[list[Fact]], known: set[str], rng: Random) -> tuple[Entity, Relation]:
+def _unanswerable(
+    facts_by_entity: list[list[Fact]], topics: list[Relation], known: set[str], rng: Random
+) -> tuple[Entity, Relation]:
     """An entity and a relation that the passage does not state of it."""
     facts = rng.choice(facts_by_entity)
     entity = facts[0].entity
     if rng.random() < 0.5:
         # An absent entity is asked for a fact that is stated about a present one.
-        absent = _new_entity(set(known), rng)
-        while absent.kind != entity.kind:
-            absent = _new_entity(set(known), rng)
-        return absent, rng.choice(facts).relation
+        return _new_entity(entity.kind, set(known), rng), rng.choice(facts).relation
     stated = [fact.relation for fact in facts]
-    return entity, rng.choice([relation for relation in RELATIONS[entity.kind] if relation not in stated])
+    return entity, rng.choice([relation for relation in topics if relation not in stated])
 
 
 def _paragraph(rng: Random) -> tuple[str, dict[str, Any]]:
     """A title, and a paragraph with its questions; they have no ids yet."""
     known: set[str] = set()
-    entities = [_new_entity(known, rng) for _ in range(ENTITIES_PER_PASSAGE)]
+    kind = rng.choice(tuple(RELATIONS))
+    entities = [_new_entity(kind, known, rng) for _ in range(ENTITIES_PER_PASSAGE)]
+    topics = rng.sample(RELATIONS[kind], TOPICS_PER_PASSAGE)
     facts_by_entity = []
     for entity in entities:
-        relations = rng.sample(RELATIONS[entity.kind], rng.randint(*FACTS_PER_ENTITY))
+        relations = rng.sample(topics, FACTS_PER_ENTITY)
         facts_by_entity.append([Fact(entity, r, _new_value(r.value, known, rng)) for r in relations])
     context, starts = _passage(facts_by_entity, rng)
     facts = [fact for group in facts_by_entity for fact in group]
@@ -281,7 +282,7 @@ def _paragraph(rng: Random) -> tuple[str, dict[str, Any]]:
         fact = facts[index]
         answer = {"text": context[starts[index] : starts[index] + len(fact.value)], "answer_start": starts[index]}
         questions.append(_question(fact.entity, fact.relation, [answer], rng))
-    questions.append(_question(*_unanswerable(facts_by_entity, known, rng), [], rng))
+    questions.append(_question(*_unanswerable(facts_by_entity, topics, known, rng), [], rng))
     rng.shuffle(questions)
     title = entities[0].name.removeprefix("the ")
     return title, {"context": context, "qas": questions}

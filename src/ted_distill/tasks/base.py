@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ..errors import raise_if_any
-from .data import read_splits
+from ..errors import collect, raise_if_any
+from .data import read_splits, sample_rows
 
 Batch = dict[str, Tensor]
 Metrics = dict[str, float]
@@ -38,6 +38,7 @@ class TaskArguments:
     dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
     train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl or parquet"})
     validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
+    validation_mismatched_file: str | None = field(default=None, metadata={"help": "MNLI's second file to score on"})
     text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
     text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
     label_column: str | None = field(
@@ -112,10 +113,18 @@ class Task(ABC):
 
         Raises `InputError` with every problem of every split.
         """
-        splits = read_splits(self.arguments, self.hub_dataset(), self.validation_splits())
-        splits = {name: self.normalise(rows, name) for name, rows in splits.items()}
-        raise_if_any(problem for name, rows in splits.items() for problem in self.problems(rows, name))
-        return splits
+        splits: dict[str, Dataset] = {}
+        problems: list[str] = []
+        for name, rows in read_splits(self.arguments, self.hub_dataset(), self.validation_splits()).items():
+            with collect(problems):
+                splits[name] = self.normalise(rows, name)
+        problems += [problem for name, rows in splits.items() for problem in self.problems(rows, name)]
+        raise_if_any(problems)
+        # Sampled last: row numbers in messages are those of the file, and a sample may lack one of the labels.
+        limits = {"train": self.arguments.max_train_samples}
+        return {
+            name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples)) for name, rows in splits.items()
+        }
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
         """(name, configuration) on the Hub where neither files nor `dataset_name` are given."""

@@ -1,0 +1,7 @@
+"""`python -m ted_distill` is `ted`; so `torchrun -m ted_distill ...` and `accelerate launch -m ted_distill ...` work."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

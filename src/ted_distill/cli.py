@@ -1,0 +1,366 @@
+"""The command `ted`: flags in, a stage run, results on the screen. No logic of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .errors import InputError, TrainingError
+
+USAGE = """\
+usage: ted COMMAND [flags]
+
+Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wise distillation, TED).
+
+  ted demo                                  the whole method in a few minutes, offline, on any machine
+  ted run RECIPE.yaml [key=value ...]       all stages of a recipe, then one table; goes on where it was
+
+  ted finetune --help                       step 0: fine-tune one model on a task
+  ted learn-filters --help                  Stage I: learn filters on a fine-tuned model, score each block
+  ted distill --help                        Stage II: teacher -> student (--method ted, lwd or kd)
+  ted evaluate --help                       score any checkpoint on any task
+  ted list                                  the tasks and data sets known by name
+
+Flags may also stand in a file: --config FILE.yaml (flags given beside it win).
+"""
+
+# Training arguments worth a line in the help; all others work too.
+_SHOWN = [
+    "output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "bf16", "fp16",
+    "eval_strategy", "save_strategy", "eval_steps", "save_steps", "early_stopping_patience", "report_to",
+    "train_sampling_strategy", "use_cpu",
+]  # fmt: skip
+
+
+@dataclass
+class OneModel:
+    """The model of a stage that has one."""
+
+    _argument_group_name: ClassVar[str] = "models"
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "folder or Hub id"})
+
+
+@dataclass
+class TwoModels:
+    """The models of Stage II."""
+
+    _argument_group_name: ClassVar[str] = "models"
+
+    teacher_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned teacher"})
+    student_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned student"})
+
+
+@dataclass
+class EvaluateArguments:
+    """What to score, and where the results go."""
+
+    _argument_group_name: ClassVar[str] = "scoring"
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned model to score"})
+    teacher_name_or_path: str | None = field(default=None, metadata={"help": "also: how often it says the same"})
+    predictions_file: str | None = field(default=None, metadata={"help": "score these predictions instead of a model"})
+    output_dir: str | None = field(default=None, metadata={"help": "folder for the scores and the predictions"})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "rows at a time"})
+    bf16: bool = field(default=False, metadata={"help": "bf16 autocast"})
+    fp16: bool = field(default=False, metadata={"help": "fp16 autocast"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 1 (training went wrong), 2 (bad input), 130 (interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    _quiet()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return _run(argv)
+    except InputError as error:
+        _say(f"ted {argv[0] if argv else ''}: the input was refused; nothing was changed.\n{error}")
+        return 2
+    except TrainingError as error:
+        _say(f"ted {argv[0]}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from the last checkpoint")
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"ted-distill {version('ted-distill')}\n")
+        return 0
+    command = COMMANDS.get(argv[0])
+    if command is None:
+        from .parsing import nearest
+
+        raise InputError(f"unknown command {argv[0]}{nearest(argv[0], COMMANDS)} (`ted --help` lists all)")
+    return command(argv[1:])
+
+
+# --- commands -------------------------------------------------------------------------------------------------
+# Imports are inside: torch and transformers take seconds, and `ted --help` should not.
+
+
+def _finetune(argv: list[str]) -> int:
+    from .arguments import StageArguments
+    from .models import ModelArguments
+    from .stages import finetune
+    from .tasks import TaskArguments, load_task
+
+    parsed = _parse(
+        "finetune", "Step 0: fine-tune one model.", (OneModel, TaskArguments, ModelArguments, StageArguments), argv
+    )
+    if parsed:
+        model, task, model_arguments, args = parsed
+        _print_results(finetune(model.model_name_or_path, load_task(task), args, model_arguments), args.output_dir)
+    return 0
+
+
+def _learn_filters(argv: list[str]) -> int:
+    from .arguments import StageArguments
+    from .models import ModelArguments
+    from .stages import LearnFiltersArguments, learn_filters
+    from .tasks import TaskArguments, load_task
+
+    kinds = (OneModel, LearnFiltersArguments, TaskArguments, ModelArguments, StageArguments)
+    parsed = _parse("learn-filters", "Stage I: learn filters on a frozen, fine-tuned model.", kinds, argv)
+    if parsed:
+        model, filters, task, model_arguments, args = parsed
+        results = learn_filters(model.model_name_or_path, load_task(task), args, filters, model_arguments)
+        _print_results(results, args.output_dir)
+    return 0
+
+
+def _distill(argv: list[str]) -> int:
+    from .arguments import StageArguments
+    from .models import ModelArguments
+    from .stages import DistillArguments, distill
+    from .tasks import TaskArguments, load_task
+
+    kinds = (TwoModels, DistillArguments, TaskArguments, ModelArguments, StageArguments)
+    parsed = _parse("distill", "Stage II: distil a teacher into a student.", kinds, argv)
+    if parsed:
+        models, distillation, task, model_arguments, args = parsed
+        names = models.teacher_name_or_path, models.student_name_or_path
+        _print_results(distill(*names, load_task(task), args, distillation, model_arguments), args.output_dir)
+    return 0
+
+
+def _evaluate(argv: list[str]) -> int:
+    from .models import ModelArguments
+    from .stages.evaluate import evaluate, score_predictions
+    from .tasks import TaskArguments, load_task
+
+    kinds = (EvaluateArguments, TaskArguments, ModelArguments)
+    parsed = _parse("evaluate", "Score a checkpoint, or predictions made elsewhere.", kinds, argv)
+    if not parsed:
+        return 0
+    what, task, model_arguments = parsed
+    if what.predictions_file:
+        _print_results(score_predictions(what.predictions_file, load_task(task)), None)
+        return 0
+    results = evaluate(
+        what.model_name_or_path,
+        load_task(task),
+        teacher_name_or_path=what.teacher_name_or_path,
+        output_dir=what.output_dir,
+        batch_size=what.per_device_eval_batch_size,
+        mixed_precision="bf16" if what.bf16 else "fp16" if what.fp16 else "no",
+        model_arguments=model_arguments,
+    )
+    _print_results(results, what.output_dir)
+    return 0
+
+
+def _run_recipe(argv: list[str]) -> int:
+    from .recipe import read_recipe, run
+    from .table import results_table
+
+    if not argv or argv[0] in ("-h", "--help"):
+        from . import recipe
+
+        sys.stdout.write("usage: ted run RECIPE.yaml [key=value ...]\n\n" + (recipe.__doc__ or "") + "\n")
+        sys.stdout.write(textwrap.dedent(recipe.Recipe.__doc__ or "") + "\n")
+        return 0 if argv else 2
+    read = read_recipe(argv[0], argv[1:])
+    results = run(read)
+    sys.stdout.write(f"\n{results_table(results)}\n\n{read.run.output_dir}/results.md\n")
+    return 0
+
+
+def _demo(argv: list[str]) -> int:
+    from .demo.run import DEFAULT_FOLDER, run_demo
+    from .table import results_table
+
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(f"usage: ted demo [key=value ...]\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n")
+        return 0
+    folders = [word.partition("=")[2] for word in argv if word.startswith("output_dir=")]
+    folder = folders[-1] if folders else DEFAULT_FOLDER
+    results = run_demo(folder, [word for word in argv if not word.startswith("output_dir=")])
+    sys.stdout.write(f"\n{results_table(results)}\n\n{folder}/results.md\n")
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    from .tasks import TASKS, describe_task
+
+    width = max(map(len, TASKS))
+    sys.stdout.write("".join(f"{name:<{width}}  {describe_task(name)}\n" for name in TASKS))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": _demo,
+    "run": _run_recipe,
+    "finetune": _finetune,
+    "learn-filters": _learn_filters,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "list": _list,
+}
+
+
+# --- flags ----------------------------------------------------------------------------------------------------
+
+
+def _parse(command: str, description: str, kinds: Sequence[type], argv: list[str]) -> tuple[Any, ...] | None:
+    """Arguments from `--config` and flags; None if help was asked for and printed."""
+    from .parsing import Parser, field_names, parse, read_yaml, to_argv
+
+    parser = Parser(
+        kinds, prog=f"ted {command}", description=description, add_help=False, formatter_class=_help_formatter()
+    )
+    if {"-h", "--help", "--help-all"} & set(argv) or not argv:
+        if "--help-all" not in argv:
+            _shorten(parser, field_names(*kinds))
+        sys.stdout.write(parser.format_help())
+        return None
+    flags = list(argv)
+    if "--config" in flags:
+        position = flags.index("--config")
+        file = flags[position + 1 : position + 2]
+        if not file:
+            raise InputError("--config: a YAML file was expected after it")
+        del flags[position : position + 2]
+        flags = to_argv(read_yaml(file[0], "config")) + flags
+    parsed = parse(kinds, flags, parser=parser)
+    _check_named(parsed, flags)
+    return parsed
+
+
+def _check_named(parsed: tuple[Any, ...], flags: Sequence[str]) -> None:
+    """Refuse a command without its models, task or folder.
+
+    Raises:
+        InputError: names each flag that is missing.
+    """
+    values = {name: value for part in parsed for name, value in vars(part).items()}
+    names = ["teacher_name_or_path", "student_name_or_path", "task"]
+    if "student_name_or_path" not in values:
+        names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
+    missing = [name for name in names if not values[name]]
+    if "learning_rate" in values and not any(flag.split("=")[0] == "--output_dir" for flag in flags):
+        missing.append("output_dir")
+    if missing:
+        raise InputError(f"--{name} is missing; it was expected with this command" for name in missing)
+
+
+def _shorten(parser: Any, own: set[str]) -> None:
+    """Hide the training arguments that few people set; they work all the same."""
+    import argparse
+
+    from transformers import TrainingArguments
+
+    from .parsing import field_names
+
+    hidden = field_names(TrainingArguments) - {*_SHOWN}
+    for action in parser._actions:
+        twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
+        action.option_strings = [flag for flag in action.option_strings if flag not in twins]
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
+        elif action.dest in _WORDS:
+            action.help = _WORDS[action.dest]
+    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
+    parser.epilog = "All flags of transformers.TrainingArguments work; --help-all lists them."
+    for group in parser._action_groups:
+        if group.title in ("options", "optional arguments"):
+            group.title = "training"
+
+
+_WORDS = {
+    "output_dir": "folder of the finished model",
+    "learning_rate": "peak learning rate [5e-5]",
+    "num_train_epochs": "passes over the data [3]",
+    "max_steps": "stop after so many steps instead",
+    "per_device_train_batch_size": "rows of a batch on each device [8]",
+    "gradient_accumulation_steps": "batches of a step [1]",
+    "warmup_steps": "steps, or share of all steps, until the peak [0]",
+    "weight_decay": "AdamW's [0]",
+    "max_grad_norm": "clip gradients, 0 for not at all [1]",
+    "seed": "of everything random [42]",
+    "bf16": "bf16 autocast",
+    "fp16": "fp16 autocast",
+    "eval_steps": "with --eval_strategy steps",
+    "save_steps": "with --save_strategy steps",
+    "report_to": "tensorboard, wandb, ... for the curves [none]",
+    "train_sampling_strategy": "group_by_length pads least [random]",
+    "use_cpu": "even where there is a GPU",
+}
+
+
+def _help_formatter() -> type:
+    import argparse
+
+    class Help(argparse.HelpFormatter):
+        """One line a flag, without the metavars."""
+
+        def __init__(self, prog: str) -> None:
+            super().__init__(prog, max_help_position=34, width=112)
+
+        def _format_action_invocation(self, action: argparse.Action) -> str:
+            return ", ".join(action.option_strings)
+
+        def _get_help_string(self, action: argparse.Action) -> str:
+            return (action.help or "").replace(" (default: %(default)s)", "")
+
+    return Help
+
+
+# --- the screen -----------------------------------------------------------------------------------------------
+
+
+def _print_results(results: dict[str, Any], folder: str | None) -> None:
+    """Results, one a line, on the main process."""
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    for name, value in results.items():
+        if value is not None:
+            sys.stdout.write(f"{name:<28} {value:.2f}\n" if isinstance(value, float) else f"{name:<28} {value}\n")
+    if folder:
+        sys.stdout.write(f"{Path(folder)}\n")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")
+
+
+def _quiet() -> None:
+    """Progress of the stages only: not of each model file, and no warnings about heads that are meant to be new."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

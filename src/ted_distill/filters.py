@@ -1,0 +1,300 @@
+"""Filters: small maps from one block's hidden states to a shared width, and a model together with its filters.
+
+Blocks are numbered from 1, so block l is `hidden_states[l]` of a Hugging Face model; index 0, the embeddings, is
+never matched. Shapes: B batch, T tokens, D width, F filter width, L blocks, K pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.utils import ModelOutput
+
+from .errors import InputError, raise_if_any
+
+FILTERS_NAME = "filters.safetensors"
+FILTERS_CONFIG_NAME = "filters.json"
+
+
+# --- which blocks ---------------------------------------------------------------------------------------------
+
+
+def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
+    """Blocks I, 2I, 3I, ... up to `num_blocks`, 1-based (method, section 1).
+
+    Raises:
+        InputError: the interval is below 1 or leaves no block.
+    """
+    if not 1 <= filter_interval <= num_blocks:
+        raise InputError(
+            f"filter_interval: a number from 1 to {num_blocks} (the model's blocks) was expected, {filter_interval} came"
+        )
+    return list(range(filter_interval, num_blocks + 1, filter_interval))
+
+
+def make_pairs(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """(teacher block, student block) of each pair.
+
+    Raises:
+        InputError: the models have different numbers of filtered blocks.
+    """
+    if len(teacher_blocks) != len(student_blocks):
+        raise InputError(
+            f"pairs: the teacher has filters after {len(teacher_blocks)} blocks ({_listed(teacher_blocks)}) and the "
+            f"student after {len(student_blocks)} ({_listed(student_blocks)}), but every pair needs one of each; "
+            "set teacher_filter_interval and filter_interval so that both give the same number"
+        )
+    return list(zip(teacher_blocks, student_blocks, strict=True))
+
+
+def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, filter_interval: int) -> int:
+    """The teacher's interval that pairs evenly with a student of `student_blocks`: 12 and 6 blocks give 2 for 1.
+
+    Raises:
+        InputError: the numbers of blocks do not divide.
+    """
+    pairs = len(filtered_blocks(student_blocks, filter_interval))
+    if teacher_blocks % pairs:
+        raise InputError(
+            f"pairs: {pairs} filtered blocks of the student do not divide the teacher's {teacher_blocks} blocks evenly; "
+            "set teacher_filter_interval and filter_interval"
+        )
+    return teacher_blocks // pairs
+
+
+# --- filters --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Shape of a model's filters: what `filters.json` holds."""
+
+    blocks: list[int]
+    hidden_size: int
+    filter_output_dim: int
+    filter_nonlinear: bool = False
+    hidden_act: str = "gelu"
+
+    @classmethod
+    def for_model(
+        cls,
+        config: PretrainedConfig,
+        filter_interval: int = 1,
+        filter_output_dim: int | None = None,
+        filter_nonlinear: bool = False,
+    ) -> FilterConfig:
+        """Filters after every `filter_interval`-th block; `filter_output_dim` defaults to the model's own width.
+
+        Raises:
+            InputError: an interval that fits no block, or a width below 1.
+        """
+        if filter_output_dim is not None and filter_output_dim < 1:
+            raise InputError(f"filter_output_dim: a width of at least 1 was expected, {filter_output_dim} came")
+        return cls(
+            blocks=filtered_blocks(config.num_hidden_layers, filter_interval),
+            hidden_size=config.hidden_size,
+            filter_output_dim=filter_output_dim or config.hidden_size,
+            filter_nonlinear=filter_nonlinear,
+            hidden_act=_hidden_act(config),
+        )
+
+
+class Filters(nn.Module):
+    """K maps, one for each filtered block, applied to every token (method, section 1).
+
+    Linear(D, F), or Linear(D, D) -> act -> Linear(D, F) if nonlinear; N(0, `initializer_range`) weights, zero bias.
+    Without a config (`Filters.identity`), the hidden states themselves: the teacher of plain layer-wise distillation.
+    """
+
+    def __init__(self, blocks: Sequence[int], filters: Sequence[nn.Module], config: FilterConfig | None = None) -> None:
+        super().__init__()
+        self.blocks = list(blocks)
+        self.filters = nn.ModuleList(filters)
+        self.config = config
+
+    @classmethod
+    def random(cls, config: FilterConfig, initializer_range: float = 0.02) -> Filters:
+        """Filters with fresh weights, drawn from torch's global generator."""
+        filters = cls(config.blocks, [_filter(config) for _ in config.blocks], config)
+        for layer in filters.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=initializer_range)
+                nn.init.zeros_(layer.bias)
+        return filters
+
+    @classmethod
+    def identity(cls, blocks: Sequence[int]) -> Filters:
+        """No map at all: the states are the hidden states of `blocks`."""
+        return cls(blocks, [nn.Identity() for _ in blocks])
+
+    def forward(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
+        """(L + 1) x (B, T, D) hidden states -> K x (B, T, F) states."""
+        return [filter_(hidden_states[block]) for block, filter_ in zip(self.blocks, self.filters, strict=True)]
+
+
+def _filter(config: FilterConfig) -> nn.Module:
+    output = nn.Linear(config.hidden_size, config.filter_output_dim)
+    if not config.filter_nonlinear:
+        return output
+    return nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), ACT2FN[config.hidden_act], output)
+
+
+def _hidden_act(config: PretrainedConfig) -> str:
+    """The activation's name; families differ in what they call it."""
+    for name in ("hidden_act", "hidden_activation", "activation", "activation_function"):
+        if isinstance(getattr(config, name, None), str):
+            return getattr(config, name)
+    return "gelu"
+
+
+# --- a model with its filters ---------------------------------------------------------------------------------
+
+
+class FilteredOutput(NamedTuple):
+    """What a model says about a batch: the logits that matter and K states (B, T, F), none without filters."""
+
+    logits: Tensor
+    states: list[Tensor]
+
+
+class FilteredModel(nn.Module):
+    """A Hugging Face model and, optionally, its filters.
+
+    Args:
+        model: any model that returns `hidden_states`; it is held, never changed.
+        filters: None for a model whose hidden states nobody needs.
+        read_logits: HF outputs -> the logits that matter, classes in the data's order.
+        input_names: keys of a batch this model gets (a DistilBERT wants no `token_type_ids`, its BERT teacher does).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        filters: Filters | None = None,
+        *,
+        read_logits: Callable[[ModelOutput], Tensor],
+        input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.filters = filters
+        self.read_logits = read_logits
+        self.input_names = tuple(input_names)
+
+    def forward(self, batch: dict[str, Tensor]) -> FilteredOutput:
+        """Logits and states of a batch; labels in it are not looked at."""
+        inputs = {name: batch[name] for name in self.input_names if name in batch}
+        outputs = self.model(**inputs, output_hidden_states=self.filters is not None, return_dict=True)
+        states = [] if self.filters is None else self.filters(outputs.hidden_states)
+        return FilteredOutput(self.read_logits(outputs), states)
+
+    def freeze(self) -> FilteredModel:
+        """Eval mode, no gradients."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Pass on what `transformers.Trainer` asks of a model."""
+        self.model.gradient_checkpointing_enable(*args, **kwargs)
+
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """The same under the name that newer versions of transformers call."""
+        self.model.activation_checkpointing_enable(*args, **kwargs)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 over names, shapes and bytes of a model's weights: the same weights, and no others, give it again."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None:
+    """Write `filters.safetensors` and `filters.json`, which names the model (by its weights) they belong to."""
+    if filters.config is None:
+        raise ValueError("identity filters have no weights to save")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in filters.state_dict().items()}
+    save_file(state, folder / FILTERS_NAME, metadata={"format": "pt"})
+    description = {**asdict(filters.config), "model_type": model.config.model_type, "model_sha256": fingerprint(model)}
+    (folder / FILTERS_CONFIG_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model") -> Filters:
+    """Filters saved by `save_filters`, checked against the model they are to read.
+
+    Args:
+        owner: "teacher" or "student", for the message.
+
+    Raises:
+        InputError: no filters there, damaged files, or filters of another model or width. Filters are never filled
+            in at random: that would turn TED into noise without an error.
+    """
+    folder = Path(folder)
+    missing = [name for name in (FILTERS_CONFIG_NAME, FILTERS_NAME) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{owner} filters: {' and '.join(missing)} expected in {folder}, not found; "
+            f"make them with `ted learn-filters --model_name_or_path ... --output_dir {folder}`"
+        )
+    config, model_sha256 = _read_config(folder, owner)
+    raise_if_any(_mismatches(config, model_sha256, model, folder, owner))
+    filters = Filters.random(config)
+    try:
+        filters.load_state_dict(load_file(folder / FILTERS_NAME))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise InputError(
+            f"{owner} filters: {folder / FILTERS_NAME} does not hold what {FILTERS_CONFIG_NAME} describes "
+            f"({str(error).splitlines()[-1].strip()}); make them again with `ted learn-filters`"
+        ) from error
+    return filters
+
+
+def _read_config(folder: Path, owner: str) -> tuple[FilterConfig, str]:
+    try:
+        description = json.loads((folder / FILTERS_CONFIG_NAME).read_text(encoding="utf-8"))
+        model_sha256 = description.pop("model_sha256")
+        description.pop("model_type")
+        return FilterConfig(**description), model_sha256
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{owner} filters: {folder / FILTERS_CONFIG_NAME} is not a description of filters ({error}); "
+            "make them again with `ted learn-filters`"
+        ) from error
+
+
+def _mismatches(config: FilterConfig, model_sha256: str, model: PreTrainedModel, folder: Path, owner: str) -> list[str]:
+    """Why these filters cannot read this model's hidden states."""
+    again = "give the model they were learnt on, or learn them again with `ted learn-filters`"
+    if config.hidden_size != model.config.hidden_size:
+        return [
+            f"{owner} filters: those in {folder} read hidden states of width {config.hidden_size}, "
+            f"the {owner}'s are {model.config.hidden_size} wide; {again}"
+        ]
+    if config.blocks and config.blocks[-1] > model.config.num_hidden_layers:
+        return [
+            f"{owner} filters: those in {folder} read block {config.blocks[-1]}, "
+            f"the {owner} has {model.config.num_hidden_layers}; {again}"
+        ]
+    if model_sha256 != fingerprint(model):
+        return [f"{owner} filters: those in {folder} were learnt on other weights than this {owner}'s; {again}"]
+    return []
+
+
+def _listed(blocks: Sequence[int]) -> str:
+    return ", ".join(map(str, blocks))

@@ -1,0 +1,308 @@
+"""Load a model and its tokenizer, and find out whether a teacher fits a student."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import transformers
+import yaml
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import ModelOutput
+
+from .errors import InputError
+from .filters import FilteredModel, Filters
+from .output import whole_files
+from .tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ModelArguments:
+    """How models are loaded."""
+
+    _argument_group_name: ClassVar[str] = "models"
+
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "changes to the config, as `hidden_dropout_prob=0,classifier_dropout=0`"}
+    )
+    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that a Hub model brings"})
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """Options of every `from_pretrained`."""
+        return {"revision": self.model_revision, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model for a task, its tokenizer, and where both came from."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    label_order: list[int] | None = None
+    """Position in the model's logits of each of the data's classes; None where they agree."""
+
+    def with_filters(self, filters: Filters | None, task: Task) -> FilteredModel:
+        """The model as the stages use it: logits in the data's order, only the inputs its own tokenizer makes."""
+        return FilteredModel(
+            self.model, filters, read_logits=_LogitReader(task, self.label_order), input_names=self.input_names
+        )
+
+    @property
+    def input_names(self) -> list[str]:
+        """What the model takes of what its own tokenizer makes; always the attention mask."""
+        accepted = inspect.signature(self.model.forward).parameters
+        made = {*self.tokenizer.model_input_names, "attention_mask"}
+        return [name for name in accepted if name in made]
+
+
+class _LogitReader:
+    """The task's logits with classes in the data's order (a class, and not a closure, so that it can be pickled)."""
+
+    def __init__(self, task: Task, label_order: list[int] | None) -> None:
+        self.task = task
+        self.label_order = label_order
+
+    def __call__(self, outputs: ModelOutput) -> Tensor:
+        logits = self.task.logits(outputs)
+        return logits if self.label_order is None else logits[..., self.label_order]
+
+
+# --- loading --------------------------------------------------------------------------------------------------
+
+
+def load_model(
+    name: str | Path, task: Task, arguments: ModelArguments | None = None, *, new_head: bool = False
+) -> LoadedModel:
+    """Load a model with the task's head, in float32.
+
+    Args:
+        name: a folder or a Hub id.
+        new_head: fine-tuning: where the checkpoint has no head for these labels, make one (from torch's global
+            generator). Otherwise a missing head is refused.
+
+    Raises:
+        InputError: nothing there, no fast tokenizer, no head, labels the model does not know, unknown overrides.
+    """
+    arguments = arguments or ModelArguments()
+    name = str(name)
+    hub = arguments.hub
+    config = _load(AutoConfig, name, hub)
+    _apply_overrides(config, arguments.config_overrides, name)
+    fresh = _needs_new_head(config, task)
+    if fresh and new_head:
+        _set_labels(config, task)
+    label_order = None if fresh and new_head else _label_order(config, task, name)
+    tokenizer = _load(AutoTokenizer, name, hub)
+    model, info = _load(
+        task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
+        ignore_mismatched_sizes=new_head,
+    )  # fmt: skip
+    _check_loaded(model, info, name, new_head)
+    return LoadedModel(name, model, tokenizer, label_order)
+
+
+def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:
+    """The config of a folder or Hub id.
+
+    Raises:
+        InputError: nothing there.
+    """
+    return _load(AutoConfig, name, (arguments or ModelArguments()).hub)
+
+
+def _load(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:
+    """`from_pretrained` whose many ways to fail become one clear line."""
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise InputError(f"model: the folder {name} does not exist; give a model folder or a Hub id")
+    try:
+        return auto_class.from_pretrained(name, **hub, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"model: {name} cannot be loaded as {auto_class.__name__} ({reason})") from error
+
+
+def _apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) -> None:
+    """Set config fields; one the config does not have is refused rather than silently ignored."""
+    problems = []
+    for item in filter(None, (overrides or "").split(",")):
+        key, separator, value = (part.strip() for part in item.partition("="))
+        if not separator:
+            problems.append(f"config_overrides: `key=value` was expected, `{item}` came")
+        elif not hasattr(config, key):
+            near = get_close_matches(
+                key, [known for known in config.to_dict() if "dropout" in known] or [], n=3, cutoff=0
+            )
+            problems.append(f"config_overrides: the config of {name} has no `{key}`; near it are {', '.join(near)}")
+        else:
+            setattr(config, key, yaml.safe_load(value))
+    if problems:
+        raise InputError(problems)
+
+
+def _check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(info["missing_keys"])
+    backbone = [key for key in missing if key.startswith(prefix) and "pooler" not in key]
+    if backbone:
+        raise InputError(
+            f"model: {name} lacks {len(backbone)} weights of its backbone (first: {backbone[0]}); "
+            "is the checkpoint complete, and of the architecture its config.json names?"
+        )
+    if missing and not new_head:
+        raise InputError(
+            f"model: {name} has no trained head for this task ({missing[0]} is missing); "
+            "fine-tune it first with `ted finetune`"
+        )
+
+
+# --- labels ---------------------------------------------------------------------------------------------------
+
+
+def _model_labels(config: PretrainedConfig) -> list[str]:
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+
+
+def _has_default_labels(config: PretrainedConfig) -> bool:
+    return all(label == f"LABEL_{index}" for index, label in enumerate(_model_labels(config)))
+
+
+def _needs_new_head(config: PretrainedConfig, task: Task) -> bool:
+    """Whether the checkpoint's head, if it has one, is for other labels than the task's."""
+    if task.problem_type is None:
+        return False
+    if task.label_names is None:
+        return config.num_labels != task.num_labels or config.problem_type != task.problem_type
+    return {label.casefold() for label in _model_labels(config)} != {label.casefold() for label in task.label_names}
+
+
+def _set_labels(config: PretrainedConfig, task: Task) -> None:
+    names = task.label_names or [f"LABEL_{index}" for index in range(task.num_labels)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = task.problem_type
+
+
+def _label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] | None:
+    """Reconcile classes by name: where in the model's logits each of the data's classes stands.
+
+    Raises:
+        InputError: the number of labels differs, or the model does not know one of the data's labels.
+    """
+    if task.problem_type is None:
+        return None
+    if config.num_labels != task.num_labels:
+        raise InputError(
+            f"labels: {name} has {config.num_labels} labels ({', '.join(_model_labels(config)[:5])}), the task has "
+            f"{task.num_labels}; fine-tune the model on this task first with `ted finetune`"
+        )
+    if task.label_names is None:
+        return None
+    if _has_default_labels(config):
+        logger.warning("%s does not name its labels; they are taken in the data's order: %s", name, task.label_names)
+        return None
+    known = {label.casefold(): index for index, label in enumerate(_model_labels(config))}
+    unknown = [label for label in task.label_names if label.casefold() not in known]
+    if unknown:
+        raise InputError(
+            f"labels: {name} does not know {', '.join(unknown)} of the data; "
+            f"its labels are {', '.join(_model_labels(config))}; rename the data's labels or fine-tune the model on them"
+        )
+    order = [known[label.casefold()] for label in task.label_names]
+    return None if order == list(range(len(order))) else order
+
+
+# --- does this teacher fit this student -----------------------------------------------------------------------
+
+
+def shared_tokenizer(teacher: LoadedModel, student: LoadedModel) -> PreTrainedTokenizerBase:
+    """The tokenizer whose batches serve both models.
+
+    That is the student's, unless only the teacher's makes `token_type_ids`.
+
+    Raises:
+        InputError: the vocabularies differ, or the same text gives other tokens: one batch cannot feed both then.
+    """
+    problem = _tokenizer_difference(teacher.tokenizer, student.tokenizer)
+    if problem:
+        raise InputError(
+            f"tokenizers: {teacher.name} (teacher) and {student.name} (student) must share one, but {problem}; "
+            "choose a student with the teacher's vocabulary"
+        )
+    if "token_type_ids" in student.tokenizer.model_input_names:
+        return student.tokenizer
+    return teacher.tokenizer
+
+
+def _tokenizer_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
+    teacher_vocabulary, student_vocabulary = teacher.get_vocab(), student.get_vocab()
+    if teacher_vocabulary != student_vocabulary:
+        different = sum(student_vocabulary.get(token) != index for token, index in teacher_vocabulary.items())
+        return (
+            f"the teacher's has {len(teacher_vocabulary):,} entries and the student's {len(student_vocabulary):,}, "
+            f"{different:,} of the teacher's stand elsewhere or not at all in the student's"
+        )
+    for text in ("The Quick brown FOX, naïve café: 3.14!", "a   b\tc", "straße 東京"):
+        if teacher(text, text)["input_ids"] != student(text, text)["input_ids"]:
+            return f"the text {text!r} gives other tokens (case, accents or special tokens are treated differently)"
+    return None
+
+
+# --- students made from teachers ------------------------------------------------------------------------------
+
+
+def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
+    """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
+
+    Raises:
+        InputError: a block the model does not have, or a model whose blocks cannot be found (ALBERT shares one).
+    """
+    total = model.config.num_hidden_layers
+    if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
+        raise InputError(f"student_layers: rising numbers from 1 to {total} were expected, {blocks} came")
+    student = copy.deepcopy(model)
+    for module in student.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == total:
+                setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
+                student.config.num_hidden_layers = len(blocks)
+                if getattr(student.config, "layer_types", None):
+                    student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
+                return student
+    raise InputError(f"student_layers: no list of {total} blocks was found in {type(model).__name__}; give a student")
+
+
+def make_student(teacher: str | Path, blocks: list[int], folder: Path, arguments: ModelArguments | None = None) -> None:
+    """Write a student made of blocks of a teacher, with the teacher's tokenizer, into `folder`."""
+    hub = (arguments or ModelArguments()).hub
+    config = _load(AutoConfig, str(teacher), hub)
+    # The class the checkpoint was saved from keeps its head, if it is one of transformers' own.
+    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
+    model = _load(saved_class, str(teacher), hub, dtype=torch.float32)
+    student = student_from_teacher(model, blocks)
+    with whole_files(folder) as partial:
+        student.save_pretrained(partial)
+        _load(AutoTokenizer, str(teacher), hub).save_pretrained(partial)
+
+
+def read_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Set a model's weights to those of a checkpoint of the same model."""
+    model.load_state_dict(type(model).from_pretrained(folder, dtype=torch.float32).state_dict())

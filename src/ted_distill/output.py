@@ -1,0 +1,116 @@
+"""What a stage leaves behind: checkpoints while it runs, and a finished folder that other tools can load.
+
+Files appear whole or not at all, and `stage.json`, which says that the stage is finished, is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+MANIFEST_NAME = "stage.json"
+RESULTS_NAME = "all_results.json"
+STATE_NAME = "trainer_state.json"
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written, before any training.
+
+    Raises:
+        InputError: says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"output_dir: {folder} cannot be written ({error.strerror}); choose another folder or change its rights"
+        ) from error
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------
+
+
+def checkpoint_folder(output_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return output_dir / f"checkpoint-{step}"
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The newest complete checkpoint.
+
+    Its state is the last thing the Trainer writes, so one without a readable state was cut off; it is passed over.
+    """
+    checkpoints = [folder for folder in output_dir.glob("checkpoint-*") if folder.name.split("-")[-1].isdigit()]
+    for folder in sorted(checkpoints, key=lambda folder: int(folder.name.split("-")[-1]), reverse=True):
+        if read_json(folder / STATE_NAME) is not None:
+            return folder
+    return None
+
+
+def remove_checkpoints(output_dir: Path) -> None:
+    """Delete all checkpoints: the finished stage's folder holds the best of them."""
+    for folder in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(folder)
+
+
+# --- the finished folder --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files replace those of `folder` one by one once all of them are written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        yield Path(partial)
+        for file in sorted(Path(partial).iterdir()):
+            file.chmod(_readable())
+            file.replace(folder / file.name)
+
+
+def _readable() -> int:
+    """The rights a plain `open` would give: safetensors gives its files to their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def write_stage(
+    folder: Path, write_files: Callable[[Path], None], results: dict[str, Any], manifest: dict[str, Any]
+) -> None:
+    """Publish a finished stage: its files, `all_results.json`, and last of all the manifest."""
+    with whole_files(folder) as partial:
+        write_files(partial)
+        write_json(partial / RESULTS_NAME, results)
+    with whole_files(folder) as partial:
+        write_json(partial / MANIFEST_NAME, {**manifest, "versions": versions()})
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON that people can read."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(file: Path) -> Any | None:
+    """Content of a JSON file; None if it is missing or cut off."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the numbers."""
+    names = ("ted-distill", "torch", "transformers", "accelerate", "datasets")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}

@@ -1,0 +1,18 @@
+"""The stages: fine-tuning, Stage I (filters), Stage II (distillation), and scoring what came out."""
+
+from .distill import DistillArguments, DistillTrainer, distill
+from .evaluate import evaluate
+from .finetune import FinetuneTrainer, finetune
+from .learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
+
+__all__ = [
+    "DistillArguments",
+    "DistillTrainer",
+    "FinetuneTrainer",
+    "LearnFiltersArguments",
+    "LearnFiltersTrainer",
+    "distill",
+    "evaluate",
+    "finetune",
+    "learn_filters",
+]

@@ -1,0 +1,175 @@
+"""What all stages do before and after their training: check, read the data, resume or skip, publish."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..arguments import StageArguments
+from ..errors import InputError, raise_if_any
+from ..filters import fingerprint
+from ..models import LoadedModel
+from ..output import (
+    MANIFEST_NAME,
+    RESULTS_NAME,
+    last_checkpoint,
+    read_json,
+    remove_checkpoints,
+    whole_files,
+    write_json,
+    write_stage,
+)
+from ..tasks.base import Metrics, Split, Task
+from ..trainer import StageTrainer
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_NAME = "settings.json"
+Results = dict[str, Any]
+
+# Arguments that do not change the weights that come out.
+_WITHOUT_EFFECT = {
+    "output_dir", "keep_checkpoints", "save_total_limit", "logging_dir", "logging_steps", "logging_strategy",
+    "logging_first_step", "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project",
+    "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "per_device_eval_batch_size", "skip_memory_metrics", "logging_nan_inf_filter",
+    "_n_gpu", "local_rank", "hub_token", "push_to_hub_token",
+}  # fmt: skip
+
+
+class StageData(NamedTuple):
+    """Features to train on, and rows and features of every validation split."""
+
+    train: Dataset
+    validation: dict[str, Split]
+
+
+# --- before ---------------------------------------------------------------------------------------------------
+
+
+def stage_arguments(args: StageArguments, task: Task) -> StageArguments:
+    """A copy of the arguments in which the task's own metric decides, unless another was named."""
+    args = copy.copy(args)
+    if args.metric_for_best_model in (None, "loss"):
+        args.metric_for_best_model, args.greater_is_better = task.metric, True
+    return args
+
+
+def check_rows(task: Task, args: StageArguments) -> None:
+    """Refuse data a training cannot use.
+
+    Raises:
+        InputError: bad rows, no training rows, or nothing to score on.
+    """
+    rows = task.rows
+    problems = []
+    if "train" not in rows:
+        problems.append("data: nothing to train on; give --train_file")
+    if "validation" not in rows and args.load_best_model_at_end:
+        problems.append("data: nothing to score on; give --validation_file, or set --eval_strategy no")
+    raise_if_any(problems)
+
+
+def read_data(task: Task, tokenizer: PreTrainedTokenizerBase, args: StageArguments) -> StageData:
+    """Tokenise every split; under `torchrun` the main process does it first and the others read its cache."""
+    with args.main_process_first(desc="tokenising"):
+        splits = {name: Split(rows, task.encode(rows, tokenizer)) for name, rows in task.rows.items()}
+    train = splits.pop("train").features
+    logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
+    return StageData(train, splits)
+
+
+def settings(
+    stage: str, task: Task, args: StageArguments, models: dict[str, LoadedModel], **own: Any
+) -> dict[str, Any]:
+    """Everything that decides what comes out of a stage, as plain JSON values."""
+    return {
+        "stage": stage,
+        **{name: loaded.name for name, loaded in models.items()},
+        **{f"{name} weights": fingerprint(loaded.model)[:16] for name, loaded in models.items()},
+        **dataclasses.asdict(task.arguments),
+        "rows": {name: len(rows) for name, rows in task.rows.items()},
+        **{key: str(value) for key, value in args.to_dict().items() if key not in _WITHOUT_EFFECT},
+        **own,
+    }
+
+
+def begin(args: StageArguments, wanted: dict[str, Any]) -> Results | None:
+    """Record the stage's settings in its folder.
+
+    Returns:
+        The results, if a stage with these settings is finished there; None if it is to be run or to go on.
+
+    Raises:
+        InputError: the folder holds a stage with other settings. Nothing of it is touched.
+    """
+    folder = Path(args.output_dir)
+    found = read_json(folder / SETTINGS_NAME)
+    # One pass through JSON, so that tuples and numbers compare as they were written.
+    if found is not None and (changed := _changes(found, wanted)):
+        state = "a finished stage" if (folder / MANIFEST_NAME).exists() else "a stage that was interrupted"
+        raise InputError(
+            f"output_dir: {folder} holds {state} with other settings: {'; '.join(changed)}; "
+            "go back to those, delete the folder, or give another output_dir"
+        )
+    manifest = read_json(folder / MANIFEST_NAME)
+    if manifest is not None:
+        return read_json(folder / RESULTS_NAME)
+    if found is None and args.should_save:
+        with whole_files(folder) as partial:
+            write_json(partial / SETTINGS_NAME, wanted)
+    checkpoint = last_checkpoint(folder)
+    if checkpoint:
+        logger.warning("%s: going on from %s", folder, checkpoint.name)
+    return None
+
+
+def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**found, **wanted} if str(found.get(key)) != str(wanted.get(key))]
+    return [f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in keys]
+
+
+# --- after ----------------------------------------------------------------------------------------------------
+
+
+def finish(
+    trainer: StageTrainer, scores: Metrics, loaded: LoadedModel, stage: str, write_files: Callable[[Path], None]
+) -> Results:
+    """Publish the stage's folder: model, tokenizer, results, what `write_files` adds; then remove the checkpoints."""
+    args = trainer.args
+    results = {
+        **scores,
+        "metric": trainer.task.metric,
+        "parameters": loaded.model.num_parameters(),
+        "seconds": round(trainer.seconds, 1),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "train_features": len(trainer.train_dataset),
+    }
+    if args.should_save:
+
+        def write(folder: Path) -> None:
+            loaded.model.save_pretrained(folder)
+            loaded.tokenizer.save_pretrained(folder)
+            write_files(folder)
+
+        folder = Path(args.output_dir)
+        write_stage(folder, write, results, {"stage": stage, "task": trainer.task.name, "command": command()})
+        if not args.keep_checkpoints:
+            remove_checkpoints(folder)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def command() -> str:
+    """The command line that is running, for people to run again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,78 @@
+"""Step 0: fine-tune one model on the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import set_seed
+
+from .. import evaluation
+from ..arguments import StageArguments
+from ..errors import collect, raise_if_any
+from ..model_card import write_card
+from ..models import LoadedModel, ModelArguments, load_model, read_weights
+from ..output import check_writable
+from ..tasks.base import Batch, Counts, Metrics, Task
+from ..trainer import StageTrainer
+from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
+
+
+class FinetuneTrainer(StageTrainer):
+    """Trains a `FilteredModel` without filters on the task's own loss."""
+
+    def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+        """Only the prediction loss."""
+        return {"loss": self.task.loss(model(batch).logits, batch, counts.labels)}
+
+    def score(self) -> Metrics:
+        """Scores of the model's own predictions."""
+        return evaluation.evaluate(self.logits_of(lambda batch: self.model(batch).logits), self.task, self.validation)
+
+    def save_weights(self, folder: Path) -> None:
+        """A plain checkpoint."""
+        self.model.model.save_pretrained(folder)
+
+    def load_weights(self, folder: Path) -> None:
+        """Read a plain checkpoint of the same model."""
+        read_weights(self.model.model, folder)
+
+
+def finetune(
+    model_name_or_path: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
+) -> Results:
+    """Fine-tune a model and leave the best checkpoint in `args.output_dir`.
+
+    Args:
+        model_name_or_path: folder or Hub id; a head for the task's labels is made if it has none.
+        args: `output_dir`, learning rate, epochs, ...
+
+    Returns:
+        Scores in percent, parameters, seconds and steps: what `all_results.json` holds.
+
+    Raises:
+        InputError: before any training, with all problems.
+        TrainingError: the loss is no longer a number.
+    """
+    problems: list[str] = []
+    with collect(problems):
+        check_writable(Path(args.output_dir))
+    with collect(problems):
+        check_rows(task, args)
+    raise_if_any(problems)
+    args = stage_arguments(args, task)
+    set_seed(args.seed)
+    loaded: LoadedModel = load_model(model_name_or_path, task, model_arguments, new_head=True)
+    finished = begin(args, settings("finetune", task, args, {"model": loaded}))
+    if finished is not None:
+        return finished
+    data = read_data(task, loaded.tokenizer, args)
+    trainer = FinetuneTrainer(
+        loaded.with_filters(None, task), args, task, loaded.tokenizer, data.train, data.validation
+    )
+    scores = trainer.fit()
+
+    def write_files(folder: Path) -> None:
+        write_card(folder, "finetune", task, scores, loaded.name)
+
+    return finish(trainer, scores, loaded, "finetune", write_files)

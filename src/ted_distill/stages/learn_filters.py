@@ -1,0 +1,187 @@
+"""Stage I: learn filters on a frozen, fine-tuned model, and score what each block knows of the task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import set_seed
+
+from .. import evaluation
+from ..arguments import StageArguments
+from ..errors import collect, raise_if_any
+from ..filters import FilterConfig, FilteredModel, Filters, save_filters
+from ..model_card import write_card
+from ..models import ModelArguments, load_model
+from ..output import check_writable, write_json
+from ..tasks.base import Batch, Counts, Metrics, Task
+from ..trainer import StageTrainer
+from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
+
+logger = logging.getLogger(__name__)
+
+LAYER_SCORES_NAME = "layer_scores.json"
+_CHECKPOINT_NAME = "filters_and_heads.safetensors"
+
+
+@dataclass
+class LearnFiltersArguments:
+    """Which blocks get a filter, and of what shape."""
+
+    _argument_group_name: ClassVar[str] = "filters"
+
+    filter_interval: int = field(default=1, metadata={"help": "a filter after every so many blocks"})
+    filter_output_dim: int | None = field(default=None, metadata={"help": "filter width [the model's own width]"})
+    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
+
+
+class FilterLearner(nn.Module):
+    """A frozen model, its filters, and a throw-away head for each: batch -> K logits and the model's own."""
+
+    def __init__(self, filtered: FilteredModel, heads: nn.ModuleList) -> None:
+        super().__init__()
+        filtered.model.requires_grad_(False)
+        self.filtered = filtered
+        self.heads = heads
+
+    def train(self, mode: bool = True) -> FilterLearner:
+        """Train filters and heads only: the frozen model stays in eval mode, without dropout."""
+        super().train(mode)
+        self.filtered.model.eval()
+        return self
+
+    def forward(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Logits of the K heads, and the frozen model's own."""
+        output = self.filtered(batch)
+        return [head(states) for head, states in zip(self.heads, output.states, strict=True)], output.logits
+
+
+class LearnFiltersTrainer(StageTrainer):
+    """Trains a `FilterLearner` on `mean_k task_loss(head^k(g^k(H^k)), labels)` (method, section 1)."""
+
+    layer_scores: dict[str, Metrics] = {}
+    """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
+    scored_step: int | None = None
+    """The step whose weights `layer_scores` speaks of."""
+
+    @property
+    def blocks(self) -> list[int]:
+        """Blocks with a filter, 1-based."""
+        return self.model.filtered.filters.blocks
+
+    def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+        """Mean over the K heads of the task's loss."""
+        head_logits, _ = model(batch)
+        block_losses = torch.stack([self.task.loss(logits, batch, counts.labels) for logits in head_logits])
+        return {"loss": block_losses.mean(), "block_losses": block_losses}
+
+    def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """`loss/block_3` for the head of block 3."""
+        if name == "block_losses":
+            yield from ((f"loss/block_{block}", loss) for block, loss in zip(self.blocks, terms, strict=True))
+        else:
+            yield name, terms
+
+    def score(self) -> Metrics:
+        """The mean score of the heads, and the score of each; all their scores go to `layer_scores`."""
+        names = [*map(str, self.blocks), "model"]
+        self.layer_scores = {name: {} for name in names}
+        self.scored_step = self.state.global_step
+        for split_name, split in self.validation.items():
+            logits = self.logits_of(self._all_logits)(split)
+            for number, name in enumerate(names):
+                scores = evaluation.score([row[number] for row in logits], self.task, split)
+                self.layer_scores[name] |= {
+                    evaluation.prefixed(split_name, key): value for key, value in scores.items()
+                }
+        metric = self.task.metric
+        of_blocks = {f"{metric}_block_{block}": self.layer_scores[str(block)][metric] for block in self.blocks}
+        return {metric: sum(of_blocks.values()) / len(of_blocks), **of_blocks}
+
+    def _all_logits(self, batch: Batch) -> Tensor:
+        head_logits, model_logits = self.model(batch)
+        return torch.stack([*head_logits, model_logits], dim=1)
+
+    def save_weights(self, folder: Path) -> None:
+        """Filters and heads; the frozen model is not written again and again."""
+        save_file({name: weight.detach().cpu() for name, weight in self._trained()}, folder / _CHECKPOINT_NAME)
+
+    def load_weights(self, folder: Path) -> None:
+        """Read filters and heads."""
+        saved = load_file(folder / _CHECKPOINT_NAME)
+        for name, weight in self._trained():
+            weight.data.copy_(saved[name])
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+
+
+def learn_filters(
+    model_name_or_path: str | Path,
+    task: Task,
+    args: StageArguments,
+    filter_arguments: LearnFiltersArguments | None = None,
+    model_arguments: ModelArguments | None = None,
+) -> Results:
+    """Learn a fine-tuned model's filters; leave model, filters and `layer_scores.json` in `args.output_dir`.
+
+    Returns:
+        The heads' mean score in percent and each block's, and what else `all_results.json` holds.
+
+    Raises:
+        InputError: before any training, with all problems.
+        TrainingError: the loss is no longer a number.
+    """
+    filter_arguments = filter_arguments or LearnFiltersArguments()
+    problems: list[str] = []
+    with collect(problems):
+        check_writable(Path(args.output_dir))
+    with collect(problems):
+        check_rows(task, args)
+    raise_if_any(problems)
+    args = stage_arguments(args, task)
+    set_seed(args.seed)
+    loaded = load_model(model_name_or_path, task, model_arguments)
+    config = FilterConfig.for_model(loaded.model.config, **vars(filter_arguments))
+    finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **vars(config)))
+    if finished is not None:
+        return finished
+    data = read_data(task, loaded.tokenizer, args)
+    initializer_range = getattr(loaded.model.config, "initializer_range", 0.02)
+    filters = Filters.random(config, initializer_range)
+    heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
+    learner = FilterLearner(loaded.with_filters(filters, task), heads)
+    trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
+    scores = trainer.fit()
+    if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
+        trainer.score()
+
+    def write_files(folder: Path) -> None:
+        save_filters(folder, filters, loaded.model)
+        write_json(
+            folder / LAYER_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.layer_scores}
+        )
+        write_card(folder, "learn_filters", task, scores, loaded.name)
+
+    results = finish(trainer, scores, loaded, "learn_filters", write_files)
+    logger.warning(
+        "%s of each block's filter head:\n%s", task.metric, layer_scores_table(trainer.layer_scores, task.metric)
+    )
+    return results
+
+
+def layer_scores_table(layer_scores: dict[str, Metrics], metric: str) -> str:
+    """One line a block, with a bar, for the screen."""
+    rows = []
+    for name, scores in layer_scores.items():
+        label = "whole model" if name == "model" else f"block {name}"
+        value = scores.get(metric)
+        if value is not None:
+            rows.append(f"  {label:<12} {value:6.2f}  {'#' * round(max(value, 0) / 2.5)}")
+    return "\n".join(rows)

@@ -1,0 +1,73 @@
+"""Tasks by name. A new task is a subclass of `Task` in a file of its own and one line in `TASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from inspect import getdoc
+
+from ..errors import InputError
+from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
+from .glue import GLUE
+from .multi_label_classification import MultiLabelClassification
+from .question_answering import QuestionAnswering
+from .regression import Regression
+from .sequence_classification import SequenceClassification
+
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Counts",
+    "Metrics",
+    "MultiLabelClassification",
+    "QuestionAnswering",
+    "Regression",
+    "SequenceClassification",
+    "Split",
+    "Task",
+    "TaskArguments",
+    "describe_task",
+    "load_task",
+]
+
+TASKS: dict[str, Callable[[TaskArguments], Task]] = {
+    "sequence_classification": SequenceClassification,
+    "multi_label_classification": MultiLabelClassification,
+    "regression": Regression,
+    "question_answering": QuestionAnswering,
+    "squad": QuestionAnswering,
+    "squad_v2": QuestionAnswering,
+    **{
+        name: partial(SequenceClassification if glue_task.label_names else Regression, preset=glue_task)
+        for name, glue_task in GLUE.items()
+    },
+}
+"""Task or data set name -> what makes the task from its arguments."""
+
+_DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} | {
+    "squad": "SQuAD 1.1: which words of a passage answer a question?",
+    "squad_v2": "SQuAD 2.0: the same, where the passage may hold no answer.",
+}
+
+
+def load_task(task: str | TaskArguments) -> Task:
+    """The task of this name, or the one that arguments name and describe.
+
+    Raises:
+        InputError: no task is named, or none has this name.
+    """
+    arguments = TaskArguments(task=task) if isinstance(task, str) else task
+    known = ", ".join(TASKS)
+    if not arguments.task:
+        raise InputError(f"no task is named; give --task, one of {known}")
+    if arguments.task not in TASKS:
+        nearest = get_close_matches(arguments.task.lower(), TASKS, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise InputError(f"there is no task {arguments.task!r}; {hint}Tasks are {known}")
+    return TASKS[arguments.task](arguments)
+
+
+def describe_task(name: str) -> str:
+    """One line that says what the task of this name is."""
+    return _DATA_SETS.get(name) or (getdoc(TASKS[name]) or "").split("\n")[0]

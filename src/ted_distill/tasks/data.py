@@ -1,0 +1,102 @@
+"""Where rows come from: the files that were named, or else a data set of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import datasets
+from datasets import Dataset
+
+from ..errors import InputError, collect, raise_if_any
+from .files import read_file
+
+if TYPE_CHECKING:
+    from .base import TaskArguments
+
+SAMPLE_SEED = 42
+
+
+def read_splits(
+    arguments: TaskArguments, hub_dataset: tuple[str, str | None] | None, validation_splits: dict[str, str]
+) -> dict[str, Dataset]:
+    """The splits that are given, `train` first, as they come: nothing is renamed and nothing left out.
+
+    Files are read without touching the network. Only where none is named is the Hub asked, for
+    `arguments.dataset_name` or else `hub_dataset`.
+
+    Args:
+        hub_dataset: (name, configuration) of the task's own data set, if it has one.
+        validation_splits: our name -> the Hub's, for every split to score on.
+
+    Raises:
+        InputError: with every problem of every file, or why the Hub gave nothing, or that no data are named.
+    """
+    files = {
+        "train": ("--train_file", arguments.train_file),
+        "validation": ("--validation_file", arguments.validation_file),
+        "validation_mismatched": ("--validation_mismatched_file", arguments.validation_mismatched_file),
+    }
+    named = {split: (flag, Path(file).expanduser()) for split, (flag, file) in files.items() if file}
+    raise_if_any(_argument_problems(arguments, set(named), validation_splits))
+    if named:
+        return _read_files(named)
+    if arguments.dataset_name:
+        return _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits)
+    if hub_dataset:
+        name, config = hub_dataset
+        return _read_hub(name, arguments.dataset_config_name or config, validation_splits)
+    raise InputError(
+        "no data are named; give --train_file and --validation_file (csv, tsv, json, jsonl or parquet), "
+        "or --dataset_name for a data set of the Hub"
+    )
+
+
+def sample_rows(rows: Dataset, maximum: int | None) -> Dataset:
+    """A random sample of at most `maximum` rows (None: all), always the same one."""
+    if maximum is None or maximum >= len(rows):
+        return rows
+    return rows.shuffle(seed=SAMPLE_SEED).select(range(maximum))
+
+
+def _argument_problems(arguments: TaskArguments, named: set[str], validation_splits: dict[str, str]) -> Iterator[str]:
+    if named and arguments.dataset_name:
+        yield "both files and --dataset_name are given; give one or the other"
+    for split in sorted(named - {"train", *validation_splits}):
+        yield f"--{split}_file is given, but this task has no such split; leave it out"
+    for flag in ("max_train_samples", "max_eval_samples"):
+        maximum = getattr(arguments, flag)
+        if maximum is not None and maximum < 1:
+            yield f"--{flag} is {maximum}; 1 or more was expected, or leave it out for all rows"
+
+
+def _read_files(named: dict[str, tuple[str, Path]]) -> dict[str, Dataset]:
+    splits: dict[str, Dataset] = {}
+    problems: list[str] = []
+    for split, (flag, path) in named.items():
+        with collect(problems):
+            splits[split] = read_file(path, flag)
+    raise_if_any(problems)
+    return splits
+
+
+def _read_hub(name: str, config: str | None, validation_splits: dict[str, str]) -> dict[str, Dataset]:
+    title = f"data set {name}" + (f" ({config})" if config else "")
+    try:
+        found = datasets.load_dataset(name, config)
+    # What can go wrong on the way has no common base: network, authorisation, a wrong name, a wrong configuration.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{title}: the Hub did not give it ({reason}); check the name and the connection, "
+            "or give --train_file and --validation_file"
+        ) from error
+    wanted = {"train": "train", **validation_splits}
+    missing = [theirs for theirs in validation_splits.values() if theirs not in found]
+    if missing:
+        raise InputError(
+            f"{title}: split {missing[0]!r} was expected, there are {', '.join(found)}; "
+            "give the rows to score on as --validation_file, and --train_file"
+        )
+    return {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}

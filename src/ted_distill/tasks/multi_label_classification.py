@@ -1,0 +1,68 @@
+"""Multi-label classification: a text, or a pair of texts, and any number of C labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset, List, Value
+from torch import Tensor
+
+from .. import losses
+from ..errors import InputError
+from .base import Batch, Split
+from .labels import class_numbers, label_name, read_label_sets
+from .sequence_classification import SequenceClassification, read_list, require_known, stack_logits, write_list
+
+
+class MultiLabelClassification(SequenceClassification):
+    """Any number of labels for each text or pair of texts.
+
+    A row's label column holds a list of names or whole numbers, or names between `|` or `,`; or every label has its
+    own column of zeros and ones: `--label_column a,b,c`. Normalised labels are C zeros and ones.
+    """
+
+    problem_type: ClassVar[str] = "multi_label_classification"
+    metrics: tuple[str, ...] = ("f1_micro", "f1_macro", "exact_match")
+    label_dtype: ClassVar[torch.dtype] = torch.float32
+
+    def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
+        """(N, C) zeros and ones, None where missing, and their feature. Raises `InputError`."""
+        self._label_names, labels = read_label_sets(rows, column, self._label_names, split)
+        return labels, List(Value("float32"))
+
+    def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
+        """None: no number is kept free for hidden label sets."""
+        return []
+
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """Sigmoid cross-entropy, averaged over labels and rows."""
+        return losses.multi_label_loss(logits, batch["labels"], count)
+
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """KL of each label's Bernoulli distribution, averaged over labels and rows."""
+        return losses.multi_label_kl(student_logits, teacher_logits, temperature, count)
+
+    def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
+        """(N, C) zeros and ones: a label from a probability of 0.5 on. Raises `InputError` for NaN logits."""
+        return (stack_logits(logits) >= 0).astype(np.int64)
+
+    def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
+        """Write `predictions.json`: a list with one list of label names a row."""
+        names = np.array(self.label_names or [])
+        write_list(folder, [names[np.asarray(row, dtype=bool)].tolist() for row in predictions])
+
+    def read_predictions(self, file: Path) -> np.ndarray:
+        """(N, C) zeros and ones from a list of lists of label names. Raises `InputError`."""
+        numbers = class_numbers(self.label_names or [])
+        rows = read_list(file)
+        if not all(isinstance(row, list) for row in rows):
+            raise InputError(f"{file}: a list of lists of label names was expected, other rows came")
+        names = [[label_name(value) for value in row] for row in rows]
+        require_known([name for row in names for name in row], numbers, file)
+        return np.array([[int(name in row) for name in numbers] for row in names])

@@ -1,0 +1,82 @@
+"""Regression: a text, or a pair of texts, and one score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, Value
+from torch import Tensor
+
+from .. import losses
+from ..errors import InputError
+from .base import Batch, Metrics, Split
+from .labels import HIDDEN, read_scores
+from .scores import pearson, require_scorable
+from .sequence_classification import SequenceClassification, read_list, stack_logits, write_list
+
+
+class Regression(SequenceClassification):
+    """One score for each text or pair of texts.
+
+    Scores are numbers of any scale, whole ones too; `label` of a normalised row is the number as it came.
+    """
+
+    problem_type: ClassVar[str] = "regression"
+    metrics: tuple[str, ...] = ("spearmanr", "pearson", "mse")
+    label_dtype: ClassVar[torch.dtype] = torch.float32
+
+    def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
+        """Scores of the rows, None where missing, and their feature. Raises `InputError`."""
+        return read_scores(rows, column, split), Value("float64")
+
+    def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
+        """All rows if all have -1, as in STS-B's test split; else none, since -1 may be a score."""
+        hidden = pc.all(pc.equal(labels, HIDDEN), min_count=1).as_py()
+        return list(range(len(labels))) if hidden else []
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """None: there are no classes."""
+        return None
+
+    @property
+    def num_labels(self) -> int:
+        """One score."""
+        return 1
+
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """Squared error, averaged over rows."""
+        return losses.score_loss(logits, batch["labels"], count)
+
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """Squared difference of the scores, averaged over rows; there is no distribution, and no temperature."""
+        return losses.score_mse(student_logits, teacher_logits, count)
+
+    def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
+        """(N,) scores. Raises `InputError` for logits that are no numbers."""
+        return stack_logits(logits).reshape(len(logits))
+
+    def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
+        """Pearson correlation of the two models' scores, in percent."""
+        predictions, teacher_predictions = np.asarray(predictions), np.asarray(teacher_predictions)
+        require_scorable(predictions, len(teacher_predictions))
+        return {"agreement_pearson": pearson(teacher_predictions, predictions)}
+
+    def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
+        """Write `predictions.json`: a list with one score a row."""
+        write_list(folder, np.asarray(predictions).tolist())
+
+    def read_predictions(self, file: Path) -> np.ndarray:
+        """(N,) scores. Raises `InputError`."""
+        scores = read_list(file)
+        try:
+            return np.array([float(score) for score in scores])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{file}: a list of numbers was expected ({error})") from error

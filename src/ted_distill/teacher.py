@@ -1,0 +1,44 @@
+"""What the teacher says about a batch. A loss takes `TeacherSignals` and cannot tell where they come from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .filters import FilteredModel
+from .tasks.base import Batch
+
+
+class TeacherSignals(NamedTuple):
+    """The teacher's logits, shaped like the student's, and its K states (B, T, F); no gradient."""
+
+    logits: Tensor
+    states: list[Tensor]
+
+
+class Teacher(Protocol):
+    """Anything that has signals for a batch."""
+
+    def __call__(self, batch: Batch) -> TeacherSignals:
+        """Signals of the rows of `batch`."""
+        ...
+
+
+class LiveTeacher:
+    """A teacher that reads every batch: frozen, in eval mode, without an autograd graph."""
+
+    def __init__(self, model: FilteredModel) -> None:
+        self.model = model.freeze()
+
+    def to(self, device: torch.device) -> LiveTeacher:
+        """Move the teacher to where the batches are."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> TeacherSignals:
+        """Run the teacher on the batch."""
+        output = self.model(batch)
+        return TeacherSignals(output.logits, output.states)
