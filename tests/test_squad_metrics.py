@@ -14,11 +14,12 @@ from ted_distill.tasks.squad_metrics import best_threshold, exact_match, normali
         ("The  Eiffel Tower!", "eiffel tower"),
         ("a cat, an owl & the hen", "cat owl hen"),
         ("theatre", "theatre"),
-        ("Beyoncé’s", "beyoncé’s"),  # only ASCII punctuation goes
+        ("«Beyoncé»", "«beyoncé»"),  # only ASCII punctuation goes
         ("U.S.A.", "usa"),
         ("well-known", "wellknown"),
         ("\t\u00a0ÜBER\n alles ", "über alles"),
         ("a-the", "athe"),  # punctuation goes first, so no article is left
+        ("cat—the—dog", "cat— —dog"),
         ("The", ""),
         ("", ""),
     ],
@@ -86,7 +87,7 @@ def test_best_threshold_by_hand() -> None:
     gold = {"a": ["cat"], "b": [], "c": ["big dog"], "d": ["right"]}
     odds = {"d": 5.0, "c": 1.0, "b": 2.0, "a": -3.0, "not asked": -9.0}
     scores = squad_scores(answers, gold, odds)
-    # No answers: 1 right (b). Up to -3: a too, 2. Up to 1: c adds 0 to exact, 2/3 to F1. Up to 2: b is lost. Up to 5: d.
+    # No answers: 1 right (b). From -3: a too. From 1: c adds 0 to exact, 2/3 to F1. From 2: b is lost. From 5: d.
     assert (scores["best_exact"], scores["best_exact_thresh"]) == (50.0, -3.0)
     assert (scores["best_f1"], scores["best_f1_thresh"]) == (pytest.approx(100 * (2 + 2 / 3) / 4), 1.0)
 

@@ -105,6 +105,9 @@ def _run(argv: list[str]) -> int:
         from .parsing import nearest
 
         raise InputError(f"unknown command {argv[0]}{nearest(argv[0], COMMANDS)} (`ted --help` lists all)")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     return command(argv[1:])
 
 
@@ -204,7 +207,9 @@ def _demo(argv: list[str]) -> int:
     from .table import results_table
 
     if {"-h", "--help"} & set(argv):
-        sys.stdout.write(f"usage: ted demo [key=value ...]\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n")
+        sys.stdout.write(
+            f"usage: ted demo [key=value ...]\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n"
+        )
         return 0
     folders = [word.partition("=")[2] for word in argv if word.startswith("output_dir=")]
     folder = folders[-1] if folders else DEFAULT_FOLDER
@@ -362,5 +367,4 @@ def _say(message: str) -> None:
 def _quiet() -> None:
     """Progress of the stages only: not of each model file, and no warnings about heads that are meant to be new."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

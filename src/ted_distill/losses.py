@@ -42,9 +42,9 @@ def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor,
             f"layer loss: student states {tuple(student_states.shape)} and teacher states "
             f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
         )
-    difference = wide(student_states) - wide(teacher_states)
-    token_losses = difference.square().mean(dim=-1)
-    return masked_mean(token_losses, mask, count)
+    # Before squaring: what stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
+    difference = (wide(student_states) - wide(teacher_states)).masked_fill((mask == 0).unsqueeze(-1), 0)
+    return masked_mean(difference.square().mean(dim=-1), mask, count)
 
 
 def layer_losses(
@@ -84,7 +84,8 @@ def class_kl(
             "class_kl: one logit a row came, two classes or more were expected; the KL over one class is always 0. "
             "Match a regression teacher with `score_mse`"
         )
-    return _mean(_row_kl(wide(student_logits), wide(teacher_logits), temperature), count)
+    student, teacher = wide(student_logits) / temperature, wide(teacher_logits) / temperature
+    return temperature**2 * _mean(_row_kl(student, teacher), count)
 
 
 def span_kl(
@@ -101,12 +102,10 @@ def span_kl(
     """
     _require_same_shape("span_kl", student_logits, teacher_logits)
     _require_real_tokens(mask)
-    # The dtype's lowest finite number rather than -inf: a padding token then has probability 0 and no NaN gradient.
-    student, teacher = wide(student_logits), wide(teacher_logits)
-    padding = (mask == 0).unsqueeze(-1)
-    student = student.masked_fill(padding, torch.finfo(student.dtype).min).transpose(1, 2)
-    teacher = teacher.masked_fill(padding, torch.finfo(teacher.dtype).min).transpose(1, 2)
-    return _mean(_row_kl(student, teacher, temperature).mean(dim=-1), count)
+    student, teacher = (
+        _only_real_tokens(logits / temperature, mask) for logits in (wide(student_logits), wide(teacher_logits))
+    )
+    return temperature**2 * _mean(_row_kl(student, teacher).mean(dim=-1), count)
 
 
 def multi_label_kl(
@@ -169,10 +168,9 @@ def span_loss(
         ValueError: the mask has no real token.
     """
     _require_real_tokens(mask)
-    real = wide(logits)
-    real = real.masked_fill((mask == 0).unsqueeze(-1), torch.finfo(real.dtype).min)
-    start = F.cross_entropy(real[..., 0], start_positions, reduction="none")
-    end = F.cross_entropy(real[..., 1], end_positions, reduction="none")
+    start_logits, end_logits = _only_real_tokens(wide(logits), mask).unbind(dim=1)
+    start = F.cross_entropy(start_logits, start_positions, reduction="none")
+    end = F.cross_entropy(end_logits, end_positions, reduction="none")
     return _mean((start + end) / 2, count)
 
 
@@ -210,11 +208,19 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _row_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """`T^2 * KL` over the last axis; one value for each of the others."""
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+def _row_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL over the last axis; one value for each of the others."""
+    student = F.log_softmax(student_logits, dim=-1)
+    teacher = F.log_softmax(teacher_logits, dim=-1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+
+
+def _only_real_tokens(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, 2) start and end logits -> (B, 2, T) in which padding has probability 0.
+
+    The dtype's lowest finite number stands there rather than -inf, which would give NaN gradients.
+    """
+    return logits.masked_fill((mask == 0).unsqueeze(-1), torch.finfo(logits.dtype).min).transpose(1, 2)
 
 
 def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:

@@ -86,7 +86,9 @@ def write_card(
 
 def folder_title(base_model: str, task: Task, what: str) -> str:
     """A heading for the card."""
-    kind = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}.get(what, f"distilled ({what.upper()}) on")
+    kind = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}.get(
+        what, f"distilled ({what.upper()}) on"
+    )
     return f"{Path(base_model).name} {kind} {task.name}"
 
 

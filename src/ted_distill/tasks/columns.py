@@ -102,11 +102,7 @@ def with_texts(rows: Dataset, columns: Columns, split: str) -> Dataset:
     raise_if_any(problems)
     in_the_way = [name for name in ("text", "text_pair") if name in rows.column_names and name not in new_names]
     rows = rows.remove_columns(in_the_way).rename_columns(new_names)
-    others = {
-        name: Value("string")
-        for name in new_names.values()
-        if rows.features[name] != Value("string")
-    }
+    others = {name: Value("string") for name in new_names.values() if rows.features[name] != Value("string")}
     return rows.cast(Features({**rows.features, **others})) if others else rows
 
 

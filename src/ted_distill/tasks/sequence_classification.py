@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerBase
 
 from .. import losses
-from ..errors import InputError
+from ..errors import InputError, collect, raise_if_any
 from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
 from .columns import Columns, find_columns, row_list, values, with_labels, with_texts
 from .glue import GLUE_HUB_NAME, GlueTask
@@ -74,8 +74,13 @@ class SequenceClassification(Task):
             arguments.label_column or ("label" if preset else None),
         )
         self._columns = find_columns(rows.column_names, named, split)
-        labels, feature = self.read_labels(rows, str(self._columns.label), split)
-        return with_labels(with_texts(rows, self._columns, split), labels, feature)
+        problems: list[str] = []
+        with collect(problems):
+            texts = with_texts(rows, self._columns, split)
+        with collect(problems):
+            labels, feature = self.read_labels(rows, str(self._columns.label), split)
+        raise_if_any(problems)
+        return with_labels(texts, labels, feature)
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Labels of the rows, None where missing, and their feature. Raises `InputError`."""
