@@ -21,7 +21,23 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-WORDS = ["the", "a", "film", "book", "song", "meal", "was", "is", "very", "not", "good", "bad", "fine", "awful", "great", "dull", "who", "wrote", "sang", "cooked", "ate", "Ada", "Bo", "Cy"]
+WORDS = [
+    "the",
+    "a",
+    "film",
+    "book",
+    "song",
+    "meal",
+    "was",
+    "is",
+    "very",
+    "not",
+    "good",
+    "bad",
+    "fine",
+    "awful",
+    "great",
+] + ["dull", "who", "wrote", "sang", "cooked", "ate", "Ada", "Bo", "Cy"]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 VOCABULARY = {word: index for index, word in enumerate(SPECIAL + WORDS + [".", "?", ","])}
 

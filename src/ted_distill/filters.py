@@ -271,7 +271,7 @@ def _read_config(folder: Path, owner: str) -> tuple[FilterConfig, str]:
         model_sha256 = description.pop("model_sha256")
         description.pop("model_type")
         return FilterConfig(**description), model_sha256
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{owner} filters: {folder / FILTERS_CONFIG_NAME} is not a description of filters ({error}); "
             "make them again with `ted learn-filters`"

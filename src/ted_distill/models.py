@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 import transformers
 import yaml
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -108,6 +109,9 @@ def load_model(
     config = _load(AutoConfig, name, hub)
     _apply_overrides(config, arguments.config_overrides, name)
     fresh = _needs_new_head(config, task)
+    renewed = fresh and new_head and task.label_names is not None and not _has_default_labels(config)
+    if renewed:
+        logger.warning("%s has a head for %s; a new one is made", name, ", ".join(_model_labels(config)[:5]))
     if fresh and new_head:
         _set_labels(config, task)
     label_order = None if fresh and new_head else _label_order(config, task, name)
@@ -117,6 +121,8 @@ def load_model(
         ignore_mismatched_sizes=new_head,
     )  # fmt: skip
     _check_loaded(model, info, name, new_head)
+    if renewed:
+        _renew_head(model)
     return LoadedModel(name, model, tokenizer, label_order)
 
 
@@ -135,7 +141,7 @@ def _load(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> An
         raise InputError(f"model: the folder {name} does not exist; give a model folder or a Hub id")
     try:
         return auto_class.from_pretrained(name, **hub, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"model: {name} cannot be loaded as {auto_class.__name__} ({reason})") from error
 
@@ -148,18 +154,27 @@ def _apply_overrides(config: PretrainedConfig, overrides: str | None, name: str)
         if not separator:
             problems.append(f"config_overrides: `key=value` was expected, `{item}` came")
         elif not hasattr(config, key):
-            near = get_close_matches(
-                key, [known for known in config.to_dict() if "dropout" in known] or [], n=3, cutoff=0
-            )
+            near = get_close_matches(key, config.to_dict(), n=3, cutoff=0.3)
             problems.append(f"config_overrides: the config of {name} has no `{key}`; near it are {', '.join(near)}")
         else:
-            setattr(config, key, yaml.safe_load(value))
+            # The configs of transformers check kinds of values, and none of their errors is a common one.
+            try:
+                setattr(config, key, yaml.safe_load(value))
+            except Exception as error:
+                reason = str(error.__cause__ or error).splitlines()[0]
+                problems.append(f"config_overrides: {name} cannot have {key}={value} ({reason})")
     if problems:
         raise InputError(problems)
 
 
 def _check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:
     prefix = f"{model.base_model_prefix}."
+    resized = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(prefix))
+    if resized:
+        raise InputError(
+            f"model: {len(resized)} weights of the backbone of {name} are of another size than its config says "
+            f"(first: {resized[0]}); take back what config_overrides changes of sizes"
+        )
     missing = sorted(info["missing_keys"])
     backbone = [key for key in missing if key.startswith(prefix) and "pooler" not in key]
     if backbone:
@@ -172,6 +187,13 @@ def _check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_h
             f"model: {name} has no trained head for this task ({missing[0]} is missing); "
             "fine-tune it first with `ted finetune`"
         )
+
+
+def _renew_head(model: PreTrainedModel) -> None:
+    """Draw anew all but the backbone: a head of as many labels, but of others, would otherwise stay."""
+    for name, module in type(model)(model.config).named_children():
+        if name != model.base_model_prefix:
+            model.get_submodule(name).load_state_dict(module.state_dict())
 
 
 # --- labels ---------------------------------------------------------------------------------------------------
@@ -286,8 +308,22 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
                 student.config.num_hidden_layers = len(blocks)
                 if getattr(student.config, "layer_types", None):
                     student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
-                return student
+                return _rebuilt(student, blocks)
     raise InputError(f"student_layers: no list of {total} blocks was found in {type(model).__name__}; give a student")
+
+
+def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
+    """The same weights in a model made from the config, as every reload makes it: a block may depend on its place."""
+    rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
+    try:
+        rebuilt.load_state_dict(student.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"student_layers: blocks {blocks} make no {type(student).__name__}: in this family a block's weights "
+            f"depend on its place ({reason}); keep block 1, the only one of its kind, or give a student"
+        ) from error
+    return rebuilt
 
 
 def make_student(teacher: str | Path, blocks: list[int], folder: Path, arguments: ModelArguments | None = None) -> None:

@@ -1,9 +1,9 @@
 """A generated data set in the SQuAD 2.0 form: small enough to learn from scratch, hard enough to need reading.
 
-A passage states a few facts about several people, towns and ships. A question asks for one fact about one of them.
-The same kind of fact is often stated about another entity of the passage, so a model has to match both the entity
-and the kind of fact. One question in three has no answer: it asks for a fact that the passage does not state about
-that entity, or about an entity that is not there, and is worded like any other question.
+A passage states a few facts about people, towns and ships, and a question asks for one fact about one of them. In
+some passages all entities are of one kind and the same facts are stated about several of them: there a model has to
+match the entity as well as the fact. One question in three has no answer: it asks for a fact that the passage does
+not state about that entity, or about an entity that is not there, and is worded like any other question.
 """
 
 import json
@@ -15,10 +15,16 @@ from random import Random
 from typing import Any
 
 ENTITIES_PER_PASSAGE = 3
-TOPICS_PER_PASSAGE = 4
+SAME_KIND_RATE = 0.4  # of the passages; in the others each entity is of another kind
+TOPICS_PER_KIND = 4  # the facts of a passage about a kind are drawn from so many relations
 FACTS_PER_ENTITY = 2
 PRONOUN_RATE = 0.25
 QUESTIONS_PER_PASSAGE = 3  # two with an answer and one without
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())
 
 
 def _joined(*parts: str) -> tuple[str, ...]:
@@ -26,24 +32,26 @@ def _joined(*parts: str) -> tuple[str, ...]:
     return tuple("".join(pieces) for pieces in product(*(part.split() for part in parts)))
 
 
-WOMEN = tuple(["Ada", "Beth", "Clara", "Dora", "Edith", "Flora", "Greta", "Hanna", "Irene", "Julia", "Karin", "Laura", "Maria", "Nora", "Olga", "Paula"])
-MEN = tuple(["Adam", "Boris", "Carl", "David", "Emil", "Felix", "Georg", "Hugo", "Ivan", "Jonas", "Kurt", "Louis", "Martin", "Niels", "Oscar", "Peter"])
+WOMEN = _words("Ada Beth Clara Dora Edith Flora Greta Hanna Irene Julia Karin Laura Maria Nora Olga Paula")
+MEN = _words("Adam Boris Carl David Emil Felix Georg Hugo Ivan Jonas Kurt Louis Martin Niels Oscar Peter")
 SURNAMES = _joined("Ber Dal Fen Hol Kes Lor Mar Tor", "man sen wick ley")
 TOWNS = _joined("Ash Brim Cor El Glen Nor Rav Wes", "ford ton mere holm")
 RIVERS = _joined("Av Dor Il Mel Os Tav", "ana een or")
-SHIPS = tuple(
-    ["Albatross", "Comet", "Dolphin", "Falcon", "Heron", "Kestrel", "Lantern", "Meteor", "Nightingale", "Orion", "Pelican", "Raven", "Sparrow", "Swallow", "Thistle", "Zephyr"]
+SHIPS = _words(
+    "Albatross Comet Dolphin Falcon Heron Kestrel Lantern Meteor Nightingale Orion Pelican Raven Sparrow "
+    "Swallow Thistle Zephyr"
 )
-OCCUPATIONS = tuple(
-    ["baker", "barber", "blacksmith", "carpenter", "cook", "dentist", "doctor", "farmer", "gardener", "judge", "lawyer", "painter", "pilot", "potter", "sailor", "shepherd", "tailor", "teacher", "weaver", "writer"]
+OCCUPATIONS = _words(
+    "baker barber blacksmith carpenter cook dentist doctor farmer gardener judge lawyer painter pilot "
+    "potter sailor shepherd tailor teacher weaver writer"
 )
-INSTRUMENTS = tuple(["banjo", "cello", "clarinet", "drum", "fiddle", "flute", "guitar", "harp", "horn", "lute", "organ", "piano", "trumpet", "viola"])
-SUBJECTS = tuple(["algebra", "anatomy", "botany", "chemistry", "geology", "grammar", "history", "law", "logic", "music", "physics", "poetry"])
-ANIMALS = tuple(["cat", "dog", "donkey", "duck", "falcon", "goat", "goose", "hen", "horse", "mule", "parrot", "pig", "pony", "rabbit", "sheep", "turtle"])
-GOODS = tuple(["butter", "candles", "carpets", "cheese", "cider", "clocks", "glass", "honey", "lace", "paper", "pears", "silk", "soap", "tea", "wine", "wool"])
-QUALITIES = tuple(["blue", "cheap", "coarse", "dark", "fine", "green", "heavy", "light", "old", "pale", "red", "soft", "sweet", "white"])
-MATERIALS = tuple(["bamboo", "beech", "bronze", "cedar", "copper", "elm", "iron", "larch", "oak", "pine", "steel", "teak"])
-MONTHS = tuple(["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"])
+INSTRUMENTS = _words("banjo cello clarinet drum fiddle flute guitar harp horn lute organ piano trumpet viola")
+SUBJECTS = _words("algebra anatomy botany chemistry geology grammar history law logic music physics poetry")
+ANIMALS = _words("cat dog donkey duck falcon goat goose hen horse mule parrot pig pony rabbit sheep turtle")
+GOODS = _words("butter candles carpets cheese cider clocks glass honey lace paper pears silk soap tea wine wool")
+QUALITIES = _words("blue cheap coarse dark fine green heavy light old pale red soft sweet white")
+MATERIALS = _words("bamboo beech bronze cedar copper elm iron larch oak pine steel teak")
+MONTHS = _words("January February March April May June July August September October November December")
 YEARS = tuple(str(year) for year in range(1703, 1990, 7))
 NUMBERS = tuple(str(number) for number in range(12, 100, 4))
 
@@ -230,7 +238,7 @@ def _sentence(fact: Fact, subject: str, statement: str) -> tuple[str, int]:
     """A statement of the fact, and the offset of its value in it."""
     before, _, _ = statement.partition("{value}")
     text = statement.format(name=subject, value=fact.value)
-    # Only the first letter changes its case: offsets stay, and values start with a capital letter there or never.
+    # Upper case changes no offset, and no value that starts a sentence: it is a name or a number.
     return text[0].upper() + text[1:], len(before.format(name=subject))
 
 
@@ -252,7 +260,7 @@ def _passage(facts_by_entity: list[list[Fact]], rng: Random) -> tuple[str, list[
 
 
 def _unanswerable(
-    facts_by_entity: list[list[Fact]], topics: list[Relation], known: set[str], rng: Random
+    facts_by_entity: list[list[Fact]], topics: dict[str, list[Relation]], known: set[str], rng: Random
 ) -> tuple[Entity, Relation]:
     """An entity and a relation that the passage does not state of it."""
     facts = rng.choice(facts_by_entity)
@@ -261,18 +269,20 @@ def _unanswerable(
         # An absent entity is asked for a fact that is stated about a present one.
         return _new_entity(entity.kind, set(known), rng), rng.choice(facts).relation
     stated = [fact.relation for fact in facts]
-    return entity, rng.choice([relation for relation in topics if relation not in stated])
+    return entity, rng.choice([relation for relation in topics[entity.kind] if relation not in stated])
 
 
 def _paragraph(rng: Random) -> tuple[str, dict[str, Any]]:
     """A title, and a paragraph with its questions; they have no ids yet."""
     known: set[str] = set()
-    kind = rng.choice(tuple(RELATIONS))
-    entities = [_new_entity(kind, known, rng) for _ in range(ENTITIES_PER_PASSAGE)]
-    topics = rng.sample(RELATIONS[kind], TOPICS_PER_PASSAGE)
+    kinds = list(RELATIONS)
+    if rng.random() < SAME_KIND_RATE:
+        kinds = [rng.choice(kinds)] * ENTITIES_PER_PASSAGE
+    topics = {kind: rng.sample(RELATIONS[kind], TOPICS_PER_KIND) for kind in sorted(set(kinds))}
     facts_by_entity = []
+    entities = [_new_entity(kind, known, rng) for kind in rng.sample(kinds, ENTITIES_PER_PASSAGE)]
     for entity in entities:
-        relations = rng.sample(topics, FACTS_PER_ENTITY)
+        relations = rng.sample(topics[entity.kind], FACTS_PER_ENTITY)
         facts_by_entity.append([Fact(entity, r, _new_value(r.value, known, rng)) for r in relations])
     context, starts = _passage(facts_by_entity, rng)
     facts = [fact for group in facts_by_entity for fact in group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import logging
 import shlex
 import sys
@@ -114,7 +115,8 @@ def begin(args: StageArguments, wanted: dict[str, Any]) -> Results | None:
     """
     folder = Path(args.output_dir)
     found = read_json(folder / SETTINGS_NAME)
-    # One pass through JSON, so that tuples and numbers compare as they were written.
+    # Through JSON and back, as what was written went: a tuple comes back as a list.
+    wanted = json.loads(json.dumps(wanted))
     if found is not None and (changed := _changes(found, wanted)):
         state = "a finished stage" if (folder / MANIFEST_NAME).exists() else "a stage that was interrupted"
         raise InputError(

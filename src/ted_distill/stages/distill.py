@@ -20,6 +20,7 @@ from ..arguments import StageArguments
 from ..errors import InputError, collect, raise_if_any
 from ..filters import (
     FilterConfig,
+    FilteredOutput,
     Filters,
     default_teacher_filter_interval,
     filtered_blocks,
@@ -32,7 +33,7 @@ from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
 from ..output import check_writable
 from ..tasks.base import Batch, Counts, Metrics, Task
-from ..teacher import LiveTeacher, Teacher
+from ..teacher import LiveTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer
 from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
 
@@ -157,6 +158,32 @@ def check_arguments(arguments: DistillArguments) -> None:
 # --- the stage ------------------------------------------------------------------------------------------------
 
 
+def distillation_terms(
+    student: FilteredOutput,
+    teacher: TeacherSignals,
+    task: Task,
+    batch: Batch,
+    kl_alpha: float,
+    mse_alpha: float,
+    temperature: float,
+    counts: Counts | None = None,
+) -> dict[str, Tensor]:
+    """Prediction loss, KL, the layer loss of each pair and their mean, and under `loss` the weighted sum.
+
+    Without states there are no pairs: nothing but the predictions is matched then. `counts` defaults to the batch's own.
+    """
+    labels, rows, tokens = counts or (None, None, None)
+    pred_loss = task.loss(student.logits, batch, labels)
+    kl_loss = task.kl(student.logits, teacher.logits, batch, temperature, rows)
+    terms = {"pred_loss": pred_loss, "kl_loss": kl_loss}
+    layer_loss = torch.zeros_like(pred_loss)
+    if student.states or teacher.states:
+        pair_losses = layer_losses(student.states, teacher.states, task.mask(batch), tokens)
+        layer_loss = pair_losses.mean()
+        terms |= {"layer_averaged_mse_loss": layer_loss, "pair_losses": pair_losses}
+    return {"loss": distillation_loss(pred_loss, kl_loss, layer_loss, kl_alpha, mse_alpha), **terms}
+
+
 class DistillTrainer(StageTrainer):
     """Trains the student, a `FilteredModel`, and its filters against a teacher.
 
@@ -186,15 +213,9 @@ class DistillTrainer(StageTrainer):
         student = model(batch)
         with self.accelerator.autocast():
             teacher = self.teacher(batch)
-        pred_loss = self.task.loss(student.logits, batch, counts.labels)
-        kl_loss = self.task.kl(student.logits, teacher.logits, batch, self.temperature, counts.rows)
-        terms = {"pred_loss": pred_loss, "kl_loss": kl_loss}
-        layer_loss = torch.zeros_like(pred_loss)
-        if self.pairs:
-            pair_losses = layer_losses(student.states, teacher.states, self.task.mask(batch), counts.tokens)
-            layer_loss = pair_losses.mean()
-            terms |= {"layer_averaged_mse_loss": layer_loss, "pair_losses": pair_losses}
-        return {"loss": distillation_loss(pred_loss, kl_loss, layer_loss, self.kl_alpha, self.mse_alpha), **terms}
+        return distillation_terms(
+            student, teacher, self.task, batch, self.kl_alpha, self.mse_alpha, self.temperature, counts
+        )
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """`mse_loss/teacher_4_student_2` for a pair."""

@@ -1,0 +1,145 @@
+"""A stage that is cut off goes on from its last checkpoint and ends with the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny import save_tiny, write_questions, write_reviews
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+from ted_distill import read_recipe, run
+from ted_distill.trainer import StageTrainer
+
+STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
+
+
+class Cut(BaseException):
+    """Stands for the end of the process: nothing in the project catches it."""
+
+
+def write_recipe(folder: Path, question_answering: bool, **training: object) -> Path:
+    """A recipe of all stages on tiny models with dropout, an odd number of rows, and two checkpoints an epoch."""
+    auto_class = AutoModelForQuestionAnswering if question_answering else AutoModelForSequenceClassification
+    write = write_questions if question_answering else write_reviews
+    recipe = {
+        "task": "squad_v2" if question_answering else "sequence_classification",
+        "train_file": str(write(folder, 27, "train")),
+        "validation_file": str(write(folder, 12, "validation")),
+        "max_seq_length": 64,
+        "doc_stride": 8,
+        "teacher": str(save_tiny(folder / "big", auto_class, blocks=4)),
+        "student": str(save_tiny(folder / "small", auto_class, blocks=2, width=8, seed=1)),
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "eval_steps": 3,
+            "save_steps": 3,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **training,
+        },
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return file
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of all stages."""
+    return {
+        f"{stage}/{file.name}/{name}": tensor
+        for stage in STAGES
+        for file in sorted((run_folder / stage).glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different, different[:5]
+
+
+@pytest.mark.parametrize(("question_answering", "strategy"), [(True, "group_by_length"), (False, "random")])
+def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question_answering: bool, strategy: str
+) -> None:
+    recipe = write_recipe(tmp_path, question_answering, train_sampling_strategy=strategy, gradient_accumulation_steps=2)
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}"]))
+
+    cut: set[str] = set()
+    training_step = StageTrainer.training_step
+
+    def cut_once(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        if self.state.global_step == 4 and self.args.output_dir not in cut:
+            cut.add(self.args.output_dir)
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(StageTrainer, "training_step", cut_once)
+    for _ in STAGES:
+        with pytest.raises(Cut):
+            run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}"]))
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}"]))
+    assert len(cut) == len(STAGES)
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, question_answering=False, num_train_epochs=40)
+    command = [sys.executable, "-m", "ted_distill", "run", str(recipe), "methods=[ted]"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", "methods=[ted]"]))
+
+    process = subprocess.Popen([*command, f"output_dir={tmp_path / 'cut'}"], env=environment, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "cut" / "ted"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "stage.json").exists()
+
+    finished = subprocess.run(
+        [*command, f"output_dir={tmp_path / 'cut'}"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "going on from checkpoint" in finished.stderr
+    assert "teacher is finished, skipped" in finished.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path, question_answering=False)
+    overrides = ["methods=[kd]", "learn_filters.max_steps=1"]
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", *overrides]))
+    training_step = StageTrainer.training_step
+
+    def cut(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        if self.state.global_step == 7:
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(StageTrainer, "training_step", cut)
+        run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+    state = tmp_path / "cut" / "teacher" / "checkpoint-6" / "trainer_state.json"
+    state.write_text(state.read_text()[:40])
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
