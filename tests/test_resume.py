@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny import save_tiny, write_questions, write_reviews
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from ted_distill import read_recipe, run
 from ted_distill.trainer import StageTrainer
+from tiny import save_tiny, write_questions, write_reviews
 
 STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
 
@@ -127,7 +127,7 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = write_recipe(tmp_path, question_answering=False)
-    overrides = ["methods=[kd]", "learn_filters.max_steps=1"]
+    overrides = ["methods=[kd]", "training.num_train_epochs=1"]
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", *overrides]))
     training_step = StageTrainer.training_step
 
@@ -136,9 +136,11 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
             raise Cut
         return training_step(self, *args, **kwargs)
 
-    with monkeypatch.context() as patch, pytest.raises(Cut):
+    read = read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides])
+    with monkeypatch.context() as patch:
         patch.setattr(StageTrainer, "training_step", cut)
-        run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+        with pytest.raises(Cut):
+            run(read)
     state = tmp_path / "cut" / "teacher" / "checkpoint-6" / "trainer_state.json"
     state.write_text(state.read_text()[:40])
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))

@@ -1,4 +1,4 @@
-"""`python -m ted_distill` is `ted`; so `torchrun -m ted_distill ...` and `accelerate launch -m ted_distill ...` work."""
+"""`python -m ted_distill` is `ted`, so that `torchrun -m ted_distill` and `accelerate launch -m ted_distill` work."""
 
 import sys
 

@@ -37,7 +37,8 @@ class StageArguments(TrainingArguments):
             self.load_best_model_at_end = False
         self.remove_unused_columns = False
         # transformers refuses bf16 on a CPU unless told that the CPU is meant.
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
         raise_if_any(self._unused())
         try:
             super().__post_init__()

@@ -26,6 +26,7 @@ Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wis
   ted distill --help                        Stage II: teacher -> student (--method ted, lwd or kd)
   ted evaluate --help                       score any checkpoint on any task
   ted list                                  the tasks and data sets known by name
+  ted import-reference SOURCE OUT           a checkpoint of the published code -> a plain one and filter files
 
 Flags may also stand in a file: --config FILE.yaml (flags given beside it win).
 """
@@ -226,6 +227,20 @@ def _list(argv: list[str]) -> int:
     return 0
 
 
+def _import_reference(argv: list[str]) -> int:
+    from .reference import import_reference
+
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(f"usage: ted import-reference SOURCE OUT\n\n{textwrap.dedent(import_reference.__doc__ or '')}")
+        return 0
+    if len(argv) != 2:
+        raise InputError(f"two arguments were expected, {len(argv)} came: ted import-reference SOURCE OUT")
+    filters = import_reference(*argv)
+    described = f"{len(filters.blocks)} filters after blocks {filters.blocks}" if filters else "no filters"
+    sys.stdout.write(f"{argv[1]}: a plain checkpoint and {described}\n")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo,
     "run": _run_recipe,
@@ -234,6 +249,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "distill": _distill,
     "evaluate": _evaluate,
     "list": _list,
+    "import-reference": _import_reference,
 }
 
 

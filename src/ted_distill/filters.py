@@ -38,7 +38,7 @@ def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
     """
     if not 1 <= filter_interval <= num_blocks:
         raise InputError(
-            f"filter_interval: a number from 1 to {num_blocks} (the model's blocks) was expected, {filter_interval} came"
+            f"filter_interval: 1 to {num_blocks} (the model's blocks) was expected, {filter_interval} came"
         )
     return list(range(filter_interval, num_blocks + 1, filter_interval))
 
@@ -67,7 +67,7 @@ def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, fi
     pairs = len(filtered_blocks(student_blocks, filter_interval))
     if teacher_blocks % pairs:
         raise InputError(
-            f"pairs: {pairs} filtered blocks of the student do not divide the teacher's {teacher_blocks} blocks evenly; "
+            f"pairs: {pairs} filtered blocks of the student do not divide the teacher's {teacher_blocks} evenly; "
             "set teacher_filter_interval and filter_interval"
         )
     return teacher_blocks // pairs

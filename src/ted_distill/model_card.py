@@ -17,14 +17,14 @@ CARD_NAME = "README.md"
 _WHAT = {
     "finetune": "Fine-tuned on {task}.",
     "learn_filters": (
-        "Fine-tuned on {task}; beside it, in `filters.safetensors` and `filters.json`, are filters that pick out of its "
-        "hidden states what the task needs (Stage I of TED). `layer_scores.json` holds the score of each block's filter "
-        "head. The model itself is unchanged."
+        "Fine-tuned on {task}. Beside it, in `filters.safetensors` and `filters.json`, are filters that pick out of "
+        "its hidden states what the task needs (Stage I of TED). `layer_scores.json` holds the score of each block's "
+        "filter head. The model itself is unchanged."
     ),
     "kd": "Distilled on {task} by knowledge distillation: it matches the teacher's predictions.",
     "lwd": (
-        "Distilled on {task} layer by layer: it matches the teacher's predictions and, through random trainable filters, "
-        "its hidden states."
+        "Distilled on {task} layer by layer: it matches the teacher's predictions and, through random trainable "
+        "filters, its hidden states."
     ),
     "ted": (
         "Distilled on {task} by task-aware layer-wise distillation (TED): it matches the teacher's predictions and, "

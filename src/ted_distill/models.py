@@ -246,7 +246,7 @@ def _label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] |
     if unknown:
         raise InputError(
             f"labels: {name} does not know {', '.join(unknown)} of the data; "
-            f"its labels are {', '.join(_model_labels(config))}; rename the data's labels or fine-tune the model on them"
+            f"its labels are {', '.join(_model_labels(config))}; rename the data's labels or fine-tune the model"
         )
     order = [known[label.casefold()] for label in task.label_names]
     return None if order == list(range(len(order))) else order

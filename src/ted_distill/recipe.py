@@ -300,7 +300,7 @@ def _scored(recipe: Recipe, owner: str, name: str, task: Task) -> tuple[str, Res
             results = {**scores, "metric": task.metric, "seconds": 0.0}
             write_stage(folder, lambda partial: None, results, {"stage": "evaluate", "task": task.name, "model": name})
         PartialState().wait_for_everyone()
-    return name, read_json(folder / RESULTS_NAME)
+    return name, read_json(folder / RESULTS_NAME) or {}
 
 
 def _student(recipe: Recipe, folder: Path) -> str:

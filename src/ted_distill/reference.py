@@ -94,7 +94,8 @@ def import_reference(source: str | Path, out: str | Path) -> Filters | None:
         model = checkpoint.model_class.from_pretrained(folder, dtype=torch.float32)
         if checkpoint.filter_config is None:
             return None
-        filters = Filters.random(checkpoint.filter_config)
+        with torch.device("meta"):
+            filters = Filters.random(checkpoint.filter_config)
         filters.load_state_dict(checkpoint.filter_weights, assign=True)
         save_filters(folder, filters, model)
         return load_filters(folder, model)
@@ -203,9 +204,10 @@ def _plain_config(config: dict[str, Any], model_class: type[PreTrainedModel]) ->
     """The config without what only the published code knows, and with label names that are strings."""
     plain = {key: value for key, value in config.items() if key not in _OWN_CONFIG_KEYS}
     plain |= {"model_type": DebertaV2Config.model_type, "architectures": [model_class.__name__]}
-    if isinstance(plain.get("id2label"), dict):
-        plain["id2label"] = {str(number): str(label) for number, label in plain["id2label"].items()}
-        plain["label2id"] = {label: int(number) for number, label in plain["id2label"].items()}
+    names = plain.get("id2label")
+    if isinstance(names, dict) and all(str(number).isdecimal() for number in names):
+        plain["id2label"] = {str(number): str(label) for number, label in names.items()}
+        plain["label2id"] = {str(label): int(number) for number, label in names.items()}
     return plain
 
 
@@ -265,9 +267,7 @@ def _differences(found: dict[str, Tensor], expected: dict[str, Tensor], what: st
         yield f"{what}: {len(missing)} of {len(expected)} weights are missing (first: {missing[0]})"
     if foreign:
         yield f"{what}: {len(foreign)} weights came that do not belong there (first: {foreign[0]})"
-    for name in found.keys() & expected.keys():
-        if found[name].shape != expected[name].shape:
-            yield (
-                f"{what}: {name} has shape {tuple(found[name].shape)}, {tuple(expected[name].shape)} was expected"
-            )
-            return
+    misshapen = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if misshapen:
+        came, wanted = (tuple(weights[misshapen[0]].shape) for weights in (found, expected))
+        yield f"{what}: {misshapen[0]} has shape {came}, {wanted} was expected"

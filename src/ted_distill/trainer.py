@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer, TrainerControl
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from . import evaluation
@@ -32,6 +32,8 @@ class StageTrainer(Trainer):
     Raises:
         TrainingError: a loss that is not finite; names the step and the last good checkpoint.
     """
+
+    control: TrainerControl
 
     def __init__(
         self,
