@@ -2,7 +2,7 @@
 
     python benchmarks/reference_parity.py CASE_DIR [--batch full|padded]
 
-CASE_DIR is a directory of golden cases' form (docs/method.md, "Parity"): two plain checkpoints, initial filters and
+CASE_DIR is a directory of golden cases (docs/method.md, "Parity"): two plain checkpoints, initial filters and
 heads, batches, and the losses, states, gradients and five-step trajectories that the published code made of them.
 Everything is recomputed through the package's own tasks, filters, losses and stage losses, in float64 and float32.
 Exit code: 0, 1 where an error is beyond its limit, 2 where CASE_DIR is not a case.
@@ -11,26 +11,21 @@ Exit code: 0, 1 where an error is beyond its limit, 2 where CASE_DIR is not a ca
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ted_distill.filters import FilterConfig, FilteredModel, Filters, filtered_blocks, make_pairs
-from ted_distill.parity import as_published
+from reference_case import Case, Golden, Parameters
+from ted_distill.filters import Filters, filtered_blocks, make_pairs
 from ted_distill.stages.distill import distillation_terms
 from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
-from ted_distill.tasks import QuestionAnswering, Regression, SequenceClassification, Task, TaskArguments
 from ted_distill.tasks.base import Batch
-from ted_distill.tasks.glue import GlueTask
 from ted_distill.teacher import LiveTeacher
 
 LIMITS = {
@@ -39,7 +34,6 @@ LIMITS = {
 }
 """Largest relative error of each kind of quantity; states and logits below 1 count as if they were 1."""
 
-GOLDEN_FILES = {torch.float64: "golden_fp64.json", torch.float32: "golden_fp32.json"}
 TERM_NAMES = {
     "pred_loss": "pred_loss",
     "kl_loss": "kl_loss",
@@ -48,9 +42,6 @@ TERM_NAMES = {
 }
 """Our names of the terms of Stage II -> those of the golden files."""
 
-Parameters = dict[str, nn.Parameter]
-Golden = dict[str, Any]
-
 
 class Error(NamedTuple):
     """The largest relative error of one quantity."""
@@ -58,98 +49,6 @@ class Error(NamedTuple):
     quantity: str
     kind: str
     value: float
-
-
-# --- a case ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A directory of golden numbers, one of its batches, and the dtype to compute in."""
-
-    folder: Path
-    info: Golden
-    golden: Golden
-    task: Task
-    batch: Batch
-    dtype: torch.dtype
-
-    @classmethod
-    def load(cls, folder: Path, batch_name: str, dtype: torch.dtype) -> Case:
-        """Read a case. Raises `OSError`, `ValueError` or `KeyError` if the directory holds something else."""
-        info = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        golden = json.loads((folder / GOLDEN_FILES[dtype]).read_text(encoding="utf-8"))[batch_name]
-        tensors = load_file(folder / "batches.safetensors")
-        batch = {
-            name.partition(".")[2]: value.to(dtype) if value.is_floating_point() else value
-            for name, value in tensors.items()
-            if name.startswith(f"{batch_name}.")
-        }
-        return cls(folder, info, golden, _task(batch, info["num_labels"]), batch, dtype)
-
-    def model(self, owner: str) -> PreTrainedModel:
-        """The plain checkpoint of `teacher` or `student`."""
-        model = self.task.auto_model.from_pretrained(self.folder / owner).to(self.dtype)
-        mask = self.batch["attention_mask"]
-        if not bool(mask.all()):
-            _silence_padding(model, mask)
-        return model
-
-    def filters(self, name: str, config: PretrainedConfig, filter_interval: int) -> Filters:
-        """Filters from a file of the case; their width and form are those of its tensors."""
-        state = load_file(self.folder / f"{name}.safetensors")
-        nonlinear = "filters.0.2.weight" in state
-        width = state["filters.0.2.weight" if nonlinear else "filters.0.weight"].shape[0]
-        filters = Filters.random(FilterConfig.for_model(config, filter_interval, width, nonlinear))
-        filters.load_state_dict(state)
-        return filters.to(self.dtype)
-
-    def heads(self, owner: str, filters: Filters, config: PretrainedConfig) -> tuple[nn.ModuleList, Parameters]:
-        """Stage I heads, and their parameters under the published code's names."""
-        state = load_file(self.folder / f"{owner}_filter_heads.safetensors")
-        heads, parameters = nn.ModuleList(), {}
-        for index in range(len(filters.blocks)):
-            head = self.task.filter_head(filters.config.filter_output_dim, config)
-            names = {name: _published_head_name(name, index) for name, _ in head.named_parameters()}
-            head.load_state_dict({name: state[published] for name, published in names.items()})
-            heads.append(head.to(self.dtype))
-            parameters |= {names[name]: weight for name, weight in head.named_parameters()}
-        return heads, parameters
-
-    def with_filters(self, model: PreTrainedModel, filters: Filters | None) -> FilteredModel:
-        """The model as the stages use it."""
-        return FilteredModel(model, filters, read_logits=self.task.logits)
-
-    def skipped(self, stage: str) -> set[str]:
-        """Parameters whose exact gradient is 0: what stands there is rounding noise, which Adam turns into steps."""
-        return set(self.info.get("zero_gradient_parameters", {}).get(stage, ()))
-
-
-def _task(batch: Batch, num_labels: int) -> Task:
-    """The task that the labels of the batch are for, with the losses of the published code."""
-    arguments = TaskArguments(task="case")
-    if "start_positions" in batch:
-        return as_published(QuestionAnswering(arguments))
-    if num_labels == 1:
-        return as_published(Regression(arguments))
-    labels = tuple(f"LABEL_{number}" for number in range(num_labels))
-    return as_published(SequenceClassification(arguments, GlueTask("case", "a golden case", "text", None, labels)))
-
-
-def _published_head_name(name: str, index: int) -> str:
-    if name.startswith("dense."):
-        return f"filter_pooler.{index}.{name}"
-    return f"filter_head.{index}.{name.removeprefix('out_proj.')}"
-
-
-def _silence_padding(model: PreTrainedModel, mask: Tensor) -> None:
-    """Give padding the attention output 0, as transformers did up to 4.28; newer ones let it look at everything."""
-
-    def at_real_tokens(_module: nn.Module, _inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (outputs[0] * mask.unsqueeze(-1), *outputs[1:])
-
-    for layer in model.base_model.encoder.layer:
-        layer.attention.self.register_forward_hook(at_real_tokens)
 
 
 # --- the stages -----------------------------------------------------------------------------------------------
@@ -202,7 +101,9 @@ def stage2_errors(case: Case, method: str) -> Iterator[Error]:
         weights = golden["kl_alpha"], golden["mse_alpha"], info["temperature"]
         return distillation_terms(student(batch), teacher, case.task, batch, *weights)
 
-    trained = train(terms, {**dict(model.named_parameters()), **dict(filters.named_parameters() if filters else ())}, info)
+    trained = train(
+        terms, {**dict(model.named_parameters()), **dict(filters.named_parameters() if filters else ())}, info
+    )
     first = trained.trajectory[0]
     for ours, published in TERM_NAMES.items():
         yield _losses_error(published, [first.get(ours, 0.0)], [golden[published]])
@@ -383,7 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         errors = {dtype: measure(arguments.case, arguments.batch, dtype) for dtype in LIMITS}
     except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write(f"{arguments.case}: not a golden case, or not with a batch {arguments.batch} ({error!r})\n")
+        sys.stderr.write(
+            f"{arguments.case}: not a golden case, or not with a batch {arguments.batch} "
+            f"({type(error).__name__}: {error})\n"
+        )
         return 2
     table, passed = report(errors)
     sys.stdout.write(f"{arguments.case.resolve().name}, batch {arguments.batch}\n{table}\n")

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny import save_tiny, write_questions, write_reviews
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -31,10 +30,11 @@ from ted_distill.filters import Filters, load_filters
 from ted_distill.stages import DistillTrainer, FinetuneTrainer
 from ted_distill.tasks import SequenceClassification
 from ted_distill.trainer import StageTrainer
-
+from tiny import save_tiny, write_questions, write_reviews
 
 # The name of 5.23; older versions of transformers know the other one.
-CHECKPOINTING = "activation_checkpointing" if hasattr(StageArguments, "activation_checkpointing") else "gradient_checkpointing"
+NEWER = hasattr(StageArguments, "activation_checkpointing")
+CHECKPOINTING = "activation_checkpointing" if NEWER else "gradient_checkpointing"
 
 
 @pytest.fixture(scope="module")

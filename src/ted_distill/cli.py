@@ -34,9 +34,8 @@ Flags may also stand in a file: --config FILE.yaml (flags given beside it win).
 # Training arguments worth a line in the help; all others work too.
 _SHOWN = [
     "output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "bf16", "fp16",
-    "eval_strategy", "save_strategy", "eval_steps", "save_steps", "early_stopping_patience", "report_to",
-    "train_sampling_strategy", "use_cpu",
+    "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
+    "early_stopping_patience", "report_to", "train_sampling_strategy",
 ]  # fmt: skip
 
 
@@ -316,9 +315,15 @@ def _shorten(parser: Any, own: set[str]) -> None:
             action.help = _WORDS[action.dest]
     parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
     parser.epilog = "All flags of transformers.TrainingArguments work; --help-all lists them."
+    by_title: dict[str, Any] = {}
     for group in parser._action_groups:
         if group.title in ("options", "optional arguments"):
             group.title = "training"
+        first = by_title.setdefault(group.title, group)
+        if first is not group:
+            first._group_actions += group._group_actions
+            group._group_actions = []
+    parser._action_groups.sort(key=lambda group: group.title == "training")
 
 
 _WORDS = {
@@ -329,16 +334,11 @@ _WORDS = {
     "per_device_train_batch_size": "rows of a batch on each device [8]",
     "gradient_accumulation_steps": "batches of a step [1]",
     "warmup_steps": "steps, or share of all steps, until the peak [0]",
-    "weight_decay": "AdamW's [0]",
-    "max_grad_norm": "clip gradients, 0 for not at all [1]",
     "seed": "of everything random [42]",
     "bf16": "bf16 autocast",
     "fp16": "fp16 autocast",
-    "eval_steps": "with --eval_strategy steps",
-    "save_steps": "with --save_strategy steps",
     "report_to": "tensorboard, wandb, ... for the curves [none]",
     "train_sampling_strategy": "group_by_length pads least [random]",
-    "use_cpu": "even where there is a GPU",
 }
 
 

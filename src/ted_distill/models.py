@@ -60,6 +60,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     label_order: list[int] | None = None
     """Position in the model's logits of each of the data's classes; None where they agree."""
+    config_overrides: str | None = None
+    """Changes to the config it was loaded with."""
 
     def with_filters(self, filters: Filters | None, task: Task) -> FilteredModel:
         """The model as the stages use it: logits in the data's order, only the inputs its own tokenizer makes."""
@@ -123,7 +125,7 @@ def load_model(
     _check_loaded(model, info, name, new_head)
     if renewed:
         _renew_head(model)
-    return LoadedModel(name, model, tokenizer, label_order)
+    return LoadedModel(name, model, tokenizer, label_order, arguments.config_overrides)
 
 
 def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:
@@ -291,6 +293,16 @@ def _tokenizer_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedT
 # --- students made from teachers ------------------------------------------------------------------------------
 
 
+def check_blocks(blocks: list[int], total: int) -> None:
+    """Refuse blocks of a student that a model of `total` blocks does not have.
+
+    Raises:
+        InputError: not rising numbers from 1 to `total`.
+    """
+    if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
+        raise InputError(f"student_layers: rising numbers from 1 to {total} were expected, {blocks} came")
+
+
 def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
     """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
 
@@ -298,8 +310,7 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
         InputError: a block the model does not have, or a model whose blocks cannot be found (ALBERT shares one).
     """
     total = model.config.num_hidden_layers
-    if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
-        raise InputError(f"student_layers: rising numbers from 1 to {total} were expected, {blocks} came")
+    check_blocks(blocks, total)
     student = copy.deepcopy(model)
     for module in student.modules():
         for name, child in module.named_children():

@@ -48,8 +48,10 @@ def parse(kinds: Sequence[type], argv: Sequence[str], where: str = "", parser: P
         if name not in parser.flags:
             problems.append(_unknown(name, parser.flags, where))
             continue
-        with collect(problems):
+        wrong: list[str] = []
+        with collect(wrong):
             parser.parse_known_args([flag, *values], namespace=argparse.Namespace())
+        problems += [_wrong_value(problem, where) for problem in wrong]
     raise_if_any(problems)
     return tuple(parser.parse_args_into_dataclasses(args=list(argv), look_for_args_file=False))
 
@@ -106,6 +108,13 @@ def _unknown(flag: str, flags: set[str], where: str) -> str:
     if not flag.startswith("--"):
         return f"a flag was expected, {flag} came"
     return f"unknown flag {flag}{nearest(flag, flags)}"
+
+
+def _wrong_value(problem: str, where: str) -> str:
+    """What argparse says of a value, under the name that was given and not its twin with dashes."""
+    flags, _, reason = problem.partition(": ")
+    flag = flags.split("/")[0]
+    return f"{where.split()[0]}: {flag.removeprefix('--')}: {reason}" if where else f"{flag}: {reason}"
 
 
 def _by_flag(argv: Sequence[str]) -> list[list[str]]:

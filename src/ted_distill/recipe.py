@@ -20,7 +20,7 @@ from accelerate import PartialState
 from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
 from .filters import default_teacher_filter_interval, filtered_blocks, make_pairs
-from .models import ModelArguments, load_config, make_student
+from .models import ModelArguments, check_blocks, load_config, make_student
 from .output import MANIFEST_NAME, RESULTS_NAME, check_writable, read_json, whole_files, write_json, write_stage
 from .parsing import field_names, nearest, parse, read_yaml, to_argv
 from .stages import DistillArguments, LearnFiltersArguments, distill, evaluate, finetune, learn_filters
@@ -106,16 +106,15 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None) -> Recipe:
     run, task, model = RunArguments(), TaskArguments(), ModelArguments()
     with collect(problems):
         run, task, model = parse(kinds, to_argv(top), "recipe")
+        problems += _wrong_run(run)
     own = {key: value for key, value in content.items() if key in sections}
     problems += _wrong_sections(own)
-    recipe = Recipe(run, task, model, own, content)
-    problems += _wrong_run(run)
-    if not problems:
-        for name in [*FINETUNE, *LEARN_FILTERS, *METHODS]:
-            with collect(problems):
-                stage_arguments(recipe, name)
+    known = Recipe(run, task, model, _known_keys(own), content)
+    for name in [*FINETUNE, *LEARN_FILTERS, *METHODS]:
+        with collect(problems):
+            stage_arguments(known, name)
     raise_if_any(problems)
-    return recipe
+    return Recipe(run, task, model, own, content)
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -134,11 +133,35 @@ def _override(content: dict[str, Any], override: str) -> None:
 
 
 def _wrong_sections(sections: dict[str, Any]) -> list[str]:
-    return [
+    """Sections that are none, and unknown keys: here, where each is named once, and not in the stages that share it."""
+    problems = [
         f"recipe: section {name} was expected to hold `key: value` lines, {values} came"
         for name, values in sections.items()
         if not isinstance(values, dict) and not (values is False and name in FINETUNE)
     ]
+    return problems + [
+        f"recipe section {name}: unknown key {key}{nearest(str(key), _section_keys(name))}"
+        for name, values in sections.items()
+        if isinstance(values, dict)
+        for key in values
+        if key not in _section_keys(name)
+    ]
+
+
+def _section_keys(name: str) -> set[str]:
+    if name in (*FINETUNE, "finetune"):
+        return field_names(StageArguments, ModelArguments)
+    if name in (*METHODS, "distill"):
+        return field_names(StageArguments, DistillArguments)
+    return field_names(StageArguments)
+
+
+def _known_keys(sections: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: value for key, value in values.items() if key in _section_keys(name)}
+        for name, values in sections.items()
+        if isinstance(values, dict)
+    }
 
 
 def _wrong_run(run: RunArguments) -> list[str]:
@@ -207,8 +230,8 @@ def run(recipe: Recipe) -> dict[str, Results]:
     folder = Path(str(recipe.run.output_dir))
     filter_arguments = _check(recipe, task, folder)
     results: dict[str, Results] = {}
-    teacher, results["teacher"] = _teacher(recipe, task)
     raw_student = _student(recipe, folder)
+    teacher, results["teacher"] = _teacher(recipe, task)
     student, results["student"] = _student_stage(recipe, raw_student, task)
     filtered = {"teacher": teacher, "student": student}
     if "ted" in recipe.run.methods:
@@ -254,10 +277,14 @@ def _filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
     run = recipe.run
     teacher = load_config(str(run.teacher), recipe.model)
     student = load_config(str(run.student or run.teacher), recipe.model)
+    if run.student_layers:
+        check_blocks(run.student_layers, student.num_hidden_layers)
     student_blocks = len(run.student_layers) if run.student_layers else student.num_hidden_layers
-    teacher_interval = run.teacher_filter_interval or default_teacher_filter_interval(
-        teacher.num_hidden_layers, student_blocks, run.filter_interval
-    )
+    teacher_interval = run.teacher_filter_interval
+    if teacher_interval is None:
+        teacher_interval = default_teacher_filter_interval(
+            teacher.num_hidden_layers, student_blocks, run.filter_interval
+        )
     make_pairs(
         filtered_blocks(teacher.num_hidden_layers, teacher_interval),
         filtered_blocks(student_blocks, run.filter_interval),

@@ -223,14 +223,19 @@ def _empty_model(model_class: type[PreTrainedModel], config: dict[str, Any], fol
 # --- filters --------------------------------------------------------------------------------------------------
 
 
-def _filter_config(config: dict[str, Any], model_config: DebertaV2Config, found: bool, folder: Path) -> FilterConfig | None:
+def _filter_config(
+    config: dict[str, Any], model_config: DebertaV2Config, found: bool, folder: Path
+) -> FilterConfig | None:
     if not found and config.get("filter_disabled"):
-        logger.warning("%s: the published code saved this model without filters; ted needs some, kd and lwd do not", folder)
+        logger.warning(
+            "%s: the published code saved this model without filters; ted needs some, kd and lwd do not", folder
+        )
         return None
     interval, width = config.get("filter_interval", 1), config.get("filter_output_dim")
     if type(interval) is not int or type(width) not in (int, type(None)):
         raise InputError(
-            f"{folder / CONFIG_NAME}: filter_interval {interval} and filter_output_dim {width} came, numbers were expected"
+            f"{folder / CONFIG_NAME}: filter_interval {interval} and filter_output_dim {width} came, "
+            "numbers were expected"
         )
     return FilterConfig.for_model(model_config, interval, width, bool(config.get("filter_nonlinear")))
 

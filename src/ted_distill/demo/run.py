@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 DEFAULT_FOLDER = "runs/demo"
-NUM_TRAIN = 6000
-NUM_VALIDATION = 600
+NUM_TRAIN = 12_000
+NUM_VALIDATION = 900
 
 
 def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = None) -> Results:

@@ -8,13 +8,14 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from .. import evaluation
 from ..arguments import StageArguments
 from ..errors import InputError, raise_if_any
 from ..filters import fingerprint
@@ -62,7 +63,26 @@ def stage_arguments(args: StageArguments, task: Task) -> StageArguments:
     args = copy.copy(args)
     if args.metric_for_best_model in (None, "loss"):
         args.metric_for_best_model, args.greater_is_better = task.metric, True
+    elif args.metric_for_best_model.endswith("mse"):
+        args.greater_is_better = False  # the only score where less is better; transformers knows losses alone
     return args
+
+
+def score_names(task: Task) -> list[str]:
+    """Names of all scores of the task, those of a second validation split with its prefix."""
+    splits = [name for name in task.rows if name != "train"]
+    return [evaluation.prefixed(split, name) for split in splits for name in task.score_names]
+
+
+def check_metric(args: StageArguments, names: Sequence[str]) -> None:
+    """Refuse to choose the best checkpoint by a score there will not be.
+
+    Raises:
+        InputError: `metric_for_best_model` is none of `names`.
+    """
+    name = str(args.metric_for_best_model or "loss").removeprefix("eval_")
+    if args.load_best_model_at_end and name not in ("loss", *names):
+        raise InputError(f"metric_for_best_model: one of {', '.join(names)} was expected, {name} came")
 
 
 def check_rows(task: Task, args: StageArguments) -> None:
@@ -97,6 +117,7 @@ def settings(
         "stage": stage,
         **{name: loaded.name for name, loaded in models.items()},
         **{f"{name} weights": fingerprint(loaded.model)[:16] for name, loaded in models.items()},
+        **{f"{name} config_overrides": loaded.config_overrides for name, loaded in models.items()},
         **dataclasses.asdict(task.arguments),
         "rows": {name: len(rows) for name, rows in task.rows.items()},
         **{key: str(value) for key, value in args.to_dict().items() if key not in _WITHOUT_EFFECT},
@@ -117,19 +138,20 @@ def begin(args: StageArguments, wanted: dict[str, Any]) -> Results | None:
     found = read_json(folder / SETTINGS_NAME)
     # Through JSON and back, as what was written went: a tuple comes back as a list.
     wanted = json.loads(json.dumps(wanted))
-    if found is not None and (changed := _changes(found, wanted)):
+    manifest, checkpoint = read_json(folder / MANIFEST_NAME), last_checkpoint(folder)
+    changed = _changes(found, wanted) if found is not None else []
+    # A stage that stopped before its first checkpoint left nothing to lose.
+    if changed and (manifest is not None or checkpoint):
         state = "a finished stage" if (folder / MANIFEST_NAME).exists() else "a stage that was interrupted"
         raise InputError(
             f"output_dir: {folder} holds {state} with other settings: {'; '.join(changed)}; "
             "go back to those, delete the folder, or give another output_dir"
         )
-    manifest = read_json(folder / MANIFEST_NAME)
     if manifest is not None:
         return read_json(folder / RESULTS_NAME)
-    if found is None and args.should_save:
+    if (found is None or changed) and args.should_save:
         with whole_files(folder) as partial:
             write_json(partial / SETTINGS_NAME, wanted)
-    checkpoint = last_checkpoint(folder)
     if checkpoint:
         logger.warning("%s: going on from %s", folder, checkpoint.name)
     return None

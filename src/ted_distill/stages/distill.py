@@ -5,6 +5,7 @@ KD, LWD and TED are this stage with other filters (`METHODS`); nothing below tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -35,7 +36,7 @@ from ..output import check_writable
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..teacher import LiveTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer
-from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
+from .base import Results, begin, check_metric, check_rows, finish, read_data, score_names, settings, stage_arguments
 
 
 @dataclass
@@ -85,11 +86,11 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
     """Layer-wise distillation: the teacher's hidden states as they are, the student's through random Linear filters."""
-    interval = arguments.filter_interval or 1
+    interval = 1 if arguments.filter_interval is None else arguments.filter_interval
     teacher_blocks, student_blocks = (loaded.model.config.num_hidden_layers for loaded in (teacher, student))
-    teacher_interval = arguments.teacher_filter_interval or default_teacher_filter_interval(
-        teacher_blocks, student_blocks, interval
-    )
+    teacher_interval = arguments.teacher_filter_interval
+    if teacher_interval is None:
+        teacher_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
     config = FilterConfig.for_model(student.model.config, interval, teacher.model.config.hidden_size)
     initializer_range = getattr(student.model.config, "initializer_range", 0.02)
     return MethodFilters(
@@ -111,7 +112,7 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
     ):
         with collect(problems):
             found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
-            expected = filtered_blocks(loaded.model.config.num_hidden_layers, interval) if interval else None
+            expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
             if expected and expected != found[owner].blocks:
                 problems.append(
                     f"{owner} filters: blocks {expected} were asked for, those learnt read {found[owner].blocks}; "
@@ -148,9 +149,9 @@ def check_arguments(arguments: DistillArguments) -> None:
             + (f"; did you mean {near[0]}?" if near else "")
         )
     for name in ("kl_alpha", "mse_alpha"):
-        if (getattr(arguments, name) or 0) < 0:
+        if not 0 <= (getattr(arguments, name) or 0) < math.inf:
             problems.append(f"{name}: a weight of at least 0 was expected, {getattr(arguments, name)} came")
-    if arguments.temperature <= 0:
+    if not 0 < arguments.temperature < math.inf:
         problems.append(f"temperature: a number above 0 was expected, {arguments.temperature} came")
     raise_if_any(problems)
 
@@ -170,7 +171,7 @@ def distillation_terms(
 ) -> dict[str, Tensor]:
     """Prediction loss, KL, the layer loss of each pair and their mean, and under `loss` the weighted sum.
 
-    Without states there are no pairs: nothing but the predictions is matched then. `counts` defaults to the batch's own.
+    Without states nothing but the predictions is matched. `counts` defaults to the items of the batch.
     """
     labels, rows, tokens = counts or (None, None, None)
     pred_loss = task.loss(student.logits, batch, labels)
@@ -267,6 +268,7 @@ def distill(
         check_arguments(distill_arguments)
     with collect(problems):
         check_rows(task, args)
+        check_metric(args, score_names(task))
     raise_if_any(problems)
     args = stage_arguments(args, task)
     set_seed(args.seed)

@@ -15,7 +15,7 @@ from ..models import LoadedModel, ModelArguments, load_model, read_weights
 from ..output import check_writable
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
+from .base import Results, begin, check_metric, check_rows, finish, read_data, score_names, settings, stage_arguments
 
 
 class FinetuneTrainer(StageTrainer):
@@ -59,6 +59,7 @@ def finetune(
         check_writable(Path(args.output_dir))
     with collect(problems):
         check_rows(task, args)
+        check_metric(args, score_names(task))
     raise_if_any(problems)
     args = stage_arguments(args, task)
     set_seed(args.seed)

@@ -22,7 +22,7 @@ from ..models import ModelArguments, load_model
 from ..output import check_writable, write_json
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, check_rows, finish, read_data, settings, stage_arguments
+from .base import Results, begin, check_metric, check_rows, finish, read_data, settings, stage_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,7 @@ def learn_filters(
     set_seed(args.seed)
     loaded = load_model(model_name_or_path, task, model_arguments)
     config = FilterConfig.for_model(loaded.model.config, **vars(filter_arguments))
+    check_metric(args, [task.metric, *(f"{task.metric}_block_{block}" for block in config.blocks)])
     finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **vars(config)))
     if finished is not None:
         return finished

@@ -196,6 +196,11 @@ class Task(ABC):
     def decode(self, logits: list[np.ndarray], split: Split) -> Any:
         """Predictions from logits: one float32 array a feature, in the features' order, padding included."""
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of what `score` gives: each may decide which checkpoint is best."""
+        return (self.metric,)
+
     @abstractmethod
     def score(self, predictions: Any, rows: Dataset) -> Metrics:
         """Scores of predictions, in percent."""

@@ -173,6 +173,14 @@ class QuestionAnswering(Task):
             predictions.n_best[question.id] = _with_probabilities(entries)
         return predictions
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """`f1`, `exact_match` and, where questions may have no answer, those that `score` adds."""
+        if not self.version_2_with_negative:
+            return ("f1", "exact_match")
+        kinds = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
+        return ("f1", "exact_match", *kinds)
+
     def score(self, predictions: SpanPredictions, rows: Dataset) -> Metrics:
         """`exact_match` and `f1` in percent and `total`; where questions may have no answer, more.
 

@@ -201,6 +201,11 @@ class SequenceClassification(Task):
         """(N,) class numbers. Raises `InputError` for logits that are no numbers."""
         return stack_logits(logits).argmax(axis=-1)
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The task's `metrics`."""
+        return self.metrics
+
     def score(self, predictions: Any, rows: Dataset) -> Metrics:
         """The task's `metrics` in percent (`mse` in squared units). Raises `InputError` for NaN predictions."""
         predictions, labels = np.asarray(predictions), np.asarray(rows["label"][:])
