@@ -72,6 +72,7 @@ class Case:
     def heads(self, owner: str, filters: Filters, config: PretrainedConfig) -> tuple[nn.ModuleList, Parameters]:
         """Stage I heads, and their parameters under the published code's names."""
         state = load_file(self.folder / f"{owner}_filter_heads.safetensors")
+        assert filters.config is not None  # not identity filters: they came from a file
         heads = nn.ModuleList()
         parameters: Parameters = {}
         for index in range(len(filters.blocks)):

@@ -227,13 +227,17 @@ def _list(argv: list[str]) -> int:
 
 
 def _import_reference(argv: list[str]) -> int:
-    from .reference import import_reference
-
     if {"-h", "--help"} & set(argv):
-        sys.stdout.write(f"usage: ted import-reference SOURCE OUT\n\n{textwrap.dedent(import_reference.__doc__ or '')}")
+        sys.stdout.write(
+            "usage: ted import-reference SOURCE OUT\n\n"
+            "SOURCE is a folder or Hub id with a checkpoint of the published code (model_type ted-deberta-v2), saved\n"
+            "after Stage I or Stage II. OUT is a new folder: a plain checkpoint, its filter files and its tokenizer.\n"
+        )
         return 0
     if len(argv) != 2:
         raise InputError(f"two arguments were expected, {len(argv)} came: ted import-reference SOURCE OUT")
+    from .reference import import_reference
+
     filters = import_reference(*argv)
     described = f"{len(filters.blocks)} filters after blocks {filters.blocks}" if filters else "no filters"
     sys.stdout.write(f"{argv[1]}: a plain checkpoint and {described}\n")

@@ -103,7 +103,7 @@ def load_model(
             generator). Otherwise a missing head is refused.
 
     Raises:
-        InputError: nothing there, no fast tokenizer, no head, labels the model does not know, unknown overrides.
+        InputError: nothing there, no head, labels the model does not know, unknown overrides, rows too long for it.
     """
     arguments = arguments or ModelArguments()
     name = str(name)
@@ -123,6 +123,7 @@ def load_model(
         ignore_mismatched_sizes=new_head,
     )  # fmt: skip
     _check_loaded(model, info, name, new_head)
+    _check_length(model, tokenizer, task, name)
     if renewed:
         _renew_head(model)
     return LoadedModel(name, model, tokenizer, label_order, arguments.config_overrides)
@@ -196,6 +197,21 @@ def _renew_head(model: PreTrainedModel) -> None:
     for name, module in type(model)(model.config).named_children():
         if name != model.base_model_prefix:
             model.get_submodule(name).load_state_dict(module.state_dict())
+
+
+def _check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
+    """Refuse rows longer than a model with absolute positions can read; others have no such table."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return
+    # RoBERTa's positions start behind its padding index.
+    positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    longest = task.arguments.max_seq_length or min(task.max_seq_length, tokenizer.model_max_length)
+    if longest > positions:
+        raise InputError(
+            f"max_seq_length: at most {positions} tokens, which {name} has positions for, were expected, {longest} came; "
+            f"set --max_seq_length {positions} or less"
+        )
 
 
 # --- labels ---------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ class StageTrainer(Trainer):
         checkpoint = last_checkpoint(Path(self.args.output_dir))
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
+        self.model.eval()  # training ends in training mode, and what comes out is not scored with dropout
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         return self._logged_scores(best) or (self.score() if self.validation else {})
 

@@ -100,5 +100,5 @@ def write_models(folder: Path, data_files: Sequence[Path], seed: int = 42) -> tu
     set_seed(seed)
     vocab_size = len(tokenizer)
     _model(_config(vocab_size, width=128, blocks=4, heads=2)).save_pretrained(teacher)
-    _model(_config(vocab_size, width=64, blocks=2, heads=2)).save_pretrained(student)
+    _model(_config(vocab_size, width=96, blocks=2, heads=2)).save_pretrained(student)
     return teacher, student
