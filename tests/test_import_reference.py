@@ -12,7 +12,9 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClas
 from ted_distill.cli import main
 from ted_distill.errors import InputError
 from ted_distill.filters import FilterConfig, Filters, load_filters
+from ted_distill.models import load_model
 from ted_distill.reference import import_reference
+from ted_distill.tasks import TaskArguments, load_task
 from tiny import tiny_config, tiny_tokenizer, write_reviews
 
 GOLDEN = Path(__file__).parent / "data" / "reference"
@@ -152,6 +154,16 @@ def test_label_names_become_strings(tmp_path):
     config = load_plain(tmp_path / "out", AutoModelForSequenceClassification).config
     assert config.id2label == {0: "2", 1: "0", 2: "1"}
     assert config.label2id == {"2": 0, "0": 1, "1": 2}
+
+
+def test_class_numbers_of_a_glue_task_become_its_label_names(tmp_path):
+    write_native(tmp_path / "in", num_labels=3)
+    edit_config(tmp_path / "in", finetuning_task="mnli", id2label={"0": 2, "1": 0, "2": 1}, label2id={"2": 0})
+    import_reference(tmp_path / "in", tmp_path / "out")
+    tiny_tokenizer().save_pretrained(tmp_path / "out")
+    loaded = load_model(tmp_path / "out", load_task(TaskArguments(task="mnli", max_seq_length=32)))
+    assert loaded.model.config.id2label == {0: "contradiction", 1: "entailment", 2: "neutral"}
+    assert loaded.label_order == [1, 2, 0]
 
 
 def test_a_kd_student_has_no_filters_to_import(tmp_path):

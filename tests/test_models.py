@@ -540,6 +540,16 @@ def test_a_saved_student_gives_the_same_outputs_as_the_one_in_memory(
     reloaded, info = auto_class.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
+    # Blocks know their place anew: caches and kinds of attention hang on it.
+    places = [
+        {
+            name: part.layer_idx
+            for name, part in model.named_modules()
+            if isinstance(getattr(part, "layer_idx", None), int)
+        }
+        for model in (student, reloaded)
+    ]
+    assert places[0] == places[1]
     expected, found = outputs_of(student), outputs_of(reloaded.eval())
     assert len(found.hidden_states) == len(blocks) + 1
     for one, other in zip(found.hidden_states, expected.hidden_states, strict=True):

@@ -26,6 +26,7 @@ from transformers import (
 from .errors import InputError, raise_if_any
 from .filters import FilterConfig, Filters, load_filters, save_filters
 from .output import check_writable, read_json, whole_files, write_json
+from .tasks.glue import GLUE
 
 logger = logging.getLogger(__name__)
 
@@ -205,10 +206,22 @@ def _plain_config(config: dict[str, Any], model_class: type[PreTrainedModel]) ->
     plain = {key: value for key, value in config.items() if key not in _OWN_CONFIG_KEYS}
     plain |= {"model_type": DebertaV2Config.model_type, "architectures": [model_class.__name__]}
     names = plain.get("id2label")
-    if isinstance(names, dict) and all(str(number).isdecimal() for number in names):
-        plain["id2label"] = {str(number): str(label) for number, label in names.items()}
-        plain["label2id"] = {str(label): int(number) for number, label in names.items()}
+    if isinstance(names, dict) and all(str(position).isdecimal() for position in names):
+        named = _label_names(names, str(config.get("finetuning_task")))
+        plain["id2label"] = named
+        plain["label2id"] = {label: int(position) for position, label in named.items()}
     return plain
+
+
+def _label_names(names: dict[str, Any], task: str) -> dict[str, str]:
+    """Position in the logits -> name of the class.
+
+    The published GLUE scripts leave the data's class numbers where names belong; the task then has the names.
+    """
+    known = GLUE[task].label_names if task in GLUE else None
+    if known and sorted(map(str, names.values())) == [str(number) for number in range(len(known))]:
+        return {str(position): known[int(number)] for position, number in names.items()}
+    return {str(position): str(label) for position, label in names.items()}
 
 
 def _empty_model(model_class: type[PreTrainedModel], config: dict[str, Any], folder: Path) -> PreTrainedModel:
