@@ -39,7 +39,8 @@ from ted_distill import (
     load_task,
     student_from_teacher,
 )
-from ted_distill.models import LoadedModel, make_student, shared_tokenizer
+from ted_distill.models import LoadedModel, shared_tokenizer
+from ted_distill.students import make_student
 from ted_distill.teacher import LiveTeacher
 from tiny import FAMILIES, save_tiny, tiny_config, tiny_tokenizer, write_questions, write_reviews
 

@@ -12,8 +12,9 @@ The names below are the public ones.
 from .arguments import StageArguments
 from .errors import InputError, TrainingError
 from .filters import FilterConfig, FilteredModel, Filters, load_filters, save_filters
-from .models import LoadedModel, ModelArguments, load_model, student_from_teacher
-from .recipe import Recipe, read_recipe, run
+from .models import LoadedModel, ModelArguments, load_model
+from .recipe import Recipe, read_recipe
+from .runs import run
 from .stages import (
     DistillArguments,
     DistillTrainer,
@@ -25,6 +26,7 @@ from .stages import (
     finetune,
     learn_filters,
 )
+from .students import student_from_teacher
 from .tasks import TASKS, Task, TaskArguments, load_task
 
 __version__ = "0.1.0"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +30,6 @@ Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wis
 
 Flags may also stand in a file: --config FILE.yaml (flags given beside it win).
 """
-
-# Training arguments worth a line in the help; all others work too.
-_SHOWN = [
-    "output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
-    "early_stopping_patience", "report_to", "train_sampling_strategy",
-]  # fmt: skip
 
 
 @dataclass
@@ -117,11 +110,12 @@ def _run(argv: list[str]) -> int:
 
 def _finetune(argv: list[str]) -> int:
     from .arguments import StageArguments
+    from .flags import parse_flags
     from .models import ModelArguments
     from .stages import finetune
     from .tasks import TaskArguments, load_task
 
-    parsed = _parse(
+    parsed = parse_flags(
         "finetune", "Step 0: fine-tune one model.", (OneModel, TaskArguments, ModelArguments, StageArguments), argv
     )
     if parsed:
@@ -132,12 +126,13 @@ def _finetune(argv: list[str]) -> int:
 
 def _learn_filters(argv: list[str]) -> int:
     from .arguments import StageArguments
+    from .flags import parse_flags
     from .models import ModelArguments
     from .stages import LearnFiltersArguments, learn_filters
     from .tasks import TaskArguments, load_task
 
     kinds = (OneModel, LearnFiltersArguments, TaskArguments, ModelArguments, StageArguments)
-    parsed = _parse("learn-filters", "Stage I: learn filters on a frozen, fine-tuned model.", kinds, argv)
+    parsed = parse_flags("learn-filters", "Stage I: learn filters on a frozen, fine-tuned model.", kinds, argv)
     if parsed:
         model, filters, task, model_arguments, args = parsed
         results = learn_filters(model.model_name_or_path, load_task(task), args, filters, model_arguments)
@@ -147,12 +142,13 @@ def _learn_filters(argv: list[str]) -> int:
 
 def _distill(argv: list[str]) -> int:
     from .arguments import StageArguments
+    from .flags import parse_flags
     from .models import ModelArguments
     from .stages import DistillArguments, distill
     from .tasks import TaskArguments, load_task
 
     kinds = (TwoModels, DistillArguments, TaskArguments, ModelArguments, StageArguments)
-    parsed = _parse("distill", "Stage II: distil a teacher into a student.", kinds, argv)
+    parsed = parse_flags("distill", "Stage II: distil a teacher into a student.", kinds, argv)
     if parsed:
         models, distillation, task, model_arguments, args = parsed
         names = models.teacher_name_or_path, models.student_name_or_path
@@ -161,12 +157,13 @@ def _distill(argv: list[str]) -> int:
 
 
 def _evaluate(argv: list[str]) -> int:
+    from .flags import parse_flags
     from .models import ModelArguments
     from .stages.evaluate import evaluate, score_predictions
     from .tasks import TaskArguments, load_task
 
     kinds = (EvaluateArguments, TaskArguments, ModelArguments)
-    parsed = _parse("evaluate", "Score a checkpoint, or predictions made elsewhere.", kinds, argv)
+    parsed = parse_flags("evaluate", "Score a checkpoint, or predictions made elsewhere.", kinds, argv)
     if not parsed:
         return 0
     what, task, model_arguments = parsed
@@ -187,17 +184,18 @@ def _evaluate(argv: list[str]) -> int:
 
 
 def _run_recipe(argv: list[str]) -> int:
-    from .recipe import read_recipe, run
+    from . import runs
+    from .recipe import Recipe, read_recipe
     from .table import results_table
 
     if not argv or argv[0] in ("-h", "--help"):
-        from . import recipe
-
-        sys.stdout.write("usage: ted run RECIPE.yaml [key=value ...]\n\n" + (recipe.__doc__ or "") + "\n")
-        sys.stdout.write(textwrap.dedent(recipe.Recipe.__doc__ or "") + "\n")
+        sys.stdout.write(
+            "usage: ted run RECIPE.yaml [key=value ...]\n\n" + inspect.cleandoc(runs.__doc__ or "") + "\n\n"
+        )
+        sys.stdout.write(inspect.cleandoc(Recipe.__doc__ or "") + "\n")
         return 0 if argv else 2
     read = read_recipe(argv[0], argv[1:])
-    results = run(read)
+    results = runs.run(read)
     sys.stdout.write(f"\n{results_table(results)}\n\n{read.run.output_dir}/results.md\n")
     return 0
 
@@ -254,114 +252,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,
     "import-reference": _import_reference,
 }
-
-
-# --- flags ----------------------------------------------------------------------------------------------------
-
-
-def _parse(command: str, description: str, kinds: Sequence[type], argv: list[str]) -> tuple[Any, ...] | None:
-    """Arguments from `--config` and flags; None if help was asked for and printed."""
-    from .parsing import Parser, field_names, parse, read_yaml, to_argv
-
-    parser = Parser(
-        kinds, prog=f"ted {command}", description=description, add_help=False, formatter_class=_help_formatter()
-    )
-    if {"-h", "--help", "--help-all"} & set(argv) or not argv:
-        if "--help-all" not in argv:
-            _shorten(parser, field_names(*kinds))
-        sys.stdout.write(parser.format_help())
-        return None
-    flags = list(argv)
-    if "--config" in flags:
-        position = flags.index("--config")
-        file = flags[position + 1 : position + 2]
-        if not file:
-            raise InputError("--config: a YAML file was expected after it")
-        del flags[position : position + 2]
-        flags = to_argv(read_yaml(file[0], "config")) + flags
-    parsed = parse(kinds, flags, parser=parser)
-    _check_named(parsed, flags)
-    return parsed
-
-
-def _check_named(parsed: tuple[Any, ...], flags: Sequence[str]) -> None:
-    """Refuse a command without its models, task or folder.
-
-    Raises:
-        InputError: names each flag that is missing.
-    """
-    values = {name: value for part in parsed for name, value in vars(part).items()}
-    names = ["teacher_name_or_path", "student_name_or_path", "task"]
-    if "student_name_or_path" not in values:
-        names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
-    missing = [name for name in names if not values[name]]
-    if "learning_rate" in values and not any(flag.split("=")[0] == "--output_dir" for flag in flags):
-        missing.append("output_dir")
-    if missing:
-        raise InputError(f"--{name} is missing; it was expected with this command" for name in missing)
-
-
-def _shorten(parser: Any, own: set[str]) -> None:
-    """Hide the training arguments that few people set; they work all the same."""
-    import argparse
-
-    from transformers import TrainingArguments
-
-    from .parsing import field_names
-
-    hidden = field_names(TrainingArguments) - {*_SHOWN}
-    for action in parser._actions:
-        twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
-        action.option_strings = [flag for flag in action.option_strings if flag not in twins]
-        if action.dest in hidden:
-            action.help = argparse.SUPPRESS
-        elif action.dest in _WORDS:
-            action.help = _WORDS[action.dest]
-    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
-    parser.epilog = "All flags of transformers.TrainingArguments work; --help-all lists them."
-    by_title: dict[str, Any] = {}
-    for group in parser._action_groups:
-        if group.title in ("options", "optional arguments"):
-            group.title = "training"
-        first = by_title.setdefault(group.title, group)
-        if first is not group:
-            first._group_actions += group._group_actions
-            group._group_actions = []
-    parser._action_groups.sort(key=lambda group: group.title == "training")
-
-
-_WORDS = {
-    "output_dir": "folder of the finished model",
-    "learning_rate": "peak learning rate [5e-5]",
-    "num_train_epochs": "passes over the data [3]",
-    "max_steps": "stop after so many steps instead",
-    "per_device_train_batch_size": "rows of a batch on each device [8]",
-    "gradient_accumulation_steps": "batches of a step [1]",
-    "warmup_steps": "steps, or share of all steps, until the peak [0]",
-    "seed": "of everything random [42]",
-    "bf16": "bf16 autocast",
-    "fp16": "fp16 autocast",
-    "report_to": "tensorboard, wandb, ... for the curves [none]",
-    "train_sampling_strategy": "group_by_length pads least [random]",
-}
-
-
-def _help_formatter() -> type:
-    import argparse
-
-    class Help(argparse.HelpFormatter):
-        """One line a flag, without the metavars."""
-
-        def __init__(self, prog: str) -> None:
-            super().__init__(prog, max_help_position=34, width=112)
-
-        def _format_action_invocation(self, action: argparse.Action) -> str:
-            return ", ".join(action.option_strings)
-
-        def _get_help_string(self, action: argparse.Action) -> str:
-            return (action.help or "").replace(" (default: %(default)s)", "")
-
-    return Help
 
 
 # --- the screen -----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from dataclasses import dataclass, field
@@ -11,13 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import transformers
 import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -27,7 +24,6 @@ from transformers.utils import ModelOutput
 
 from .errors import InputError
 from .filters import FilteredModel, Filters
-from .output import whole_files
 from .tasks.base import Task
 
 logger = logging.getLogger(__name__)
@@ -108,7 +104,7 @@ def load_model(
     arguments = arguments or ModelArguments()
     name = str(name)
     hub = arguments.hub
-    config = _load(AutoConfig, name, hub)
+    config = load_pretrained(AutoConfig, name, hub)
     _apply_overrides(config, arguments.config_overrides, name)
     fresh = _needs_new_head(config, task)
     renewed = fresh and new_head and task.label_names is not None and not _has_default_labels(config)
@@ -117,8 +113,8 @@ def load_model(
     if fresh and new_head:
         _set_labels(config, task)
     label_order = None if fresh and new_head else _label_order(config, task, name)
-    tokenizer = _load(AutoTokenizer, name, hub)
-    model, info = _load(
+    tokenizer = load_pretrained(AutoTokenizer, name, hub)
+    model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
         ignore_mismatched_sizes=new_head,
     )  # fmt: skip
@@ -135,10 +131,10 @@ def load_config(name: str, arguments: ModelArguments | None = None) -> Pretraine
     Raises:
         InputError: nothing there.
     """
-    return _load(AutoConfig, name, (arguments or ModelArguments()).hub)
+    return load_pretrained(AutoConfig, name, (arguments or ModelArguments()).hub)
 
 
-def _load(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:
+def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:
     """`from_pretrained` whose many ways to fail become one clear line."""
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise InputError(f"model: the folder {name} does not exist; give a model folder or a Hub id")
@@ -209,9 +205,14 @@ def _check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ta
     longest = task.arguments.max_seq_length or min(task.max_seq_length, tokenizer.model_max_length)
     if longest > positions:
         raise InputError(
-            f"max_seq_length: at most {positions} tokens, which {name} has positions for, were expected, {longest} came; "
-            f"set --max_seq_length {positions} or less"
+            f"max_seq_length: at most {positions} tokens were expected, which is what {name} has positions for, "
+            f"{longest} came; set --max_seq_length {positions} or less"
         )
+
+
+def read_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Set a model's weights to those of a checkpoint of the same model."""
+    model.load_state_dict(type(model).from_pretrained(folder, dtype=torch.float32).state_dict())
 
 
 # --- labels ---------------------------------------------------------------------------------------------------
@@ -304,68 +305,3 @@ def _tokenizer_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedT
         if teacher(text, text)["input_ids"] != student(text, text)["input_ids"]:
             return f"the text {text!r} gives other tokens (case, accents or special tokens are treated differently)"
     return None
-
-
-# --- students made from teachers ------------------------------------------------------------------------------
-
-
-def check_blocks(blocks: list[int], total: int) -> None:
-    """Refuse blocks of a student that a model of `total` blocks does not have.
-
-    Raises:
-        InputError: not rising numbers from 1 to `total`.
-    """
-    if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
-        raise InputError(f"student_layers: rising numbers from 1 to {total} were expected, {blocks} came")
-
-
-def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
-
-    Raises:
-        InputError: a block the model does not have, or a model whose blocks cannot be found (ALBERT shares one).
-    """
-    total = model.config.num_hidden_layers
-    check_blocks(blocks, total)
-    student = copy.deepcopy(model)
-    for module in student.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == total:
-                setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
-                student.config.num_hidden_layers = len(blocks)
-                if getattr(student.config, "layer_types", None):
-                    student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
-                return _rebuilt(student, blocks)
-    raise InputError(f"student_layers: no list of {total} blocks was found in {type(model).__name__}; give a student")
-
-
-def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """The same weights in a model made from the config, as every reload makes it: a block may depend on its place."""
-    rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
-    try:
-        rebuilt.load_state_dict(student.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(
-            f"student_layers: blocks {blocks} make no {type(student).__name__}: in this family a block's weights "
-            f"depend on its place ({reason}); keep block 1, the only one of its kind, or give a student"
-        ) from error
-    return rebuilt
-
-
-def make_student(teacher: str | Path, blocks: list[int], folder: Path, arguments: ModelArguments | None = None) -> None:
-    """Write a student made of blocks of a teacher, with the teacher's tokenizer, into `folder`."""
-    hub = (arguments or ModelArguments()).hub
-    config = _load(AutoConfig, str(teacher), hub)
-    # The class the checkpoint was saved from keeps its head, if it is one of transformers' own.
-    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
-    model = _load(saved_class, str(teacher), hub, dtype=torch.float32)
-    student = student_from_teacher(model, blocks)
-    with whole_files(folder) as partial:
-        student.save_pretrained(partial)
-        _load(AutoTokenizer, str(teacher), hub).save_pretrained(partial)
-
-
-def read_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Set a model's weights to those of a checkpoint of the same model."""
-    model.load_state_dict(type(model).from_pretrained(folder, dtype=torch.float32).state_dict())

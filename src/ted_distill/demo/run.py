@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 from ..output import MANIFEST_NAME, check_writable, read_json, whole_files, write_json
-from ..recipe import read_recipe, run
+from ..recipe import read_recipe
+from ..runs import run
 from ..stages.base import Results
 from .dataset import write_dataset
 from .models import write_models

@@ -1,9 +1,10 @@
 """The stages: fine-tuning, Stage I (filters), Stage II (distillation), and scoring what came out."""
 
-from .distill import DistillArguments, DistillTrainer, distill
+from .distill import DistillTrainer, distill
 from .evaluate import evaluate
 from .finetune import FinetuneTrainer, finetune
 from .learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
+from .methods import DistillArguments
 
 __all__ = [
     "DistillArguments",

@@ -1,0 +1,130 @@
+"""KD, LWD and TED: Stage II with other filters. Nothing outside `METHODS` knows which method it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import ClassVar, NamedTuple
+
+from ..errors import InputError, collect, raise_if_any
+from ..filters import FilterConfig, Filters, default_teacher_filter_interval, filtered_blocks, load_filters
+from ..models import LoadedModel
+
+
+@dataclass
+class DistillArguments:
+    """What the student matches, and how much each term weighs."""
+
+    _argument_group_name: ClassVar[str] = "distillation"
+
+    method: str = field(default="ted", metadata={"help": "ted (learnt filters), lwd (random filters) or kd (none)"})
+    kl_alpha: float = field(default=5.0, metadata={"help": "weight of the KL of the predictions"})
+    mse_alpha: float | None = field(default=None, metadata={"help": "weight of the layer loss [100; kd: 0]"})
+    temperature: float = field(default=2.0, metadata={"help": "softens both predictions in the KL"})
+    filter_interval: int | None = field(
+        default=None, metadata={"help": "student: a filter after every so many blocks [1; ted: as learnt]"}
+    )
+    teacher_filter_interval: int | None = field(
+        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide; ted: as learnt]"}
+    )
+    teacher_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the teacher's]"})
+    new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
+    student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
+
+
+# --- methods: which filters ---------------------------------------------------------------------------------
+
+
+class MethodFilters(NamedTuple):
+    """Filters of both models; None where no layer is matched."""
+
+    teacher: Filters | None
+    student: Filters | None
+
+
+def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
+    """Knowledge distillation: no filters, so nothing but the predictions is matched.
+
+    Raises:
+        InputError: a weight for a layer loss that there is not.
+    """
+    if arguments.mse_alpha:
+        raise InputError(
+            f"mse_alpha: 0 was expected with method kd, which matches no layers, {arguments.mse_alpha} came; "
+            "leave it out or choose method lwd or ted"
+        )
+    return MethodFilters(None, None)
+
+
+def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
+    """Layer-wise distillation: the teacher's hidden states as they are, the student's through random Linear filters."""
+    interval = 1 if arguments.filter_interval is None else arguments.filter_interval
+    teacher_blocks, student_blocks = (loaded.model.config.num_hidden_layers for loaded in (teacher, student))
+    teacher_interval = arguments.teacher_filter_interval
+    if teacher_interval is None:
+        teacher_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
+    config = FilterConfig.for_model(student.model.config, interval, teacher.model.config.hidden_size)
+    initializer_range = getattr(student.model.config, "initializer_range", 0.02)
+    return MethodFilters(
+        Filters.identity(filtered_blocks(teacher_blocks, teacher_interval)), Filters.random(config, initializer_range)
+    )
+
+
+def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
+    """Task-aware layer-wise distillation: the filters both models learnt in Stage I.
+
+    Raises:
+        InputError: filters missing, of another model, of different widths, or not after the blocks asked for.
+    """
+    problems: list[str] = []
+    found: dict[str, Filters] = {}
+    for owner, loaded, folder, interval in (
+        ("teacher", teacher, arguments.teacher_filters, arguments.teacher_filter_interval),
+        ("student", student, arguments.student_filters, arguments.filter_interval),
+    ):
+        with collect(problems):
+            found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
+            expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
+            if expected and expected != found[owner].blocks:
+                problems.append(
+                    f"{owner} filters: blocks {expected} were asked for, those learnt read {found[owner].blocks}; "
+                    "learn them with that filter_interval, or leave it out here"
+                )
+    widths = {owner: filters.config.filter_output_dim for owner, filters in found.items() if filters.config}
+    if len(set(widths.values())) > 1:
+        problems.append(
+            f"filters: one filter_output_dim was expected, the teacher's filters are {widths['teacher']} and the "
+            f"student's {widths['student']} wide; learn the student's with --filter_output_dim {widths['teacher']}"
+        )
+    raise_if_any(problems)
+    return MethodFilters(found["teacher"], found["student"])
+
+
+METHODS: dict[str, Callable[[LoadedModel, LoadedModel, DistillArguments], MethodFilters]] = {
+    "ted": ted_filters,
+    "lwd": lwd_filters,
+    "kd": kd_filters,
+}
+
+
+def check_arguments(arguments: DistillArguments) -> None:
+    """Refuse an unknown method and weights that make no sense.
+
+    Raises:
+        InputError: with all problems.
+    """
+    problems = []
+    if arguments.method not in METHODS:
+        near = get_close_matches(arguments.method, METHODS, n=1)
+        problems.append(
+            f"method: one of {', '.join(METHODS)} was expected, {arguments.method} came"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
+    for name in ("kl_alpha", "mse_alpha"):
+        if not 0 <= (getattr(arguments, name) or 0) < math.inf:
+            problems.append(f"{name}: a weight of at least 0 was expected, {getattr(arguments, name)} came")
+    if not 0 < arguments.temperature < math.inf:
+        problems.append(f"temperature: a number above 0 was expected, {arguments.temperature} came")
+    raise_if_any(problems)
