@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .output import versions
+from .output import command, versions
 from .tasks.base import Metrics, Task
 
 CARD_NAME = "README.md"
@@ -78,7 +76,7 @@ def write_card(
         lines.append(f"- Loss: {_loss(weights, bool(pairs))}")
     lines += ["", "## Scores", "", "On the validation data, in percent.", "", "| score | value |", "|---|---|"]
     lines += [f"| {name} | {value:.2f} |" for name, value in scores.items() if isinstance(value, (int, float))]
-    lines += ["", "## How it was made", "", "```", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "```", ""]
+    lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["The checkpoint loads with transformers alone; filters play no part in its predictions.", ""]
     (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,6 +110,11 @@ def read_json(file: Path) -> Any | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def command() -> str:
+    """The command line that is running, for people to run again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

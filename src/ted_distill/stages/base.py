@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import json
 import logging
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +21,7 @@ from ..models import LoadedModel
 from ..output import (
     MANIFEST_NAME,
     RESULTS_NAME,
+    command,
     last_checkpoint,
     read_json,
     remove_checkpoints,
@@ -44,8 +43,9 @@ _WITHOUT_EFFECT = {
     "logging_first_step", "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project",
     "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
     "dataloader_prefetch_factor", "per_device_eval_batch_size", "skip_memory_metrics", "logging_nan_inf_filter",
-    "_n_gpu", "local_rank", "hub_token", "push_to_hub_token",
+    "_n_gpu", "local_rank", "hub_token", "push_to_hub_token", "use_cpu", "ddp_backend", "ddp_timeout",
 }  # fmt: skip
+_FOLDERS = {"model", "teacher", "student"}
 
 
 class StageData(NamedTuple):
@@ -158,8 +158,10 @@ def begin(args: StageArguments, wanted: dict[str, Any]) -> Results | None:
 
 
 def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    keys = [key for key in {**found, **wanted} if str(found.get(key)) != str(wanted.get(key))]
-    return [f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in keys]
+    """Settings that differ. Not those that one side lacks, as another version of transformers has other arguments,
+    nor the models' folders, which may have moved: their weights tell whether they are the same."""
+    keys = [key for key in wanted if key in found and key not in _FOLDERS and found[key] != wanted[key]]
+    return [f"{key} was {found[key]}, now {wanted[key]}" for key in keys]
 
 
 # --- after ----------------------------------------------------------------------------------------------------
@@ -192,8 +194,3 @@ def finish(
             remove_checkpoints(folder)
     trainer.accelerator.wait_for_everyone()
     return results
-
-
-def command() -> str:
-    """The command line that is running, for people to run again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
