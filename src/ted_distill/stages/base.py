@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from .. import evaluation
 from ..arguments import StageArguments
-from ..errors import InputError, raise_if_any
+from ..errors import InputError, collect, raise_if_any
 from ..filters import fingerprint
 from ..models import LoadedModel
 from ..output import (
     MANIFEST_NAME,
     RESULTS_NAME,
+    check_writable,
     command,
     last_checkpoint,
     read_json,
@@ -58,23 +59,43 @@ class StageData(NamedTuple):
 # --- before ---------------------------------------------------------------------------------------------------
 
 
-def stage_arguments(args: StageArguments, task: Task) -> StageArguments:
-    """A copy of the arguments in which the task's own metric decides, unless another was named."""
+def prepare(task: Task, args: StageArguments, check: Callable[[], None] = lambda: None) -> StageArguments:
+    """Check what can be checked before a model is loaded, and seed everything random.
+
+    Args:
+        check: what else the stage wants checked; raises `InputError`.
+
+    Returns:
+        A copy of the arguments in which the task's own metric decides, unless another was named.
+
+    Raises:
+        InputError: with all problems.
+    """
+    problems: list[str] = []
+    with collect(problems):
+        check_writable(Path(args.output_dir))
+    with collect(problems):
+        check()
+    with collect(problems):
+        _check_rows(task, args)
+        _check_metric(args, _score_names(task))
+    raise_if_any(problems)
     args = copy.copy(args)
     if args.metric_for_best_model in (None, "loss"):
         args.metric_for_best_model, args.greater_is_better = task.metric, True
     elif args.metric_for_best_model.endswith("mse"):
         args.greater_is_better = False  # the only score where less is better; transformers knows losses alone
+    set_seed(args.seed)
     return args
 
 
-def score_names(task: Task) -> list[str]:
+def _score_names(task: Task) -> list[str]:
     """Names of all scores of the task, those of a second validation split with its prefix."""
     splits = [name for name in task.rows if name != "train"]
     return [evaluation.prefixed(split, name) for split in splits for name in task.score_names]
 
 
-def check_metric(args: StageArguments, names: Sequence[str]) -> None:
+def _check_metric(args: StageArguments, names: Sequence[str]) -> None:
     """Refuse to choose the best checkpoint by a score there will not be.
 
     Raises:
@@ -85,7 +106,7 @@ def check_metric(args: StageArguments, names: Sequence[str]) -> None:
         raise InputError(f"metric_for_best_model: one of {', '.join(names)} was expected, {name} came")
 
 
-def check_rows(task: Task, args: StageArguments) -> None:
+def _check_rows(task: Task, args: StageArguments) -> None:
     """Refuse data a training cannot use.
 
     Raises:

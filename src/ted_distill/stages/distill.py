@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import set_seed
 
 from .. import evaluation
 from ..arguments import StageArguments
@@ -25,11 +24,10 @@ from ..filters import (
 from ..losses import distillation_loss, layer_losses
 from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
-from ..output import check_writable
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..teacher import LiveTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer
-from .base import Results, begin, check_metric, check_rows, finish, read_data, score_names, settings, stage_arguments
+from .base import Results, begin, finish, prepare, read_data, settings
 from .methods import METHODS, DistillArguments, check_arguments
 
 
@@ -134,27 +132,18 @@ def distill(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
-    distill_arguments = distill_arguments or DistillArguments()
+    arguments = distill_arguments or DistillArguments()
+    args = prepare(task, args, check=lambda: check_arguments(arguments))
     problems: list[str] = []
-    with collect(problems):
-        check_writable(Path(args.output_dir))
-    with collect(problems):
-        check_arguments(distill_arguments)
-    with collect(problems):
-        check_rows(task, args)
-        check_metric(args, score_names(task))
-    raise_if_any(problems)
-    args = stage_arguments(args, task)
-    set_seed(args.seed)
     loaded: dict[str, LoadedModel] = {}
     with collect(problems):
         # Revision and overrides are the student's; code that either model brings is run or not.
         trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
         loaded["teacher"] = load_model(teacher_name_or_path, task, trust)
     with collect(problems):
-        loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=distill_arguments.new_head)
+        loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)
     raise_if_any(problems)
-    return _distill(loaded["teacher"], loaded["student"], task, args, distill_arguments)
+    return _distill(loaded["teacher"], loaded["student"], task, args, arguments)
 
 
 def _distill(

@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor, nn
-from transformers import set_seed
 
 from .. import evaluation
 from ..arguments import StageArguments
-from ..errors import collect, raise_if_any
 from ..model_card import write_card
-from ..models import LoadedModel, ModelArguments, load_model, read_weights
-from ..output import check_writable
+from ..models import ModelArguments, load_model, read_weights
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, check_metric, check_rows, finish, read_data, score_names, settings, stage_arguments
+from .base import Results, begin, finish, prepare, read_data, settings
 
 
 class FinetuneTrainer(StageTrainer):
@@ -54,16 +51,8 @@ def finetune(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
-    problems: list[str] = []
-    with collect(problems):
-        check_writable(Path(args.output_dir))
-    with collect(problems):
-        check_rows(task, args)
-        check_metric(args, score_names(task))
-    raise_if_any(problems)
-    args = stage_arguments(args, task)
-    set_seed(args.seed)
-    loaded: LoadedModel = load_model(model_name_or_path, task, model_arguments, new_head=True)
+    args = prepare(task, args)
+    loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     finished = begin(args, settings("finetune", task, args, {"model": loaded}))
     if finished is not None:
         return finished

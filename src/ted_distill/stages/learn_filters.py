@@ -11,18 +11,16 @@ from typing import ClassVar
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import set_seed
 
 from .. import evaluation
 from ..arguments import StageArguments
-from ..errors import collect, raise_if_any
 from ..filters import FilterConfig, FilteredModel, Filters, save_filters
 from ..model_card import write_card
 from ..models import ModelArguments, load_model
-from ..output import check_writable, write_json
+from ..output import write_json
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, check_metric, check_rows, finish, read_data, settings, stage_arguments
+from .base import Results, begin, finish, prepare, read_data, settings
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +97,7 @@ class LearnFiltersTrainer(StageTrainer):
             yield name, terms
 
     def score(self) -> Metrics:
-        """The mean score of the heads, and the score of each; all their scores go to `layer_scores`."""
+        """Means of the heads' scores, and each head's deciding one; all their scores go to `layer_scores`."""
         names = [*map(str, self.blocks), "model"]
         self.layer_scores = {name: {} for name in names}
         self.scored_step = self.state.global_step
@@ -110,9 +108,10 @@ class LearnFiltersTrainer(StageTrainer):
                 self.layer_scores[name] |= {
                     evaluation.prefixed(split_name, key): value for key, value in scores.items()
                 }
+        heads = [self.layer_scores[str(block)] for block in self.blocks]
+        means = {name: sum(scores[name] for scores in heads) / len(heads) for name in heads[0]}
         metric = self.task.metric
-        of_blocks = {f"{metric}_block_{block}": self.layer_scores[str(block)][metric] for block in self.blocks}
-        return {metric: sum(of_blocks.values()) / len(of_blocks), **of_blocks}
+        return means | {f"{metric}_block_{block}": self.layer_scores[str(block)][metric] for block in self.blocks}
 
     def _all_logits(self, batch: Batch) -> Tensor:
         head_logits, model_logits = self.model(batch)
@@ -149,17 +148,9 @@ def learn_filters(
         TrainingError: the loss is no longer a number.
     """
     filter_arguments = filter_arguments or LearnFiltersArguments()
-    problems: list[str] = []
-    with collect(problems):
-        check_writable(Path(args.output_dir))
-    with collect(problems):
-        check_rows(task, args)
-    raise_if_any(problems)
-    args = stage_arguments(args, task)
-    set_seed(args.seed)
+    args = prepare(task, args)
     loaded = load_model(model_name_or_path, task, model_arguments)
     config = FilterConfig.for_model(loaded.model.config, **vars(filter_arguments))
-    check_metric(args, [task.metric, *(f"{task.metric}_block_{block}" for block in config.blocks)])
     finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **vars(config)))
     if finished is not None:
         return finished
