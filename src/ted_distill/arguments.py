@@ -52,6 +52,8 @@ class StageArguments(TrainingArguments):
             problems.append("label_smoothing_factor: not used by the stages' losses; leave it out")
         if self.neftune_noise_alpha:
             problems.append("neftune_noise_alpha: not used by the stages; leave it out")
+        if self.fsdp or self.deepspeed:
+            problems.append("fsdp, deepspeed: checkpoints of sharded models are not written yet; use torchrun alone")
         if self.push_to_hub:
             problems.append("push_to_hub: upload the finished folder with `hf upload` instead")
         return problems
