@@ -152,6 +152,14 @@ def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None
     assert "99" not in table
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_that_comes_with_the_project_is_read_without_a_problem(file: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(file, [f"output_dir={tmp_path}", "teacher=x", "training.fp16=false", "training.bf16=false"])
+    assert recipe.run.methods == ["kd", "lwd", "ted"]
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert "ted run recipes/" in file.read_text(encoding="utf-8")
+
+
 # --- the published experiment -----------------------------------------------------------------------------------
 
 
