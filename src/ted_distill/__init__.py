@@ -6,28 +6,27 @@
     ...
     distill("runs/teacher_filters", "runs/student_filters", task, StageArguments("runs/ted"))
 
-The names below are the public ones.
+The names below are the public ones. They are imported when they are first used: torch and transformers take seconds,
+and `ted --help` needs neither.
 """
 
-from .arguments import StageArguments
-from .errors import InputError, TrainingError
-from .filters import FilterConfig, FilteredModel, Filters, load_filters, save_filters
-from .models import LoadedModel, ModelArguments, load_model
-from .recipe import Recipe, read_recipe
-from .runs import run
-from .stages import (
-    DistillArguments,
-    DistillTrainer,
-    FinetuneTrainer,
-    LearnFiltersArguments,
-    LearnFiltersTrainer,
-    distill,
-    evaluate,
-    finetune,
-    learn_filters,
-)
-from .students import student_from_teacher
-from .tasks import TASKS, Task, TaskArguments, load_task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arguments import StageArguments
+    from .errors import InputError, TrainingError
+    from .filters import FilterConfig, FilteredModel, Filters, load_filters, save_filters
+    from .models import LoadedModel, ModelArguments, load_model
+    from .recipe import Recipe, read_recipe
+    from .runs import run
+    from .stages.distill import DistillTrainer, distill
+    from .stages.evaluate import evaluate
+    from .stages.finetune import FinetuneTrainer, finetune
+    from .stages.learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
+    from .stages.methods import DistillArguments
+    from .students import student_from_teacher
+    from .tasks import TASKS, Task, TaskArguments, load_task
 
 __version__ = "0.1.0"
 
@@ -61,3 +60,27 @@ __all__ = [
     "save_filters",
     "student_from_teacher",
 ]
+
+_HOMES = {
+    "arguments": "StageArguments",
+    "errors": "InputError TrainingError",
+    "filters": "FilterConfig FilteredModel Filters load_filters save_filters",
+    "models": "LoadedModel ModelArguments load_model",
+    "recipe": "Recipe read_recipe",
+    "runs": "run",
+    "stages": "DistillArguments DistillTrainer FinetuneTrainer LearnFiltersArguments LearnFiltersTrainer"
+    " distill evaluate finetune learn_filters",
+    "students": "student_from_teacher",
+    "tasks": "TASKS Task TaskArguments load_task",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
