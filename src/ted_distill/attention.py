@@ -186,12 +186,14 @@ def _sheared_product(states: Tensor, rows: Tensor, num_heads: int) -> Tensor:
     rows = rows.unflatten(-1, (num_heads, -1)).permute(1, 2, 0)
     # Blocks of like size, multiples of 8 for the matrix kernels of GPUs.
     step = 8 * math.ceil(tokens / (8 * math.ceil(tokens / _ROWS)))
+    # A compiler fuses what the views' own backward does.
+    shear = _shear if torch.compiler.is_compiling() else _Shear.apply
     blocks = []
     for start in range(0, tokens, step):
         stop = min(start + step, tokens)
         block = states[:, :, start:stop].flatten(1, 2)
         product = torch.bmm(block, rows[:, :, tokens - stop : 2 * tokens - start])
-        blocks.append(_Shear.apply(product.unflatten(1, (batch, stop - start))))
+        blocks.append(shear(product.unflatten(1, (batch, stop - start))))
     return (torch.cat(blocks, dim=-2) if len(blocks) > 1 else blocks[0]).transpose(0, 1)
 
 
