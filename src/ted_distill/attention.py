@@ -17,7 +17,6 @@ Shapes: B batch, T tokens, H heads, d width of a head, P = 2T relative positions
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -85,7 +84,7 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
             (B, T, H * d) and the attention probabilities, which are None unless asked for.
         """
         tokens = hidden_states.shape[1]
-        usual = relative_pos is not None and relative_pos.numel() == tokens * tokens
+        usual = relative_pos is not None and rel_embeddings is not None and relative_pos.numel() == tokens * tokens
         if output_attentions or query_states is not None or (self.relative_attention and not usual):
             return super().forward(
                 hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
@@ -94,7 +93,7 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         scale = self._scale(query.dtype)
         query = query / scale
         terms = []
-        if relative_pos is not None and rel_embeddings is not None:
+        if self.relative_attention and relative_pos is not None and rel_embeddings is not None:
             terms = self._position_terms(query, key, scale, relative_pos.view(tokens, tokens), rel_embeddings)
         query, key, value = (self._split_heads(states) for states in (query, key, value))
         if self._needs_graph(query, key, value, *terms):
@@ -142,7 +141,11 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         return dropout or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, terms: list[Tensor], mask: Tensor) -> Tensor:
-        """softmax(scores) . value, (B, H, T, d). With a graph PyTorch's fused attention takes no bias on CPUs."""
+        """softmax(scores) . value, (B, H, T, d), dropout on the probabilities.
+
+        Not the fused kernel: on CPUs it has neither dropout nor a gradient for the bias, and what PyTorch then runs
+        instead is slower than this.
+        """
         scores = query @ key.transpose(-1, -2)
         for term in terms:
             scores = scores.add_(term)
@@ -184,13 +187,12 @@ def _sheared_product(states: Tensor, rows: Tensor, num_heads: int) -> Tensor:
     batch, tokens, _ = states.shape
     states = states.unflatten(-1, (num_heads, -1)).permute(2, 0, 1, 3)
     rows = rows.unflatten(-1, (num_heads, -1)).permute(1, 2, 0)
-    # Blocks of like size, multiples of 8 for the matrix kernels of GPUs.
-    step = 8 * math.ceil(tokens / (8 * math.ceil(tokens / _ROWS)))
     # A compiler fuses what the views' own backward does.
     shear = _shear if torch.compiler.is_compiling() else _Shear.apply
     blocks = []
-    for start in range(0, tokens, step):
-        stop = min(start + step, tokens)
+    # Counting the blocks leaves T free in a compiled model; counting in steps up to T would not.
+    for number in range(-(-tokens // _ROWS)):
+        start, stop = number * _ROWS, min((number + 1) * _ROWS, tokens)
         block = states[:, :, start:stop].flatten(1, 2)
         product = torch.bmm(block, rows[:, :, tokens - stop : 2 * tokens - start])
         blocks.append(shear(product.unflatten(1, (batch, stop - start))))
