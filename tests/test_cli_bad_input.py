@@ -64,7 +64,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         said = capsys.readouterr()
         assert said.out == ""
         assert "Traceback" not in said.err
-        assert f"ted {argv[0]}: the input was refused; nothing was changed." in said.err
+        assert f"ted {argv[0]}: the input was refused, before any training." in said.err
         problems = [line for line in said.err.splitlines() if line.startswith("- ")]
         assert len(problems) == len(set(problems)) > 0
         return said.err

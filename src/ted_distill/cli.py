@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except InputError as error:
-        _say(f"ted {argv[0] if argv else ''}: the input was refused; nothing was changed.\n{error}")
+        _say(f"ted {argv[0] if argv else ''}: the input was refused, before any training.\n{error}")
         return 2
     except TrainingError as error:
         _say(f"ted {argv[0]}: {error}")
