@@ -17,12 +17,15 @@ Shapes: B batch, T tokens, H heads, d width of a head, P = 2T relative positions
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
+
+from .dropout import draws_fast, keep_factors
 
 _ROWS = 128
 """Rows of scores made at a time. They need T + rows positions: with all rows at once half of the product is unused,
@@ -92,75 +95,158 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         query, key, value = self.query_proj(hidden_states), self.key_proj(hidden_states), self.value_proj(hidden_states)
         scale = self._scale(query.dtype)
         query = query / scale
-        terms = []
+        to_key = to_query = None
         if self.relative_attention and relative_pos is not None and rel_embeddings is not None:
-            terms = self._position_terms(query, key, scale, relative_pos.view(tokens, tokens), rel_embeddings)
+            to_key, to_query = self._positions(scale, relative_pos.view(tokens, tokens), rel_embeddings)
         query, key, value = (self._split_heads(states) for states in (query, key, value))
-        if self._needs_graph(query, key, value, *terms):
-            context = self._attend(query, key, value, terms, attention_mask.bool())
+        mask = attention_mask.bool()
+        if self._needs_graph(query, key, value):
+            context = self._attend(query, key, value, to_key, to_query, mask)
         else:
-            context = _attend_fused(query, key, value, terms, attention_mask.bool())
-        return context.transpose(1, 2).flatten(2), None
+            context = _attend_fused(query, key, value, to_key, to_query, mask)
+        return context.permute(1, 2, 0, 3).flatten(2), None
 
     def _split_heads(self, states: Tensor) -> Tensor:
-        """(B, T, H * d) -> (B, H, T, d), a view."""
-        return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+        """(B, T, H * d) -> (H, B, T, d), a view."""
+        return states.unflatten(-1, (self.num_attention_heads, -1)).permute(2, 0, 1, 3)
 
     def _scale(self, dtype: torch.dtype) -> Tensor:
         """sqrt(d * number of terms), rounded as in transformers: in float32, then to the scores' type."""
         terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
         return torch.tensor(self.attention_head_size * terms, dtype=torch.float32).sqrt().to(dtype)
 
-    def _position_terms(
-        self, query: Tensor, key: Tensor, scale: Tensor, relative_pos: Tensor, rel_embeddings: Tensor
-    ) -> list[Tensor]:
-        """The scaled c2p and p2c terms, those that the model has, each (B, H, T, T).
+    def _positions(
+        self, scale: Tensor, relative_pos: Tensor, rel_embeddings: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The tables k' and q' (scaled), each (H, P, d), in the order of `_offsets`; None for a term it has not.
 
         Args:
-            query: (B, T, H * d), already divided by `scale`.
-            key: (B, T, H * d).
             relative_pos: (T, T), the number in the table of each i - j, from -span to span.
         """
         # Dropout on the table and not on the rows taken from it: one position may serve several i - j and both terms.
         table = self.pos_dropout(rel_embeddings)
         span, offsets = self.pos_ebd_size, _offsets(relative_pos)
-        terms = []
+        to_key = to_query = None
         if "c2p" in self.pos_att_type:
             project = self.key_proj if self.share_att_key else self.pos_key_proj
             rows = _project_rows(project, table[: 2 * span], (offsets + span).clamp(0, 2 * span - 1))
-            terms.append(_sheared_product(query, rows, self.num_attention_heads))
+            to_key = rows.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
         if "p2c" in self.pos_att_type:
             project = self.query_proj if self.share_att_key else self.pos_query_proj
-            rows = _project_rows(project, table[: 2 * span], (span - offsets).clamp(0, 2 * span - 1))
-            terms.append(_sheared_product(key, rows / scale, self.num_attention_heads).transpose(-1, -2))
-        return terms
+            rows = _project_rows(project, table[: 2 * span], (span - offsets).clamp(0, 2 * span - 1)) / scale
+            to_query = rows.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
+        return to_key, to_query
 
     def _needs_graph(self, *tensors: Tensor) -> bool:
         # Dropout too: a checkpointed layer runs first without and then with a graph, and both must draw alike.
         dropout = self.training and self.dropout.p > 0
         return dropout or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, terms: list[Tensor], mask: Tensor) -> Tensor:
-        """softmax(scores) . value, (B, H, T, d), dropout on the probabilities.
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor | None, to_query: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """softmax(scores) . value, (H, B, T, d), dropout on the probabilities.
 
         Not the fused kernel: on CPUs it has neither dropout nor a gradient for the bias, and what PyTorch then runs
         instead is slower than this.
         """
+        factors = self._dropout_factors(query)
+        if not torch.compiler.is_compiling():
+            # Elsewhere autocast chooses the types; in here everything has that of the query, in backward too.
+            with torch.autocast(query.device.type, enabled=False):
+                return _Attend.apply(query, key, value, to_key, to_query, mask, factors)
         scores = query @ key.transpose(-1, -2)
-        for term in terms:
-            scores = scores.add_(term)
-        scores = scores.masked_fill_(~mask, torch.finfo(query.dtype).min)
-        return self.dropout(scores.softmax(-1)) @ value
+        _add_terms(scores, query, key, to_key, to_query)
+        probabilities = scores.masked_fill(~_for_heads(mask), torch.finfo(query.dtype).min).softmax(-1)
+        return (probabilities if factors is None else probabilities * factors) @ value
+
+    def _dropout_factors(self, query: Tensor) -> Tensor | None:
+        """(H, B, T, T) of 0 and 1 / (1 - p), drawn as the module `dropout` draws; None without dropout."""
+        if not self.training or self.dropout.p == 0:
+            return None
+        heads, batch, tokens, _ = query.shape
+        if draws_fast(self.dropout, query):
+            return keep_factors((heads, batch, tokens, tokens), self.dropout.p, query.dtype)
+        # In the order of (B, H, T, T), so that the draws are those of transformers.
+        return self.dropout(query.new_ones(batch, heads, tokens, tokens)).transpose(0, 1)
 
 
-def _attend_fused(query: Tensor, key: Tensor, value: Tensor, terms: list[Tensor], mask: Tensor) -> Tensor:
+class _Attend(torch.autograd.Function):
+    """Attention with relative positions and a backward of its own.
+
+    Autograd would keep every product that went into the scores, and pass their gradient on through views that are
+    read against the grain. Kept are the probabilities alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        to_key: Tensor | None,
+        to_query: Tensor | None,
+        mask: Tensor,
+        factors: Tensor | None,
+    ) -> Tensor:
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        scores = query @ key.transpose(-1, -2)
+        _add_terms(scores, query, key, to_key, to_query)
+        # Looking costs nothing on a CPU; on a GPU it would wait.
+        mask = None if mask.device.type == "cpu" and bool(mask.all()) else _for_heads(mask)
+        if mask is not None:
+            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        probabilities = scores.softmax(-1)
+        ctx.save_for_backward(query, key, value, to_key, to_query, mask, factors, probabilities)
+        return (probabilities if factors is None else probabilities * factors) @ value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, to_key, to_query, mask, factors, probabilities = ctx.saved_tensors
+        dropped = probabilities if factors is None else probabilities * factors
+        value_gradient = dropped.transpose(-1, -2) @ gradient
+        del dropped
+        scores = gradient @ value.transpose(-1, -2)
+        if factors is not None:
+            scores.mul_(factors)
+        scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
+        if mask is not None:
+            scores.mul_(mask)  # a row of padding attends evenly, and nothing of it depends on the scores
+        query_gradient = scores @ key
+        key_gradient = scores.transpose(-1, -2) @ query
+        to_key_gradient = _products_backward(scores, query, to_key, query_gradient)
+        to_query_gradient = _products_backward(scores.transpose(-1, -2), key, to_query, key_gradient)
+        return query_gradient, key_gradient, value_gradient, to_key_gradient, to_query_gradient, None, None
+
+
+def _attend_fused(
+    query: Tensor, key: Tensor, value: Tensor, to_key: Tensor | None, to_query: Tensor | None, mask: Tensor
+) -> Tensor:
     """`FastDisentangledSelfAttention._attend` without dropout, in PyTorch's fused kernel."""
     # Half of the lowest number: added to any score it is still itself, so that a row of padding attends evenly as in
     # transformers, and a kernel that multiplies by log2(e) does not reach infinity.
-    bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
-    for number, term in enumerate(terms):
-        bias = bias.add_(term) if number else bias + term
+    masked = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
+    heads, batch, tokens, _ = query.shape
+    bias = _for_heads(masked).expand(heads, batch, tokens, tokens)
+    if to_key is not None or to_query is not None:
+        bias = bias.clone(memory_format=torch.contiguous_format)
+        _add_terms(bias, query, key, to_key, to_query)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+
+
+def _add_terms(scores: Tensor, query: Tensor, key: Tensor, to_key: Tensor | None, to_query: Tensor | None) -> None:
+    """Add the c2p and p2c terms, those that the model has, to (H, B, T, T) scores, in place."""
+    for rows, product in _products(query, to_key):
+        scores[..., rows, :].add_(_shear(product))
+    for rows, product in _products(key, to_query):
+        # Made contiguous first: to add a transposed matrix is four times slower than to copy and to add.
+        scores[..., rows].add_(_shear(product).transpose(-1, -2).contiguous())
+
+
+def _for_heads(mask: Tensor) -> Tensor:
+    """(B, 1, T, T) or what broadcasts to it -> (1, B, T, T)."""
+    return mask.transpose(0, 1)
 
 
 # --- relative positions ---------------------------------------------------------------------------------------
@@ -182,21 +268,41 @@ def _project_rows(project: nn.Module, table: Tensor, numbers: Tensor) -> Tensor:
     return project(table).index_select(0, numbers)
 
 
-def _sheared_product(states: Tensor, rows: Tensor, num_heads: int) -> Tensor:
-    """(B, T, H * d) and (2T, H * d) -> (B, H, T, T), [i, j] = states[i] . rows[T - 1 - i + j] in each head."""
-    batch, tokens, _ = states.shape
-    states = states.unflatten(-1, (num_heads, -1)).permute(2, 0, 1, 3)
-    rows = rows.unflatten(-1, (num_heads, -1)).permute(1, 2, 0)
-    # A compiler fuses what the views' own backward does.
-    shear = _shear if torch.compiler.is_compiling() else _Shear.apply
-    blocks = []
+def _products(states: Tensor, positions: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows R of (H, B, T, d) times the (H, P, d) positions they meet: (which rows, (H, B, R, T + R)).
+
+    `_shear` of a product is the rows' part of a term.
+    """
+    if positions is None:
+        return
+    tokens = states.shape[2]
     # Counting the blocks leaves T free in a compiled model; counting in steps up to T would not.
     for number in range(-(-tokens // _ROWS)):
         start, stop = number * _ROWS, min((number + 1) * _ROWS, tokens)
-        block = states[:, :, start:stop].flatten(1, 2)
-        product = torch.bmm(block, rows[:, :, tokens - stop : 2 * tokens - start])
-        blocks.append(shear(product.unflatten(1, (batch, stop - start))))
-    return (torch.cat(blocks, dim=-2) if len(blocks) > 1 else blocks[0]).transpose(0, 1)
+        block = states[:, :, start:stop]
+        product = torch.bmm(block.flatten(1, 2), positions[:, tokens - stop : 2 * tokens - start].transpose(1, 2))
+        yield slice(start, stop), product.unflatten(1, block.shape[1:3])
+
+
+def _products_backward(scores: Tensor, states: Tensor, positions: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """Gradient of the positions, given that of the scores whose rows are those of `states`; adds to the states'."""
+    if positions is None:
+        return None
+    tokens = states.shape[2]
+    total = torch.zeros_like(positions, dtype=torch.promote_types(positions.dtype, torch.float32))
+    product: Tensor | None = None
+    for start in range(0, tokens, _ROWS):
+        stop = min(start + _ROWS, tokens)
+        rows, met = slice(start, stop), slice(tokens - stop, 2 * tokens - start)
+        shape = (*states.shape[:2], stop - start, tokens + stop - start)
+        # What no score reads is zero, and the same in every block of as many rows.
+        if product is None or product.shape != shape:
+            product = states.new_zeros(shape)
+        _shear(product).copy_(scores[..., rows, :])
+        flat = product.flatten(1, 2)
+        gradient[:, :, rows] += torch.bmm(flat, positions[:, met]).unflatten(1, shape[1:3])
+        total[:, met] += torch.bmm(flat.transpose(1, 2), states[:, :, rows].flatten(1, 2))
+    return total.to(positions.dtype)
 
 
 def _shear(matrices: Tensor) -> Tensor:
@@ -204,18 +310,3 @@ def _shear(matrices: Tensor) -> Tensor:
     rows, width = matrices.shape[-2:]
     flat = matrices.flatten(-2).narrow(-1, rows - 1, rows * (width - 1))
     return flat.unflatten(-1, (rows, width - 1))[..., : width - rows]
-
-
-class _Shear(torch.autograd.Function):
-    """`_shear` with a backward that fills one buffer; autograd's own would fill one for each view in it."""
-
-    @staticmethod
-    def forward(ctx: Any, matrices: Tensor) -> Tensor:
-        ctx.shape = matrices.shape
-        return _shear(matrices)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        matrices = gradient.new_zeros(ctx.shape)
-        _shear(matrices).copy_(gradient)
-        return matrices

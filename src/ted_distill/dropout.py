@@ -1,0 +1,72 @@
+"""Fast dropout on CPUs: the same distribution from a quarter of the random numbers.
+
+PyTorch draws one Bernoulli number an element from a sequential generator, which is a fifth of the training step of a
+small transformer on a CPU. Here four elements share one 64-bit draw, 16 bits each, so p is met to 1/65536 and the
+scale makes up for that exactly: the expectation is the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_STEPS = 1 << 16
+"""Values of 16 random bits: p is rounded to a multiple of its inverse."""
+
+
+def use_fast_dropout(model: nn.Module) -> int:
+    """Let every dropout inside `model` draw its numbers faster on a CPU; other devices have fast generators.
+
+    Numbers come from torch's global generator, as before, but are others: a run repeats itself, and not one without
+    this. Weights, config and saved checkpoints are not touched.
+
+    Returns:
+        The number of modules changed.
+    """
+    return _swap(model, nn.Dropout, FastDropout)
+
+
+def use_plain_dropout(model: nn.Module) -> int:
+    """Undo `use_fast_dropout`. Returns the number of modules changed back."""
+    return _swap(model, FastDropout, nn.Dropout)
+
+
+def _swap(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> int:
+    modules = [module for module in model.modules() if type(module) is old]
+    for module in modules:
+        module.__class__ = new
+    return len(modules)
+
+
+class FastDropout(nn.Dropout):
+    """What a dropout is while `use_fast_dropout` is on."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Zero each element with probability p and scale the others, in training mode."""
+        if not self.training or not draws_fast(self, input):
+            return super().forward(input)
+        factors = keep_factors(input.shape, self.p, input.dtype)
+        return input.mul_(factors) if self.inplace else input * factors
+
+
+def draws_fast(dropout: nn.Dropout, input: Tensor) -> bool:
+    """Whether a dropout draws the fast way for this input: it was switched, on a CPU, and p is no extreme."""
+    # A compiler draws its numbers inside its own loops.
+    usual = 1 / _STEPS < dropout.p < 1 - 1 / _STEPS and not torch.compiler.is_compiling()
+    return isinstance(dropout, FastDropout) and usual and input.device.type == "cpu"
+
+
+def keep_factors(shape: Sequence[int], p: float, dtype: torch.dtype) -> Tensor:
+    """What dropout multiplies with, on the CPU: 0 with probability p, otherwise 1 / (1 - p); no gradient.
+
+    Args:
+        p: above 1/65536 and below 65535/65536.
+    """
+    factors = torch.empty(shape, dtype=dtype)
+    kept = round((1 - p) * _STEPS)
+    draws = torch.empty(-(-factors.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    lanes = draws.view(torch.int16)[: factors.numel()].view(shape)
+    torch.lt(lanes, kept - _STEPS // 2, out=factors)
+    return factors.mul_(_STEPS / kept)
