@@ -26,7 +26,7 @@ from ted_distill.filters import Filters, filtered_blocks, make_pairs
 from ted_distill.stages.distill import distillation_terms
 from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
 from ted_distill.tasks.base import Batch
-from ted_distill.teacher import LiveTeacher
+from ted_distill.teacher import FrozenTeacher
 
 LIMITS = {
     torch.float64: {"loss": 1e-12, "state": 1e-9, "gradient": 1e-9, "parameter": 1e-9},
@@ -87,7 +87,7 @@ def stage2_errors(case: Case, method: str) -> Iterator[Error]:
     teacher_filters, filters = _method_filters(case, method, teacher_model.config, model.config)
     pairs = make_pairs(*([] if side is None else side.blocks for side in (teacher_filters, filters)))
     student = case.with_filters(model, filters).train()
-    teacher = LiveTeacher(case.with_filters(teacher_model, teacher_filters))(batch)
+    teacher = FrozenTeacher(case.with_filters(teacher_model, teacher_filters))(batch)
     with torch.no_grad():
         logits, states = student(batch)
     yield _logits_error("student_logits", logits, golden["student_logits"])

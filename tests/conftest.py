@@ -19,3 +19,10 @@ def _quick_collections() -> None:
     """Every training collects garbage, and looking through all that was imported takes a second each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers on every machine: bfloat16 only where a test asks for it."""
+    for module in ("precision", "arguments"):
+        monkeypatch.setattr(f"ted_distill.{module}.does_bfloat16_well", lambda device: False)

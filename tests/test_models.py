@@ -41,7 +41,7 @@ from ted_distill import (
 )
 from ted_distill.models import LoadedModel, shared_tokenizer
 from ted_distill.students import make_student
-from ted_distill.teacher import LiveTeacher
+from ted_distill.teacher import FrozenTeacher
 from tiny import FAMILIES, save_tiny, tiny_config, tiny_tokenizer, write_questions, write_reviews
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -159,14 +159,14 @@ def test_the_teacher_keeps_its_bytes_and_gets_no_gradient_while_the_student_lear
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[tuple[LiveTeacher, dict[str, bytes]]] = []
+    seen: list[tuple[FrozenTeacher, dict[str, bytes]]] = []
 
-    class Recorded(LiveTeacher):
+    class Recorded(FrozenTeacher):
         def __init__(self, model: Any) -> None:
             super().__init__(model)
             seen.append((self, bytes_of(model)))
 
-    monkeypatch.setattr(importlib.import_module("ted_distill.stages.distill"), "LiveTeacher", Recorded)
+    monkeypatch.setattr(importlib.import_module("ted_distill.stages.distill"), "FrozenTeacher", Recorded)
     teacher, student = folder_of(family=family, blocks=4), folder_of(family=family, blocks=2, seed=1)
     args = StageArguments(
         str(tmp_path), max_steps=1, learning_rate=0.1, eval_strategy="no", save_strategy="no", report_to="none",

@@ -99,7 +99,15 @@ def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weig
 
 
 def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, question_answering=False, num_train_epochs=10, eval_steps=7, save_steps=7)
+    recipe = write_recipe(
+        tmp_path,
+        question_answering=False,
+        num_train_epochs=10,
+        eval_steps=7,
+        save_steps=7,
+        bf16=False,
+        teacher_dtype="float32",
+    )
     command = [sys.executable, "-m", "ted_distill", "run", str(recipe), "methods=[ted]"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from transformers import TrainingArguments
 
 from .errors import InputError, raise_if_any
+from .precision import TEACHER_DTYPES, does_bfloat16_well
+
+ATTENTIONS = ("auto", "fast", "plain", "flash")
 
 
 @dataclass
 class StageArguments(TrainingArguments):
-    """`transformers.TrainingArguments`, all of them, with other defaults and two more fields.
+    """`transformers.TrainingArguments`, all of them, with other defaults and a few more fields.
 
     Every epoch is scored and saved, the best one is kept and is what comes out; `--eval_strategy no` keeps the last.
 
@@ -31,6 +35,39 @@ class StageArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "stop after so many evaluations without a better score"}
     )
+    # What makes it fast (docs/performance.md has the effect of each).
+    bf16: bool | None = field(
+        default=None, metadata={"help": "autocast to bfloat16 [where the machine multiplies in it; not with fp16]"}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "batches of rows of like length, or random, or sequential"}
+    )
+    teacher_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, float16, "
+            "or auto: bfloat16 where the machine multiplies in it"
+        },
+    )
+    cache_limit: float = field(
+        default=20.0, metadata={"help": "gigabytes of disk for what frozen models say; 0 to run them in every epoch"}
+    )
+    cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "folder of that cache, kept and shared with other stages [in output_dir, then deleted]"},
+    )
+    disentangled_attention: str = field(
+        default="auto",
+        metadata={
+            "help": "DeBERTa-v2/v3: fast, plain (as in transformers), flash (package disentangled-flash, on CUDA), "
+            "or auto: flash where it is installed, otherwise fast"
+        },
+    )
+    fast_dropout: bool = field(default=True, metadata={"help": "on a CPU draw dropout's numbers four at once"})
+    freeze_unseen_embeddings: bool = field(
+        default=True,
+        metadata={"help": "do not train rows of tokens that the training data lacks; Adam would not change them"},
+    )
 
     def __post_init__(self) -> None:
         if str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no":
@@ -39,11 +76,25 @@ class StageArguments(TrainingArguments):
         # transformers refuses bf16 on a CPU unless told that the CPU is meant.
         if not torch.accelerator.is_available():
             self.use_cpu = True
-        raise_if_any(self._unused())
+        if self.bf16 is None:
+            on_cpu = self.use_cpu or not torch.cuda.is_available()
+            self.bf16 = not self.fp16 and does_bfloat16_well(torch.device("cpu" if on_cpu else "cuda"))
+        raise_if_any([*self._unused(), *self._wrong()])
         try:
             super().__post_init__()
         except (ValueError, TypeError, ImportError) as error:
             raise InputError(f"training arguments: {error}") from error
+
+    def _wrong(self) -> list[str]:
+        """Values of our own fields that are none."""
+        problems = [
+            f"{name}: one of {', '.join(choices)} was expected, {getattr(self, name)} came"
+            for name, choices in (("teacher_dtype", TEACHER_DTYPES), ("disentangled_attention", ATTENTIONS))
+            if getattr(self, name) not in choices
+        ]
+        if not 0 <= self.cache_limit < math.inf:
+            problems.append(f"cache_limit: gigabytes, at least 0, were expected, {self.cache_limit} came")
+        return problems
 
     def _unused(self) -> list[str]:
         """Arguments the stages would silently ignore: they compute their own losses and publish their own folder."""

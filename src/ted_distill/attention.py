@@ -193,17 +193,17 @@ class _Attend(torch.autograd.Function):
         scores = query @ key.transpose(-1, -2)
         _add_terms(scores, query, key, to_key, to_query)
         # Looking costs nothing on a CPU; on a GPU it would wait.
-        mask = None if mask.device.type == "cpu" and bool(mask.all()) else _for_heads(mask)
-        if mask is not None:
-            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        seen = None if mask.device.type == "cpu" and bool(mask.all()) else _for_heads(mask)
+        if seen is not None:
+            scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
         probabilities = scores.softmax(-1)
-        ctx.save_for_backward(query, key, value, to_key, to_query, mask, factors, probabilities)
+        ctx.save_for_backward(query, key, value, to_key, to_query, seen, factors, probabilities)
         return (probabilities if factors is None else probabilities * factors) @ value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, to_key, to_query, mask, factors, probabilities = ctx.saved_tensors
+        query, key, value, to_key, to_query, seen, factors, probabilities = ctx.saved_tensors
         dropped = probabilities if factors is None else probabilities * factors
         value_gradient = dropped.transpose(-1, -2) @ gradient
         del dropped
@@ -211,8 +211,8 @@ class _Attend(torch.autograd.Function):
         if factors is not None:
             scores.mul_(factors)
         scores = torch._softmax_backward_data(scores, probabilities, -1, probabilities.dtype)
-        if mask is not None:
-            scores.mul_(mask)  # a row of padding attends evenly, and nothing of it depends on the scores
+        if seen is not None:
+            scores.mul_(seen)  # a row of padding attends evenly, and nothing of it depends on the scores
         query_gradient = scores @ key
         key_gradient = scores.transpose(-1, -2) @ query
         to_key_gradient = _products_backward(scores, query, to_key, query_gradient)

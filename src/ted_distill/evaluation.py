@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from .errors import TrainingError
+from .states_cache import FEATURE
 from .tasks.base import Batch, Metrics, Split, Task
 
 
@@ -66,7 +67,7 @@ def predict(
     mine = batches[state.process_index :: state.num_processes]
     found: list[tuple[int, np.ndarray]] = []
     for rows in tqdm(mine, desc="evaluate", disable=not (progress and state.is_main_process), leave=False):
-        batch = task.collate([features[row] for row in rows], tokenizer)
+        batch = task.collate([features[row] for row in rows], tokenizer) | {FEATURE: torch.tensor(rows)}
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with autocast():
             logits = forward(batch)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,8 @@ from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
 from .errors import InputError, raise_if_any
+
+ReadStates = Callable[[dict[str, Tensor]], "BlockStates"]
 
 FILTERS_NAME = "filters.safetensors"
 FILTERS_CONFIG_NAME = "filters.json"
@@ -138,8 +141,8 @@ class Filters(nn.Module):
         """No map at all: the states are the hidden states of `blocks`."""
         return cls(blocks, [nn.Identity() for _ in blocks])
 
-    def forward(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
-        """(L + 1) x (B, T, D) hidden states -> K x (B, T, F) states."""
+    def forward(self, hidden_states: Mapping[int, Tensor] | Sequence[Tensor]) -> list[Tensor]:
+        """Hidden states (B, T, D) by block number -> K x (B, T, F) states."""
         return [filter_(hidden_states[block]) for block, filter_ in zip(self.blocks, self.filters, strict=True)]
 
 
@@ -168,6 +171,21 @@ class FilteredOutput(NamedTuple):
     states: list[Tensor]
 
 
+class BlockStates(NamedTuple):
+    """What a model says before any filter: the logits that matter, and hidden states (B, T, D) by block number."""
+
+    logits: Tensor
+    hidden_states: dict[int, Tensor]
+
+
+class StatesReader(Protocol):
+    """What may stand between a frozen model and its filters: see `states_cache.StatesCache`."""
+
+    def __call__(self, batch: dict[str, Tensor], blocks: Sequence[int], read: ReadStates) -> BlockStates:
+        """What `read(batch)` says, perhaps without calling it."""
+        ...
+
+
 class FilteredModel(nn.Module):
     """A Hugging Face model and, optionally, its filters.
 
@@ -176,7 +194,11 @@ class FilteredModel(nn.Module):
         filters: None for a model whose hidden states nobody needs.
         read_logits: HF outputs -> the logits that matter, classes in the data's order.
         input_names: keys of a batch this model gets (a DistilBERT wants no `token_type_ids`, its BERT teacher does).
+        first_token_only: the filters read the first token alone; states are (B, 1, F).
     """
+
+    cache: StatesReader | None = None
+    """Where a frozen model's hidden states are read and kept; None to run the model on every batch."""
 
     def __init__(
         self,
@@ -185,24 +207,53 @@ class FilteredModel(nn.Module):
         *,
         read_logits: Callable[[ModelOutput], Tensor],
         input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
+        first_token_only: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.filters = filters
         self.read_logits = read_logits
         self.input_names = tuple(input_names)
+        self.first_token_only = first_token_only
+        self.frozen = False
+
+    @property
+    def blocks(self) -> list[int]:
+        """Blocks whose hidden states are needed, 1-based."""
+        return [] if self.filters is None else self.filters.blocks
 
     def forward(self, batch: dict[str, Tensor]) -> FilteredOutput:
         """Logits and states of a batch; labels in it are not looked at."""
-        inputs = {name: batch[name] for name in self.input_names if name in batch}
-        outputs = self.model(**inputs, output_hidden_states=self.filters is not None, return_dict=True)
-        states = [] if self.filters is None else self.filters(outputs.hidden_states)
-        return FilteredOutput(self.read_logits(outputs), states)
+        cache = self.cache if self.frozen else None
+        found = self.read(batch) if cache is None else cache(batch, self.blocks, self.read)
+        return FilteredOutput(found.logits, [] if self.filters is None else self.filters(found.hidden_states))
+
+    def read(self, batch: dict[str, Tensor]) -> BlockStates:
+        """Run the model; a frozen one in its own precision and without an autograd graph."""
+        with self._as_frozen(batch["input_ids"].device) if self.frozen else nullcontext():
+            inputs = {name: batch[name] for name in self.input_names if name in batch}
+            outputs = self.model(**inputs, output_hidden_states=bool(self.blocks), return_dict=True)
+            wanted = slice(0, 1) if self.first_token_only else slice(None)
+            # Those of other blocks go out of memory with `outputs`.
+            hidden_states = {block: outputs.hidden_states[block][:, wanted] for block in self.blocks}
+            return BlockStates(self.read_logits(outputs), hidden_states)
+
+    @contextmanager
+    def _as_frozen(self, device: torch.device) -> Iterator[None]:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
 
     def freeze(self) -> FilteredModel:
-        """Eval mode, no gradients."""
+        """Eval mode, no gradients, filters included."""
         self.requires_grad_(False)
+        self.frozen = True
         return self.eval()
+
+    def freeze_model(self) -> FilteredModel:
+        """The same for the model alone: its filters can be trained."""
+        self.model.requires_grad_(False).eval()
+        self.frozen = True
+        return self
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """Pass on what `transformers.Trainer` asks of a model."""

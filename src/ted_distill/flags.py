@@ -18,7 +18,11 @@ _SHOWN = [
     "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
     "early_stopping_patience", "report_to", "train_sampling_strategy",
 ]  # fmt: skip
-
+# Ours, but for rare cases.
+_HIDDEN = {
+    "cache_dir", "disentangled_attention", "fast_dropout", "freeze_unseen_embeddings", "keep_checkpoints",
+    "n_best_size",
+}  # fmt: skip
 
 _WORDS = {
     "output_dir": "folder of the finished model",
@@ -29,10 +33,12 @@ _WORDS = {
     "gradient_accumulation_steps": "batches of a step [1]",
     "warmup_steps": "steps, or share of all steps, until the peak [0]",
     "seed": "of everything random [42]",
-    "bf16": "bf16 autocast",
+    "bf16": "bf16 autocast [where the machine multiplies in bf16]",
     "fp16": "fp16 autocast",
     "report_to": "tensorboard, wandb, ... for the curves [none]",
-    "train_sampling_strategy": "group_by_length pads least [random]",
+    "train_sampling_strategy": "random, or group_by_length, which pads least [group_by_length]",
+    "teacher_dtype": "type of frozen models [bfloat16 where the machine multiplies in it]",
+    "cache_limit": "gigabytes of disk for what frozen models say; 0 runs them in every epoch [20]",
 }
 
 
@@ -93,7 +99,7 @@ def _check_named(parsed: tuple[Any, ...], flags: Sequence[str]) -> None:
 
 def _shorten(parser: Parser) -> None:
     """Hide the training arguments that few people set; they work all the same."""
-    hidden = field_names(TrainingArguments) - {*_SHOWN}
+    hidden = field_names(TrainingArguments) - {*_SHOWN} | _HIDDEN | {f"no_{name}" for name in _HIDDEN}
     for action in parser._actions:
         twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
         action.option_strings = [flag for flag in action.option_strings if flag not in twins]
@@ -102,7 +108,9 @@ def _shorten(parser: Parser) -> None:
         elif action.dest in _WORDS:
             action.help = _WORDS[action.dest]
     parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
-    parser.epilog = "All flags of transformers.TrainingArguments work; --help-all lists them."
+    parser.epilog = (
+        "All flags of transformers.TrainingArguments work; --help-all lists them, and those that make it fast."
+    )
     # Two dataclasses may name one group; one heading is enough, and what most people know already comes last.
     by_title: dict[str | None, Any] = {}
     for group in parser._action_groups:

@@ -6,6 +6,7 @@ import inspect
 import logging
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from .errors import InputError
-from .filters import FilteredModel, Filters
+from .filters import FilteredModel, Filters, fingerprint
 from .tasks.base import Task
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,23 @@ class LoadedModel:
     """Position in the model's logits of each of the data's classes; None where they agree."""
     config_overrides: str | None = None
     """Changes to the config it was loaded with."""
+    complete: bool = True
+    """All its weights came from the checkpoint, so that loading it again gives the same."""
 
-    def with_filters(self, filters: Filters | None, task: Task) -> FilteredModel:
+    def with_filters(self, filters: Filters | None, task: Task, first_token_only: bool = False) -> FilteredModel:
         """The model as the stages use it: logits in the data's order, only the inputs its own tokenizer makes."""
         return FilteredModel(
-            self.model, filters, read_logits=_LogitReader(task, self.label_order), input_names=self.input_names
+            self.model,
+            filters,
+            read_logits=_LogitReader(task, self.label_order),
+            input_names=self.input_names,
+            first_token_only=first_token_only,
         )
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """`filters.fingerprint` of the model as it was loaded; looked at before anything is trained."""
+        return fingerprint(self.model)
 
     @property
     def input_names(self) -> list[str]:
@@ -122,7 +134,8 @@ def load_model(
     _check_length(model, tokenizer, task, name)
     if renewed:
         _renew_head(model)
-    return LoadedModel(name, model, tokenizer, label_order, arguments.config_overrides)
+    complete = not info["missing_keys"]
+    return LoadedModel(name, model, tokenizer, label_order, arguments.config_overrides, complete)
 
 
 def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:

@@ -25,6 +25,8 @@ class PaddingCounts(Task):
     Not our default because the loss then depends on how a batch was padded. Without padding it changes nothing.
     """
 
+    padding_counts = True
+
     def mask(self, batch: Batch) -> Tensor:
         """(B, T) ones."""
         return torch.ones_like(batch["attention_mask"])

@@ -4,12 +4,14 @@ RUN/student_init                           a student made of blocks of a model, 
 RUN/teacher  RUN/student                   fine-tuned models
 RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
 RUN/kd  RUN/lwd  RUN/ted                   distilled students (Stage II)
+RUN/cache                                  what the teacher says about each row, while the run lasts
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import yaml
@@ -28,6 +30,8 @@ from .table import results_table
 from .tasks import Task, load_task
 
 logger = logging.getLogger(__name__)
+
+CACHE_NAME = "cache"
 
 
 def run(recipe: Recipe) -> dict[str, Results]:
@@ -55,6 +59,7 @@ def run(recipe: Recipe) -> dict[str, Results]:
     for method in recipe.run.methods:
         args, arguments = stage_arguments(recipe, method)
         _announce(method, args)
+        _share_cache(recipe, args)
         if method == "ted":
             results[method] = distill(filtered["teacher"], filtered["student"], task, args, arguments)
             results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one.values())
@@ -64,6 +69,7 @@ def run(recipe: Recipe) -> dict[str, Results]:
         with whole_files(folder) as partial:
             write_json(partial / "results.json", results)
             (partial / "results.md").write_text(results_table(results) + "\n", encoding="utf-8")
+        shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
     return results
 
 
@@ -178,4 +184,12 @@ def _learn_filters(
 ) -> tuple[str, Results]:
     args, _ = stage_arguments(recipe, f"learn_filters_{owner}")
     _announce(f"learn_filters_{owner}", args)
+    if owner == "teacher":
+        _share_cache(recipe, args)
     return args.output_dir, learn_filters(model, task, args, filter_arguments)
+
+
+def _share_cache(recipe: Recipe, args: StageArguments) -> None:
+    """What the teacher says serves every stage and method of the run."""
+    if args.cache_dir is None:
+        args.cache_dir = str(Path(str(recipe.run.output_dir)) / CACHE_NAME)

@@ -26,19 +26,20 @@ class Teacher(Protocol):
         ...
 
 
-class LiveTeacher:
-    """A teacher that reads every batch: frozen, in eval mode, without an autograd graph."""
+class FrozenTeacher:
+    """A teacher in eval mode, without an autograd graph. One with a cache is run on a row but once."""
 
     def __init__(self, model: FilteredModel) -> None:
         self.model = model.freeze()
 
-    def to(self, device: torch.device) -> LiveTeacher:
+    def to(self, device: torch.device) -> FrozenTeacher:
         """Move the teacher to where the batches are."""
         self.model.to(device)
         return self
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherSignals:
-        """Run the teacher on the batch."""
-        output = self.model(batch)
+        """Logits and filtered states of the batch, in the teacher's own precision."""
+        with torch.autocast(batch["input_ids"].device.type, enabled=False):
+            output = self.model(batch)
         return TeacherSignals(output.logits, output.states)

@@ -20,6 +20,7 @@ from . import evaluation
 from .arguments import StageArguments
 from .errors import InputError, TrainingError
 from .output import checkpoint_folder, last_checkpoint
+from .states_cache import FEATURE
 from .tasks.base import Batch, Counts, Metrics, Split, Task
 
 
@@ -48,7 +49,7 @@ class StageTrainer(Trainer):
         super().__init__(
             model=module,
             args=args,
-            data_collator=partial(task.collate, tokenizer=tokenizer),
+            data_collator=partial(_collate, task=task, tokenizer=tokenizer),
             train_dataset=train_features,
             eval_dataset=validation["validation"].features if validation else None,
             processing_class=tokenizer,
@@ -183,9 +184,8 @@ class StageTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return _EpochLengthSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps, list(dataset["length"]), seed
-        )
+        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return _EpochLengthSampler(rows, list(dataset["length"]), seed)
 
     # --- curves -----------------------------------------------------------------------------------------------
 
@@ -256,6 +256,14 @@ class StageTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         self.load_weights(checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step))
+
+
+def _collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
+    """The task's batch, and the numbers of its rows where the features have them."""
+    batch = task.collate(features, tokenizer)
+    if FEATURE in features[0]:
+        batch[FEATURE] = torch.tensor([feature[FEATURE] for feature in features])
+    return batch
 
 
 class _EpochLengthSampler(LengthGroupedSampler):

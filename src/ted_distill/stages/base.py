@@ -6,17 +6,19 @@ import copy
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from .. import evaluation
 from ..arguments import StageArguments
 from ..errors import InputError, collect, raise_if_any
-from ..filters import fingerprint
 from ..models import LoadedModel
 from ..output import (
     MANIFEST_NAME,
@@ -30,6 +32,8 @@ from ..output import (
     write_json,
     write_stage,
 )
+from ..speed import make_plain
+from ..states_cache import FEATURE, StatesCache, open_cache
 from ..tasks.base import Metrics, Split, Task
 from ..trainer import StageTrainer
 
@@ -45,6 +49,7 @@ _WITHOUT_EFFECT = {
     "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
     "dataloader_prefetch_factor", "per_device_eval_batch_size", "skip_memory_metrics", "logging_nan_inf_filter",
     "_n_gpu", "local_rank", "hub_token", "push_to_hub_token", "use_cpu", "ddp_backend", "ddp_timeout",
+    "cache_limit", "cache_dir",
 }  # fmt: skip
 _FOLDERS = {"model", "teacher", "student"}
 
@@ -126,6 +131,7 @@ def read_data(task: Task, tokenizer: PreTrainedTokenizerBase, args: StageArgumen
     with args.main_process_first(desc="tokenising"):
         splits = {name: Split(rows, task.encode(rows, tokenizer)) for name, rows in task.rows.items()}
     train = splits.pop("train").features
+    train = train.add_column(FEATURE, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
     return StageData(train, splits)
 
@@ -137,7 +143,7 @@ def settings(
     return {
         "stage": stage,
         **{name: loaded.name for name, loaded in models.items()},
-        **{f"{name} weights": fingerprint(loaded.model)[:16] for name, loaded in models.items()},
+        **{f"{name} weights": loaded.weights_sha256[:16] for name, loaded in models.items()},
         **{f"{name} config_overrides": loaded.config_overrides for name, loaded in models.items()},
         **dataclasses.asdict(task.arguments),
         "rows": {name: len(rows) for name, rows in task.rows.items()},
@@ -185,6 +191,32 @@ def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return [f"{key} was {found[key]}, now {wanted[key]}" for key in keys]
 
 
+# --- frozen models ---------------------------------------------------------------------------------------------
+
+
+def states_cache(
+    args: StageArguments,
+    task: Task,
+    frozen: LoadedModel,
+    *,
+    features: Dataset,
+    blocks: Sequence[int],
+    dtype: torch.dtype,
+    first_token_only: bool = False,
+) -> StatesCache | None:
+    """Where what a frozen model says about features is kept; None where it would not be asked twice."""
+    repeats = args.max_steps > 0 or args.num_train_epochs > 1 or args.cache_dir is not None
+    if not args.cache_limit or task.padding_counts or not repeats:
+        return None
+    identity = f"{frozen.weights_sha256} {frozen.label_order} {frozen.input_names}"
+    folder, width = _cache_dir(args), frozen.model.config.hidden_size
+    return open_cache(folder, args.cache_limit, identity, features, len(blocks), width, dtype, first_token_only)
+
+
+def _cache_dir(args: StageArguments) -> Path:
+    return Path(args.output_dir) / "cache" if args.cache_dir is None else Path(args.cache_dir)
+
+
 # --- after ----------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +225,7 @@ def finish(
 ) -> Results:
     """Publish the stage's folder: model, tokenizer, results, what `write_files` adds; then remove the checkpoints."""
     args = trainer.args
+    make_plain(loaded.model)
     results = {
         **scores,
         "metric": trainer.task.metric,
@@ -213,5 +246,7 @@ def finish(
         write_stage(folder, write, results, {"stage": stage, "task": trainer.task.name, "command": command()})
         if not args.keep_checkpoints:
             remove_checkpoints(folder)
+        if args.cache_dir is None:
+            shutil.rmtree(_cache_dir(args), ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return results

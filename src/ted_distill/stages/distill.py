@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
 from .. import evaluation
@@ -17,6 +18,7 @@ from ..arguments import StageArguments
 from ..errors import collect, raise_if_any
 from ..filters import (
     FilteredOutput,
+    Filters,
     load_filters,
     make_pairs,
     save_filters,
@@ -24,10 +26,12 @@ from ..filters import (
 from ..losses import distillation_loss, layer_losses
 from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
+from ..precision import cast_weights, frozen_dtype
+from ..speed import make_fast, train_seen_rows
 from ..tasks.base import Batch, Counts, Metrics, Task
-from ..teacher import LiveTeacher, Teacher, TeacherSignals
+from ..teacher import FrozenTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer
-from .base import Results, begin, finish, prepare, read_data, settings
+from .base import Results, begin, finish, prepare, read_data, settings, states_cache
 from .methods import METHODS, DistillArguments, check_arguments
 
 
@@ -83,9 +87,9 @@ class DistillTrainer(StageTrainer):
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """Prediction loss, KL, each pair's layer loss, and their weighted sum (method, section 1, Stage II)."""
+        # The teacher first: what it needs on the way is gone when the student's graph is made.
+        teacher = self.teacher(batch)
         student = model(batch)
-        with self.accelerator.autocast():
-            teacher = self.teacher(batch)
         return distillation_terms(
             student, teacher, self.task, batch, self.kl_alpha, self.mse_alpha, self.temperature, counts
         )
@@ -159,10 +163,12 @@ def _distill(
     if finished is not None:
         return finished
     data = read_data(task, tokenizer, args)
-    live_teacher = LiveTeacher(teacher.with_filters(filters.teacher, task)).to(args.device)
+    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
+    make_fast(student.model, args)
+    train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
     module = student.with_filters(filters.student, task)
     trainer = DistillTrainer(
-        module, args, task, tokenizer, data.train, data.validation, teacher=live_teacher, pairs=pairs, **weights
+        module, args, task, tokenizer, data.train, data.validation, teacher=frozen_teacher, pairs=pairs, **weights
     )
     scores = trainer.fit()
 
@@ -174,3 +180,17 @@ def _distill(
         )
 
     return finish(trainer, scores, student, f"distill {arguments.method}", write_files)
+
+
+def _frozen_teacher(
+    teacher: LoadedModel, filters: Filters | None, task: Task, args: StageArguments, features: Dataset
+) -> FrozenTeacher:
+    """The teacher where the batches are, in its own precision; what it says is kept for later epochs and methods."""
+    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+    make_fast(teacher.model, args, frozen=True)
+    model = teacher.with_filters(filters, task)
+    model.cache = states_cache(args, task, teacher, features=features, blocks=model.blocks, dtype=dtype)
+    if args.torch_compile:
+        teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+    cast_weights(model, dtype)
+    return FrozenTeacher(model).to(args.device)

@@ -79,7 +79,7 @@ def evaluate(
 def _predictions(
     loaded: LoadedModel, task: Task, split: Split, tokenizer: Any, accelerator: Accelerator, batch_size: int
 ) -> Any:
-    model = loaded.with_filters(None, task).freeze().to(accelerator.device)
+    model = loaded.with_filters(None, task).eval().to(accelerator.device)
     logits = evaluation.predict(
         lambda batch: model(batch).logits, task, split, tokenizer, accelerator.device, batch_size, accelerator.autocast
     )

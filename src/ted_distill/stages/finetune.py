@@ -10,6 +10,7 @@ from .. import evaluation
 from ..arguments import StageArguments
 from ..model_card import write_card
 from ..models import ModelArguments, load_model, read_weights
+from ..speed import make_fast, train_seen_rows
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..trainer import StageTrainer
 from .base import Results, begin, finish, prepare, read_data, settings
@@ -57,6 +58,8 @@ def finetune(
     if finished is not None:
         return finished
     data = read_data(task, loaded.tokenizer, args)
+    make_fast(loaded.model, args)
+    train_seen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
     trainer = FinetuneTrainer(
         loaded.with_filters(None, task), args, task, loaded.tokenizer, data.train, data.validation
     )

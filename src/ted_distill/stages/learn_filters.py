@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,9 +21,12 @@ from ..filters import FilterConfig, FilteredModel, Filters, save_filters
 from ..model_card import write_card
 from ..models import ModelArguments, load_model
 from ..output import write_json
-from ..tasks.base import Batch, Counts, Metrics, Task
+from ..precision import frozen_dtype, weights_in
+from ..speed import make_fast
+from ..states_cache import StatesCache
+from ..tasks.base import Batch, Counts, Metrics, Split, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, finish, prepare, read_data, settings
+from .base import Results, begin, finish, prepare, read_data, settings, states_cache
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +43,28 @@ class LearnFiltersArguments:
     filter_interval: int = field(default=1, metadata={"help": "a filter after every so many blocks"})
     filter_output_dim: int | None = field(default=None, metadata={"help": "filter width [the model's own width]"})
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
+    frozen_dropout: bool = field(
+        default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
+    )
 
 
 class FilterLearner(nn.Module):
-    """A frozen model, its filters, and a throw-away head for each: batch -> K logits and the model's own."""
+    """A frozen model, its filters, and a throw-away head for each: batch -> K logits and the model's own.
 
-    def __init__(self, filtered: FilteredModel, heads: nn.ModuleList) -> None:
+    Args:
+        frozen_dropout: leave the frozen model's dropout on, as the published code does.
+    """
+
+    def __init__(self, filtered: FilteredModel, heads: nn.ModuleList, frozen_dropout: bool = False) -> None:
         super().__init__()
-        filtered.model.requires_grad_(False)
-        self.filtered = filtered
+        self.filtered = filtered.freeze_model()
         self.heads = heads
+        self.frozen_dropout = frozen_dropout
 
     def train(self, mode: bool = True) -> FilterLearner:
         """Train filters and heads only: the frozen model stays in eval mode, without dropout."""
         super().train(mode)
-        self.filtered.model.eval()
+        self.filtered.model.train(mode and self.frozen_dropout)
         return self
 
     def forward(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
@@ -74,6 +87,8 @@ def filter_head_losses(
 class LearnFiltersTrainer(StageTrainer):
     """Trains a `FilterLearner` on `mean_k task_loss(head^k(g^k(H^k)), labels)` (method, section 1)."""
 
+    caches: dict[str, StatesCache | None] = {}
+    """Where the frozen model's hidden states on a validation split are kept, by the split's name."""
     layer_scores: dict[str, Metrics] = {}
     """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
     scored_step: int | None = None
@@ -102,7 +117,7 @@ class LearnFiltersTrainer(StageTrainer):
         self.layer_scores = {name: {} for name in names}
         self.scored_step = self.state.global_step
         for split_name, split in self.validation.items():
-            logits = self.logits_of(self._all_logits)(split)
+            logits = self._logits_with(self.caches.get(split_name), split)
             for number, name in enumerate(names):
                 scores = evaluation.score([row[number] for row in logits], self.task, split)
                 self.layer_scores[name] |= {
@@ -112,6 +127,13 @@ class LearnFiltersTrainer(StageTrainer):
         means = {name: sum(scores[name] for scores in heads) / len(heads) for name in heads[0]}
         metric = self.task.metric
         return means | {f"{metric}_block_{block}": self.layer_scores[str(block)][metric] for block in self.blocks}
+
+    def _logits_with(self, cache: StatesCache | None, split: Split) -> list[np.ndarray]:
+        training_cache, self.model.filtered.cache = self.model.filtered.cache, cache
+        try:
+            return self.logits_of(self._all_logits)(split)
+        finally:
+            self.model.filtered.cache = training_cache
 
     def _all_logits(self, batch: Batch) -> Tensor:
         head_logits, model_logits = self.model(batch)
@@ -150,19 +172,39 @@ def learn_filters(
     filter_arguments = filter_arguments or LearnFiltersArguments()
     args = prepare(task, args)
     loaded = load_model(model_name_or_path, task, model_arguments)
-    config = FilterConfig.for_model(loaded.model.config, **vars(filter_arguments))
-    finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **vars(config)))
+    shape = {name: value for name, value in vars(filter_arguments).items() if name != "frozen_dropout"}
+    config = FilterConfig.for_model(loaded.model.config, **shape)
+    own = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout}
+    finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **own))
     if finished is not None:
         return finished
     data = read_data(task, loaded.tokenizer, args)
     initializer_range = getattr(loaded.model.config, "initializer_range", 0.02)
     filters = Filters.random(config, initializer_range)
     heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
-    learner = FilterLearner(loaded.with_filters(filters, task), heads)
-    trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
-    scores = trainer.fit()
-    if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
-        trainer.score()
+    filtered = loaded.with_filters(filters, task, task.first_token_only)
+    kept = None if loaded.complete else copy.deepcopy(loaded.model)
+
+    def originals() -> nn.Module:
+        return kept or load_model(model_name_or_path, task, model_arguments).model
+
+    trainer = LearnFiltersTrainer(
+        FilterLearner(filtered, heads, filter_arguments.frozen_dropout),
+        args, task, loaded.tokenizer, data.train, data.validation,
+    )  # fmt: skip
+    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+    if not filter_arguments.frozen_dropout:
+        keep = partial(states_cache, args, task, loaded, blocks=config.blocks, dtype=dtype)
+        filtered.cache = keep(features=data.train, first_token_only=task.first_token_only)
+        trainer.caches = {
+            name: keep(features=split.features, first_token_only=task.first_token_only)
+            for name, split in data.validation.items()
+        }
+    make_fast(loaded.model, args, frozen=not filter_arguments.frozen_dropout)
+    with weights_in(loaded.model, dtype, originals):
+        scores = trainer.fit()
+        if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
+            trainer.score()
 
     def write_files(folder: Path) -> None:
         save_filters(folder, filters, loaded.model)

@@ -96,6 +96,10 @@ class Task(ABC):
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     """Keys of a batch that hold labels."""
     default_max_seq_length: ClassVar[int] = 128
+    first_token_only: ClassVar[bool] = False
+    """Stage I's filter heads read the first token alone."""
+    padding_counts: ClassVar[bool] = False
+    """What stands at padding matters: nothing that is kept on disk, which has real tokens only, can be used."""
     pipeline_tag: ClassVar[str]
     """The Hub's name for what such a model does, for the model card."""
     metric: str

@@ -1,0 +1,172 @@
+"""Training only those word embeddings that occur: the same weights in less time and memory.
+
+A small data set uses a few thousand of the 128,100 rows of DeBERTa-v3's word embeddings. The others have gradient
+zero in every step, and an optimizer of the Adam family moves such a row by lr * m / (sqrt(v) + eps) with m = v = 0,
+that is not at all. Still every step fills, clips and reads a gradient of the whole table, and the optimizer keeps m
+and v for it. Here the rows that occur are a parameter of their own, and the table is frozen.
+
+The result is the same only where a gradient of zero means no step: an optimizer that treats each element by itself
+(Adam, AdamW; not Adafactor or LAMB, which look at whole tensors), and no weight decay, which would shrink every row.
+
+Shapes: V rows of the table, n of them trained, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+_ROWS = 10_000
+"""Rows of a data set read at a time: few enough to fit into memory, many enough that a step's overhead is small."""
+
+
+def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
+    """The tokens that occur in a data set.
+
+    Args:
+        features: its `column` holds lists of token ids; selections and shuffles count as what they show.
+
+    Returns:
+        (n,) distinct ids in ascending order, int64.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    for rows in features.with_format("arrow", columns=[column]).iter(_ROWS):
+        found.append(pc.unique(pc.list_flatten(rows.column(column))).to_numpy())
+    return torch.from_numpy(np.unique(np.concatenate(found)).astype(np.int64))
+
+
+def train_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
+    """Let training change only the input embeddings of `token_ids`.
+
+    Outputs, gradients of these rows, `state_dict` and saved files stay what they were. What changes is which
+    parameters there are: (V, D) `weight` is frozen, and (n, D) `seen` is trained. So make the optimizer afterwards,
+    and `train_all_embeddings` before anything that reads or replaces `weight` itself, such as a new vocabulary.
+
+    A model is left alone if its table is not a plain `nn.Embedding`, is frozen, has an option that changes rows or
+    gradients (`max_norm`, `scale_grad_by_freq`, `sparse`), or is used elsewhere too: by a model that predicts tokens,
+    or under a second name.
+
+    Args:
+        token_ids: (n,) every id that a training batch can hold, in any order. Special tokens, and those that only a
+            collator adds, count; a row that is missing here is read but not trained. `padding_idx` may be among
+            them: it gets no gradient, as in `nn.Embedding`.
+
+    Returns:
+        The number of rows that are trained; 0 if the model was left alone.
+
+    Raises:
+        ValueError: an id is not a row of the table.
+    """
+    table = _table_of_its_own(model)
+    if table is None:
+        return 0
+    ids = token_ids.to(table.weight.device, torch.long).unique()
+    outside = ids[(ids < 0) | (ids >= len(table.weight))]
+    if len(outside):
+        raise ValueError(f"token_ids: 0 to {len(table.weight) - 1} were expected, {outside.tolist()[:5]} came")
+    if table.padding_idx is not None:
+        ids = ids[ids != table.padding_idx]
+    if len(ids) == 0:
+        return 0
+    row_of = torch.full((len(table.weight),), -1, device=ids.device)
+    row_of[ids] = torch.arange(len(ids), device=ids.device)
+    # A gradient left from before would count where all gradients are clipped together.
+    table.weight.requires_grad_(False).grad = None
+    table.register_parameter("seen", nn.Parameter(table.weight[ids]))
+    table.register_buffer("row_of", row_of, persistent=False)
+    table.__class__ = SeenEmbedding
+    return len(ids)
+
+
+def train_all_embeddings(model: nn.Module) -> int:
+    """Undo `train_seen_embeddings`: the trained rows are in the table again, and all of it is trained.
+
+    Returns:
+        The number of rows put back; 0 if there was nothing to undo.
+    """
+    rows = 0
+    for table in [module for module in model.modules() if type(module) is SeenEmbedding]:
+        table.put_back()
+        rows += len(table.seen)
+        del table.seen, table.row_of
+        table.weight.requires_grad_(True)
+        table.__class__ = nn.Embedding  # type: ignore[assignment]
+    return rows
+
+
+def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
+    """The input embeddings if they can be swapped, see `train_seen_embeddings`."""
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    if type(table) is not nn.Embedding or not table.weight.requires_grad:
+        return None
+    if table.max_norm is not None or table.scale_grad_by_freq or table.sparse:
+        return None
+    # Not only tied heads: that of DeBERTa-v3 multiplies with the table without a name for it.
+    if model.get_output_embeddings() is not None:
+        return None
+    names = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is table.weight]
+    return table if len(names) == 1 else None
+
+
+class SeenEmbedding(nn.Embedding):
+    """What an `nn.Embedding` is while `train_seen_embeddings` is on.
+
+    Attributes:
+        weight: (V, D), frozen; those of its rows that are trained are out of date between calls of `put_back`.
+        seen: (n, D), the trained rows, in the order of their ids.
+        row_of: (V,), the row in `seen` of each id, or -1. Also for `padding_idx`, which so gets no gradient.
+    """
+
+    seen: Tensor
+    row_of: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(...) ids -> (..., D), as `nn.Embedding`."""
+        rows = self.row_of[input]
+        # Both lookups always: they cost little, and to ask a GPU whether a batch needs the table is to wait for it.
+        # Detached, so that thawing the whole model does not train the padding.
+        frozen = F.embedding(input, self.weight.detach())
+        return torch.where((rows < 0).unsqueeze(-1), frozen, F.embedding(rows.clamp(min=0), self.seen))
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Write the trained rows into `weight`."""
+        self.weight.index_copy_(0, self._ids(), self.seen)
+
+    def _ids(self) -> Tensor:
+        """(n,) the ids of the rows in `seen`."""
+        return (self.row_of >= 0).nonzero().squeeze(1)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        # Into the table and not into a copy of it: a state dict shares memory with its module.
+        self.put_back()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        del destination[f"{prefix}seen"]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        # Put back first, so that a table that is missing or does not fit changes nothing.
+        self.put_back()
+        seen = self._parameters.pop("seen")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        self.register_parameter("seen", seen)
+        with torch.no_grad():
+            rows = self.weight[self._ids()]
+            if local_metadata.get("assign_to_params_buffers", False):
+                self.seen = nn.Parameter(rows, requires_grad=self.seen.requires_grad)
+            else:
+                self.seen.copy_(rows)

@@ -1,0 +1,52 @@
+"""The same model in less time: what the stages change inside a model while they use it, and take back after."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from .arguments import StageArguments
+from .attention import use_fast_attention, use_plain_attention
+from .dropout import use_fast_dropout, use_plain_dropout
+from .embeddings import seen_tokens, train_all_embeddings, train_seen_embeddings
+
+logger = logging.getLogger(__name__)
+
+
+def make_fast(model: PreTrainedModel, args: StageArguments, *, frozen: bool = False) -> None:
+    """Change attention and dropout as `disentangled_attention` and `fast_dropout` say.
+
+    Args:
+        model: on any device; weights, names and saved files stay what they are.
+        frozen: the model is only read.
+    """
+    if args.disentangled_attention != "plain":
+        use_fast_attention(model)
+    if args.fast_dropout and not frozen:
+        use_fast_dropout(model)
+
+
+def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Dataset, pad_token_id: int | None) -> None:
+    """Let embedding rows of tokens that `features` lack be, where the optimizer would not change them anyway.
+
+    Before the optimizer is made. Only with AdamW and without weight decay, and where it halves the table at least.
+    """
+    table = model.get_input_embeddings()
+    if not args.freeze_unseen_embeddings or args.weight_decay or not str(args.optim).startswith("adamw_torch"):
+        return
+    tokens = seen_tokens(features)
+    if pad_token_id is not None:
+        tokens = torch.cat([tokens, torch.tensor([pad_token_id])]).unique()
+    if 2 * len(tokens) <= table.num_embeddings:
+        rows = train_seen_embeddings(model, tokens)
+        logger.info("%d of %d word embeddings occur in the training data", rows, table.num_embeddings)
+
+
+def make_plain(model: PreTrainedModel) -> None:
+    """Take back what `make_fast` and `train_seen_rows` did: the model is again what transformers made of it."""
+    train_all_embeddings(model)
+    use_plain_dropout(model)
+    use_plain_attention(model)
