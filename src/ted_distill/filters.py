@@ -143,7 +143,10 @@ class Filters(nn.Module):
 
     def forward(self, hidden_states: Mapping[int, Tensor] | Sequence[Tensor]) -> list[Tensor]:
         """Hidden states (B, T, D) by block number -> K x (B, T, F) states."""
-        return [filter_(hidden_states[block]) for block, filter_ in zip(self.blocks, self.filters, strict=True)]
+        return [
+            filter_(_in_type_of(filter_, hidden_states[block]))
+            for block, filter_ in zip(self.blocks, self.filters, strict=True)
+        ]
 
 
 def _filter(config: FilterConfig) -> nn.Module:
@@ -151,6 +154,12 @@ def _filter(config: FilterConfig) -> nn.Module:
     if not config.filter_nonlinear:
         return output
     return nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), ACT2FN[config.hidden_act], output)
+
+
+def _in_type_of(filter_: nn.Module, hidden_states: Tensor) -> Tensor:
+    """What a frozen model says in bfloat16, in the type of a filter trained in float32; autocast does it by itself."""
+    weight = next(filter_.parameters(), hidden_states)
+    return hidden_states if torch.is_autocast_enabled(hidden_states.device.type) else hidden_states.to(weight.dtype)
 
 
 def _hidden_act(config: PretrainedConfig) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
@@ -48,12 +45,7 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
         weight.data = weight.data.to(dtype)
 
 
-@contextmanager
-def weights_in(model: nn.Module, dtype: torch.dtype, originals: Callable[[], nn.Module]) -> Iterator[None]:
-    """Hold a frozen model in another type for a while, and not in two: `originals()` brings its own weights back."""
-    before = next(model.parameters()).dtype
-    cast_weights(model, dtype)
-    yield
-    if dtype != before:
-        for weight, original in zip(model.parameters(), originals().parameters(), strict=True):
-            weight.data = original.data
+def restore_weights(model: nn.Module, originals: nn.Module) -> None:
+    """Give a model that was cast the weights of another copy of it, which gives them up."""
+    for weight, original in zip(model.parameters(), originals.parameters(), strict=True):
+        weight.data = original.data

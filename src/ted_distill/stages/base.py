@@ -198,11 +198,10 @@ def states_cache(
     args: StageArguments,
     task: Task,
     frozen: LoadedModel,
-    *,
-    features: Dataset,
     blocks: Sequence[int],
     dtype: torch.dtype,
-    first_token_only: bool = False,
+    first_token_only: bool,
+    features: Dataset,
 ) -> StatesCache | None:
     """Where what a frozen model says about features is kept; None where it would not be asked twice."""
     repeats = args.max_steps > 0 or args.num_train_epochs > 1 or args.cache_dir is not None

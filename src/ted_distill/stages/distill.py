@@ -31,8 +31,8 @@ from ..speed import make_fast, train_seen_rows
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..teacher import FrozenTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer
-from .base import Results, begin, finish, prepare, read_data, settings, states_cache
-from .methods import METHODS, DistillArguments, check_arguments
+from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
+from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
 
 
 def distillation_terms(
@@ -163,13 +163,7 @@ def _distill(
     if finished is not None:
         return finished
     data = read_data(task, tokenizer, args)
-    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
-    make_fast(student.model, args)
-    train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
-    module = student.with_filters(filters.student, task)
-    trainer = DistillTrainer(
-        module, args, task, tokenizer, data.train, data.validation, teacher=frozen_teacher, pairs=pairs, **weights
-    )
+    trainer = make_trainer(teacher, student, filters, task, args, data, **weights)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:
@@ -182,6 +176,33 @@ def _distill(
     return finish(trainer, scores, student, f"distill {arguments.method}", write_files)
 
 
+def make_trainer(
+    teacher: LoadedModel,
+    student: LoadedModel,
+    filters: MethodFilters,
+    task: Task,
+    args: StageArguments,
+    data: StageData,
+    *,
+    kl_alpha: float,
+    mse_alpha: float,
+    temperature: float,
+) -> DistillTrainer:
+    """The trainer of a student and its filters; the teacher is cast to `teacher_dtype` in place.
+
+    What the teacher says is kept for later epochs, and for other methods and students where `cache_dir` is shared.
+    """
+    tokenizer = shared_tokenizer(teacher, student)
+    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
+    make_fast(student.model, args)
+    train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+    return DistillTrainer(
+        student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation,
+        teacher=frozen_teacher, pairs=make_pairs(*([] if side is None else side.blocks for side in filters)),
+        kl_alpha=kl_alpha, mse_alpha=mse_alpha, temperature=temperature,
+    )  # fmt: skip
+
+
 def _frozen_teacher(
     teacher: LoadedModel, filters: Filters | None, task: Task, args: StageArguments, features: Dataset
 ) -> FrozenTeacher:
@@ -189,7 +210,7 @@ def _frozen_teacher(
     dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
     make_fast(teacher.model, args, frozen=True)
     model = teacher.with_filters(filters, task)
-    model.cache = states_cache(args, task, teacher, features=features, blocks=model.blocks, dtype=dtype)
+    model.cache = states_cache(args, task, teacher, model.blocks, dtype, False, features)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
     cast_weights(model, dtype)

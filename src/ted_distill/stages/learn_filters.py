@@ -19,14 +19,14 @@ from .. import evaluation
 from ..arguments import StageArguments
 from ..filters import FilterConfig, FilteredModel, Filters, save_filters
 from ..model_card import write_card
-from ..models import ModelArguments, load_model
+from ..models import LoadedModel, ModelArguments, load_model
 from ..output import write_json
-from ..precision import frozen_dtype, weights_in
+from ..precision import cast_weights, frozen_dtype, restore_weights
 from ..speed import make_fast
 from ..states_cache import StatesCache
 from ..tasks.base import Batch, Counts, Metrics, Split, Task
 from ..trainer import StageTrainer
-from .base import Results, begin, finish, prepare, read_data, settings, states_cache
+from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
 
 logger = logging.getLogger(__name__)
 
@@ -179,32 +179,17 @@ def learn_filters(
     if finished is not None:
         return finished
     data = read_data(task, loaded.tokenizer, args)
-    initializer_range = getattr(loaded.model.config, "initializer_range", 0.02)
-    filters = Filters.random(config, initializer_range)
-    heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
-    filtered = loaded.with_filters(filters, task, task.first_token_only)
-    kept = None if loaded.complete else copy.deepcopy(loaded.model)
-
-    def originals() -> nn.Module:
-        return kept or load_model(model_name_or_path, task, model_arguments).model
-
-    trainer = LearnFiltersTrainer(
-        FilterLearner(filtered, heads, filter_arguments.frozen_dropout),
-        args, task, loaded.tokenizer, data.train, data.validation,
-    )  # fmt: skip
-    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
-    if not filter_arguments.frozen_dropout:
-        keep = partial(states_cache, args, task, loaded, blocks=config.blocks, dtype=dtype)
-        filtered.cache = keep(features=data.train, first_token_only=task.first_token_only)
-        trainer.caches = {
-            name: keep(features=split.features, first_token_only=task.first_token_only)
-            for name, split in data.validation.items()
-        }
-    make_fast(loaded.model, args, frozen=not filter_arguments.frozen_dropout)
-    with weights_in(loaded.model, dtype, originals):
-        scores = trainer.fit()
-        if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
-            trainer.score()
+    # In another type the model could not be saved as it came: then it is loaded again at the end, or kept if it
+    # would come with other weights.
+    cast = frozen_dtype(args.teacher_dtype, args.device, args.fp16) != loaded.model.dtype
+    kept = copy.deepcopy(loaded.model) if cast and not loaded.complete else None
+    trainer = make_trainer(loaded, config, task, args, data, filter_arguments.frozen_dropout)
+    scores = trainer.fit()
+    if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
+        trainer.score()
+    if cast:
+        restore_weights(loaded.model, kept or load_model(model_name_or_path, task, model_arguments).model)
+    filters = trainer.model.filtered.filters
 
     def write_files(folder: Path) -> None:
         save_filters(folder, filters, loaded.model)
@@ -218,6 +203,33 @@ def learn_filters(
         "%s of each block's filter head:\n%s", task.metric, layer_scores_table(trainer.layer_scores, task.metric)
     )
     return results
+
+
+def make_trainer(
+    loaded: LoadedModel,
+    config: FilterConfig,
+    task: Task,
+    args: StageArguments,
+    data: StageData,
+    frozen_dropout: bool = False,
+) -> LearnFiltersTrainer:
+    """The trainer of fresh filters and heads on a frozen model, which is cast to `teacher_dtype` in place.
+
+    What the model says is kept for later epochs, of training and of validation rows, unless its dropout is on.
+    """
+    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+    filters = Filters.random(config, getattr(loaded.model.config, "initializer_range", 0.02))
+    heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
+    make_fast(loaded.model, args, frozen=not frozen_dropout)
+    loaded.weights_sha256  # noqa: B018  (of the weights as they came)
+    cast_weights(loaded.model, dtype)
+    learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
+    trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
+    if not frozen_dropout:
+        keep = partial(states_cache, args, task, loaded, config.blocks, dtype, task.first_token_only)
+        learner.filtered.cache = keep(data.train)
+        trainer.caches = {name: keep(split.features) for name, split in data.validation.items()}
+    return trainer
 
 
 def layer_scores_table(layer_scores: dict[str, Metrics], metric: str) -> str:
