@@ -12,8 +12,11 @@ from .arguments import StageArguments
 from .attention import use_fast_attention, use_plain_attention
 from .dropout import use_fast_dropout, use_plain_dropout
 from .embeddings import seen_tokens, train_all_embeddings, train_seen_embeddings
+from .flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 
 logger = logging.getLogger(__name__)
+
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
 def make_fast(model: PreTrainedModel, args: StageArguments, *, frozen: bool = False) -> None:
@@ -22,9 +25,18 @@ def make_fast(model: PreTrainedModel, args: StageArguments, *, frozen: bool = Fa
     Args:
         model: on any device; weights, names and saved files stay what they are.
         frozen: the model is only read.
+
+    Raises:
+        InputError: `flash` was asked for, and its package or a GPU is missing.
     """
+    if frozen:
+        model.requires_grad_(False)
     if args.disentangled_attention != "plain":
         use_fast_attention(model)
+    if args.disentangled_attention == "flash" or (
+        args.disentangled_attention == "auto" and flash_attention_available(args.device)
+    ):
+        use_flash_attention(model, training=not frozen)  # what it does not do stays with the above
     if args.fast_dropout and not frozen:
         use_fast_dropout(model)
 
@@ -35,7 +47,7 @@ def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Data
     Before the optimizer is made. Only with AdamW and without weight decay, and where it halves the table at least.
     """
     table = model.get_input_embeddings()
-    if not args.freeze_unseen_embeddings or args.weight_decay or not str(args.optim).startswith("adamw_torch"):
+    if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW:
         return
     tokens = seen_tokens(features)
     if pad_token_id is not None:
@@ -48,5 +60,6 @@ def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Data
 def make_plain(model: PreTrainedModel) -> None:
     """Take back what `make_fast` and `train_seen_rows` did: the model is again what transformers made of it."""
     train_all_embeddings(model)
+    undo_flash_attention(model)
     use_plain_dropout(model)
     use_plain_attention(model)

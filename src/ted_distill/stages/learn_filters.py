@@ -22,7 +22,7 @@ from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model
 from ..output import write_json
 from ..precision import cast_weights, frozen_dtype, restore_weights
-from ..speed import make_fast
+from ..speed import make_fast, make_plain
 from ..states_cache import StatesCache
 from ..tasks.base import Batch, Counts, Metrics, Split, Task
 from ..trainer import StageTrainer
@@ -188,6 +188,7 @@ def learn_filters(
     if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
         trainer.score()
     if cast:
+        make_plain(loaded.model)
         restore_weights(loaded.model, kept or load_model(model_name_or_path, task, model_arguments).model)
     filters = trainer.model.filtered.filters
 
