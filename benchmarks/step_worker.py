@@ -2,164 +2,35 @@
 
     python benchmarks/step_worker.py JOB
 
-JOB is the JSON of a `Job`. The process speaks JSON lines on stdout: first what it is (`ready`), then the seconds of
-a step for each line `step` on stdin, and after `stop` its peak memory.
+JOB is the JSON of a `Job`. The process speaks JSON lines on stdout: first what it is, then the seconds of a step for
+each line `step` on stdin, and after `stop` its peak memory.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import math
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from datasets import Dataset
-from tokenizers import Tokenizer, models
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from transformers import DebertaV2Config, PreTrainedTokenizerFast, TrainerCallback, TrainerControl
+from transformers import TrainerCallback, TrainerControl
 
-from step_flops import CLASSES, KL_ALPHA, LEARNING_RATE, MSE_ALPHA, SHAPES, TEMPERATURE, Shape, Shapes
-from ted_distill.arguments import StageArguments
-from ted_distill.filters import FilterConfig, Filters, make_pairs
-from ted_distill.models import LoadedModel
-from ted_distill.stages.distill import DistillTrainer
-from ted_distill.stages.learn_filters import FilterLearner, LearnFiltersTrainer
-from ted_distill.tasks import Task, TaskArguments, load_task
-from ted_distill.teacher import LiveTeacher
-from ted_distill.trainer import StageTrainer
+from step_flops import SHAPES
+from step_trainers import Job, arguments_in_force, make_arguments, make_features, make_model, make_task, make_trainer
 
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-TASKS = {"classification": "sst2", "qa": "squad_v2"}
-DISTINCT_TOKENS = 20_000
-"""Distinct tokens in the data where it has room for them: what freezing unseen embeddings saves depends on it."""
 _PRODUCTS = [(3072, 768, 3072), (3072, 3072, 768), (4096, 4096, 4096)]
+"""Rows, inner and outer width of the matrices; of a feed-forward layer of the teacher, and larger."""
 _REPEATS = 6
-
-
-@dataclasses.dataclass
-class Job:
-    """What a worker does."""
-
-    variant: str
-    arguments: dict[str, Any]
-    """Fields of `StageArguments`; those that this version does not have are left out."""
-    device: str = "cpu"
-    shapes: str = "base-xsmall"
-    stage: int = 2
-    task: str = "classification"
-    length: int = 32
-    batch_size: int = 8
-    steps: int = 1
-    epochs: int = 1
-    """With more than one, `steps` are those of an epoch and the data are gone through so many times."""
-
-
-# --- ours: all that touches the classes of the package --------------------------------------------------------
-
-
-def make_trainer(
-    stage: int,
-    task: Task,
-    teacher: LoadedModel,
-    student: LoadedModel | None,
-    features: Dataset,
-    arguments: StageArguments,
-) -> StageTrainer:
-    """The trainer that `ted learn-filters` (stage 1, on the teacher) or `ted distill --method ted` would make."""
-    teacher_filters = random_filters(teacher, teacher)
-    if stage == 1:
-        width = teacher.model.config.hidden_size
-        heads = torch.nn.ModuleList(task.filter_head(width, teacher.model.config) for _ in teacher_filters.blocks)
-        learner = FilterLearner(teacher.with_filters(teacher_filters, task), heads)
-        return LearnFiltersTrainer(learner, arguments, task, teacher.tokenizer, features, {})
-    assert student is not None
-    student_filters = random_filters(student, teacher)
-    return DistillTrainer(
-        student.with_filters(student_filters, task), arguments, task, student.tokenizer, features, {},
-        teacher=LiveTeacher(teacher.with_filters(teacher_filters, task)).to(arguments.device),
-        pairs=make_pairs(teacher_filters.blocks, student_filters.blocks),
-        kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE,
-    )  # fmt: skip
-
-
-def random_filters(owner: LoadedModel, teacher: LoadedModel) -> Filters:
-    """Filters after every block, as wide as the teacher."""
-    return Filters.random(FilterConfig.for_model(owner.model.config, 1, teacher.model.config.hidden_size))
-
-
-def make_arguments(job: Job, folder: str) -> StageArguments:
-    """Nothing but training: no scores, no checkpoints, no curves."""
-    known = {field.name for field in dataclasses.fields(StageArguments)}
-    length = {"num_train_epochs": job.epochs} if job.epochs > 1 else {"max_steps": job.steps}
-    return StageArguments(
-        output_dir=folder, per_device_train_batch_size=job.batch_size, learning_rate=LEARNING_RATE,
-        eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=job.device == "cpu",
-        **length, **{name: value for name, value in job.arguments.items() if name in known},
-    )  # fmt: skip
-
-
-# --- models and data ------------------------------------------------------------------------------------------
-
-
-def make_task(job: Job) -> Task:
-    """A task whose labels are known without data, and whose rows are not padded."""
-    return load_task(TaskArguments(task=TASKS[job.task], max_seq_length=job.length))
-
-
-def make_model(name: str, shape: Shape, shapes: Shapes, task: Task) -> LoadedModel:
-    """A random model with the task's head, the same in every process."""
-    config = DebertaV2Config(
-        vocab_size=shapes.vocabulary, num_hidden_layers=shape.blocks, hidden_size=shape.width,
-        num_attention_heads=shape.heads, intermediate_size=shape.intermediate, num_labels=CLASSES,
-        max_position_embeddings=shapes.max_positions, position_buckets=shapes.position_buckets,
-        relative_attention=True, norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type=["p2c", "c2p"],
-        layer_norm_eps=1e-7, position_biased_input=False, type_vocab_size=0, max_relative_positions=-1,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    vocabulary = {token: number for number, token in enumerate(SPECIAL)}
-    # Needed for its padding and for what a batch holds; nothing is tokenised.
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")),
-        pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]", mask_token="[MASK]",
-        model_max_length=shapes.max_positions, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )  # fmt: skip
-    return LoadedModel(name, task.auto_model.from_config(config, dtype=torch.float32), tokenizer)
-
-
-def make_features(job: Job) -> Dataset:
-    """Rows of `length` random tokens with labels, the same in every process."""
-    generator = torch.Generator().manual_seed(1)
-    vocabulary = SHAPES[job.shapes].vocabulary - len(SPECIAL)
-    used = len(SPECIAL) + torch.randperm(vocabulary, generator=generator)[: min(DISTINCT_TOKENS, vocabulary)]
-    rows = job.steps * job.batch_size
-    if job.epochs == 1:
-        rows = max(rows, math.ceil(len(used) / job.length))
-    tokens = used[torch.randint(len(used), (rows * job.length,), generator=generator)]
-    each_once = used[: len(tokens)]
-    tokens[: len(each_once)] = each_once
-    ids = tokens.view(rows, job.length)
-    ones = torch.ones_like(ids).tolist()
-    labels = torch.randint(CLASSES, (rows,), generator=generator).tolist()
-    names = ["labels"] if job.task == "classification" else ["start_positions", "end_positions"]
-    return Dataset.from_dict(
-        {
-            "input_ids": ids.tolist(),
-            "token_type_ids": torch.zeros_like(ids).tolist(),
-            "attention_mask": ones,
-            "length": [job.length] * rows,
-            **dict.fromkeys(names, labels),
-        }
-    )
 
 
 # --- one step at a time ---------------------------------------------------------------------------------------
@@ -231,8 +102,8 @@ def run(job: Job, pacer: Pacer) -> None:
         if job.variant == "textbrewer" and student is not None:
             from textbrewer_lwd import distill
 
-            loader = DataLoader(features, job.batch_size, shuffle=True, drop_last=True,
-                                collate_fn=partial(task.collate, tokenizer=student.tokenizer))  # fmt: skip
+            collate = partial(task.collate, tokenizer=student.tokenizer)
+            loader = DataLoader(features, job.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
             distill(teacher.model, student.model, loader, job.steps * job.epochs, job.device, folder, pacer)
         else:
             trainer = make_trainer(job.stage, task, teacher, student, features, make_arguments(job, folder))
@@ -269,19 +140,20 @@ def peak_bytes(device: str) -> int:
     """Most memory so far: of the process on a CPU, of tensors on a GPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss: that begins with what the parent had when it started this process.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def about(job: Job) -> dict[str, Any]:
     """Versions, device, and the arguments that are in force."""
-    known = {field.name for field in dataclasses.fields(StageArguments)}
     packages = ["torch", "transformers", "accelerate", "ted-distill"]
     packages += ["textbrewer"] if job.variant == "textbrewer" else []
     return {
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
         "threads": torch.get_num_threads(),
         "device_name": torch.cuda.get_device_name() if job.device == "cuda" else None,
-        "arguments": {name: value for name, value in job.arguments.items() if name in known},
+        "arguments": arguments_in_force(job),
     }
 
 

@@ -8,6 +8,7 @@ Its KD is a cross-entropy without the factor temperature^2, which its weight mak
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -34,7 +35,7 @@ class Pace(Protocol):
         ...
 
 
-class NoMoreSteps(Exception):
+class StepsOver(Exception):  # noqa: N818
     """The way out of TextBrewer's loop, which would save the student after its last step."""
 
 
@@ -54,7 +55,7 @@ class PacedBatches:
                 self.pace.done()
             self.running = self.pace.wait()
             if not self.running:
-                raise NoMoreSteps
+                raise StepsOver
             yield next(batches)
 
 
@@ -103,13 +104,10 @@ def distill(
     # Its loop by steps needs to be told how often to save: after more steps than there are.
     training = TrainingConfig(device=device, output_dir=folder, log_dir=None, ckpt_steps=steps + 1)
     distiller = GeneralDistiller(training, settings, teacher, student, adaptor, adaptor)
-    with distiller:
-        try:
-            distiller.train(
-                optimizer, PacedBatches(loader, pace), num_steps=steps + 1, max_grad_norm=1.0,
-                scheduler_class=get_linear_schedule_with_warmup,
-                scheduler_args={"num_warmup_steps": 0, "num_training_steps": steps + 1},
-                output_hidden_states=True,
-            )  # fmt: skip
-        except NoMoreSteps:
-            pass
+    with distiller, suppress(StepsOver):
+        distiller.train(
+            optimizer, PacedBatches(loader, pace), num_steps=steps + 1, max_grad_norm=1.0,
+            scheduler_class=get_linear_schedule_with_warmup,
+            scheduler_args={"num_warmup_steps": 0, "num_training_steps": steps + 1},
+            output_hidden_states=True,
+        )  # fmt: skip
