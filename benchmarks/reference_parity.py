@@ -89,12 +89,12 @@ def stage2_errors(case: Case, method: str) -> Iterator[Error]:
     student = case.with_filters(model, filters).train()
     teacher = FrozenTeacher(case.with_filters(teacher_model, teacher_filters))(batch)
     with torch.no_grad():
-        logits, states = student(batch)
-    yield _logits_error("student_logits", logits, golden["student_logits"])
+        output = student(batch)
+    yield _logits_error("student_logits", output.logits, golden["student_logits"])
     yield _logits_error("teacher_logits", teacher.logits, golden["teacher_logits"])
     if pairs:
         teacher_states = _hidden_states(case, teacher_model)[1:] if method == "lwd" else teacher.states
-        yield _states_error("student_states", states, golden["student_filter_states"], batch)
+        yield _states_error("student_states", output.states, golden["student_filter_states"], batch)
         yield _states_error("teacher_states", teacher_states, golden["teacher_states_all"], batch)
 
     def terms() -> dict[str, Tensor]:

@@ -99,11 +99,8 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         if self.relative_attention and relative_pos is not None and rel_embeddings is not None:
             to_key, to_query = self._positions(scale, relative_pos.view(tokens, tokens), rel_embeddings)
         query, key, value = (self._split_heads(states) for states in (query, key, value))
-        mask = attention_mask.bool()
-        if self._needs_graph(query, key, value):
-            context = self._attend(query, key, value, to_key, to_query, mask)
-        else:
-            context = _attend_fused(query, key, value, to_key, to_query, mask)
+        attend = self._attend if self._needs_graph(query, key, value) else _attend_fused
+        context = attend(query, key, value, to_key, to_query, attention_mask.bool())
         return context.permute(1, 2, 0, 3).flatten(2), None
 
     def _split_heads(self, states: Tensor) -> Tensor:
@@ -192,8 +189,7 @@ class _Attend(torch.autograd.Function):
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         scores = query @ key.transpose(-1, -2)
         _add_terms(scores, query, key, to_key, to_query)
-        # Looking costs nothing on a CPU; on a GPU it would wait.
-        seen = None if mask.device.type == "cpu" and bool(mask.all()) else _for_heads(mask)
+        seen = None if _sees_all(mask) else _for_heads(mask)
         if seen is not None:
             scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
         probabilities = scores.softmax(-1)
@@ -224,24 +220,44 @@ def _attend_fused(
     query: Tensor, key: Tensor, value: Tensor, to_key: Tensor | None, to_query: Tensor | None, mask: Tensor
 ) -> Tensor:
     """`FastDisentangledSelfAttention._attend` without dropout, in PyTorch's fused kernel."""
-    # Half of the lowest number: added to any score it is still itself, so that a row of padding attends evenly as in
-    # transformers, and a kernel that multiplies by log2(e) does not reach infinity.
-    masked = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
     heads, batch, tokens, _ = query.shape
-    bias = _for_heads(masked).expand(heads, batch, tokens, tokens)
-    if to_key is not None or to_query is not None:
-        bias = bias.clone(memory_format=torch.contiguous_format)
-        _add_terms(bias, query, key, to_key, to_query)
+    if to_key is not None:
+        bias = query.new_empty(heads, batch, tokens, tokens)
+    else:
+        bias = query.new_zeros(heads, batch, tokens, tokens if to_query is not None else 1)
+    _add_terms(bias, query, key, to_key, to_query, onto_nothing=True)
+    if not _sees_all(mask):
+        # Half of the lowest number: added to any score it is still itself, so that a row of padding attends evenly as
+        # in transformers, and a kernel that multiplies by log2(e) does not reach infinity.
+        masked = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
+        bias = bias + _for_heads(masked)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
 
 
-def _add_terms(scores: Tensor, query: Tensor, key: Tensor, to_key: Tensor | None, to_query: Tensor | None) -> None:
-    """Add the c2p and p2c terms, those that the model has, to (H, B, T, T) scores, in place."""
+def _add_terms(
+    scores: Tensor,
+    query: Tensor,
+    key: Tensor,
+    to_key: Tensor | None,
+    to_query: Tensor | None,
+    onto_nothing: bool = False,
+) -> None:
+    """Add the c2p and p2c terms, those that the model has, to (H, B, T, T) scores, in place.
+
+    Args:
+        onto_nothing: the c2p term takes the place of what was there.
+    """
     for rows, product in _products(query, to_key):
-        scores[..., rows, :].add_(_shear(product))
+        part = scores[..., rows, :]
+        part.copy_(_shear(product)) if onto_nothing else part.add_(_shear(product))
     for rows, product in _products(key, to_query):
         # Made contiguous first: to add a transposed matrix is four times slower than to copy and to add.
         scores[..., rows].add_(_shear(product).transpose(-1, -2).contiguous())
+
+
+def _sees_all(mask: Tensor) -> bool:
+    """Whether nothing is masked, as far as is known: looking costs nothing on a CPU, but a GPU would have to wait."""
+    return not torch.compiler.is_compiling() and mask.device.type == "cpu" and bool(mask.all())
 
 
 def _for_heads(mask: Tensor) -> Tensor:

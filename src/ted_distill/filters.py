@@ -173,8 +173,12 @@ def _hidden_act(config: PretrainedConfig) -> str:
 # --- a model with its filters ---------------------------------------------------------------------------------
 
 
-class FilteredOutput(NamedTuple):
-    """What a model says about a batch: the logits that matter and K states (B, T, F), none without filters."""
+@dataclass(frozen=True)
+class FilteredOutput:
+    """What a model says about a batch: the logits that matter and K states (B, T, F), none without filters.
+
+    No tuple: accelerate would copy each state of one into float32 before the losses do so bit by bit.
+    """
 
     logits: Tensor
     states: list[Tensor]

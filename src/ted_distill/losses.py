@@ -10,6 +10,7 @@ Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,9 +43,39 @@ def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor,
             f"layer loss: student states {tuple(student_states.shape)} and teacher states "
             f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
         )
-    # Before squaring: what stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
-    difference = (wide(student_states) - wide(teacher_states)).masked_fill((mask == 0).unsqueeze(-1), 0)
-    return masked_mean(difference.square().mean(dim=-1), mask, count)
+    return masked_mean(_SquaredDistance.apply(student_states, teacher_states, mask), mask, count)
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Mean over F of the squared difference at real tokens, zero at padding: (B, T, F) twice -> (B, T).
+
+    Autograd would read and write states of every pair a dozen times; this does it four times.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student_states: Tensor, teacher_states: Tensor, mask: Tensor) -> Tensor:
+        difference = student_states.to(torch.promote_types(student_states.dtype, torch.float32), copy=True)
+        difference.sub_(teacher_states)
+        # What stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
+        padding = mask == 0
+        if mask.device.type != "cpu":
+            difference.masked_fill_(padding.unsqueeze(-1), 0)
+        elif bool(padding.any()):
+            difference[padding] = 0
+        ctx.save_for_backward(difference)
+        ctx.dtypes = student_states.dtype, teacher_states.dtype
+        return torch.linalg.vector_norm(difference, dim=-1).square() / difference.shape[-1]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (difference,) = ctx.saved_tensors
+        scale = (gradient * (2 / difference.shape[-1])).unsqueeze(-1)
+        student, teacher = (
+            torch.mul(difference, sign * scale, out=torch.empty_like(difference, dtype=dtype)) if needed else None
+            for dtype, sign, needed in zip(ctx.dtypes, (1, -1), ctx.needs_input_grad[:2], strict=True)
+        )
+        return student, teacher, None
 
 
 def layer_losses(
