@@ -64,6 +64,9 @@ class StageArguments(TrainingArguments):
         },
     )
     fast_dropout: bool = field(default=True, metadata={"help": "on a CPU draw dropout's numbers four at once"})
+    packed_linear: bool = field(
+        default=True, metadata={"help": "on a CPU lay out the weights of frozen bfloat16 models once, not in each call"}
+    )
     freeze_unseen_embeddings: bool = field(
         default=True,
         metadata={"help": "do not train rows of tokens that the training data lacks; Adam would not change them"},

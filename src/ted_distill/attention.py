@@ -32,17 +32,25 @@ _ROWS = 128
 with few rows the products are small."""
 
 
-def use_fast_attention(model: nn.Module) -> int:
+def use_fast_attention(model: nn.Module, *, frozen: bool = False) -> int:
     """Let every disentangled self-attention inside `model` compute the same numbers faster.
 
     The model's outputs and gradients stay what they were to rounding, dropout draws the same random numbers, and
     weights, config and saved checkpoints are not touched. Where a caller wants something it does not have (attention
     probabilities, separate query states), a module computes as before.
 
+    Args:
+        frozen: no weight will change until `use_plain_attention`: the projections of the table of relative positions
+            are made once and kept.
+
     Returns:
         The number of modules changed: 0 for families without disentangled attention (or already changed).
     """
-    return _swap(model, DisentangledSelfAttention, FastDisentangledSelfAttention)
+    changed = _swap(model, DisentangledSelfAttention, FastDisentangledSelfAttention)
+    for module in model.modules():
+        if frozen and type(module) is FastDisentangledSelfAttention:
+            module._projected = {}
+    return changed
 
 
 def use_plain_attention(model: nn.Module) -> int:
@@ -51,6 +59,9 @@ def use_plain_attention(model: nn.Module) -> int:
     Returns:
         The number of modules changed back.
     """
+    for module in model.modules():
+        if type(module) is FastDisentangledSelfAttention:
+            module.__dict__.pop("_projected", None)
     return _swap(model, FastDisentangledSelfAttention, DisentangledSelfAttention)
 
 
@@ -65,6 +76,9 @@ def _swap(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> int:
 
 class FastDisentangledSelfAttention(DisentangledSelfAttention):
     """What a module is while `use_fast_attention` is on: the parent's weights and another forward."""
+
+    _projected: dict[str, Tensor] | None = None
+    """Projections of the table of relative positions, by term, of a frozen module."""
 
     def forward(
         self,
@@ -126,13 +140,23 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         to_key = to_query = None
         if "c2p" in self.pos_att_type:
             project = self.key_proj if self.share_att_key else self.pos_key_proj
-            rows = _project_rows(project, table[: 2 * span], (offsets + span).clamp(0, 2 * span - 1))
+            rows = self._project("c2p", project, table[: 2 * span], (offsets + span).clamp(0, 2 * span - 1))
             to_key = rows.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
         if "p2c" in self.pos_att_type:
             project = self.query_proj if self.share_att_key else self.pos_query_proj
-            rows = _project_rows(project, table[: 2 * span], (span - offsets).clamp(0, 2 * span - 1)) / scale
+            numbers = (span - offsets).clamp(0, 2 * span - 1)
+            rows = self._project("p2c", project, table[: 2 * span], numbers) / scale
             to_query = rows.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
         return to_key, to_query
+
+    def _project(self, term: str, project: nn.Module, table: Tensor, numbers: Tensor) -> Tensor:
+        """Rows `numbers` (P,) of the projected table, (P, H * d)."""
+        kept = self._projected
+        if kept is None or self.training or torch.is_grad_enabled():
+            return _project_rows(project, table, numbers)
+        if term not in kept or (kept[term].dtype, kept[term].device) != (table.dtype, table.device):
+            kept[term] = project(table)
+        return kept[term].index_select(0, numbers)
 
     def _needs_graph(self, *tensors: Tensor) -> bool:
         # Dropout too: a checkpointed layer runs first without and then with a graph, and both must draw alike.

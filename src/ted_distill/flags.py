@@ -20,8 +20,8 @@ _SHOWN = [
 ]  # fmt: skip
 # Ours, but for rare cases.
 _HIDDEN = {
-    "cache_dir", "disentangled_attention", "fast_dropout", "freeze_unseen_embeddings", "keep_checkpoints",
-    "n_best_size",
+    "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
+    "keep_checkpoints", "n_best_size",
 }  # fmt: skip
 
 _WORDS = {

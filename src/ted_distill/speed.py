@@ -6,6 +6,7 @@ import logging
 
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import PreTrainedModel
 
 from .arguments import StageArguments
@@ -13,18 +14,19 @@ from .attention import use_fast_attention, use_plain_attention
 from .dropout import use_fast_dropout, use_plain_dropout
 from .embeddings import seen_tokens, train_all_embeddings, train_seen_embeddings
 from .flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
+from .packed_linear import use_packed_linear, use_plain_linear
 
 logger = logging.getLogger(__name__)
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
-def make_fast(model: PreTrainedModel, args: StageArguments, *, frozen: bool = False) -> None:
-    """Change attention and dropout as `disentangled_attention` and `fast_dropout` say.
+def make_fast(model: nn.Module, args: StageArguments, *, frozen: bool = False) -> None:
+    """Change attention, dropout and linear layers as `disentangled_attention`, `fast_dropout`, `packed_linear` say.
 
     Args:
-        model: on any device; weights, names and saved files stay what they are.
-        frozen: the model is only read.
+        model: weights, names and saved files stay what they are.
+        frozen: the model is only read; it is where it will be, and in its type, and is not saved before `make_plain`.
 
     Raises:
         InputError: `flash` was asked for, and its package or a GPU is missing.
@@ -32,13 +34,15 @@ def make_fast(model: PreTrainedModel, args: StageArguments, *, frozen: bool = Fa
     if frozen:
         model.requires_grad_(False)
     if args.disentangled_attention != "plain":
-        use_fast_attention(model)
+        use_fast_attention(model, frozen=frozen)
     if args.disentangled_attention == "flash" or (
         args.disentangled_attention == "auto" and flash_attention_available(args.device)
     ):
         use_flash_attention(model, training=not frozen)  # what it does not do stays with the above
     if args.fast_dropout and not frozen:
         use_fast_dropout(model)
+    if args.packed_linear and frozen and not args.torch_compile:
+        use_packed_linear(model)
 
 
 def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Dataset, pad_token_id: int | None) -> None:
@@ -60,6 +64,7 @@ def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Data
 def make_plain(model: PreTrainedModel) -> None:
     """Take back what `make_fast` and `train_seen_rows` did: the model is again what transformers made of it."""
     train_all_embeddings(model)
+    use_plain_linear(model)
     undo_flash_attention(model)
     use_plain_dropout(model)
     use_plain_attention(model)

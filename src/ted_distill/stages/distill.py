@@ -208,10 +208,11 @@ def _frozen_teacher(
 ) -> FrozenTeacher:
     """The teacher where the batches are, in its own precision; what it says is kept for later epochs and methods."""
     dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
-    make_fast(teacher.model, args, frozen=True)
     model = teacher.with_filters(filters, task)
     model.cache = states_cache(args, task, teacher, model.blocks, dtype, False, features)
+    cast_weights(model, dtype)
+    frozen_teacher = FrozenTeacher(model).to(args.device)
+    make_fast(model, args, frozen=True)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
-    cast_weights(model, dtype)
-    return FrozenTeacher(model).to(args.device)
+    return frozen_teacher

@@ -221,11 +221,11 @@ def make_trainer(
     dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
     filters = Filters.random(config, getattr(loaded.model.config, "initializer_range", 0.02))
     heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
-    make_fast(loaded.model, args, frozen=not frozen_dropout)
     loaded.weights_sha256  # noqa: B018  (of the weights as they came)
     cast_weights(loaded.model, dtype)
     learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
+    make_fast(loaded.model, args, frozen=not frozen_dropout)
     if not frozen_dropout:
         keep = partial(states_cache, args, task, loaded, config.blocks, dtype, task.first_token_only)
         learner.filtered.cache = keep(data.train)
