@@ -31,6 +31,8 @@ PLAIN = {
     "bf16": False,
     "disentangled_attention": "plain",
     "fast_dropout": False,
+    "packed_linear": False,
+    "keep_freed_memory": False,
     "freeze_unseen_embeddings": False,
     "teacher_dtype": "float32",
     "cache_limit": 0,

@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import pipeline
 import step_report
 import step_trainers
 import steps
@@ -129,6 +130,47 @@ def test_a_missing_textbrewer_is_named(monkeypatch, capsys):
 def test_fields_can_be_set_on_the_command_line():
     arguments = steps.variant_arguments("plain+compile+bf16=true+cache_limit=2.5")
     assert arguments == steps.PLAIN | {"torch_compile": True, "bf16": True, "cache_limit": 2.5}
+
+
+# --- whole runs -----------------------------------------------------------------------------------------------
+
+
+def test_whole_runs_are_timed_and_written(tmp_path, capsys):
+    file = tmp_path / "pipeline.json"
+    options = shlex.split("--shapes tiny --max_train_samples 16 --max_eval_samples 8 --epochs 1 --json")
+    assert pipeline.main([*options, str(file)]) == 0
+    assert "plain/default" in capsys.readouterr().out
+    measured = json.loads(file.read_text())
+    assert measured["versions"]["torch"] == torch.__version__
+    assert measured["rows"] == {"train": 16, "validation": 8}
+    plain, default = measured["runs"]
+    assert (plain["variant"], default["variant"]) == ("plain", "default")
+    assert plain["arguments"]["cache_limit"] == 0
+    assert default["arguments"] == {}
+    stages = ["teacher", "student", "teacher_filters", "student_filters", "ted"]
+    for run in measured["runs"]:
+        assert list(run["scores"]) == stages
+        assert list(run["seconds"]) == [*stages, "all else", "total", "CPU"]
+        assert run["seconds"]["total"] > sum(run["seconds"][stage] for stage in stages) > 0
+        assert 1e8 < run["bytes"]["peak memory"] < 1e11
+    assert plain["bytes"]["most in caches"] == 0
+    assert default["bytes"]["most on disk"] > default["bytes"]["most in caches"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("--train_file a.csv", "--train_file, --validation_file: both or none were expected"),
+        ("--task cola", "--task: the made-up sentences are for sst2"),
+        ("--shapes tiny --max_seq_length 65", "--max_seq_length: at most 64 tokens were expected"),
+        ("--variants plain textbrewer", "--variants: textbrewer does not do all stages"),
+        ("--repeats 0", "--repeats: at least 1 was expected, 0 came"),
+    ],
+)
+def test_whole_runs_that_make_no_sense_are_refused(options, problem, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        pipeline.main(shlex.split(options))
+    assert problem in capsys.readouterr().err
 
 
 # --- the tables -----------------------------------------------------------------------------------------------

@@ -64,6 +64,9 @@ class StageArguments(TrainingArguments):
         },
     )
     fast_dropout: bool = field(default=True, metadata={"help": "on a CPU draw dropout's numbers four at once"})
+    keep_freed_memory: bool = field(
+        default=True, metadata={"help": "on a CPU do not give memory back to the system between steps"}
+    )
     packed_linear: bool = field(
         default=True, metadata={"help": "on a CPU lay out the weights of frozen bfloat16 models once, not in each call"}
     )

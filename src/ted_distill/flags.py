@@ -21,7 +21,7 @@ _SHOWN = [
 # Ours, but for rare cases.
 _HIDDEN = {
     "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
-    "keep_checkpoints", "n_best_size",
+    "keep_checkpoints", "keep_freed_memory", "n_best_size",
 }  # fmt: skip
 
 _WORDS = {

@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from . import evaluation
 from .arguments import StageArguments
 from .errors import InputError, TrainingError
+from .memory import keep_freed_memory
 from .output import checkpoint_folder, last_checkpoint
 from .states_cache import FEATURE
 from .tasks.base import Batch, Counts, Metrics, Split, Task
@@ -121,6 +122,8 @@ class StageTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """See `transformers.Trainer.train`; the clock goes on where the checkpoint stopped it."""
         self._clock = time.monotonic()
+        if self.args.keep_freed_memory and self.args.device.type == "cpu":
+            keep_freed_memory()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:

@@ -49,7 +49,7 @@ _WITHOUT_EFFECT = {
     "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
     "dataloader_prefetch_factor", "per_device_eval_batch_size", "skip_memory_metrics", "logging_nan_inf_filter",
     "_n_gpu", "local_rank", "hub_token", "push_to_hub_token", "use_cpu", "ddp_backend", "ddp_timeout",
-    "cache_limit", "cache_dir",
+    "cache_limit", "cache_dir", "keep_freed_memory",
 }  # fmt: skip
 _FOLDERS = {"model", "teacher", "student"}
 
