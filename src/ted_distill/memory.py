@@ -23,4 +23,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _STEP_BYTES))
-    return all([bool(mallopt(name, value)) for name, value in settings])
+    understood = [bool(mallopt(name, value)) for name, value in settings]
+    return all(understood)
