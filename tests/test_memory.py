@@ -16,7 +16,7 @@ from ted_distill.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 step = lambda: [torch.ones(10_000_000) for _ in range(3)]  # 40 MB each: more than glibc ever keeps
-for _ in range(3):
+for _ in range(20):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
