@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_PAUSE = 0.02
-"""Seconds between two steps. Where OMP_WAIT_POLICY is set to other than PASSIVE, threads go on turning for some."""
+_PAUSE = 0.05
+"""Seconds between two steps: the threads of the worker before go on turning for some of them, and then sleep."""
 
 
 class WorkerError(Exception):
@@ -67,11 +67,10 @@ class Worker:
 
 
 def worker_environment(device: str) -> dict[str, str]:
-    """The same for all workers: no network, one GPU or none, and threads that sleep while another worker computes."""
+    """The same for all workers: no network, one GPU or none."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if device == "cuda" else ""
-    quiet = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "TOKENIZERS_PARALLELISM": "false"}
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return {**quiet, **offline, **os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**offline, **os.environ, "CUDA_VISIBLE_DEVICES": visible}
 
 
 @contextmanager
