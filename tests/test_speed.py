@@ -120,6 +120,12 @@ def test_fast_and_plain_end_with_the_same_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(found["fast"][name], weight, rtol=0, atol=1e-4)
 
 
+def test_kernels_for_a_gpu_are_refused_without_one(tmp_path: Path) -> None:
+    args = _arguments(tmp_path / "out", disentangled_attention="flash")
+    with pytest.raises(InputError, match="flash needs an NVIDIA GPU, the stage runs on cpu; use fast or auto"):
+        finetune(_model(tmp_path / "m"), load_task(_task(tmp_path)), args)
+
+
 # --- precision ------------------------------------------------------------------------------------------------
 
 

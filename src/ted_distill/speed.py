@@ -13,6 +13,7 @@ from .arguments import StageArguments
 from .attention import use_fast_attention, use_plain_attention
 from .dropout import use_fast_dropout, use_plain_dropout
 from .embeddings import seen_tokens, train_all_embeddings, train_seen_embeddings
+from .errors import InputError
 from .flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from .packed_linear import use_packed_linear, use_plain_linear
 
@@ -35,10 +36,15 @@ def make_fast(model: nn.Module, args: StageArguments, *, frozen: bool = False) -
         model.requires_grad_(False)
     if args.disentangled_attention != "plain":
         use_fast_attention(model, frozen=frozen)
-    if args.disentangled_attention == "flash" or (
-        args.disentangled_attention == "auto" and flash_attention_available(args.device)
-    ):
-        use_flash_attention(model, training=not frozen)  # what it does not do stays with the above
+    asked = args.disentangled_attention == "flash"
+    if asked and args.device.type != "cuda":
+        raise InputError(
+            f"disentangled_attention: flash needs an NVIDIA GPU, the stage runs on {args.device}; use fast or auto"
+        )
+    if asked or (args.disentangled_attention == "auto" and flash_attention_available(args.device)):
+        used = use_flash_attention(model, training=not frozen)  # what it does not do stays with the above
+        if asked and not used:
+            logger.warning("disentangled_attention: flash does not know this model; it attends as without it")
     if args.fast_dropout and not frozen:
         use_fast_dropout(model)
     if args.packed_linear and frozen and not args.torch_compile:
