@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from .dropout import draws_fast, keep_factors
+from .dropout import draws_fast, keep_factors, swap_class
 
 _ROWS = 128
 """Rows of scores made at a time. They need T + rows positions: with all rows at once half of the product is unused,
@@ -46,7 +46,7 @@ def use_fast_attention(model: nn.Module, *, frozen: bool = False) -> int:
     Returns:
         The number of modules changed: 0 for families without disentangled attention (or already changed).
     """
-    changed = _swap(model, DisentangledSelfAttention, FastDisentangledSelfAttention)
+    changed = swap_class(model, DisentangledSelfAttention, FastDisentangledSelfAttention)
     for module in model.modules():
         if frozen and type(module) is FastDisentangledSelfAttention:
             module._projected = {}
@@ -62,16 +62,7 @@ def use_plain_attention(model: nn.Module) -> int:
     for module in model.modules():
         if type(module) is FastDisentangledSelfAttention:
             module.__dict__.pop("_projected", None)
-    return _swap(model, FastDisentangledSelfAttention, DisentangledSelfAttention)
-
-
-def _swap(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> int:
-    # The class and not an attribute `forward`: nothing is left on the module, copies and pickles of it just work,
-    # and no reference cycle keeps a dropped model in memory. Subclasses of others are left alone.
-    modules = [module for module in model.modules() if type(module) is old]
-    for module in modules:
-        module.__class__ = new
-    return len(modules)
+    return swap_class(model, FastDisentangledSelfAttention, DisentangledSelfAttention)
 
 
 class FastDisentangledSelfAttention(DisentangledSelfAttention):
