@@ -69,14 +69,14 @@ class Case:
         filters.load_state_dict(state)
         return filters.to(self.dtype)
 
-    def heads(self, owner: str, filters: Filters, config: PretrainedConfig) -> tuple[nn.ModuleList, Parameters]:
+    def heads(self, owner: str, filters: Filters, model: PreTrainedModel) -> tuple[nn.ModuleList, Parameters]:
         """Stage I heads, and their parameters under the published code's names."""
         state = load_file(self.folder / f"{owner}_filter_heads.safetensors")
         assert filters.config is not None  # not identity filters: they came from a file
         heads = nn.ModuleList()
         parameters: Parameters = {}
         for index in range(len(filters.blocks)):
-            head = self.task.filter_head(filters.config.filter_output_dim, config)
+            head = self.task.filter_head(filters.config.filter_output_dim, model)
             names = {name: _published_head_name(name, index) for name, _ in head.named_parameters()}
             head.load_state_dict({name: state[published] for name, published in names.items()})
             heads.append(head.to(self.dtype))

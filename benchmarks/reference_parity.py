@@ -59,7 +59,7 @@ def stage1_errors(case: Case, owner: str) -> Iterator[Error]:
     golden, task, batch = case.golden["stage1"][owner], case.task, case.batch
     model = case.model(owner)
     filters = case.filters(f"{owner}_filters", model.config, case.info[f"{owner}_filter_interval"])
-    heads, head_parameters = case.heads(owner, filters, model.config)
+    heads, head_parameters = case.heads(owner, filters, model)
     learner = FilterLearner(case.with_filters(model, filters), heads).train()
     with torch.no_grad():
         states = learner.filtered(batch).states
@@ -67,7 +67,7 @@ def stage1_errors(case: Case, owner: str) -> Iterator[Error]:
     yield _states_error("filter_states", states, golden["filter_states"], batch)
 
     def terms() -> dict[str, Tensor]:
-        return filter_head_losses(learner(batch)[0], task, batch)
+        return filter_head_losses([task.loss(logits, batch) for logits in learner(batch)[0]])
 
     parameters = {**dict(filters.named_parameters()), **head_parameters}
     trained = train(terms, parameters, case.info)

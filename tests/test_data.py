@@ -210,7 +210,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "this is a folder; name a file in it" in problems_of(train_file=str(tmp_path))[0]
 
 
-@pytest.mark.parametrize("name", ["rows.xlsx", "rows", "rows.gz", "rows.txt.gz"])
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows", "rows.gz", "rows.rtf.gz"])
 def test_an_unknown_extension_names_the_known_ones(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("text,label\na,1\n")
     [problem] = problems_of(train_file=str(tmp_path / name))

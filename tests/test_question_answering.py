@@ -428,10 +428,12 @@ def test_logits_loss_and_kl_look_at_start_and_end_and_not_at_padding() -> None:
 
 
 def test_the_filter_head_gives_two_logits_a_token() -> None:
-    head = task().filter_head(512, BertConfig(initializer_range=0.5))
+    head = task().filter_head(512, SimpleNamespace(config=BertConfig(initializer_range=0.5)))
     assert head(torch.zeros(2, 5, 512)).tolist() == torch.zeros(2, 5, 2).tolist()
     assert head.weight.std().item() == pytest.approx(0.5, rel=0.1)
-    assert task().filter_head(512, SimpleNamespace()).weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert task().filter_head(512, SimpleNamespace(config=SimpleNamespace())).weight.std().item() == pytest.approx(
+        0.02, rel=0.1
+    )
     assert task().num_labels == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -550,7 +551,11 @@ def test_each_kind_matches_predictions_by_its_own_distribution() -> None:
 
 
 def test_the_filter_head_sees_the_first_token_only(files: Files) -> None:
-    head = files.task(SequenceClassification, rows(["a", "b", "c"])).filter_head(8, BertConfig()).eval()
+    head = (
+        files.task(SequenceClassification, rows(["a", "b", "c"]))
+        .filter_head(8, SimpleNamespace(config=BertConfig()))
+        .eval()
+    )
     states = torch.randn(2, 5, 8)
     logits = head(states)
     expected = torch.nn.functional.gelu(states[:, 0] @ head.dense.weight.T) @ head.out_proj.weight.T
@@ -561,7 +566,9 @@ def test_the_filter_head_sees_the_first_token_only(files: Files) -> None:
 
 
 def test_the_filter_head_starts_like_the_model(files: Files) -> None:
-    head = files.task(Regression, rows([1.5, 2])).filter_head(256, BertConfig(initializer_range=0.1))
+    head = files.task(Regression, rows([1.5, 2])).filter_head(
+        256, SimpleNamespace(config=BertConfig(initializer_range=0.1))
+    )
     assert head.dense.weight.std().item() == pytest.approx(0.1, rel=0.02)
     assert head.out_proj.weight.shape == (1, 256)
     assert not head.dense.bias.any()
@@ -582,7 +589,7 @@ def test_the_filter_head_starts_like_the_model(files: Files) -> None:
     ],
 )
 def test_the_filter_head_has_the_dropout_of_the_models_classifier(config: Any, dropout: float) -> None:
-    assert Regression(TaskArguments()).filter_head(4, config).dropout.p == dropout
+    assert Regression(TaskArguments()).filter_head(4, SimpleNamespace(config=config)).dropout.p == dropout
 
 
 # --- predictions and scores -----------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ never matched. Shapes: B batch, T tokens, D width, F filter width, L blocks, K p
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -61,6 +62,41 @@ def make_pairs(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> 
     return list(zip(teacher_blocks, student_blocks, strict=True))
 
 
+def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
+    """(teacher block, student block) of pairs given outright, as `4:1` or as two numbers.
+
+    Raises:
+        InputError: something else, or a block that is in two pairs.
+    """
+    try:
+        split = [pair.split(":") if isinstance(pair, str) else pair for pair in pairs]
+        parsed = [(int(teacher), int(student)) for teacher, student in split]
+    except (TypeError, ValueError) as error:
+        given = " ".join(map(str, pairs))
+        raise InputError(f"pairs: teacher block:student block was expected, as 4:1 8:2 12:3, {given} came") from error
+    for owner, blocks in zip(("teacher", "student"), zip(*parsed, strict=True), strict=True) if parsed else ():
+        twice = sorted({block for block in blocks if blocks.count(block) > 1})
+        if twice:
+            raise InputError(f"pairs: every block may be in one pair; {owner} block {_listed(twice)} is in several")
+    return parsed
+
+
+def check_pairs(pairs: Sequence[tuple[int, int]], teacher_blocks: int, student_blocks: int) -> None:
+    """Refuse pairs of blocks that the models do not have.
+
+    Raises:
+        InputError: names both models' problems.
+    """
+    raise_if_any(
+        f"pairs: the {owner}'s blocks are 1 to {total}, {_listed(wrong)} came"
+        for owner, total, blocks in (
+            ("teacher", teacher_blocks, [teacher for teacher, _ in pairs]),
+            ("student", student_blocks, [student for _, student in pairs]),
+        )
+        if (wrong := [block for block in blocks if not 1 <= block <= total])
+    )
+
+
 def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, filter_interval: int) -> int:
     """The teacher's interval that pairs evenly with a student of `student_blocks`: 12 and 6 blocks give 2 for 1.
 
@@ -74,6 +110,33 @@ def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, fi
             "set teacher_filter_interval and filter_interval"
         )
     return teacher_blocks // pairs
+
+
+def default_pairs(
+    teacher_blocks: int,
+    student_blocks: int,
+    teacher_filter_interval: int | None = None,
+    filter_interval: int | None = None,
+    made_of: Sequence[int] | None = None,
+) -> list[tuple[int, int]]:
+    """Pairs where none are given: as the student was made of the teacher, or by intervals.
+
+    Args:
+        teacher_blocks, student_blocks: how many blocks the models have.
+        filter_interval: the student's; 1 if it is not given.
+        made_of: the teacher's block that each of the student's was copied from, if it is known.
+
+    Raises:
+        InputError: intervals that fit no block, or that give the models different numbers of filters.
+    """
+    interval = 1 if filter_interval is None else filter_interval
+    of_student = filtered_blocks(student_blocks, interval)
+    if teacher_filter_interval is not None:
+        return make_pairs(filtered_blocks(teacher_blocks, teacher_filter_interval), of_student)
+    if made_of and len(made_of) == student_blocks and max(made_of) <= teacher_blocks:
+        return [(made_of[block - 1], block) for block in of_student]
+    by_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
+    return make_pairs(filtered_blocks(teacher_blocks, by_interval), of_student)
 
 
 # --- filters --------------------------------------------------------------------------------------------------
@@ -96,16 +159,20 @@ class FilterConfig:
         filter_interval: int = 1,
         filter_output_dim: int | None = None,
         filter_nonlinear: bool = False,
+        filter_blocks: Sequence[int] | None = None,
     ) -> FilterConfig:
-        """Filters after every `filter_interval`-th block; `filter_output_dim` defaults to the model's own width.
+        """Filters after every `filter_interval`-th block, or after `filter_blocks`.
+
+        `filter_output_dim` defaults to the model's own width.
 
         Raises:
-            InputError: an interval that fits no block, or a width below 1.
+            InputError: an interval that fits no block, blocks the model does not have, or a width below 1.
         """
         if filter_output_dim is not None and filter_output_dim < 1:
             raise InputError(f"filter_output_dim: a width of at least 1 was expected, {filter_output_dim} came")
         return cls(
-            blocks=filtered_blocks(config.num_hidden_layers, filter_interval),
+            blocks=_given_blocks(filter_blocks, config.num_hidden_layers)
+            or filtered_blocks(config.num_hidden_layers, filter_interval),
             hidden_size=config.hidden_size,
             filter_output_dim=filter_output_dim or config.hidden_size,
             filter_nonlinear=filter_nonlinear,
@@ -141,12 +208,34 @@ class Filters(nn.Module):
         """No map at all: the states are the hidden states of `blocks`."""
         return cls(blocks, [nn.Identity() for _ in blocks])
 
+    def select(self, blocks: Sequence[int]) -> Filters:
+        """The filters of these blocks, in this order.
+
+        Raises:
+            InputError: a block without filter.
+        """
+        missing = [block for block in blocks if block not in self.blocks]
+        if missing:
+            raise InputError(
+                f"filters: those learnt read blocks {_listed(self.blocks)}, blocks {_listed(missing)} were asked for "
+                "too; learn them with --filter_blocks"
+            )
+        config = self.config and replace(self.config, blocks=list(blocks))
+        return Filters(blocks, [self.filters[self.blocks.index(block)] for block in blocks], config)
+
     def forward(self, hidden_states: Mapping[int, Tensor] | Sequence[Tensor]) -> list[Tensor]:
         """Hidden states (B, T, D) by block number -> K x (B, T, F) states."""
         return [
             filter_(_in_type_of(filter_, hidden_states[block]))
             for block, filter_ in zip(self.blocks, self.filters, strict=True)
         ]
+
+
+def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
+    """Blocks given outright, in rising order; none where none are given. Raises `InputError`."""
+    if blocks and (len(set(blocks)) < len(blocks) or not all(1 <= block <= total for block in blocks)):
+        raise InputError(f"filter_blocks: different blocks from 1 to {total} were expected, {_listed(blocks)} came")
+    return sorted(blocks or [])
 
 
 def _filter(config: FilterConfig) -> nn.Module:
@@ -229,6 +318,8 @@ class FilteredModel(nn.Module):
         self.input_names = tuple(input_names)
         self.first_token_only = first_token_only
         self.frozen = False
+        # Keys and values of earlier tokens are for generating text.
+        self._options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
     @property
     def blocks(self) -> list[int]:
@@ -245,7 +336,7 @@ class FilteredModel(nn.Module):
         """Run the model; a frozen one in its own precision and without an autograd graph."""
         with self._as_frozen(batch["input_ids"].device) if self.frozen else nullcontext():
             inputs = {name: batch[name] for name in self.input_names if name in batch}
-            outputs = self.model(**inputs, output_hidden_states=bool(self.blocks), return_dict=True)
+            outputs = self.model(**inputs, **self._options, output_hidden_states=bool(self.blocks), return_dict=True)
             wanted = slice(0, 1) if self.first_token_only else slice(None)
             # Those of other blocks go out of memory with `outputs`.
             hidden_states = {block: outputs.hidden_states[block][:, wanted] for block in self.blocks}
@@ -351,9 +442,9 @@ def _mismatches(config: FilterConfig, model_sha256: str, model: PreTrainedModel,
             f"{owner} filters: those in {folder} read hidden states of width {config.hidden_size}, "
             f"the {owner}'s are {model.config.hidden_size} wide; {again}"
         ]
-    if config.blocks and config.blocks[-1] > model.config.num_hidden_layers:
+    if max(config.blocks, default=0) > model.config.num_hidden_layers:
         return [
-            f"{owner} filters: those in {folder} read block {config.blocks[-1]}, "
+            f"{owner} filters: those in {folder} read block {max(config.blocks)}, "
             f"the {owner} has {model.config.num_hidden_layers}; {again}"
         ]
     if model_sha256 != fingerprint(model):

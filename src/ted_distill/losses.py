@@ -9,12 +9,12 @@ Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def distillation_loss(
@@ -27,22 +27,25 @@ def distillation_loss(
 # --- layer loss -----------------------------------------------------------------------------------------------
 
 
-def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+def mse_layer_loss(
+    student_states: Tensor,
+    teacher_states: Tensor,
+    mask: Tensor,
+    count: Tensor | None = None,
+    teacher_variance: Tensor | None = None,
+) -> Tensor:
     """Mean squared difference of one pair's filtered states over real tokens and F (paper, equation 5).
 
     Args:
         student_states, teacher_states: (B, T, F).
         mask: (B, T), non-zero at real tokens.
         count: number of real tokens to average over.
+        teacher_variance: not looked at; every layer loss takes it.
 
     Raises:
         ValueError: shapes differ, or the mask has no real token.
     """
-    if student_states.shape != teacher_states.shape:
-        raise ValueError(
-            f"layer loss: student states {tuple(student_states.shape)} and teacher states "
-            f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
-        )
+    _require_same_states(student_states, teacher_states)
     return masked_mean(_SquaredDistance.apply(student_states, teacher_states, mask), mask, count)
 
 
@@ -78,21 +81,102 @@ class _SquaredDistance(torch.autograd.Function):
         return student, teacher, None
 
 
+def normalized_mse_layer_loss(
+    student_states: Tensor,
+    teacher_states: Tensor,
+    mask: Tensor,
+    count: Tensor | None = None,
+    teacher_variance: Tensor | None = None,
+) -> Tensor:
+    """`mse_layer_loss` divided by the variance of the teacher's states, so that one mse_alpha serves all tasks.
+
+    Its value is the part of the teacher's states that the student does not explain: 1 for one that says their mean.
+
+    Args:
+        teacher_variance: scalar, as `states_variances` gives it; the other arguments as in `mse_layer_loss`.
+
+    Raises:
+        ValueError: see `mse_layer_loss`, or there is no variance.
+    """
+    if teacher_variance is None:
+        raise ValueError("normalized_mse: the variance of the teacher's states is missing; see `states_variances`")
+    return mse_layer_loss(student_states, teacher_states, mask, count) / teacher_variance
+
+
+def cosine_layer_loss(
+    student_states: Tensor,
+    teacher_states: Tensor,
+    mask: Tensor,
+    count: Tensor | None = None,
+    teacher_variance: Tensor | None = None,
+) -> Tensor:
+    """1 less the cosine of the angle between one pair's states, over F, averaged over real tokens: 0 to 2.
+
+    Args and raises: see `mse_layer_loss`. A state of length 0 has cosine 0 with everything.
+    """
+    _require_same_states(student_states, teacher_states)
+    # What stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
+    student, teacher = (
+        wide(states).masked_fill((mask == 0).unsqueeze(-1), 0) for states in (student_states, teacher_states)
+    )
+    return masked_mean(1 - F.cosine_similarity(student, teacher, dim=-1), mask, count)
+
+
+LayerLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+"""(student_states, teacher_states, mask, count, teacher_variance) -> scalar."""
+
+LAYER_LOSSES: dict[str, LayerLoss] = {
+    "mse": mse_layer_loss,
+    "normalized_mse": normalized_mse_layer_loss,
+    "cosine": cosine_layer_loss,
+}
+"""Layer losses by name. A new one is a function and a line here."""
+
+
 def layer_losses(
-    student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor, count: Tensor | None = None
+    student_states: Sequence[Tensor],
+    teacher_states: Sequence[Tensor],
+    mask: Tensor,
+    count: Tensor | None = None,
+    layer_loss: LayerLoss = mse_layer_loss,
+    teacher_variances: Sequence[Tensor] | Tensor | None = None,
 ) -> Tensor:
     """The layer loss of each pair, (K,); the paper's loss is their mean.
 
+    Args:
+        teacher_variances: (K,), for the losses that look at them.
+
     Raises:
-        ValueError: the numbers of pairs differ, there is no pair, or see `mse_layer_loss`.
+        ValueError: the numbers of pairs differ, there is no pair, or see the layer loss.
     """
     if len(student_states) != len(teacher_states) or not student_states:
         raise ValueError(
             f"layer loss: {len(student_states)} student and {len(teacher_states)} teacher states came, "
             "as many of each, and at least one, were expected; set filter_interval and teacher_filter_interval"
         )
-    pairs = zip(student_states, teacher_states, strict=True)
-    return torch.stack([mse_layer_loss(student, teacher, mask, count) for student, teacher in pairs])
+    variances = [None] * len(student_states) if teacher_variances is None else teacher_variances
+    pairs = zip(student_states, teacher_states, variances, strict=True)
+    return torch.stack([layer_loss(student, teacher, mask, count, variance) for student, teacher, variance in pairs])
+
+
+def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tensor:
+    """(K,) variance of each pair's states over real tokens, averaged over F, in float32.
+
+    Args:
+        batches: K states (B, T, F) and the mask (B, T), non-zero at real tokens, of each batch.
+
+    Raises:
+        ValueError: there is no real token.
+    """
+    count = 0
+    sums = squares = torch.zeros(())
+    for states, mask in batches:
+        tokens = torch.stack([of_pair[mask != 0].double() for of_pair in states])
+        count += tokens.shape[1]
+        sums, squares = sums + tokens.sum(dim=1), squares + tokens.square().sum(dim=1)
+    if count == 0:
+        raise ValueError("the masks have no real token: the variance of nothing is not 0 but undefined")
+    return (squares / count - (sums / count).square()).mean(dim=-1).float()
 
 
 # --- prediction matching --------------------------------------------------------------------------------------
@@ -217,6 +301,122 @@ def score_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> T
     return _mean((scores - labels.to(scores.dtype)).square(), count)
 
 
+# --- language modelling: losses over a vocabulary, in chunks --------------------------------------------------
+
+
+def token_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (N, V) logits and (N,) labels in chunks of tokens; those labelled -100 do not count.
+
+    `class_loss` with less memory: no float32 copy of all logits is ever held.
+    """
+    total = _InChunks.apply(_summed_loss, logits.shape[-1], logits, labels)
+    return total / ((labels != -100).sum() if count is None else count)
+
+
+def vocabulary_loss(hidden: Tensor, output: nn.Linear, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """`token_loss` of `output(hidden)` without ever holding the logits of all tokens.
+
+    Args:
+        hidden: (N, D).
+        output: frozen output embedding (N, D) -> (N, V), V = `output.out_features`.
+        labels: (N,); those of -100 do not count.
+    """
+
+    def summed(chunk: Tensor, chunk_labels: Tensor) -> Tensor:
+        return _summed_loss(output(chunk), chunk_labels)
+
+    total = _InChunks.apply(summed, output.out_features, hidden, labels)
+    return total / ((labels != -100).sum() if count is None else count)
+
+
+def token_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor,
+    temperature: float = 1.0,
+    count: Tensor | None = None,
+) -> Tensor:
+    """`class_kl` over a vocabulary: averaged over the tokens of the mask, in chunks of tokens.
+
+    No probabilities of all tokens are ever held in float32, neither the student's nor the teacher's.
+
+    Args:
+        student_logits, teacher_logits: (N, V).
+        mask: (N,), non-zero at tokens with a label.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    _require_same_shape("token_kl", student_logits, teacher_logits)
+
+    def summed(student: Tensor, teacher: Tensor, chunk_mask: Tensor) -> Tensor:
+        rows = _row_kl(wide(student) / temperature, wide(teacher) / temperature)
+        return torch.where(chunk_mask != 0, rows, torch.zeros_like(rows)).sum()
+
+    total = _InChunks.apply(summed, student_logits.shape[-1], student_logits, teacher_logits, mask)
+    return temperature**2 * total / ((mask != 0).sum() if count is None else count)
+
+
+def token_scores(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N, 3) of (N, V) logits: log-probability of the label, whether it has the largest logit, which token has.
+
+    The third is -1 at tokens labelled -100, the others are 0 there.
+    """
+    chunks = []
+    for rows in _chunks(*logits.shape):
+        chunk, chunk_labels = wide(logits[rows]), labels[rows]
+        best = chunk.argmax(dim=-1)
+        log_probability = -F.cross_entropy(chunk, chunk_labels, ignore_index=-100, reduction="none")
+        scores = torch.stack([log_probability, (best == chunk_labels).to(chunk.dtype), best.to(chunk.dtype)], dim=-1)
+        nothing = torch.tensor([0.0, 0.0, -1.0], device=logits.device, dtype=chunk.dtype)
+        chunks.append(torch.where((chunk_labels == -100).unsqueeze(-1), nothing, scores))
+    return torch.cat(chunks)
+
+
+_CHUNK_NUMBERS = 1 << 24
+"""Numbers of a chunk: 64 MiB in float32."""
+
+
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    size = max(1, _CHUNK_NUMBERS // vocabulary)
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(wide(logits), labels, ignore_index=-100, reduction="sum")
+
+
+class _InChunks(torch.autograd.Function):
+    """Sum over chunks of rows of a loss whose gradient is taken at once, chunk by chunk.
+
+    What autograd would keep of a chunk until the backward pass, several float32 copies of it, is gone before the
+    next one; only the gradient stays, in the type of what came. The idea is that of the Liger kernels (Hsu et al.,
+    arXiv 2410.10989).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loss: Callable[..., Tensor], vocabulary: int, rows: Tensor, *others: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[2]
+        gradient = torch.empty_like(rows) if needed else None
+        total = torch.zeros((), device=rows.device, dtype=torch.promote_types(rows.dtype, torch.float32))
+        for part in _chunks(len(rows), vocabulary):
+            chunk = rows[part].detach().requires_grad_(needed)
+            with torch.set_grad_enabled(needed):
+                value = loss(chunk, *(other[part] for other in others))
+            if gradient is not None:
+                (gradient[part],) = torch.autograd.grad(value, chunk)
+            total += value.detach()
+        ctx.save_for_backward(*([] if gradient is None else [gradient]))
+        ctx.others = len(others)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return None, None, gradient * upstream.to(gradient.dtype), *([None] * ctx.others)
+
+
 # --- shared pieces --------------------------------------------------------------------------------------------
 
 
@@ -256,6 +456,14 @@ def _only_real_tokens(logits: Tensor, mask: Tensor) -> Tensor:
 
 def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
     return row_losses.mean() if count is None else row_losses.sum() / count
+
+
+def _require_same_states(student_states: Tensor, teacher_states: Tensor) -> None:
+    if student_states.shape != teacher_states.shape:
+        raise ValueError(
+            f"layer loss: student states {tuple(student_states.shape)} and teacher states "
+            f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
+        )
 
 
 def _require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 _ROWS = 256
 """Rows of a group, where rows go through in groups: see `_pays_in_groups`."""
@@ -26,7 +27,15 @@ def use_packed_linear(model: nn.Module) -> int:
     Returns:
         The number of modules changed: 0 for other models, and where PyTorch lacks the operators.
     """
-    layers = [module for module in model.modules() if type(module) is nn.Linear and _fits(module)]
+    # Not what others use too: input embeddings with the weights of the output, or a filter head that shares the latter.
+    weights = [weight for _, weight in model.named_parameters(remove_duplicate=False)]
+    shared = {id(weight) for weight in weights if sum(weight is other for other in weights) > 1}
+    output = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    layers = [
+        module
+        for module in model.modules()
+        if type(module) is nn.Linear and _fits(module) and module is not output and id(module.weight) not in shared
+    ]
     if not layers or not _works():
         return 0
     for layer in layers:

@@ -63,7 +63,7 @@ def to_argv(values: dict[str, Any]) -> list[str]:
         if isinstance(value, dict):
             argv += [f"--{key}", json.dumps(value)]
         elif isinstance(value, (list, tuple)):
-            argv += [f"--{key}", *map(str, value)]
+            argv += [f"--{key}", *(":".join(map(str, item)) if isinstance(item, list) else str(item) for item in value)]
         elif value is not None:
             argv.append(f"--{key}={value}")
     return argv

@@ -11,8 +11,10 @@ import yaml
 
 from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
+from .filters import parse_pairs
 from .models import ModelArguments
 from .parsing import field_names, nearest, parse, read_yaml, to_argv
+from .scratch import scratch_config
 from .stages import DistillArguments
 from .stages.methods import METHODS
 from .tasks import TaskArguments
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 FINETUNE = ("finetune_teacher", "finetune_student")
 LEARN_FILTERS = ("learn_filters_teacher", "learn_filters_student")
 SHARED = ("training", "finetune", "learn_filters", "distill")
+SCORE_ON, FROM_SCRATCH = "score_on", "from_scratch"
 
 
 @dataclass
@@ -37,6 +40,9 @@ class RunArguments:
     methods: list[str] = field(default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"})
     start_from: str = field(
         default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
+    )
+    pairs: list[str] | None = field(
+        default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
     )
     filter_interval: int = field(default=1, metadata={"help": "student: a filter after every so many blocks"})
     teacher_filter_interval: int | None = field(
@@ -54,6 +60,9 @@ class Recipe:
     `ted` hold training arguments and the stage's own; `training` is shared by all of them, `finetune`,
     `learn_filters` and `distill` by both models or all methods; the most special wins. `finetune_teacher: false`
     takes a teacher that is fine-tuned already.
+
+    `from_scratch` makes the teacher: a family and fields of its config, random weights, and a tokenizer of the
+    training text. `score_on` names more data to score all finished models on: name -> keys of a task.
     """
 
     run: RunArguments
@@ -84,7 +93,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None) -> Recipe:
     content = read_yaml(file, "recipe")
     for override in overrides or []:
         _override(content, override)
-    sections = {*FINETUNE, *LEARN_FILTERS, *METHODS, *SHARED}
+    sections = {*FINETUNE, *LEARN_FILTERS, *METHODS, *SHARED, SCORE_ON, FROM_SCRATCH}
     top = {key: value for key, value in content.items() if key not in sections}
     problems: list[str] = []
     kinds = (RunArguments, TaskArguments, ModelArguments)
@@ -94,7 +103,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None) -> Recipe:
     run, task, model = RunArguments(), TaskArguments(), ModelArguments()
     with collect(problems):
         run, task, model = parse(kinds, to_argv(top), "recipe")
-        problems += _wrong_run(run)
+        problems += _wrong_run(run, made=bool(content.get(FROM_SCRATCH)))
     own = {key: value for key, value in content.items() if key in sections}
     problems += _wrong_sections(own)
     known = Recipe(run, task, model, _known_keys(own), content)
@@ -127,13 +136,31 @@ def _wrong_sections(sections: dict[str, Any]) -> list[str]:
         for name, values in sections.items()
         if not isinstance(values, dict) and not (values is False and name in FINETUNE)
     ]
+    for name, values in (sections.get(SCORE_ON) or {}).items() if isinstance(sections.get(SCORE_ON), dict) else ():
+        with collect(problems):
+            score_on_arguments(name, values)
+    if isinstance(sections.get(FROM_SCRATCH), dict):
+        with collect(problems):
+            scratch_config(sections[FROM_SCRATCH])
     return problems + [
         f"recipe section {name}: unknown key {key}{nearest(str(key), _section_keys(name))}"
         for name, values in sections.items()
-        if isinstance(values, dict)
+        if isinstance(values, dict) and name not in (SCORE_ON, FROM_SCRATCH)
         for key in values
         if key not in _section_keys(name)
     ]
+
+
+def score_on_arguments(name: str, values: Any) -> TaskArguments:
+    """The task of one entry of `score_on`.
+
+    Raises:
+        InputError: unknown keys or wrong values.
+    """
+    if not isinstance(values, dict) or "task" not in values:
+        raise InputError(f"recipe section {SCORE_ON}: {name} was expected to hold keys of a task, {values} came")
+    (arguments,) = parse((TaskArguments,), to_argv(values), f"recipe section {SCORE_ON}.{name}")
+    return arguments
 
 
 def _section_keys(name: str) -> set[str]:
@@ -152,21 +179,33 @@ def _known_keys(sections: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wrong_run(run: RunArguments) -> list[str]:
+def _wrong_run(run: RunArguments, made: bool) -> list[str]:
     problems = []
     if not run.output_dir:
         problems.append("recipe: output_dir is missing; pass output_dir=runs/NAME")
-    if not run.teacher:
+    if run.teacher and made:
+        problems.append("recipe: teacher is given and is to be made from_scratch too; take one away")
+    if not run.teacher and not made:
         problems.append("recipe: teacher is missing; pass a folder or Hub id, teacher=PATH")
     if not run.student and not run.student_layers:
         problems.append("recipe: student is missing; pass a folder or Hub id, student=PATH, or student_layers=[2,4,6]")
     unknown = [method for method in run.methods if method not in METHODS]
     if unknown:
         problems.append(f"recipe: methods are {', '.join(METHODS)}; {', '.join(unknown)} came")
+    problems += _wrong_pairs(run)
     if run.start_from not in ("finetuned", "pretrained"):
         problems.append(f"recipe: start_from is finetuned or pretrained; {run.start_from} came")
     if run.start_from == "pretrained" and "ted" in run.methods:
         problems.append("recipe: ted starts from the student its filters were learnt on; use start_from: finetuned")
+    return problems
+
+
+def _wrong_pairs(run: RunArguments) -> list[str]:
+    problems: list[str] = []
+    with collect(problems):
+        parse_pairs(run.pairs or [])
+    if run.pairs and (run.filter_interval != 1 or run.teacher_filter_interval is not None):
+        problems.append("recipe: pairs stand beside filter_interval or teacher_filter_interval; give one or the other")
     return problems
 
 
@@ -185,8 +224,6 @@ def stage_arguments(recipe: Recipe, name: str) -> tuple[StageArguments, Any]:
     if name in LEARN_FILTERS:
         return (*parse((StageArguments,), to_argv(values), where), None)
     own = {"method": name, "new_head": run.start_from == "pretrained" and name != "ted"}
-    if name != "kd":
-        own |= {"filter_interval": run.filter_interval, "teacher_filter_interval": run.teacher_filter_interval}
     return parse((StageArguments, DistillArguments), to_argv({**own, **values}), where)
 
 

@@ -1,10 +1,12 @@
 """A run is a folder that holds the stages of a recipe; those that are finished are skipped.
 
+RUN/teacher_init                           a teacher of random weights, if the recipe asks for one (`from_scratch`)
 RUN/student_init                           a student made of blocks of a model, if the recipe asks for one
 RUN/teacher  RUN/student                   fine-tuned models
 RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
 RUN/kd  RUN/lwd  RUN/ted                   distilled students (Stage II)
 RUN/cache                                  what the teacher says about each row, while the run lasts
+RUN/score_on                               scores on further data, if the recipe names some
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
 """
 
@@ -12,20 +14,24 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from accelerate import PartialState
 
 from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
-from .filters import default_teacher_filter_interval, filtered_blocks, make_pairs
+from .filters import check_pairs, default_pairs, parse_pairs
 from .models import load_config
 from .output import MANIFEST_NAME, RESULTS_NAME, check_writable, read_json, whole_files, write_json, write_stage
-from .recipe import Recipe, stage_arguments
+from .recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, Recipe, score_on_arguments, stage_arguments
+from .scratch import make_from_scratch
 from .stages import LearnFiltersArguments, distill, evaluate, finetune, learn_filters
 from .stages.base import Results
-from .students import check_blocks, make_student
+from .students import check_blocks, make_student, read_student_layers
 from .table import results_table
 from .tasks import Task, load_task
 
@@ -45,10 +51,16 @@ def run(recipe: Recipe) -> dict[str, Results]:
     """
     task = load_task(recipe.task)
     folder = Path(str(recipe.run.output_dir))
-    filter_arguments = _check(recipe, task, folder)
+    further = {
+        name: load_task(score_on_arguments(name, values)) for name, values in recipe.content.get(SCORE_ON, {}).items()
+    }
+    recipe = _with_teacher(recipe, task, further, folder)
+    filter_arguments = _filter_arguments(recipe)
+    pairs = run_pairs(recipe)
     results: dict[str, Results] = {}
-    raw_student = _student(recipe, folder)
     teacher, results["teacher"] = _teacher(recipe, task)
+    # Blocks of a teacher made from scratch are worth something only once it is trained.
+    raw_student = _student(recipe, folder, teacher if recipe.content.get(FROM_SCRATCH) else str(recipe.run.teacher))
     student, results["student"] = _student_stage(recipe, raw_student, task)
     filtered = {"teacher": teacher, "student": student}
     if "ted" in recipe.run.methods:
@@ -60,11 +72,18 @@ def run(recipe: Recipe) -> dict[str, Results]:
         args, arguments = stage_arguments(recipe, method)
         _announce(method, args)
         _share_cache(recipe, args)
+        own = (arguments.pairs, arguments.filter_interval, arguments.teacher_filter_interval)
+        if method != "kd" and not any(own):
+            arguments.pairs = [f"{teacher_block}:{student_block}" for teacher_block, student_block in pairs]
         if method == "ted":
             results[method] = distill(filtered["teacher"], filtered["student"], task, args, arguments)
             results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one.values())
         else:
             results[method] = distill(teacher, raw_student if pretrained else student, task, args, arguments)
+    models = {"teacher": teacher, "student": student}
+    for name in results:
+        scored = models.get(name, str(folder / name))
+        results[name] |= _scores_on(recipe, name, scored, further, folder)
     if PartialState().is_main_process:
         with whole_files(folder) as partial:
             write_json(partial / "results.json", results)
@@ -73,46 +92,100 @@ def run(recipe: Recipe) -> dict[str, Results]:
     return results
 
 
-def _check(recipe: Recipe, task: Task, folder: Path) -> dict[str, LearnFiltersArguments]:
-    """Refuse what can be refused before the first stage; record the recipe; shape both models' filters."""
+def _with_teacher(recipe: Recipe, task: Task, further: dict[str, Task], folder: Path) -> Recipe:
+    """Refuse what can be refused before the first stage; record the recipe; make the teacher if there is none."""
     problems: list[str] = []
-    filter_arguments: dict[str, LearnFiltersArguments] = {}
     with collect(problems):
         check_writable(folder)
-    with collect(problems):
-        task.rows  # noqa: B018  (reading them is what checks them)
-    with collect(problems):
-        filter_arguments = _filter_arguments(recipe)
+    for each in (task, *further.values()):
+        with collect(problems):
+            each.rows  # noqa: B018  (reading them is what checks them)
+    if recipe.run.teacher:
+        with collect(problems):
+            _filter_arguments(recipe)
     raise_if_any(problems)
     if PartialState().is_main_process:
         with whole_files(folder) as partial:
             text = yaml.safe_dump(recipe.content, sort_keys=False, allow_unicode=True)
             (partial / "recipe.yaml").write_text(text, encoding="utf-8")
-    return filter_arguments
+    if recipe.run.teacher:
+        return recipe
+    made = folder / "teacher_init"
+    wanted = {"stage": "from scratch", **recipe.content[FROM_SCRATCH]}
+    seed = stage_arguments(recipe, "finetune_teacher")[0].seed
+    _made_once(made, wanted, lambda: make_from_scratch(task, recipe.content[FROM_SCRATCH], made, seed))
+    return replace(recipe, run=replace(recipe.run, teacher=str(made)))
+
+
+def _made_once(folder: Path, wanted: dict[str, Any], make: Callable[[], None]) -> None:
+    """Make a model that no stage trains, unless the folder holds it. Raises `InputError` if it holds another."""
+    found = read_json(folder / MANIFEST_NAME)
+    if found is None:
+        if PartialState().is_main_process:
+            logger.warning("== %s -> %s", ", ".join(f"{key}: {value}" for key, value in wanted.items()), folder)
+            make()
+            with whole_files(folder) as partial:
+                write_json(partial / MANIFEST_NAME, wanted)
+        PartialState().wait_for_everyone()
+    elif found != wanted:
+        raise InputError(
+            f"output_dir: {folder} holds {found}, the recipe asks for {wanted}; delete the folder or give another "
+            "output_dir"
+        )
+
+
+def _scores_on(recipe: Recipe, name: str, model: str, further: dict[str, Task], folder: Path) -> Results:
+    """Scores of a finished model on the data of `score_on`, each under its name."""
+    found: Results = {}
+    args, _ = stage_arguments(recipe, FINETUNE[0])
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    for data, task in further.items():
+        file = folder / "score_on" / f"{name}_{data}.json"
+        wanted = {"model": model, **{key: value for key, value in vars(task.arguments).items() if value is not None}}
+        known = read_json(file)
+        if known is None or known.get("of") != wanted:
+            logger.warning("== scoring %s on %s", name, data)
+            size = args.per_device_eval_batch_size
+            scores = evaluate(model, task, batch_size=size, mixed_precision=precision)
+            known = {"of": wanted, "scores": scores}
+            if PartialState().is_main_process:
+                with whole_files(file.parent) as partial:
+                    write_json(partial / file.name, known)
+        scores = {key: value for key, value in known["scores"].items() if key != "parameters"}
+        found |= {f"{data}_{key}": value for key, value in scores.items()}
+    return found
 
 
 def _filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
     """Filters of one width for both models, after blocks that pair."""
     run = recipe.run
-    teacher = load_config(str(run.teacher), recipe.model)
-    student = load_config(str(run.student or run.teacher), recipe.model)
-    if run.student_layers:
-        check_blocks(run.student_layers, student.num_hidden_layers)
-    student_blocks = len(run.student_layers) if run.student_layers else student.num_hidden_layers
-    teacher_interval = run.teacher_filter_interval
-    if teacher_interval is None:
-        teacher_interval = default_teacher_filter_interval(
-            teacher.num_hidden_layers, student_blocks, run.filter_interval
-        )
-    make_pairs(
-        filtered_blocks(teacher.num_hidden_layers, teacher_interval),
-        filtered_blocks(student_blocks, run.filter_interval),
-    )
-    width = run.filter_output_dim or teacher.hidden_size
+    width = run.filter_output_dim or load_config(str(run.teacher), recipe.model).hidden_size
     return {
-        "teacher": LearnFiltersArguments(teacher_interval, width, run.filter_nonlinear),
-        "student": LearnFiltersArguments(run.filter_interval, width, run.filter_nonlinear),
+        owner: LearnFiltersArguments(1, width, run.filter_nonlinear, sorted(blocks))
+        for owner, blocks in zip(("teacher", "student"), zip(*run_pairs(recipe), strict=True), strict=True)
     }
+
+
+def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
+    """(teacher block, student block) of a recipe: given outright, by intervals, or as the student is made.
+
+    Raises:
+        InputError: blocks the models do not have, or intervals that do not pair.
+    """
+    run = recipe.run
+    total = load_config(str(run.teacher), recipe.model).num_hidden_layers
+    source_blocks = load_config(str(run.student or run.teacher), recipe.model).num_hidden_layers
+    layers = run.student_layers
+    if layers:
+        check_blocks(layers, source_blocks)
+    student_blocks = len(layers) if layers else source_blocks
+    if run.pairs:
+        pairs = parse_pairs(run.pairs)
+        check_pairs(pairs, total, student_blocks)
+        return pairs
+    of_teacher = run.student in (None, run.teacher)
+    made_of = (layers if of_teacher else None) if layers else read_student_layers(str(run.student))
+    return default_pairs(total, student_blocks, run.teacher_filter_interval, run.filter_interval, made_of)
 
 
 def _announce(stage: str, args: StageArguments) -> None:
@@ -149,27 +222,15 @@ def _scored(recipe: Recipe, owner: str, name: str, task: Task) -> tuple[str, Res
     return name, read_json(folder / RESULTS_NAME) or {}
 
 
-def _student(recipe: Recipe, folder: Path) -> str:
+def _student(recipe: Recipe, folder: Path, teacher: str) -> str:
     """The student before fine-tuning: a model, or one made of some of a model's blocks."""
-    source = str(recipe.run.student or recipe.run.teacher)
+    source = str(recipe.run.student or teacher)
     blocks = recipe.run.student_layers
     if not blocks:
         return source
     made = folder / "student_init"
     wanted = {"stage": "student", "source": source, "student_layers": blocks}
-    found = read_json(made / MANIFEST_NAME)
-    if found is None:
-        if PartialState().is_main_process:
-            logger.warning("== student of blocks %s of %s -> %s", blocks, source, made)
-            make_student(source, blocks, made, recipe.model)
-            with whole_files(made) as partial:
-                write_json(partial / MANIFEST_NAME, wanted)
-        PartialState().wait_for_everyone()
-    elif found != wanted:
-        raise InputError(
-            f"output_dir: {made} holds a student of blocks {found.get('student_layers')} of {found.get('source')}, "
-            f"the recipe asks for {blocks} of {source}; delete the folder or give another output_dir"
-        )
+    _made_once(made, wanted, lambda: make_student(source, blocks, made, recipe.model))
     return str(made)
 
 

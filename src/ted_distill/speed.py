@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -57,6 +57,9 @@ def train_seen_rows(model: PreTrainedModel, args: StageArguments, features: Data
     Before the optimizer is made. Only with AdamW and without weight decay, and where it halves the table at least.
     """
     table = model.get_input_embeddings()
+    # A model that predicts tokens trains the rows of all of them; and a stream cannot be looked through.
+    if isinstance(features, IterableDataset) or model.get_output_embeddings() is not None:
+        return
     if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW:
         return
     tokens = seen_tokens(features)

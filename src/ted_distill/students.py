@@ -12,7 +12,10 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from .errors import InputError
 from .models import ModelArguments, load_config, load_pretrained
-from .output import whole_files
+from .output import read_json, whole_files
+
+STUDENT_NAME = "student.json"
+"""Beside a student made from a teacher: which of its blocks it was made of."""
 
 
 def check_blocks(blocks: list[int], total: int) -> None:
@@ -70,3 +73,9 @@ def make_student(teacher: str | Path, blocks: list[int], folder: Path, arguments
     with whole_files(folder) as partial:
         student.save_pretrained(partial)
         load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(partial)
+
+
+def read_student_layers(folder: str | Path) -> list[int] | None:
+    """The teacher's blocks a student was made of, 1-based; None for a model that was not, or is not known to be."""
+    found = read_json(Path(folder) / STUDENT_NAME)
+    return None if found is None else list(found["layers"])

@@ -50,7 +50,7 @@ class StageTrainer(Trainer):
         super().__init__(
             model=module,
             args=args,
-            data_collator=partial(_collate, task=task, tokenizer=tokenizer),
+            data_collator=partial(collate, task=task, tokenizer=tokenizer),
             train_dataset=train_features,
             eval_dataset=validation["validation"].features if validation else None,
             processing_class=tokenizer,
@@ -219,6 +219,10 @@ class StageTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def scored_logits(self, batch: Batch) -> Tensor:
+        """What scores need of the logits of a `FilteredModel`."""
+        return self.task.scored(self.model(batch).logits, batch)
+
     def logits_of(self, forward: Callable[[Batch], Tensor]) -> Callable[[Split], list[np.ndarray]]:
         """Logits of a forward function on a split, under this stage's precision and batch size."""
         return lambda split: evaluation.predict(
@@ -261,7 +265,7 @@ class StageTrainer(Trainer):
         self.load_weights(checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step))
 
 
-def _collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
+def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The task's batch, and the numbers of its rows where the features have them."""
     batch = task.collate(features, tokenizer)
     if FEATURE in features[0]:

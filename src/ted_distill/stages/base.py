@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from .. import evaluation
@@ -34,6 +34,7 @@ from ..output import (
 )
 from ..speed import make_plain
 from ..states_cache import FEATURE, StatesCache, open_cache
+from ..students import STUDENT_NAME
 from ..tasks.base import Metrics, Split, Task
 from ..trainer import StageTrainer
 
@@ -57,7 +58,7 @@ _FOLDERS = {"model", "teacher", "student"}
 class StageData(NamedTuple):
     """Features to train on, and rows and features of every validation split."""
 
-    train: Dataset
+    train: Dataset | IterableDataset
     validation: dict[str, Split]
 
 
@@ -87,9 +88,8 @@ def prepare(task: Task, args: StageArguments, check: Callable[[], None] = lambda
     raise_if_any(problems)
     args = copy.copy(args)
     if args.metric_for_best_model in (None, "loss"):
-        args.metric_for_best_model, args.greater_is_better = task.metric, True
-    elif args.metric_for_best_model.endswith("mse"):
-        args.greater_is_better = False  # the only score where less is better; transformers knows losses alone
+        args.metric_for_best_model = task.metric
+    args.greater_is_better = not args.metric_for_best_model.endswith(task.lower_is_better)
     set_seed(args.seed)
     return args
 
@@ -123,14 +123,19 @@ def _check_rows(task: Task, args: StageArguments) -> None:
         problems.append("data: nothing to train on; give --train_file")
     if "validation" not in rows and args.load_best_model_at_end:
         problems.append("data: nothing to score on; give --validation_file, or set --eval_strategy no")
+    if isinstance(rows.get("train"), IterableDataset) and args.max_steps <= 0:
+        problems.append("max_steps: a number of steps was expected, as a stream has no end that is known; set it")
     raise_if_any(problems)
 
 
 def read_data(task: Task, tokenizer: PreTrainedTokenizerBase, args: StageArguments) -> StageData:
     """Tokenise every split; under `torchrun` the main process does it first and the others read its cache."""
     with args.main_process_first(desc="tokenising"):
-        splits = {name: Split(rows, task.encode(rows, tokenizer)) for name, rows in task.rows.items()}
-    train = splits.pop("train").features
+        rows = dict(task.rows)
+        train = task.encode_training(rows.pop("train"), tokenizer)
+        splits = {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
+    if isinstance(train, IterableDataset):
+        return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits)
     train = train.add_column(FEATURE, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
     return StageData(train, splits)
@@ -146,7 +151,7 @@ def settings(
         **{f"{name} weights": loaded.weights_sha256[:16] for name, loaded in models.items()},
         **{f"{name} config_overrides": loaded.config_overrides for name, loaded in models.items()},
         **dataclasses.asdict(task.arguments),
-        "rows": {name: len(rows) for name, rows in task.rows.items()},
+        "rows": task.row_counts,
         **{key: str(value) for key, value in args.to_dict().items() if key not in _WITHOUT_EFFECT},
         **own,
     }
@@ -205,7 +210,7 @@ def states_cache(
 ) -> StatesCache | None:
     """Where what a frozen model says about features is kept; None where it would not be asked twice."""
     repeats = args.max_steps > 0 or args.num_train_epochs > 1 or args.cache_dir is not None
-    if not args.cache_limit or task.padding_counts or not repeats:
+    if not args.cache_limit or not task.cacheable or task.padding_counts or not repeats:
         return None
     identity = f"{frozen.weights_sha256} {frozen.label_order} {frozen.input_names}"
     folder, width = _cache_dir(args), frozen.model.config.hidden_size
@@ -232,7 +237,7 @@ def finish(
         "seconds": round(trainer.seconds, 1),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
-        "train_features": len(trainer.train_dataset),
+        "train_features": None if isinstance(trainer.train_dataset, IterableDataset) else len(trainer.train_dataset),
     }
     if args.should_save:
 
@@ -240,6 +245,9 @@ def finish(
             loaded.model.save_pretrained(folder)
             loaded.tokenizer.save_pretrained(folder)
             write_files(folder)
+            # Which of its teacher's blocks it was made of: pairs follow from that.
+            if (Path(loaded.name) / STUDENT_NAME).is_file():
+                shutil.copy(Path(loaded.name) / STUDENT_NAME, folder / STUDENT_NAME)
 
         folder = Path(args.output_dir)
         write_stage(folder, write, results, {"stage": stage, "task": trainer.task.name, "command": command()})

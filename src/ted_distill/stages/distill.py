@@ -5,17 +5,19 @@ KD, LWD and TED are this stage with other filters: see `methods.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from .. import evaluation
 from ..arguments import StageArguments
-from ..errors import collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any
 from ..filters import (
     FilteredOutput,
     Filters,
@@ -23,16 +25,27 @@ from ..filters import (
     make_pairs,
     save_filters,
 )
-from ..losses import distillation_loss, layer_losses
+from ..losses import (
+    LAYER_LOSSES,
+    LayerLoss,
+    distillation_loss,
+    layer_losses,
+    mse_layer_loss,
+    normalized_mse_layer_loss,
+    states_variances,
+)
 from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
 from ..precision import cast_weights, frozen_dtype
 from ..speed import make_fast, train_seen_rows
 from ..tasks.base import Batch, Counts, Metrics, Task
 from ..teacher import FrozenTeacher, Teacher, TeacherSignals
-from ..trainer import StageTrainer
+from ..trainer import StageTrainer, collate
 from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
 from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
+
+_VARIANCE_FEATURES = 512
+"""Features that the variance of the teacher's states is measured on: the same ones in every run."""
 
 
 def distillation_terms(
@@ -44,6 +57,8 @@ def distillation_terms(
     mse_alpha: float,
     temperature: float,
     counts: Counts | None = None,
+    layer_loss: LayerLoss = mse_layer_loss,
+    teacher_variances: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Prediction loss, KL, the layer loss of each pair and their mean, and under `loss` the weighted sum.
 
@@ -53,12 +68,13 @@ def distillation_terms(
     pred_loss = task.loss(student.logits, batch, labels)
     kl_loss = task.kl(student.logits, teacher.logits, batch, temperature, rows)
     terms = {"pred_loss": pred_loss, "kl_loss": kl_loss}
-    layer_loss = torch.zeros_like(pred_loss)
+    averaged = torch.zeros_like(pred_loss)
     if student.states or teacher.states:
-        pair_losses = layer_losses(student.states, teacher.states, task.mask(batch), tokens)
-        layer_loss = pair_losses.mean()
-        terms |= {"layer_averaged_mse_loss": layer_loss, "pair_losses": pair_losses}
-    return {"loss": distillation_loss(pred_loss, kl_loss, layer_loss, kl_alpha, mse_alpha), **terms}
+        mask = task.mask(batch)
+        pair_losses = layer_losses(student.states, teacher.states, mask, tokens, layer_loss, teacher_variances)
+        averaged = pair_losses.mean()
+        terms |= {"layer_averaged_mse_loss": averaged, "pair_losses": pair_losses}
+    return {"loss": distillation_loss(pred_loss, kl_loss, averaged, kl_alpha, mse_alpha), **terms}
 
 
 class DistillTrainer(StageTrainer):
@@ -67,6 +83,8 @@ class DistillTrainer(StageTrainer):
     Args:
         teacher: gives the teacher's logits and states for a batch.
         pairs: (teacher block, student block); empty where no layer is matched.
+        layer_loss: of one pair, one of `losses.LAYER_LOSSES`.
+        teacher_variances: (K,), for a layer loss that looks at them.
     """
 
     def __init__(
@@ -77,6 +95,8 @@ class DistillTrainer(StageTrainer):
         kl_alpha: float,
         mse_alpha: float,
         temperature: float,
+        layer_loss: LayerLoss = mse_layer_loss,
+        teacher_variances: Tensor | None = None,
     ) -> None:
         super().__init__(*args)
         self.teacher = teacher
@@ -84,14 +104,17 @@ class DistillTrainer(StageTrainer):
         self.kl_alpha = kl_alpha
         self.mse_alpha = mse_alpha
         self.temperature = temperature
+        self.layer_loss = layer_loss
+        self.teacher_variances = teacher_variances
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """Prediction loss, KL, each pair's layer loss, and their weighted sum (method, section 1, Stage II)."""
         # The teacher first: what it needs on the way is gone when the student's graph is made.
         teacher = self.teacher(batch)
         student = model(batch)
+        weights = self.kl_alpha, self.mse_alpha, self.temperature
         return distillation_terms(
-            student, teacher, self.task, batch, self.kl_alpha, self.mse_alpha, self.temperature, counts
+            student, teacher, self.task, batch, *weights, counts, self.layer_loss, self.teacher_variances
         )
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -104,7 +127,7 @@ class DistillTrainer(StageTrainer):
 
     def score(self) -> Metrics:
         """Scores of the student's own predictions."""
-        return evaluation.evaluate(self.logits_of(lambda batch: self.model(batch).logits), self.task, self.validation)
+        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
         """The plain student with its filters beside it."""
@@ -158,12 +181,13 @@ def _distill(
     pairs = make_pairs(*([] if side is None else side.blocks for side in filters))
     mse_alpha = (100.0 if pairs else 0.0) if arguments.mse_alpha is None else arguments.mse_alpha
     weights = {"kl_alpha": arguments.kl_alpha, "mse_alpha": mse_alpha, "temperature": arguments.temperature}
-    method = {"method": arguments.method, "pairs": pairs, **weights}
+    method = {"method": arguments.method, "pairs": pairs, "layer_loss": arguments.layer_loss, **weights}
     finished = begin(args, settings("distill", task, args, {"teacher": teacher, "student": student}, **method))
     if finished is not None:
         return finished
     data = read_data(task, tokenizer, args)
-    trainer = make_trainer(teacher, student, filters, task, args, data, **weights)
+    layer_loss = arguments.layer_loss
+    trainer = make_trainer(teacher, student, filters, task, args, data, layer_loss=layer_loss, **weights)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:
@@ -187,6 +211,7 @@ def make_trainer(
     kl_alpha: float,
     mse_alpha: float,
     temperature: float,
+    layer_loss: str = "mse",
 ) -> DistillTrainer:
     """The trainer of a student and its filters; the teacher is cast to `teacher_dtype` in place.
 
@@ -194,13 +219,47 @@ def make_trainer(
     """
     tokenizer = shared_tokenizer(teacher, student)
     frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
+    teacher_variances = None
+    if LAYER_LOSSES[layer_loss] is normalized_mse_layer_loss and filters.teacher is not None:
+        teacher_variances = measure_variances(frozen_teacher, filters.teacher.blocks, task, args, tokenizer, data.train)
     make_fast(student.model, args)
     train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
     return DistillTrainer(
         student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation,
         teacher=frozen_teacher, pairs=make_pairs(*([] if side is None else side.blocks for side in filters)),
         kl_alpha=kl_alpha, mse_alpha=mse_alpha, temperature=temperature,
+        layer_loss=LAYER_LOSSES[layer_loss], teacher_variances=teacher_variances,
     )  # fmt: skip
+
+
+def measure_variances(
+    teacher: Teacher,
+    blocks: Sequence[int],
+    task: Task,
+    args: StageArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Dataset,
+) -> Tensor:
+    """(K,) variance of each pair's teacher states, over real tokens of the first features, averaged over F.
+
+    Raises:
+        InputError: states that are the same for every token: there is nothing to match.
+    """
+    first = islice(features, _VARIANCE_FEATURES)
+
+    def batches() -> Iterator[tuple[list[Tensor], Tensor]]:
+        while rows := list(islice(first, args.per_device_train_batch_size)):
+            batch = {name: tensor.to(args.device) for name, tensor in collate(rows, task, tokenizer).items()}
+            yield teacher(batch).states, task.mask(batch)
+
+    variances = states_variances(batches())
+    constant = [block for block, variance in zip(blocks, variances.tolist(), strict=True) if not variance > 0]
+    if constant:
+        raise InputError(
+            f"layer_loss: normalized_mse divides by the variance of the teacher's states, and that of block "
+            f"{constant[0]} is {variances.min():g}; learn its filters anew or use layer_loss mse"
+        )
+    return variances
 
 
 def _frozen_teacher(

@@ -81,8 +81,9 @@ def _predictions(
 ) -> Any:
     model = loaded.with_filters(None, task).eval().to(accelerator.device)
     logits = evaluation.predict(
-        lambda batch: model(batch).logits, task, split, tokenizer, accelerator.device, batch_size, accelerator.autocast
-    )
+        lambda batch: task.scored(model(batch).logits, batch),
+        task, split, tokenizer, accelerator.device, batch_size, accelerator.autocast,
+    )  # fmt: skip
     return task.decode(logits, split)
 
 

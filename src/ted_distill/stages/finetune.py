@@ -25,7 +25,7 @@ class FinetuneTrainer(StageTrainer):
 
     def score(self) -> Metrics:
         """Scores of the model's own predictions."""
-        return evaluation.evaluate(self.logits_of(lambda batch: self.model(batch).logits), self.task, self.validation)
+        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
         """A plain checkpoint."""

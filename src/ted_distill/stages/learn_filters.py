@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,9 +43,13 @@ class LearnFiltersArguments:
     filter_interval: int = field(default=1, metadata={"help": "a filter after every so many blocks"})
     filter_output_dim: int | None = field(default=None, metadata={"help": "filter width [the model's own width]"})
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
+    filter_blocks: list[int] | None = field(default=None, metadata={"help": "a filter after each of these blocks"})
     frozen_dropout: bool = field(
         default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
     )
+
+
+HeadOutputs = tuple[list[Tensor], Tensor]
 
 
 class FilterLearner(nn.Module):
@@ -67,18 +71,14 @@ class FilterLearner(nn.Module):
         self.filtered.model.train(mode and self.frozen_dropout)
         return self
 
-    def forward(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Logits of the K heads, and the frozen model's own."""
+    def forward(self, batch: Batch, read: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__) -> HeadOutputs:
+        """What `read(head, states)` gives of each of the K heads, by default its logits; and the model's own logits."""
         output = self.filtered(batch)
-        return [head(states) for head, states in zip(self.heads, output.states, strict=True)], output.logits
+        return [read(head, states) for head, states in zip(self.heads, output.states, strict=True)], output.logits
 
 
-def filter_head_losses(
-    head_logits: Sequence[Tensor], task: Task, batch: Batch, counts: Counts | None = None
-) -> dict[str, Tensor]:
-    """The task's loss of each of the K heads, and under `loss` their mean. `counts` defaults to the batch's own."""
-    labels = counts.labels if counts else None
-    block_losses = [task.loss(logits, batch, labels) for logits in head_logits]
+def filter_head_losses(block_losses: list[Tensor]) -> dict[str, Tensor]:
+    """The losses of the K heads, and under `loss` their mean."""
     # Added in the order of the blocks: `mean` of a float32 tensor has another order, and with it another last digit.
     total = sum(block_losses[1:], block_losses[0])
     return {"loss": total / len(block_losses), "block_losses": torch.stack(block_losses)}
@@ -101,8 +101,11 @@ class LearnFiltersTrainer(StageTrainer):
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """Mean over the K heads of the task's loss."""
-        head_logits, _ = model(batch)
-        return filter_head_losses(head_logits, self.task, batch, counts)
+        read = partial(self._head_loss, batch=batch, count=counts.labels)
+        return filter_head_losses(model(batch, read)[0])
+
+    def _head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor) -> Tensor:
+        return self.task.filter_head_loss(head, states, batch, count)
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """`loss/block_3` for the head of block 3."""
@@ -136,8 +139,8 @@ class LearnFiltersTrainer(StageTrainer):
             self.model.filtered.cache = training_cache
 
     def _all_logits(self, batch: Batch) -> Tensor:
-        head_logits, model_logits = self.model(batch)
-        return torch.stack([*head_logits, model_logits], dim=1)
+        scored, logits = self.model(batch, lambda head, states: self.task.scored(head(states), batch))
+        return torch.stack([*scored, self.task.scored(logits, batch)], dim=1)
 
     def save_weights(self, folder: Path) -> None:
         """Filters and heads; the frozen model is not written again and again."""
@@ -220,7 +223,7 @@ def make_trainer(
     """
     dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
     filters = Filters.random(config, getattr(loaded.model.config, "initializer_range", 0.02))
-    heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model.config) for _ in config.blocks)
+    heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model) for _ in config.blocks)
     loaded.weights_sha256  # noqa: B018  (of the weights as they came)
     cast_weights(loaded.model, dtype)
     learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
@@ -235,10 +238,10 @@ def make_trainer(
 
 def layer_scores_table(layer_scores: dict[str, Metrics], metric: str) -> str:
     """One line a block, with a bar, for the screen."""
+    found = {name: scores[metric] for name, scores in layer_scores.items() if metric in scores}
+    longest = max([100.0, *found.values()])  # a perplexity is no percentage
     rows = []
-    for name, scores in layer_scores.items():
+    for name, value in found.items():
         label = "whole model" if name == "model" else f"block {name}"
-        value = scores.get(metric)
-        if value is not None:
-            rows.append(f"  {label:<12} {value:6.2f}  {'#' * round(max(value, 0) / 2.5)}")
+        rows.append(f"  {label:<12} {value:6.2f}  {'#' * round(40 * max(value, 0) / longest)}")
     return "\n".join(rows)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
 
 from ..errors import InputError, collect, raise_if_any
-from ..filters import FilterConfig, Filters, default_teacher_filter_interval, filtered_blocks, load_filters
+from ..filters import (
+    FilterConfig,
+    Filters,
+    check_pairs,
+    default_pairs,
+    filtered_blocks,
+    load_filters,
+    make_pairs,
+    parse_pairs,
+)
+from ..losses import LAYER_LOSSES
 from ..models import LoadedModel
+from ..students import read_student_layers
 
 
 @dataclass
@@ -30,6 +41,12 @@ class DistillArguments:
         default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide; ted: as learnt]"}
     )
     teacher_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the teacher's]"})
+    pairs: list[str] | None = field(
+        default=None, metadata={"help": "teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"}
+    )
+    layer_loss: str = field(
+        default="mse", metadata={"help": "mse, normalized_mse (by the teacher's variance) or cosine"}
+    )
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
     student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
 
@@ -60,16 +77,15 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
     """Layer-wise distillation: the teacher's hidden states as they are, the student's through random Linear filters."""
-    interval = 1 if arguments.filter_interval is None else arguments.filter_interval
-    teacher_blocks, student_blocks = (loaded.model.config.num_hidden_layers for loaded in (teacher, student))
-    teacher_interval = arguments.teacher_filter_interval
-    if teacher_interval is None:
-        teacher_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
-    config = FilterConfig.for_model(student.model.config, interval, teacher.model.config.hidden_size)
+    pairs = _given_pairs(teacher, student, arguments)
+    if pairs is None:
+        blocks = [loaded.model.config.num_hidden_layers for loaded in (teacher, student)]
+        intervals = arguments.teacher_filter_interval, arguments.filter_interval
+        pairs = default_pairs(blocks[0], blocks[1], *intervals, read_student_layers(student.name))
+    config = FilterConfig.for_model(student.model.config, 1, teacher.model.config.hidden_size)
+    config = replace(config, blocks=[block for _, block in pairs])
     initializer_range = getattr(student.model.config, "initializer_range", 0.02)
-    return MethodFilters(
-        Filters.identity(filtered_blocks(teacher_blocks, teacher_interval)), Filters.random(config, initializer_range)
-    )
+    return MethodFilters(Filters.identity([block for block, _ in pairs]), Filters.random(config, initializer_range))
 
 
 def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
@@ -86,6 +102,8 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
     ):
         with collect(problems):
             found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
+            if arguments.pairs:
+                continue
             expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
             if expected and expected != found[owner].blocks:
                 problems.append(
@@ -99,7 +117,28 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
             f"student's {widths['student']} wide; learn the student's with --filter_output_dim {widths['teacher']}"
         )
     raise_if_any(problems)
-    return MethodFilters(found["teacher"], found["student"])
+    teacher_filters, student_filters = found["teacher"], found["student"]
+    pairs = _given_pairs(teacher, student, arguments)
+    if pairs is None:
+        # As the student was made of the teacher, where filters were learnt there; else those learnt, in their order.
+        made_of = read_student_layers(student.name) or []
+        pairs = [(made_of[block - 1], block) for block in student_filters.blocks if block <= len(made_of)]
+        if not {block for block, _ in pairs} <= {*teacher_filters.blocks} or len(pairs) < len(student_filters.blocks):
+            pairs = make_pairs(teacher_filters.blocks, student_filters.blocks)
+    return MethodFilters(
+        teacher_filters.select([block for block, _ in pairs]), student_filters.select([block for _, block in pairs])
+    )
+
+
+def _given_pairs(
+    teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments
+) -> list[tuple[int, int]] | None:
+    """Pairs given outright, if any. Raises `InputError` for blocks the models do not have."""
+    if not arguments.pairs:
+        return None
+    pairs = parse_pairs(arguments.pairs)
+    check_pairs(pairs, teacher.model.config.num_hidden_layers, student.model.config.num_hidden_layers)
+    return pairs
 
 
 METHODS: dict[str, Callable[[LoadedModel, LoadedModel, DistillArguments], MethodFilters]] = {
@@ -115,13 +154,21 @@ def check_arguments(arguments: DistillArguments) -> None:
     Raises:
         InputError: with all problems.
     """
-    problems = []
+    problems: list[str] = []
     if arguments.method not in METHODS:
         near = get_close_matches(arguments.method, METHODS, n=1)
         problems.append(
             f"method: one of {', '.join(METHODS)} was expected, {arguments.method} came"
             + (f"; did you mean {near[0]}?" if near else "")
         )
+    if arguments.layer_loss not in LAYER_LOSSES:
+        problems.append(f"layer_loss: one of {', '.join(LAYER_LOSSES)} was expected, {arguments.layer_loss} came")
+    with collect(problems):
+        parse_pairs(arguments.pairs or [])
+    if arguments.pairs and (arguments.filter_interval or arguments.teacher_filter_interval):
+        problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
+    if arguments.pairs and arguments.method == "kd":
+        problems.append("pairs: method kd matches no layers; leave pairs out or choose method lwd or ted")
     for name in ("kl_alpha", "mse_alpha"):
         if not 0 <= (getattr(arguments, name) or 0) < math.inf:
             problems.append(f"{name}: a weight of at least 0 was expected, {getattr(arguments, name)} came")

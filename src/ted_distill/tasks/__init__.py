@@ -9,7 +9,9 @@ from inspect import getdoc
 
 from ..errors import InputError
 from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
+from .causal_lm import CausalLM, LastWord
 from .glue import GLUE
+from .masked_lm import MaskedLM
 from .multi_label_classification import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
@@ -36,6 +38,10 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
     "multi_label_classification": MultiLabelClassification,
     "regression": Regression,
     "question_answering": QuestionAnswering,
+    "causal_lm": CausalLM,
+    "masked_lm": MaskedLM,
+    "last_word": LastWord,
+    "lambada": LastWord,
     "squad": QuestionAnswering,
     "squad_v2": QuestionAnswering,
     **{
@@ -48,6 +54,7 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
 _DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} | {
     "squad": "SQuAD 1.1: which words of a passage answer a question?",
     "squad_v2": "SQuAD 2.0: the same, where the passage may hold no answer.",
+    "lambada": "LAMBADA: which word ends a passage?",
 }
 
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..errors import collect, raise_if_any
@@ -54,6 +54,17 @@ class TaskArguments:
     version_2_with_negative: bool | None = field(
         default=None, metadata={"help": "QA: questions may have no answer [squad_v2, or seen in the data]"}
     )
+    row_separator: str = field(
+        default="auto", metadata={"help": "LM: eos after each row, none, or auto: none if rows end in line feeds"}
+    )
+    stride: int | None = field(default=None, metadata={"help": "LM: tokens between two windows to score on [half]"})
+    mlm_probability: float = field(default=0.15, metadata={"help": "masked_lm: share of hidden tokens"})
+    streaming: bool = field(default=False, metadata={"help": "LM: read the training rows as they are needed"})
+    shuffle_buffer: int = field(default=1000, metadata={"help": "streaming: blocks that are shuffled together"})
+    validation_split: str | None = field(default=None, metadata={"help": "the Hub's split to score on [validation]"})
+    validation_size: int | None = field(
+        default=None, metadata={"help": "score on so many rows taken off the training rows"}
+    )
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
 
 
@@ -86,7 +97,7 @@ class Task(ABC):
     """Base of all tasks. A new one is a subclass in a file of its own and one line in `TASKS`.
 
     Scores are in percent (correlations and Matthews too), like the published tables. `metric` names the score that
-    decides which checkpoint is best; higher is better.
+    decides which checkpoint is best; more of it is better unless it is one of `lower_is_better`.
     """
 
     auto_model: ClassVar[Any]
@@ -98,8 +109,14 @@ class Task(ABC):
     default_max_seq_length: ClassVar[int] = 128
     first_token_only: ClassVar[bool] = False
     """Stage I's filter heads read the first token alone."""
+    streams: ClassVar[bool] = False
+    """Training rows may be a stream: an `IterableDataset`, which has no length."""
+    cacheable: ClassVar[bool] = True
+    """What a frozen model says about a row is worth keeping; not so where rows are many, or others in every epoch."""
     padding_counts: ClassVar[bool] = False
     """What stands at padding matters: nothing that is kept on disk, which has real tokens only, can be used."""
+    lower_is_better: ClassVar[tuple[str, ...]] = ()
+    """Names of scores that improve downwards."""
     pipeline_tag: ClassVar[str]
     """The Hub's name for what such a model does, for the model card."""
     metric: str
@@ -119,6 +136,8 @@ class Task(ABC):
         """
         splits: dict[str, Dataset] = {}
         problems: list[str] = []
+        if self.arguments.streaming and not self.streams:
+            problems.append(f"streaming: task {self.name} reads all its rows; leave it out")
         for name, rows in read_splits(self.arguments, self.hub_dataset(), self.validation_splits()).items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)
@@ -129,6 +148,11 @@ class Task(ABC):
         return {
             name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples)) for name, rows in splits.items()
         }
+
+    @property
+    def row_counts(self) -> dict[str, int | str]:
+        """Rows of each split, or `stream`."""
+        return {name: "stream" if isinstance(rows, IterableDataset) else len(rows) for name, rows in self.rows.items()}
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
         """(name, configuration) on the Hub where neither files nor `dataset_name` are given."""
@@ -159,6 +183,10 @@ class Task(ABC):
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Features of the rows, in their order (one row may give several windows). Raises `InputError`."""
+
+    def encode_training(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Features of the training rows, where those to train on are others than those to score on."""
+        return self.encode(rows, tokenizer)
 
     @abstractmethod
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
@@ -191,14 +219,22 @@ class Task(ABC):
         """Prediction-matching loss of this kind of output; divided by `count` (default: the items of the batch)."""
 
     @abstractmethod
-    def filter_head(self, filter_output_dim: int, config: PretrainedConfig) -> nn.Module:
-        """A throw-away predictor of Stage I: filter states (B, T, F) -> logits shaped like `logits()`."""
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
+        """A throw-away predictor of Stage I on this frozen model: filter states (B, T, F) -> logits like `logits`."""
+
+    def filter_head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """`loss` of what a filter head makes of states (B, T, F)."""
+        return self.loss(head(states), batch, count)
 
     # --- scores -----------------------------------------------------------------------------------------------
 
+    def scored(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B, ...) what scores need of a batch's logits: those of all rows are held in memory together."""
+        return logits
+
     @abstractmethod
     def decode(self, logits: list[np.ndarray], split: Split) -> Any:
-        """Predictions from logits: one float32 array a feature, in the features' order, padding included."""
+        """Predictions from what `scored` kept: one float32 array a feature, in their order, padding included."""
 
     @property
     def score_names(self) -> tuple[str, ...]:

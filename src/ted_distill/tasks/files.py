@@ -22,7 +22,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features
+from datasets import Dataset, Features, IterableDataset
 
 from ..errors import InputError
 
@@ -56,6 +56,21 @@ def read_file(path: Path, flag: str) -> Dataset:
             f"{flag} {path}: could not be read to its end ({reason}); is it complete, and in UTF-8?"
         ) from error
     return Dataset.from_file(str(cached))
+
+
+def stream_file(path: Path, flag: str) -> IterableDataset:
+    """The rows of a data file, read as they are asked for: parquet, json lines, csv, and text a line a row.
+
+    Raises:
+        InputError: no such file, or unknown extension.
+    """
+    _reader(path, flag)
+    suffix = next(suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz").lower()
+    kinds = {".jsonl": "json", ".txt": "text", ".parquet": "parquet", ".csv": "csv", ".json": "json"}
+    if suffix not in kinds:
+        raise InputError(f"{flag} {path}: one of {', '.join(kinds)} was expected with streaming; convert the file")
+    options = {"keep_linebreaks": True} if suffix == ".txt" else {}
+    return datasets.load_dataset(kinds[suffix], data_files=str(path), split="train", streaming=True, **options)
 
 
 def _reader(path: Path, flag: str) -> Callable[[bytes], pa.Table]:
@@ -212,11 +227,17 @@ def _records_table(records: Any) -> pa.Table:
     return pa.table(columns)
 
 
+def _read_text(data: bytes) -> pa.Table:
+    """A row a line, with its line feed, so that rows joined are the text again."""
+    return pa.table({"text": pa.array(data.decode("utf-8-sig").splitlines(keepends=True), pa.string())})
+
+
 READERS: dict[str, Callable[[bytes], pa.Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".json": _read_json,
     ".jsonl": _read_json,
     ".parquet": _read_parquet,
+    ".txt": _read_text,
 }
 """Extension -> reader. A new format is one function and one line."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import AutoModelForQuestionAnswering, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from .. import losses
@@ -144,10 +144,10 @@ class QuestionAnswering(Task):
         """See `losses.span_kl`."""
         return losses.span_kl(student_logits, teacher_logits, self.mask(batch), temperature, count)
 
-    def filter_head(self, filter_output_dim: int, config: PretrainedConfig) -> nn.Module:
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """Linear(F, 2) on every token."""
         head = nn.Linear(filter_output_dim, 2)
-        nn.init.normal_(head.weight, std=getattr(config, "initializer_range", None) or 0.02)
+        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
         nn.init.zeros_(head.bias)
         return head
 

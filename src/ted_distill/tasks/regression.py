@@ -28,6 +28,7 @@ class Regression(SequenceClassification):
 
     problem_type: ClassVar[str] = "regression"
     metrics: tuple[str, ...] = ("spearmanr", "pearson", "mse")
+    lower_is_better: ClassVar[tuple[str, ...]] = ("mse",)
     label_dtype: ClassVar[torch.dtype] = torch.float32
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import ClassLabel, Dataset
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import losses
 from ..errors import InputError, collect, raise_if_any
@@ -192,9 +192,9 @@ class SequenceClassification(Task):
         """KL of the two distributions over classes, averaged over rows."""
         return losses.class_kl(student_logits, teacher_logits, temperature, count)
 
-    def filter_head(self, filter_output_dim: int, config: PretrainedConfig) -> nn.Module:
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """A throw-away predictor of Stage I: filter states (B, T, F) -> logits (B, C)."""
-        return FirstTokenHead(filter_output_dim, self.num_labels, config)
+        return FirstTokenHead(filter_output_dim, self.num_labels, model.config)
 
     # --- scores -----------------------------------------------------------------------------------------------
 
