@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from ted_distill.errors import InputError
@@ -394,3 +394,23 @@ def test_training_mode_and_gradients_do_not_change_the_fingerprint() -> None:
     before = fingerprint(model)
     model.train().requires_grad_(False)
     assert fingerprint(model) == before
+
+
+def test_filters_of_a_causal_classifier_read_the_last_real_token() -> None:
+    config = GPT2Config(
+        vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=1
+    )
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(config).eval()
+    batch = {
+        "input_ids": torch.tensor([[5, 6, 7, 0], [8, 9, 10, 11]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
+    }
+    filtered = FilteredModel(
+        model, Filters.identity([2]), read_logits=lambda outputs: outputs.logits, first_token_only=True
+    )
+    with torch.no_grad():
+        output = filtered(batch)
+    assert output.states[0].shape == (2, 1, 16)
+    # transformers' own classifier reads the same token.
+    assert torch.allclose(model.score(output.states[0][:, 0]), output.logits)

@@ -296,7 +296,8 @@ class FilteredModel(nn.Module):
         filters: None for a model whose hidden states nobody needs.
         read_logits: HF outputs -> the logits that matter, classes in the data's order.
         input_names: keys of a batch this model gets (a DistilBERT wants no `token_type_ids`, its BERT teacher does).
-        first_token_only: the filters read the first token alone; states are (B, 1, F).
+        first_token_only: the filters read the first token alone; states are (B, 1, F). In a model that classifies by
+            its last token, as the causal ones do, that is the last real token.
     """
 
     cache: StatesReader | None = None
@@ -337,10 +338,18 @@ class FilteredModel(nn.Module):
         with self._as_frozen(batch["input_ids"].device) if self.frozen else nullcontext():
             inputs = {name: batch[name] for name in self.input_names if name in batch}
             outputs = self.model(**inputs, **self._options, output_hidden_states=bool(self.blocks), return_dict=True)
-            wanted = slice(0, 1) if self.first_token_only else slice(None)
             # Those of other blocks go out of memory with `outputs`.
-            hidden_states = {block: outputs.hidden_states[block][:, wanted] for block in self.blocks}
+            hidden_states = {block: self._wanted(outputs.hidden_states[block], batch) for block in self.blocks}
             return BlockStates(self.read_logits(outputs), hidden_states)
+
+    def _wanted(self, hidden_states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The tokens that filters read: (B, T, D), or the one that classifies, (B, 1, D)."""
+        if not self.first_token_only:
+            return hidden_states
+        if not _classifies_by_last_token(self.model):
+            return hidden_states[:, :1]
+        last = batch["attention_mask"].sum(dim=1, keepdim=True).clamp(min=1) - 1
+        return hidden_states.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
 
     @contextmanager
     def _as_frozen(self, device: torch.device) -> Iterator[None]:
@@ -366,6 +375,11 @@ class FilteredModel(nn.Module):
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """The same under the name that newer versions of transformers call."""
         self.model.activation_checkpointing_enable(*args, **kwargs)
+
+
+def _classifies_by_last_token(model: nn.Module) -> bool:
+    """Whether a sequence classifier of transformers reads the last token: those that do call their head `score`."""
+    return isinstance(getattr(model, "score", None), nn.Linear)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -36,6 +36,7 @@ class TaskArguments:
     task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` names them"})
     dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
     dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
+    dataset_revision: str | None = field(default=None, metadata={"help": "its branch, tag or commit"})
     train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl or parquet"})
     validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
     validation_mismatched_file: str | None = field(default=None, metadata={"help": "MNLI's second file to score on"})

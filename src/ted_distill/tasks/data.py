@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import datasets
 from datasets import Dataset, IterableDataset
@@ -48,11 +48,10 @@ def read_splits(
     if named:
         splits = _read_files(named, arguments.streaming)
     elif arguments.dataset_name:
-        config = arguments.dataset_config_name
-        splits = _read_hub(arguments.dataset_name, config, validation_splits, arguments.streaming)
+        splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments)
     elif hub_dataset:
         name, config = hub_dataset
-        splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments.streaming)
+        splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments)
     else:
         raise _nothing_named()
     return _held_out(splits, arguments.validation_size) if arguments.validation_size else splits
@@ -114,11 +113,13 @@ def _read_files(named: dict[str, tuple[str, Path]], streaming: bool) -> dict[str
 
 
 def _read_hub(
-    name: str, config: str | None, validation_splits: dict[str, str], streaming: bool = False
+    name: str, config: str | None, validation_splits: dict[str, str], arguments: TaskArguments
 ) -> dict[str, Rows]:
     title = f"data set {name}" + (f" ({config})" if config else "")
+    options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
+    options = {option: value for option, value in options.items() if value is not None}
     try:
-        found = datasets.load_dataset(name, config, **({"streaming": True} if streaming else {}))
+        found = datasets.load_dataset(name, config, **options)
     # What can go wrong on the way has no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
