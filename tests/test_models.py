@@ -589,13 +589,6 @@ def test_modernberts_blocks_keep_their_kind_of_attention() -> None:
     assert student.config.layer_types == [kinds[0], kinds[3], kinds[4]]
 
 
-def test_albert_is_refused_as_its_blocks_are_one() -> None:
-    with pytest.raises(
-        InputError, match=r"student_layers: no list of 5 blocks was found in AlbertFor.*; give a student"
-    ):
-        student_from_teacher(teacher_of("albert"), [1, 3])
-
-
 @pytest.mark.parametrize("blocks", [[], [0, 1], [1, 6], [3, 1], [2, 2]])
 def test_blocks_that_are_not_rising_numbers_of_the_teachers_are_refused(blocks: list[int]) -> None:
     with pytest.raises(InputError, match=r"student_layers: rising numbers from 1 to 5 were expected, \["):

@@ -13,10 +13,14 @@ from transformers import (
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
     XLMRobertaConfig,
 )
@@ -75,13 +79,26 @@ FAMILIES: dict[str, PretrainedConfig] = {
     ),
 }
 
+_CAUSAL = {**_SMALL, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 70}
+
+DECODERS: dict[str, PretrainedConfig] = {
+    "gpt2": GPT2Config(
+        vocab_size=40, n_embd=16, n_head=2, n_inner=24, n_positions=70, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    ),
+    "llama": LlamaConfig(**_CAUSAL, num_key_value_heads=1),
+    "qwen2": Qwen2Config(**_CAUSAL, num_key_value_heads=1),
+    "qwen3": Qwen3Config(**_CAUSAL, num_key_value_heads=1, head_dim=8),
+}
+"""Those that predict the next token."""
+
 
 def tiny_config(family: str, blocks: int = 2, width: int = 16, **changes: object) -> PretrainedConfig:
     """A config of the family with `blocks` blocks."""
-    config = FAMILIES[family]
+    config = {**FAMILIES, **DECODERS}[family]
     # ModernBERT derives a list of layer types from the number of blocks, so the config is made anew.
     values = {key: value for key, value in config.to_diff_dict().items() if key not in ("layer_types", "model_type")}
-    sizes = {"n_layers": blocks, "dim": width} if family == "distilbert" else {}
+    names = {"distilbert": ("n_layers", "dim"), "gpt2": ("n_layer", "n_embd")}.get(family)
+    sizes = dict(zip(names, (blocks, width), strict=True)) if names else {}
     values |= sizes or {"num_hidden_layers": blocks, "hidden_size": width}
     return type(config)(**(values | changes))
 

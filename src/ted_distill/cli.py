@@ -24,6 +24,7 @@ Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wis
   ted finetune --help                       step 0: fine-tune one model on a task
   ted learn-filters --help                  Stage I: learn filters on a fine-tuned model, score each block
   ted distill --help                        Stage II: teacher -> student (--method ted, lwd or kd)
+  ted student TEACHER OUT --layers 2,4,6    a student made of some of a teacher's blocks (--help: narrower ones)
   ted evaluate --help                       score any checkpoint on any task
   ted list                                  the tasks and data sets known by name
   ted import-reference SOURCE OUT           a checkpoint of the published code -> a plain one and filter files
@@ -224,6 +225,21 @@ def _list(argv: list[str]) -> int:
     return 0
 
 
+def _student(argv: list[str]) -> int:
+    from .flags import parse_flags
+    from .students import StudentArguments, student
+
+    names = argv[: next((place for place, word in enumerate(argv) if word.startswith("-")), len(argv))]
+    flags = argv[len(names) :] or (["--seed=42"] if names else ["--help"])
+    parsed = parse_flags("student TEACHER OUT", "A student made of blocks of a teacher.", (StudentArguments,), flags)
+    if parsed is None:
+        return 0
+    if len(names) != 2:
+        raise InputError(f"a teacher and a new folder were expected before the flags, {' '.join(names) or 'none'} came")
+    sys.stdout.write(f"{student(names[0], names[1], *parsed)}\n{names[1]}\n")
+    return 0
+
+
 def _import_reference(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         sys.stdout.write(
@@ -248,6 +264,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "finetune": _finetune,
     "learn-filters": _learn_filters,
     "distill": _distill,
+    "student": _student,
     "evaluate": _evaluate,
     "list": _list,
     "import-reference": _import_reference,

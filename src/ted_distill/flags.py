@@ -21,7 +21,9 @@ _SHOWN = [
 # Ours, but for rare cases.
 _HIDDEN = {
     "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
-    "keep_checkpoints", "keep_freed_memory", "n_best_size",
+    "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
+    "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
+    "null_score_diff_threshold", "preprocessing_num_workers",
 }  # fmt: skip
 
 _WORDS = {
@@ -90,7 +92,7 @@ def _check_named(parsed: tuple[Any, ...], flags: Sequence[str]) -> None:
     names = ["teacher_name_or_path", "student_name_or_path", "task"]
     if "student_name_or_path" not in values:
         names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
-    missing = [name for name in names if not values[name]]
+    missing = [name for name in names if name in values and not values[name]]
     if "learning_rate" in values and not any(flag.split("=")[0] == "--output_dir" for flag in flags):
         missing.append("output_dir")
     if missing:
@@ -108,9 +110,10 @@ def _shorten(parser: Parser) -> None:
         elif action.dest in _WORDS:
             action.help = _WORDS[action.dest]
     parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
-    parser.epilog = (
-        "All flags of transformers.TrainingArguments work; --help-all lists them, and those that make it fast."
-    )
+    if any(action.dest == "num_train_epochs" for action in parser._actions):
+        parser.epilog = (
+            "All flags of transformers.TrainingArguments work; --help-all lists them, and those that make it fast."
+        )
     # Two dataclasses may name one group; one heading is enough, and what most people know already comes last.
     by_title: dict[str | None, Any] = {}
     for group in parser._action_groups:

@@ -37,6 +37,10 @@ class RunArguments:
     student_layers: list[int] | None = field(
         default=None, metadata={"help": "make the student of these blocks of `student`, 1-based"}
     )
+    student_num_layers: int | None = field(default=None, metadata={"help": "or of so many evenly spaced ones"})
+    student_hidden_size: int | None = field(
+        default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
+    )
     methods: list[str] = field(default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"})
     start_from: str = field(
         default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
@@ -187,7 +191,7 @@ def _wrong_run(run: RunArguments, made: bool) -> list[str]:
         problems.append("recipe: teacher is given and is to be made from_scratch too; take one away")
     if not run.teacher and not made:
         problems.append("recipe: teacher is missing; pass a folder or Hub id, teacher=PATH")
-    if not run.student and not run.student_layers:
+    if not (run.student or run.student_layers or run.student_num_layers or run.student_hidden_size):
         problems.append("recipe: student is missing; pass a folder or Hub id, student=PATH, or student_layers=[2,4,6]")
     unknown = [method for method in run.methods if method not in METHODS]
     if unknown:

@@ -26,12 +26,13 @@ from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
 from .filters import check_pairs, default_pairs, parse_pairs
 from .models import load_config
+from .narrow import narrow_config
 from .output import MANIFEST_NAME, RESULTS_NAME, check_writable, read_json, whole_files, write_json, write_stage
-from .recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, Recipe, score_on_arguments, stage_arguments
+from .recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, Recipe, RunArguments, score_on_arguments, stage_arguments
 from .scratch import make_from_scratch
 from .stages import LearnFiltersArguments, distill, evaluate, finetune, learn_filters
 from .stages.base import Results
-from .students import check_blocks, make_student, read_student_layers
+from .students import make_student, read_student_layers, resolve_layers
 from .table import results_table
 from .tasks import Task, load_task
 
@@ -174,11 +175,11 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     """
     run = recipe.run
     total = load_config(str(run.teacher), recipe.model).num_hidden_layers
-    source_blocks = load_config(str(run.student or run.teacher), recipe.model).num_hidden_layers
-    layers = run.student_layers
-    if layers:
-        check_blocks(layers, source_blocks)
-    student_blocks = len(layers) if layers else source_blocks
+    source = load_config(str(run.student or run.teacher), recipe.model)
+    layers = student_layers(run, source.num_hidden_layers)
+    if run.student_hidden_size:
+        narrow_config(source, run.student_hidden_size)
+    student_blocks = len(layers) if layers else source.num_hidden_layers
     if run.pairs:
         pairs = parse_pairs(run.pairs)
         check_pairs(pairs, total, student_blocks)
@@ -186,6 +187,13 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     of_teacher = run.student in (None, run.teacher)
     made_of = (layers if of_teacher else None) if layers else read_student_layers(str(run.student))
     return default_pairs(total, student_blocks, run.teacher_filter_interval, run.filter_interval, made_of)
+
+
+def student_layers(run: RunArguments, total: int) -> list[int] | None:
+    """Blocks of a model of `total` the student is made of; None where it is a model of its own. Raises `InputError`."""
+    if not (run.student_layers or run.student_num_layers or run.student_hidden_size):
+        return None
+    return resolve_layers(total, run.student_layers, run.student_num_layers)
 
 
 def _announce(stage: str, args: StageArguments) -> None:
@@ -225,12 +233,14 @@ def _scored(recipe: Recipe, owner: str, name: str, task: Task) -> tuple[str, Res
 def _student(recipe: Recipe, folder: Path, teacher: str) -> str:
     """The student before fine-tuning: a model, or one made of some of a model's blocks."""
     source = str(recipe.run.student or teacher)
-    blocks = recipe.run.student_layers
+    blocks = student_layers(recipe.run, load_config(source, recipe.model).num_hidden_layers)
     if not blocks:
         return source
+    width = recipe.run.student_hidden_size
     made = folder / "student_init"
     wanted = {"stage": "student", "source": source, "student_layers": blocks}
-    _made_once(made, wanted, lambda: make_student(source, blocks, made, recipe.model))
+    wanted |= {"student_hidden_size": width} if width else {}
+    _made_once(made, wanted, lambda: make_student(source, blocks, made, recipe.model, width))
     return str(made)
 
 
