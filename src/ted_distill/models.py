@@ -235,13 +235,18 @@ def _model_labels(config: PretrainedConfig) -> list[str]:
     return [str(config.id2label[index]) for index in sorted(config.id2label)]
 
 
+def _has_labels(task: Task) -> bool:
+    """Whether the model's labels are the task's: not those of question answering, nor where tokens are predicted."""
+    return task.problem_type is not None or task.label_names is not None
+
+
 def _has_default_labels(config: PretrainedConfig) -> bool:
     return all(label == f"LABEL_{index}" for index, label in enumerate(_model_labels(config)))
 
 
 def _needs_new_head(config: PretrainedConfig, task: Task) -> bool:
     """Whether the checkpoint's head, if it has one, is for other labels than the task's."""
-    if task.problem_type is None:
+    if not _has_labels(task):
         return False
     if task.label_names is None:
         return config.num_labels != task.num_labels or config.problem_type != task.problem_type
@@ -252,7 +257,8 @@ def _set_labels(config: PretrainedConfig, task: Task) -> None:
     names = task.label_names or [f"LABEL_{index}" for index in range(task.num_labels)]
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
-    config.problem_type = task.problem_type
+    if task.problem_type is not None:
+        config.problem_type = task.problem_type
 
 
 def _label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] | None:
@@ -261,7 +267,7 @@ def _label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] |
     Raises:
         InputError: the number of labels differs, or the model does not know one of the data's labels.
     """
-    if task.problem_type is None:
+    if not _has_labels(task):
         return None
     if config.num_labels != task.num_labels:
         raise InputError(

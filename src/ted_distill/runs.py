@@ -118,7 +118,7 @@ def _with_teacher(recipe: Recipe, task: Task, further: dict[str, Task], folder: 
     return replace(recipe, run=replace(recipe.run, teacher=str(made)))
 
 
-def _made_once(folder: Path, wanted: dict[str, Any], make: Callable[[], None]) -> None:
+def _made_once(folder: Path, wanted: dict[str, Any], make: Callable[[], object]) -> None:
     """Make a model that no stage trains, unless the folder holds it. Raises `InputError` if it holds another."""
     found = read_json(folder / MANIFEST_NAME)
     if found is None:
@@ -238,7 +238,7 @@ def _student(recipe: Recipe, folder: Path, teacher: str) -> str:
         return source
     width = recipe.run.student_hidden_size
     made = folder / "student_init"
-    wanted = {"stage": "student", "source": source, "student_layers": blocks}
+    wanted: dict[str, Any] = {"stage": "student", "source": source, "student_layers": blocks}
     wanted |= {"student_hidden_size": width} if width else {}
     _made_once(made, wanted, lambda: make_student(source, blocks, made, recipe.model, width))
     return str(made)

@@ -16,6 +16,7 @@ from .multi_label_classification import MultiLabelClassification
 from .question_answering import QuestionAnswering
 from .regression import Regression
 from .sequence_classification import SequenceClassification
+from .token_classification import TAGGED, TokenClassification
 
 __all__ = [
     "TASKS",
@@ -38,6 +39,8 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
     "multi_label_classification": MultiLabelClassification,
     "regression": Regression,
     "question_answering": QuestionAnswering,
+    "token_classification": TokenClassification,
+    **dict.fromkeys(TAGGED, TokenClassification),
     "causal_lm": CausalLM,
     "masked_lm": MaskedLM,
     "last_word": LastWord,
@@ -54,6 +57,8 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
 _DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} | {
     "squad": "SQuAD 1.1: which words of a passage answer a question?",
     "squad_v2": "SQuAD 2.0: the same, where the passage may hold no answer.",
+    "conll2003": "CoNLL-2003: people, organisations, places and other names in news.",
+    "wnut_17": "WNUT-17: new and rare names in posts, in six kinds.",
     "lambada": "LAMBADA: which word ends a passage?",
 }
 

@@ -20,12 +20,12 @@ from .. import losses
 from ..errors import InputError
 from .base import Batch, Counts, Metrics, Split, Task
 from .columns import Columns, row_list, values, with_texts
+from .padding import padded, padded_width
 from .text_blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
 
 logger = logging.getLogger(__name__)
 
 SEPARATORS = ("auto", "eos", "none")
-_PAD_MULTIPLE = 8
 _LOOKED_AT = 1000
 """Rows looked at to find out whether they are lines of one text."""
 
@@ -113,15 +113,10 @@ class LanguageModelling(Task):
 
         Padded on the right; padding is no token the loss looks at, so that a tokenizer without one will do.
         """
-        longest = max(len(feature["input_ids"]) for feature in features)
-        width = max(longest, min(-(-longest // _PAD_MULTIPLE) * _PAD_MULTIPLE, self.size(tokenizer)))
-        input_ids = torch.full((len(features), width), tokenizer.pad_token_id or 0, dtype=torch.long)
-        mask = torch.zeros_like(input_ids)
-        for row, feature in enumerate(features):
-            ids = torch.as_tensor(feature["input_ids"], dtype=torch.long)
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        return {"input_ids": input_ids, "attention_mask": mask}
+        rows = [feature["input_ids"] for feature in features]
+        width = padded_width(list(map(len, rows)), self.size(tokenizer))
+        mask = padded([[1] * len(row) for row in rows], width, 0)
+        return {"input_ids": padded(rows, width, tokenizer.pad_token_id or 0), "attention_mask": mask}
 
     # --- mathematics ------------------------------------------------------------------------------------------
 

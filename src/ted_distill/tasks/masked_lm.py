@@ -19,8 +19,9 @@ _SCORING_SEED = 42
 
 
 class MaskedLM(LanguageModelling):
-    """Find hidden tokens of running text: `mlm_probability` of them, of which 8 in 10 are masked and 1 is another.
+    """Find hidden tokens of running text (BERT, RoBERTa): `mlm_probability` of them.
 
+    Of these 8 in 10 are masked, 1 is another token, and 1 stays.
     Training hides others in every epoch; scoring always the same ones. `perplexity` is that of the hidden tokens.
     """
 

@@ -1,0 +1,355 @@
+"""Token classification: a tag for each word of a text, such as the parts of names (NER) or parts of speech."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+from seqeval.metrics import f1_score, precision_score, recall_score
+from torch import Tensor, nn
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import losses
+from ..errors import InputError
+from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
+from .columns import row_list, values
+from .labels import label_name
+from .padding import padded, padded_width
+from .scores import require_numbers
+
+logger = logging.getLogger(__name__)
+
+OUTSIDE = "O"
+_USUAL_TAGS = ("ner_tags", "tags", "labels")
+_ENTITY = re.compile(r"[BIES]-.+")
+# Both data sets are scripts, which `datasets` no longer runs; the Hub keeps its own parquet copy of each.
+_CONVERTED = "refs/convert/parquet"
+
+
+@dataclass(frozen=True)
+class TaggedDataset:
+    """A data set known by name."""
+
+    hub_name: str
+    entities: tuple[str, ...]
+    """Kinds of entities, in the order of the official class numbers: O, B-first, I-first, B-second, ..."""
+
+    @property
+    def tags(self) -> list[str]:
+        """All class names in their order."""
+        return [OUTSIDE, *(f"{part}-{entity}" for entity in self.entities for part in "BI")]
+
+
+TAGGED = {
+    "conll2003": TaggedDataset("eriktks/conll2003", ("PER", "ORG", "LOC", "MISC")),
+    "wnut_17": TaggedDataset(
+        "leondz/wnut_17", ("corporation", "creative-work", "group", "location", "person", "product")
+    ),
+}
+
+
+class TokenClassification(Task):
+    """One tag for each word: names of people and places (NER), parts of speech.
+
+    Rows have `tokens`, a list of words, and `tags`, a class number for each. Where tags are entities (O, B-X, I-X),
+    whole entities are scored with `seqeval`; other tags are scored word by word.
+    """
+
+    auto_model = AutoModelForTokenClassification
+    pipeline_tag = "token-classification"
+    default_max_seq_length = 128
+
+    def __init__(self, arguments: TaskArguments) -> None:
+        self.preset = TAGGED.get(arguments.task or "")
+        if self.preset and not (arguments.dataset_name or arguments.dataset_revision):
+            arguments = replace(arguments, dataset_revision=_CONVERTED)
+        super().__init__(arguments)
+        self._label_names: list[str] | None = None
+
+    @property
+    def metric(self) -> str:  # type: ignore[override]
+        """`f1` of whole entities, or `accuracy` of words where tags are none."""
+        return "f1" if self.has_entities else "accuracy"
+
+    # --- data -------------------------------------------------------------------------------------------------
+
+    def hub_dataset(self) -> tuple[str, str | None] | None:
+        """The data set of this name; None for one's own."""
+        return (self.preset.hub_name, None) if self.preset else None
+
+    def normalise(self, rows: Dataset, split: str) -> Dataset:
+        """Columns `tokens` and `tags` alone. Raises `InputError` for columns missing, not lists, or unknown tags."""
+        tokens, tags = self._columns(rows, split)
+        words = values(rows, tokens).to_pylist()
+        names = self._tag_names(rows, tags, split)
+        declared = _declared(rows, tags) or (self.preset.tags if self.preset else None)
+        known = self._label_names or declared or _in_order({name for row in names for name in row or () if name})
+        self._label_names = known
+        strangers = [[name for name in row or () if name and name not in known] for row in names]
+        if any(strangers):
+            first = min(name for row in strangers for name in row)
+            raise InputError(
+                f"{split}: unknown tag {first!r} in {row_list(number for number, row in enumerate(strangers) if row)}; "
+                f"the tags are {', '.join(known)}: mend the rows, or name another column with --label_column"
+            )
+        numbers = {name: number for number, name in enumerate(known)}
+        coded = [None if row is None else [numbers.get(name) if name else None for name in row] for row in names]
+        features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
+        return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
+
+    def _columns(self, rows: Dataset, split: str) -> tuple[str, str]:
+        tokens = self.arguments.text_column or "tokens"
+        found = [name for name in _USUAL_TAGS if name in rows.column_names]
+        tags = self.arguments.label_column or (found[0] if found else _USUAL_TAGS[0])
+        problems = []
+        for role, name in (("text", tokens), ("label", tags)):
+            if name not in rows.column_names:
+                problems.append(
+                    f"{split}: column {name!r} is missing (columns are: {', '.join(rows.column_names)}); "
+                    f"name it with --{role}_column"
+                )
+            elif not isinstance(rows.features[name], List):
+                problems.append(
+                    f"{split}: column {name!r} holds {rows.features[name]}, a list with an entry a word was expected; "
+                    "give json lines or parquet with lists"
+                )
+        if problems:
+            raise InputError(problems)
+        return tokens, tags
+
+    def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
+        """The tags of each row as names; numbers without names stand for those of the data set, or for themselves."""
+        names = _declared(rows, column) or (self.preset.tags if self.preset else self._label_names) or []
+        by_number = dict(enumerate(names)) | {-100: None}
+
+        def name(tag: Any) -> str | None:
+            return by_number.get(tag, label_name(tag)) if isinstance(tag, int) else label_name(tag)
+
+        return [None if row is None else [name(tag) for tag in row] for row in values(rows, column).to_pylist()]
+
+    def problems(self, rows: Dataset, split: str) -> Iterator[str]:
+        """Rows without words, with words or tags that are missing, or with another number of the one than the other."""
+        words, tags = rows["tokens"][:], rows["tags"][:]
+        checks = {
+            "without a word": [not row for row in words],
+            "with a word that is missing": [None in (row or ()) for row in words],
+            "with a tag that is missing (or -100)": [row is None or None in row for row in tags],
+            "with another number of tags than of words": [
+                len(row or ()) != len(of_row or ()) for row, of_row in zip(words, tags, strict=True)
+            ],
+        }
+        for what, wrong in checks.items():
+            if any(wrong):
+                yield f"{split}: {row_list(np.flatnonzero(wrong).tolist())} {what}; mend or drop them"
+        if len(self._label_names or ()) < 2:
+            yield f"{split}: a single tag ({', '.join(self._label_names or ())}) came, two or more were expected"
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the tags in the order of the class numbers; reads the data if they are to be seen there."""
+        if self._label_names is None:
+            _ = self.rows
+        return self._label_names
+
+    @property
+    def has_entities(self) -> bool:
+        """Whether tags are parts of entities, and not one kind of word each."""
+        return any(_ENTITY.fullmatch(name) for name in self.label_names or ())
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """A feature a row. The first token of a word has its tag as label, the others have -100.
+
+        `first_tokens` are the places of these tokens, -1 for a word that was cut off or gave none: it is scored as
+        `O`, or as wrong.
+
+        Raises:
+            InputError: not a fast tokenizer, no padding token, or `max_seq_length` that does not fit.
+        """
+        if not tokenizer.is_fast:
+            raise InputError(f"the tokenizer {tokenizer.name_or_path} is not a fast one, which words are found with")
+        longest = self._longest(tokenizer)
+        if not tokenizer.num_special_tokens_to_add() < longest <= tokenizer.model_max_length:
+            raise InputError(
+                f"--max_seq_length is {longest}; up to {tokenizer.model_max_length} tokens were expected, as the "
+                f"tokenizer {tokenizer.name_or_path} and its model allow"
+            )
+        # The first call writes its truncation into the tokenizer, which would be another tokenizer to the cache.
+        tokenizer("", truncation=True, max_length=longest)
+        features = rows.map(
+            _tokenise,
+            batched=True,
+            remove_columns=rows.column_names,
+            fn_kwargs={"tokenizer": tokenizer, "max_length": longest},
+            num_proc=self.arguments.preprocessing_num_workers,
+            desc="tokenise",
+        )
+        places = features.with_format("arrow")[:].column("first_tokens").combine_chunks().flatten().to_numpy()
+        if lost := int((places < 0).sum()):
+            logger.warning(
+                "%d of %d words are behind max_seq_length (%d tokens) or have no token: their tags are not learnt, and "
+                "scored as not found", lost, len(places), longest,
+            )  # fmt: skip
+        return features
+
+    def _longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
+
+    def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """(B, T) tensors padded on the right; `labels` are -100 where no word begins."""
+        width = padded_width([len(feature["input_ids"]) for feature in features], self._longest(tokenizer))
+        fills = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "token_type_ids": 0, "labels": -100}
+        return {
+            name: padded([feature[name] for feature in features], width, fill)
+            for name, fill in fills.items()
+            if name in features[0]
+        }
+
+    # --- mathematics ------------------------------------------------------------------------------------------
+
+    def counts(self, batch: Batch) -> Counts:
+        """Labelled tokens, for prediction loss and KL; real tokens, for the layer loss."""
+        labelled = (batch["labels"] != -100).sum(dtype=torch.float32)
+        return super().counts(batch)._replace(labels=labelled, rows=labelled)
+
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """Cross-entropy, averaged over labelled tokens."""
+        return losses.class_loss(logits.flatten(0, 1), batch["labels"].flatten(), count)
+
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """KL over the tags, averaged over labelled tokens."""
+        labelled = batch["labels"] != -100
+        return losses.class_kl(student_logits[labelled], teacher_logits[labelled], temperature, count)
+
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
+        """Linear(F, C) on every token."""
+        head = nn.Linear(filter_output_dim, self.num_labels)
+        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    # --- scores -----------------------------------------------------------------------------------------------
+
+    def decode(self, logits: list[np.ndarray], split: Split) -> list[list[str]]:
+        """The tag of each word of each row. Raises `InputError` for logits that are no numbers."""
+        names = self.label_names or []
+        nothing = OUTSIDE if OUTSIDE in names else ""
+        found = []
+        for row, places in zip(logits, split.features["first_tokens"], strict=True):
+            require_numbers(row)
+            best = row.argmax(axis=-1)
+            found.append([names[best[place]] if place >= 0 else nothing for place in places])
+        return found
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """`f1`, `precision` and `recall` of entities, and `accuracy` of words; without entities the last alone."""
+        return ("f1", "precision", "recall", "accuracy") if self.has_entities else ("accuracy",)
+
+    def score(self, predictions: list[list[str]], rows: Dataset) -> Metrics:
+        """Scores in percent. Raises `InputError` for predictions of other rows or words."""
+        names = self.label_names or []
+        gold = [[names[tag] for tag in row] for row in rows["tags"]]
+        if list(map(len, predictions)) != list(map(len, gold)):
+            raise InputError("predictions: a tag for each word of each row was expected; predict on the rows scored")
+        return self._compare(gold, predictions)
+
+    def agreement(self, predictions: list[list[str]], teacher_predictions: list[list[str]]) -> Metrics:
+        """The same scores with the teacher's tags in the place of the labels."""
+        found = self._compare(teacher_predictions, predictions)
+        names = {"accuracy": "agreement", "f1": "agreement_f1"}
+        return {names[name]: value for name, value in found.items() if name in names}
+
+    def _compare(self, gold: list[list[str]], predictions: list[list[str]]) -> Metrics:
+        right = [
+            a == b for row, of_row in zip(gold, predictions, strict=True) for a, b in zip(row, of_row, strict=True)
+        ]
+        accuracy = {"accuracy": 100.0 * float(np.mean(right))}
+        if not self.has_entities:
+            return accuracy
+        scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
+        found = {name: 100.0 * float(score(gold, predictions, zero_division=0)) for name, score in scores.items()}
+        return found | accuracy
+
+    def write_predictions(self, predictions: list[list[str]], split: Split, folder: Path) -> None:
+        """Write `predictions.json`: a list of tags for each row."""
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in predictions)
+        (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+    def read_predictions(self, file: Path) -> list[list[str]]:
+        """What `write_predictions` wrote. Raises `InputError`."""
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: a JSON list of tags for each row was expected ({error})") from error
+        if not isinstance(found, list) or not all(isinstance(row, list) for row in found):
+            raise InputError(f"{file}: a list of tags for each row was expected, something else came")
+        strangers = sorted({str(tag) for row in found for tag in row} - {*(self.label_names or ()), ""})
+        if strangers:
+            raise InputError(f"{file}: {strangers[0]!r} is no tag; tags are {', '.join(self.label_names or ())}")
+        return found
+
+
+def _declared(rows: Dataset, column: str) -> list[str] | None:
+    feature = getattr(rows.features[column], "feature", None)
+    return list(feature.names) if isinstance(feature, ClassLabel) else None
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """`O` first, the others sorted, numbers as numbers."""
+    numbers = all(name.lstrip("-").isdigit() for name in names)
+    return sorted(names, key=lambda name: (name != OUTSIDE, int(name) if numbers else 0, name))
+
+
+def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:
+    """Features of a batch of rows. On module level, and with all it uses as arguments, for the cache of `datasets`.
+
+    Words are joined by blanks and tokenised as the text they are, so that every kind of tokenizer sees what it was
+    trained on; a token belongs to the word that holds its last character.
+    """
+    encoded = tokenizer(
+        [" ".join(words) for words in rows["tokens"]],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=True,
+        return_token_type_ids="token_type_ids" in tokenizer.model_input_names,
+        return_offsets_mapping=True,
+    )
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded]
+    places = [
+        _first_tokens(words, offsets) for words, offsets in zip(rows["tokens"], encoded["offset_mapping"], strict=True)
+    ]
+    labels = []
+    for ids, of_row, tags in zip(encoded["input_ids"], places, rows["tags"], strict=True):
+        of_tokens = [-100] * len(ids)
+        for place, tag in zip(of_row, tags, strict=True):
+            if place >= 0:
+                of_tokens[place] = tag
+        labels.append(of_tokens)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    own = {"labels": labels, "length": lengths, "first_tokens": places}
+    return {name: encoded[name] for name in names} | own
+
+
+def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The place of each word's first token; -1 for a word without one."""
+    lengths = np.array([len(word) for word in words])
+    ends = np.cumsum(lengths + 1) - 1
+    starts = ends - lengths
+    places = [-1] * len(words)
+    for token, (start, end) in enumerate(offsets):
+        if end <= start:  # a special token
+            continue
+        word = int(np.searchsorted(starts, end - 1, side="right")) - 1
+        if word >= 0 and end - 1 < ends[word] and places[word] < 0:
+            places[word] = token
+    return places
