@@ -172,3 +172,32 @@ def write_questions(folder: Path, rows: int = 24, name: str = "questions") -> Pa
         json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}), encoding="utf-8"
     )
     return file
+
+
+def write_entities(folder: Path, rows: int = 24, name: str = "entities") -> Path:
+    """Sentences whose names of people are entities, as JSON lines with `tokens` and `ner_tags`."""
+    people, verbs, things = ["Ada", "Bo", "Cy"], ["wrote", "sang", "ate"], ["book", "song", "meal"]
+    lines = []
+    for row in range(rows):
+        words = [people[row % 3], verbs[row // 3 % 3], "the", things[row // 2 % 3], "."]
+        tags = ["B-person", "O", "O", "B-thing", "O"]
+        if row % 4 == 0:
+            words, tags = ["the", "very", *words], ["O", "O", "B-person", "O", "O", "B-thing", "O"]
+        if row % 5 == 0:
+            words, tags = (
+                [*words, "who", people[row // 5 % 3], people[(row + 1) % 3]],
+                [*tags, "O", "B-person", "I-person"],
+            )
+        lines.append(json.dumps({"tokens": words, "ner_tags": tags}))
+    file = folder / f"{name}.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def write_text(folder: Path, rows: int = 60, name: str = "text") -> Path:
+    """Lines of one running text."""
+    things, words = WORDS[2:6], ["good", "bad", "fine", "awful", "great", "dull"]
+    lines = [f"the {things[row % 4]} was {'very ' * (row % 3)}{words[row // 2 % 6]}." for row in range(rows)]
+    file = folder / f"{name}.txt"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
