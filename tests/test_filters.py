@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from ted_distill.errors import InputError
@@ -414,3 +414,16 @@ def test_filters_of_a_causal_classifier_read_the_last_real_token() -> None:
     assert output.states[0].shape == (2, 1, 16)
     # transformers' own classifier reads the same token.
     assert torch.allclose(model.score(output.states[0][:, 0]), output.logits)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_causal_model_without_logits_has_the_same_hidden_states(family: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config(family))
+    filtered = FilteredModel(model, Filters.identity([1, 2]), read_logits=lambda outputs: outputs.logits).freeze()
+    ids = torch.randint(3, 40, (2, 9))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    whole, without = filtered(batch), filtered(batch, need_logits=False)
+    assert whole.logits.shape == (2, 9, 40)
+    assert torch.equal(without.logits, whole.logits[:, -1:])
+    assert all(torch.equal(a, b) for a, b in zip(whole.states, without.states, strict=True))

@@ -320,24 +320,31 @@ class FilteredModel(nn.Module):
         self.first_token_only = first_token_only
         self.frozen = False
         # Keys and values of earlier tokens are for generating text.
-        self._options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+        accepted = inspect.signature(model.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in accepted else {}
+        self._without_logits = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     @property
     def blocks(self) -> list[int]:
         """Blocks whose hidden states are needed, 1-based."""
         return [] if self.filters is None else self.filters.blocks
 
-    def forward(self, batch: dict[str, Tensor]) -> FilteredOutput:
-        """Logits and states of a batch; labels in it are not looked at."""
+    def forward(self, batch: dict[str, Tensor], need_logits: bool = True) -> FilteredOutput:
+        """Logits and states of a batch; labels in it are not looked at.
+
+        Args:
+            need_logits: False spares a causal language model the logits of all tokens but the last.
+        """
         cache = self.cache if self.frozen else None
-        found = self.read(batch) if cache is None else cache(batch, self.blocks, self.read)
+        found = self.read(batch, need_logits) if cache is None else cache(batch, self.blocks, self.read)
         return FilteredOutput(found.logits, [] if self.filters is None else self.filters(found.hidden_states))
 
-    def read(self, batch: dict[str, Tensor]) -> BlockStates:
+    def read(self, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
         """Run the model; a frozen one in its own precision and without an autograd graph."""
         with self._as_frozen(batch["input_ids"].device) if self.frozen else nullcontext():
             inputs = {name: batch[name] for name in self.input_names if name in batch}
-            outputs = self.model(**inputs, **self._options, output_hidden_states=bool(self.blocks), return_dict=True)
+            options = self._options if need_logits else {**self._options, **self._without_logits}
+            outputs = self.model(**inputs, **options, output_hidden_states=bool(self.blocks), return_dict=True)
             # Those of other blocks go out of memory with `outputs`.
             hidden_states = {block: self._wanted(outputs.hidden_states[block], batch) for block in self.blocks}
             return BlockStates(self.read_logits(outputs), hidden_states)

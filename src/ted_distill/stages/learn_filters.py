@@ -72,8 +72,11 @@ class FilterLearner(nn.Module):
         return self
 
     def forward(self, batch: Batch, read: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__) -> HeadOutputs:
-        """What `read(head, states)` gives of each of the K heads, by default its logits; and the model's own logits."""
-        output = self.filtered(batch)
+        """What `read(head, states)` gives of each of the K heads, by default its logits; and the model's own logits.
+
+        In training nobody looks at the latter, and they may be those of the last token alone.
+        """
+        output = self.filtered(batch, need_logits=not self.training)
         return [read(head, states) for head, states in zip(self.heads, output.states, strict=True)], output.logits
 
 
