@@ -28,7 +28,7 @@ from ted_distill.filters import (
     make_pairs,
     save_filters,
 )
-from tiny import FAMILIES, tiny_config
+from tiny import DECODERS, FAMILIES, tiny_config
 
 
 def tiny_model(
