@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ..errors import collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any
 from .data import read_splits, sample_rows
 
 Batch = dict[str, Tensor]
@@ -138,7 +138,7 @@ class Task(ABC):
         splits: dict[str, Dataset] = {}
         problems: list[str] = []
         if self.arguments.streaming and not self.streams:
-            problems.append(f"streaming: task {self.name} reads all its rows; leave it out")
+            raise InputError(f"streaming: task {self.name} reads all its rows; leave it out")
         for name, rows in read_splits(self.arguments, self.hub_dataset(), self.validation_splits()).items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)

@@ -67,7 +67,8 @@ def blocks(tokens: np.ndarray, size: int, before: Sequence[int] = (), after: Seq
     Raises:
         InputError: fewer than two tokens.
     """
-    return windows(tokens, size, size, before, after).remove_columns("scored_from")
+    room = size - len(before) - len(after)
+    return windows(tokens, size, room, before, after).remove_columns("scored_from")
 
 
 def windows(
