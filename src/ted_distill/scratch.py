@@ -63,7 +63,7 @@ def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: in
     config.vocab_size = len(tokenizer)
     set_seed(seed)
     model = task.auto_model.from_config(config)
-    if model.generation_config is not None:
+    if model.can_generate():
         for name in ("bos", "eos", "pad"):
             setattr(model.generation_config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
     with whole_files(folder) as partial:
