@@ -132,6 +132,9 @@ LAYER_LOSSES: dict[str, LayerLoss] = {
 }
 """Layer losses by name. A new one is a function and a line here."""
 
+NEED_VARIANCE = {"normalized_mse"}
+"""Those that look at `teacher_variance`, which is measured for them alone."""
+
 
 def layer_losses(
     student_states: Sequence[Tensor],

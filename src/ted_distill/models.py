@@ -119,7 +119,7 @@ def load_model(
     config = load_pretrained(AutoConfig, name, hub)
     _apply_overrides(config, arguments.config_overrides, name)
     fresh = _needs_new_head(config, task)
-    renewed = fresh and new_head and task.label_names is not None and not _has_default_labels(config)
+    renewed = fresh and new_head and _class_names(task) is not None and not _has_default_labels(config)
     if renewed:
         logger.warning("%s has a head for %s; a new one is made", name, ", ".join(_model_labels(config)[:5]))
     if fresh and new_head:
@@ -235,6 +235,12 @@ def _model_labels(config: PretrainedConfig) -> list[str]:
     return [str(config.id2label[index]) for index in sorted(config.id2label)]
 
 
+def _class_names(task: Task) -> list[str] | None:
+    """Names of the model's logits: those of the classes, where there is a logit for each."""
+    names = task.label_names
+    return names if names is not None and len(names) == task.num_labels else None
+
+
 def _has_labels(task: Task) -> bool:
     """Whether the model's labels are the task's: not those of question answering, nor where tokens are predicted."""
     return task.problem_type is not None or task.label_names is not None
@@ -248,13 +254,15 @@ def _needs_new_head(config: PretrainedConfig, task: Task) -> bool:
     """Whether the checkpoint's head, if it has one, is for other labels than the task's."""
     if not _has_labels(task):
         return False
-    if task.label_names is None:
+    if _class_names(task) is None:
         return config.num_labels != task.num_labels or config.problem_type != task.problem_type
-    return {label.casefold() for label in _model_labels(config)} != {label.casefold() for label in task.label_names}
+    return {label.casefold() for label in _model_labels(config)} != {
+        label.casefold() for label in _class_names(task) or ()
+    }
 
 
 def _set_labels(config: PretrainedConfig, task: Task) -> None:
-    names = task.label_names or [f"LABEL_{index}" for index in range(task.num_labels)]
+    names = _class_names(task) or [f"LABEL_{index}" for index in range(task.num_labels)]
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     if task.problem_type is not None:
@@ -274,19 +282,20 @@ def _label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] |
             f"labels: {name} has {config.num_labels} labels ({', '.join(_model_labels(config)[:5])}), the task has "
             f"{task.num_labels}; fine-tune the model on this task first with `ted finetune`"
         )
-    if task.label_names is None:
+    names = _class_names(task)
+    if names is None:
         return None
     if _has_default_labels(config):
-        logger.warning("%s does not name its labels; they are taken in the data's order: %s", name, task.label_names)
+        logger.warning("%s does not name its labels; they are taken in the data's order: %s", name, names)
         return None
     known = {label.casefold(): index for index, label in enumerate(_model_labels(config))}
-    unknown = [label for label in task.label_names if label.casefold() not in known]
+    unknown = [label for label in names if label.casefold() not in known]
     if unknown:
         raise InputError(
             f"labels: {name} does not know {', '.join(unknown)} of the data; "
             f"its labels are {', '.join(_model_labels(config))}; rename the data's labels or fine-tune the model"
         )
-    order = [known[label.casefold()] for label in task.label_names]
+    order = [known[label.casefold()] for label in names]
     return None if order == list(range(len(order))) else order
 
 

@@ -27,11 +27,11 @@ from ..filters import (
 )
 from ..losses import (
     LAYER_LOSSES,
+    NEED_VARIANCE,
     LayerLoss,
     distillation_loss,
     layer_losses,
     mse_layer_loss,
-    normalized_mse_layer_loss,
     states_variances,
 )
 from ..model_card import write_card
@@ -220,7 +220,7 @@ def make_trainer(
     tokenizer = shared_tokenizer(teacher, student)
     frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
     teacher_variances = None
-    if LAYER_LOSSES[layer_loss] is normalized_mse_layer_loss and filters.teacher is not None:
+    if layer_loss in NEED_VARIANCE and filters.teacher is not None:
         teacher_variances = measure_variances(frozen_teacher, filters.teacher.blocks, task, args, tokenizer, data.train)
     make_fast(student.model, args)
     train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
