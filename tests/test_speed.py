@@ -154,10 +154,10 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
     seen: set[tuple[bool, torch.dtype, bool]] = set()
     read = FilteredModel.read
 
-    def watched(self: FilteredModel, batch: dict[str, Tensor]) -> Any:
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Any:
         weight = next(self.model.parameters())
         seen.add((self.frozen, weight.dtype, torch.is_autocast_enabled("cpu")))
-        return read(self, batch)
+        return read(self, batch, need_logits)
 
     monkeypatch.setattr(FilteredModel, "read", watched)
     args = _arguments(tmp_path / "out", bf16=True, teacher_dtype="bfloat16")

@@ -236,10 +236,10 @@ def runs_of_frozen_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     read = FilteredModel.read
 
-    def counted(self: FilteredModel, batch: dict[str, Tensor]) -> BlockStates:
+    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
         if self.frozen:
             rows.append(len(batch["input_ids"]))
-        return read(self, batch)
+        return read(self, batch, need_logits)
 
     monkeypatch.setattr(FilteredModel, "read", counted)
     return rows
@@ -330,10 +330,10 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
     modes: list[bool] = []
     read = FilteredModel.read
 
-    def watched(self: FilteredModel, batch: dict[str, Tensor]) -> BlockStates:
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
         if torch.is_grad_enabled():  # not while scoring
             modes.append(self.model.training)
-        return read(self, batch)
+        return read(self, batch, need_logits)
 
     monkeypatch.setattr(FilteredModel, "read", watched)
     args = _arguments(tmp_path / "filters", num_train_epochs=1)
