@@ -225,7 +225,7 @@ def _cache_dir(args: StageArguments) -> Path:
 
 
 def finish(
-    trainer: StageTrainer, scores: Metrics, loaded: LoadedModel, stage: str, write_files: Callable[[Path], None]
+    trainer: StageTrainer, scores: Results, loaded: LoadedModel, stage: str, write_files: Callable[[Path], None]
 ) -> Results:
     """Publish the stage's folder: model, tokenizer, results, what `write_files` adds; then remove the checkpoints."""
     args = trainer.args

@@ -197,7 +197,9 @@ def _distill(
             folder, arguments.method, task, scores, student.name, teacher=teacher.name, pairs=pairs, weights=weights
         )
 
-    return finish(trainer, scores, student, f"distill {arguments.method}", write_files)
+    variances = trainer.teacher_variances
+    measured = {} if variances is None else {"teacher_variances": [round(value, 6) for value in variances.tolist()]}
+    return finish(trainer, {**scores, **measured}, student, f"distill {arguments.method}", write_files)
 
 
 def make_trainer(
