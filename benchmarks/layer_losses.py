@@ -24,8 +24,9 @@ from ted_distill import InputError, TrainingError, distill, load_task, read_reci
 from ted_distill.losses import LAYER_LOSSES
 from ted_distill.output import read_json, whole_files, write_json
 from ted_distill.recipe import Recipe, stage_arguments
+from ted_distill.table import markdown_table
 
-WEIGHTS = {"mse": [1.0, 100.0, 10_000.0], "normalized_mse": [0.1, 1.0, 10.0]}
+WEIGHTS = {"mse": [10.0, 1000.0], "normalized_mse": [1.0, 10.0]}
 Row = dict[str, Any]
 
 
@@ -80,8 +81,7 @@ def report(tasks: dict[str, dict[str, Any]]) -> str:
         cells = [_cell(measured, layer_loss, mse_alpha) for measured in tasks.values()]
         lines.append([f"TED, {layer_loss}, mse_alpha {mse_alpha:g}", *cells])
     lines.append(["variance of each pair's teacher states", *(_variances(measured) for measured in tasks.values())])
-    rule = ["---", *("---:" for _ in tasks)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in (lines[0], rule, *lines[1:]))
+    return markdown_table(lines) + "\n"
 
 
 def _score(measured: dict[str, Any], results: dict[str, Any]) -> str:

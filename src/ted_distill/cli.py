@@ -19,14 +19,15 @@ usage: ted COMMAND [flags]
 Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wise distillation, TED).
 
   ted demo                                  the whole method in a few minutes, offline, on any machine
-  ted run RECIPE.yaml [key=value ...]       all stages of a recipe, then one table; goes on where it was
+  ted list                                  tasks, data sets and recipes known by name
+  ted show RECIPE [key=value ...]           what a recipe would do: models, pairs, steps, memory; nothing is trained
+  ted run RECIPE [key=value ...]            all stages of a recipe, then one table; goes on where it was
 
   ted finetune --help                       step 0: fine-tune one model on a task
   ted learn-filters --help                  Stage I: learn filters on a fine-tuned model, score each block
   ted distill --help                        Stage II: teacher -> student (--method ted, lwd or kd)
   ted student TEACHER OUT --layers 2,4,6    a student made of some of a teacher's blocks (--help: narrower ones)
   ted evaluate --help                       score any checkpoint on any task
-  ted list                                  the tasks and data sets known by name
   ted import-reference SOURCE OUT           a checkpoint of the published code -> a plain one and filter files
 
 Flags may also stand in a file: --config FILE.yaml (flags given beside it win).
@@ -191,9 +192,10 @@ def _run_recipe(argv: list[str]) -> int:
 
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(
-            "usage: ted run RECIPE.yaml [key=value ...]\n\n" + inspect.cleandoc(runs.__doc__ or "") + "\n\n"
+            "usage: ted run RECIPE [key=value ...]\n\n"
+            "RECIPE is a YAML file, or the name of one that `ted list` has.\n\n"
+            f"{inspect.cleandoc(runs.__doc__ or '')}\n\n{inspect.cleandoc(Recipe.__doc__ or '')}\n"
         )
-        sys.stdout.write(inspect.cleandoc(Recipe.__doc__ or "") + "\n")
         return 0 if argv else 2
     read = read_recipe(argv[0], argv[1:])
     results = runs.run(read)
@@ -218,10 +220,34 @@ def _demo(argv: list[str]) -> int:
 
 
 def _list(argv: list[str]) -> int:
+    from .recipe_files import recipe_files, recipe_title
     from .tasks import TASKS, describe_task
 
-    width = max(map(len, TASKS))
-    sys.stdout.write("".join(f"{name:<{width}}  {describe_task(name)}\n" for name in TASKS))
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write("usage: ted list\n\nTasks and data sets for --task, recipes for `ted show` and `ted run`.\n")
+        return 0
+    recipes = {name: recipe_title(file) for name, file in recipe_files().items()}
+    for title, lines in (("tasks", {name: describe_task(name) for name in TASKS}), ("recipes", recipes)):
+        width = max(map(len, lines))
+        sys.stdout.write(f"{title}\n" + "".join(f"  {name:<{width}}  {line}\n" for name, line in lines.items()))
+    return 0
+
+
+def _show(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(
+            "usage: ted show RECIPE [key=value ...]\n\n"
+            "What `ted run` would do with the same words, found out without training: models, pairs of blocks,\n"
+            "filters, steps, estimates of memory and disk. Configs, tokenizers and data are read; no weights.\n"
+        )
+        return 0 if argv else 2
+    from .planning import plan, show
+    from .recipe import read_recipe
+    from .recipe_files import find_recipe, recipe_title
+
+    file = find_recipe(argv[0])
+    recipe = read_recipe(file, argv[1:], output_dir=f"runs/{file.stem}")
+    sys.stdout.write(f"{recipe_title(file) or file}\n{file}\n\n{show(plan(recipe))}")
     return 0
 
 
@@ -260,13 +286,14 @@ def _import_reference(argv: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo,
+    "list": _list,
+    "show": _show,
     "run": _run_recipe,
     "finetune": _finetune,
     "learn-filters": _learn_filters,
     "distill": _distill,
     "student": _student,
     "evaluate": _evaluate,
-    "list": _list,
     "import-reference": _import_reference,
 }
 
@@ -295,3 +322,5 @@ def _quiet() -> None:
     """Progress of the stages only: not of each model file, and no warnings about heads that are meant to be new."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # It prints its own messages, such as those of a Hub that does not answer.
+    logging.getLogger("huggingface_hub").propagate = False

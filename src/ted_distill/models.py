@@ -29,6 +29,9 @@ from .tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
+_UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
+"""Fields that transformers' models read from a config whose class does not declare them."""
+
 
 @dataclass
 class ModelArguments:
@@ -117,7 +120,7 @@ def load_model(
     name = str(name)
     hub = arguments.hub
     config = load_pretrained(AutoConfig, name, hub)
-    _apply_overrides(config, arguments.config_overrides, name)
+    apply_overrides(config, arguments.config_overrides, name)
     fresh = _needs_new_head(config, task)
     renewed = fresh and new_head and _class_names(task) is not None and not _has_default_labels(config)
     if renewed:
@@ -131,7 +134,7 @@ def load_model(
         ignore_mismatched_sizes=new_head,
     )  # fmt: skip
     _check_loaded(model, info, name, new_head)
-    _check_length(model, tokenizer, task, name)
+    check_length(model, tokenizer, task, name)
     if renewed:
         _renew_head(model)
     complete = not info["missing_keys"]
@@ -158,14 +161,18 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
         raise InputError(f"model: {name} cannot be loaded as {auto_class.__name__} ({reason})") from error
 
 
-def _apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) -> None:
-    """Set config fields; one the config does not have is refused rather than silently ignored."""
+def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) -> None:
+    """Set config fields; one that neither the config has nor the model reads is refused, not silently ignored.
+
+    Raises:
+        InputError: with all problems.
+    """
     problems = []
     for item in filter(None, (overrides or "").split(",")):
         key, separator, value = (part.strip() for part in item.partition("="))
         if not separator:
             problems.append(f"config_overrides: `key=value` was expected, `{item}` came")
-        elif not hasattr(config, key):
+        elif not hasattr(config, key) and key not in _UNDECLARED.get(config.model_type, ()):
             near = get_close_matches(key, config.to_dict(), n=3, cutoff=0.3)
             problems.append(f"config_overrides: the config of {name} has no `{key}`; near it are {', '.join(near)}")
         else:
@@ -208,8 +215,12 @@ def _renew_head(model: PreTrainedModel) -> None:
             model.get_submodule(name).load_state_dict(module.state_dict())
 
 
-def _check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
-    """Refuse rows longer than a model with absolute positions can read; others have no such table."""
+def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
+    """Refuse rows longer than a model with absolute positions can read; others have no such table.
+
+    Raises:
+        InputError: `max_seq_length` is more than that.
+    """
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     if not isinstance(table, nn.Embedding):
         return

@@ -64,6 +64,8 @@ def to_argv(values: dict[str, Any]) -> list[str]:
             argv += [f"--{key}", json.dumps(value)]
         elif isinstance(value, (list, tuple)):
             argv += [f"--{key}", *(":".join(map(str, item)) if isinstance(item, list) else str(item) for item in value)]
+        elif value is False and key.endswith("_strategy"):
+            argv.append(f"--{key}=no")  # what YAML takes for a truth value
         elif value is not None:
             argv.append(f"--{key}={value}")
     return argv

@@ -14,6 +14,7 @@ from .errors import InputError, collect, raise_if_any
 from .filters import parse_pairs
 from .models import ModelArguments
 from .parsing import field_names, nearest, parse, read_yaml, to_argv
+from .recipe_files import find_recipe
 from .scratch import scratch_config
 from .stages import DistillArguments
 from .stages.methods import METHODS
@@ -88,15 +89,20 @@ class Recipe:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def read_recipe(file: str | Path, overrides: list[str] | None = None) -> Recipe:
+def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:
     """Read and check a recipe; `key=value` overrides win, and `ted.mse_alpha=100` reaches into a section.
+
+    Args:
+        file: a YAML file, or the name of a recipe that comes with the package (`ted list`).
+        output_dir: the run's folder where neither the recipe nor an override names one.
 
     Raises:
         InputError: no such file, no YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
-    content = read_yaml(file, "recipe")
+    content = read_yaml(find_recipe(file), "recipe")
     for override in overrides or []:
         _override(content, override)
+    content.setdefault("output_dir", output_dir)
     sections = {*FINETUNE, *LEARN_FILTERS, *METHODS, *SHARED, SCORE_ON, FROM_SCRATCH}
     top = {key: value for key, value in content.items() if key not in sections}
     problems: list[str] = []

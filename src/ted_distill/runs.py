@@ -56,7 +56,7 @@ def run(recipe: Recipe) -> dict[str, Results]:
         name: load_task(score_on_arguments(name, values)) for name, values in recipe.content.get(SCORE_ON, {}).items()
     }
     recipe = _with_teacher(recipe, task, further, folder)
-    filter_arguments = _filter_arguments(recipe)
+    stage_one_filters = filter_arguments(recipe)
     pairs = run_pairs(recipe)
     results: dict[str, Results] = {}
     teacher, results["teacher"] = _teacher(recipe, task)
@@ -67,7 +67,7 @@ def run(recipe: Recipe) -> dict[str, Results]:
     if "ted" in recipe.run.methods:
         stage_one = {}
         for owner, source in filtered.items():
-            filtered[owner], stage_one[owner] = _learn_filters(recipe, owner, source, task, filter_arguments[owner])
+            filtered[owner], stage_one[owner] = _learn_filters(recipe, owner, source, task, stage_one_filters[owner])
     pretrained = recipe.run.start_from == "pretrained"
     for method in recipe.run.methods:
         args, arguments = stage_arguments(recipe, method)
@@ -103,7 +103,7 @@ def _with_teacher(recipe: Recipe, task: Task, further: dict[str, Task], folder: 
             each.rows  # noqa: B018  (reading them is what checks them)
     if recipe.run.teacher:
         with collect(problems):
-            _filter_arguments(recipe)
+            filter_arguments(recipe)
     raise_if_any(problems)
     if PartialState().is_main_process:
         with whole_files(folder) as partial:
@@ -157,8 +157,12 @@ def _scores_on(recipe: Recipe, name: str, model: str, further: dict[str, Task], 
     return found
 
 
-def _filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
-    """Filters of one width for both models, after blocks that pair."""
+def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
+    """Filters of one width for both models, after blocks that pair.
+
+    Raises:
+        InputError: see `run_pairs`.
+    """
     run = recipe.run
     width = run.filter_output_dim or load_config(str(run.teacher), recipe.model).hidden_size
     return {
@@ -251,13 +255,13 @@ def _finetune(recipe: Recipe, name: str, model: str, task: Task) -> tuple[str, R
 
 
 def _learn_filters(
-    recipe: Recipe, owner: str, model: str, task: Task, filter_arguments: LearnFiltersArguments
+    recipe: Recipe, owner: str, model: str, task: Task, filters: LearnFiltersArguments
 ) -> tuple[str, Results]:
     args, _ = stage_arguments(recipe, f"learn_filters_{owner}")
     _announce(f"learn_filters_{owner}", args)
     if owner == "teacher":
         _share_cache(recipe, args)
-    return args.output_dir, learn_filters(model, task, args, filter_arguments)
+    return args.output_dir, learn_filters(model, task, args, filters)
 
 
 def _share_cache(recipe: Recipe, args: StageArguments) -> None:

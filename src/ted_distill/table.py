@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _NOT_A_SCORE = {"metric", "parameters", "seconds", "steps", "best_step", "train_features", "stage_one_seconds", "total"}
@@ -14,6 +15,11 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
         rows.append([_title(name), *values, f"{result['parameters']:,}", _seconds(result)])
+    return markdown_table(rows)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first of them the head, as a Markdown table that is aligned on a screen too."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
     rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
@@ -36,6 +42,6 @@ def _seconds(result: dict[str, Any]) -> str:
     return f"{result['seconds']:.0f}" + (f" + {stage_one:.0f} Stage I" if stage_one else "")
 
 
-def _line(row: list[str], widths: list[int]) -> str:
+def _line(row: Sequence[str], widths: list[int]) -> str:
     cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
     return "| " + " | ".join(cells) + " |"

@@ -35,7 +35,7 @@ from ..output import (
 from ..speed import make_plain
 from ..states_cache import FEATURE, StatesCache, open_cache
 from ..students import STUDENT_NAME
-from ..tasks.base import Metrics, Split, Task
+from ..tasks.base import Split, Task
 from ..trainer import StageTrainer
 
 logger = logging.getLogger(__name__)

@@ -61,8 +61,9 @@ class CausalLM(LanguageModelling):
 
 
 class LastWord(CausalLM):
-    """Predict the last word of each passage (LAMBADA): right if all its tokens are the likeliest, one after the other.
+    """Predict the last word of each passage, as in LAMBADA.
 
+    `accuracy`: it is right if all its tokens are the likeliest, one after the other.
     `perplexity` is exp of the nats a word. Scoring only; the passages are short and not joined.
     """
 
