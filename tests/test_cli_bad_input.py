@@ -14,7 +14,6 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForS
 
 from ted_distill.cli import COMMANDS, main
 from ted_distill.filters import FilterConfig, Filters, save_filters
-from ted_distill.tasks import TASKS
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -680,13 +679,6 @@ def test_help_names_what_a_command_is_for(command: str, flags: str, capsys: pyte
 def test_help_all_names_the_arguments_of_transformers_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "--help-all"]) == 0
     assert "--adam_beta2" in capsys.readouterr().out
-
-
-def test_list_names_all_tasks_and_says_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(TASKS)
-    assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines)
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

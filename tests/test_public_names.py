@@ -26,4 +26,4 @@ def test_the_help_is_shown_without_importing_torch() -> None:
     code = "import sys; from ted_distill.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "ted run RECIPE.yaml" in done.stdout
+    assert "ted run RECIPE [key=value" in done.stdout
