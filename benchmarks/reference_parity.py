@@ -22,7 +22,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from reference_case import Case, Golden, Parameters
-from ted_distill.filters import Filters, filtered_blocks, make_pairs
+from ted_distill.filters import Filters
+from ted_distill.pairs import filtered_blocks, make_pairs
 from ted_distill.stages.distill import distillation_terms
 from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
 from ted_distill.tasks.base import Batch

@@ -1,4 +1,4 @@
-"""Which blocks have filters, what filters compute, and files of filters: against plain torch on real tiny models."""
+"""What filters compute, and files of filters: against plain torch on real tiny models."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ from ted_distill.filters import (
     FilterConfig,
     FilteredModel,
     Filters,
-    default_teacher_filter_interval,
-    filtered_blocks,
     fingerprint,
     load_filters,
-    make_pairs,
     save_filters,
 )
 from tiny import DECODERS, FAMILIES, tiny_config
@@ -47,64 +44,6 @@ def hidden_states(model: PreTrainedModel) -> tuple[Tensor, ...]:
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:
     return tiny_model()
-
-
-# --- which blocks ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("blocks", "interval", "expected"),
-    [
-        (12, 1, list(range(1, 13))),
-        (12, 2, [2, 4, 6, 8, 10, 12]),
-        (12, 5, [5, 10]),
-        (12, 12, [12]),
-        (7, 3, [3, 6]),
-        (1, 1, [1]),
-    ],
-)
-def test_filters_stand_after_every_interval_th_block_counted_from_one(
-    blocks: int, interval: int, expected: list[int]
-) -> None:
-    assert filtered_blocks(blocks, interval) == expected
-    assert len(expected) == blocks // interval  # K = floor(L / I)
-
-
-@pytest.mark.parametrize("interval", [0, -1, 5])
-def test_an_interval_that_leaves_no_block_is_refused_with_the_range(interval: int) -> None:
-    with pytest.raises(InputError, match=f"filter_interval: .*1 to 4 .* was expected, {interval} came"):
-        filtered_blocks(4, interval)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "student", "interval", "expected"),
-    [(12, 6, 1, 2), (12, 12, 1, 1), (12, 6, 2, 4), (24, 6, 1, 4), (12, 6, 6, 12), (12, 5, 2, 6), (6, 6, 3, 3)],
-)
-def test_the_default_teacher_interval_gives_as_many_filters_as_the_student_has(
-    teacher: int, student: int, interval: int, expected: int
-) -> None:
-    assert default_teacher_filter_interval(teacher, student, interval) == expected
-    pairs = make_pairs(filtered_blocks(teacher, expected), filtered_blocks(student, interval))
-    assert pairs[-1][0] == teacher  # the teacher's last block is matched
-    assert pairs == [(expected * k, interval * k) for k in range(1, student // interval + 1)]
-
-
-@pytest.mark.parametrize(("teacher", "student"), [(12, 5), (6, 12), (12, 7)])
-def test_numbers_of_blocks_that_do_not_divide_have_no_default_interval(teacher: int, student: int) -> None:
-    with pytest.raises(InputError, match=rf"{student} filtered blocks .* teacher's {teacher} .*; set teacher_filter"):
-        default_teacher_filter_interval(teacher, student, 1)
-
-
-def test_twelve_and_six_blocks_pair_two_to_one() -> None:
-    pairs = make_pairs(filtered_blocks(12, 2), filtered_blocks(6, 1))
-    assert pairs == [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6)]
-    assert make_pairs([], []) == []
-
-
-def test_different_numbers_of_filters_do_not_pair_and_the_message_names_both() -> None:
-    with pytest.raises(InputError, match=r"after 3 blocks \(4, 8, 12\) and the student after 2 \(1, 2\)") as refused:
-        make_pairs([4, 8, 12], [1, 2])
-    assert "set teacher_filter_interval and filter_interval" in str(refused.value)
 
 
 # --- what filters compute -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Layer losses by name, the variance one of them divides by, and pairs of blocks given outright."""
+"""Layer losses by name, the variance one of them divides by, and pairs given outright in the stages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from ted_distill import (
     load_task,
 )
 from ted_distill.cli import main
-from ted_distill.filters import check_pairs, parse_pairs
 from ted_distill.losses import (
     LAYER_LOSSES,
     cosine_layer_loss,
@@ -142,37 +141,6 @@ def test_a_missing_variance_is_refused() -> None:
     states = random(3, 5, 4)
     with pytest.raises(ValueError, match="variance of the teacher's states is missing"):
         normalized_mse_layer_loss(states, states, MASK)
-
-
-# --- pairs ----------------------------------------------------------------------------------------------------
-
-
-def test_pairs_are_read_as_words_and_as_numbers() -> None:
-    assert parse_pairs(["4:1", "8:2", "12:3"]) == parse_pairs([[4, 1], [8, 2], [12, 3]]) == [(4, 1), (8, 2), (12, 3)]
-
-
-@pytest.mark.parametrize(
-    ("pairs", "said"),
-    [
-        (["4-1"], "teacher block:student block was expected"),
-        (["4:1:2"], "teacher block:student block was expected"),
-        ([[4]], "teacher block:student block was expected"),
-        (["a:1"], "teacher block:student block was expected"),
-        (["4:1", "4:2"], "teacher block 4 is in several"),
-        (["4:1", "8:1"], "student block 1 is in several"),
-    ],
-)
-def test_what_makes_no_pairs_is_refused(pairs: list[Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        parse_pairs(pairs)
-
-
-def test_blocks_that_a_model_lacks_are_named_for_both_models() -> None:
-    with pytest.raises(InputError) as refused:
-        check_pairs([(0, 1), (13, 2), (4, 7)], 12, 6)
-    assert len(refused.value.problems) == 2
-    assert "the teacher's blocks are 1 to 12, 0, 13 came" in str(refused.value)
-    assert "the student's blocks are 1 to 6, 7 came" in str(refused.value)
 
 
 # --- in the stages --------------------------------------------------------------------------------------------

@@ -24,119 +24,12 @@ from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
 from .errors import InputError, raise_if_any
+from .pairs import filtered_blocks, listed
 
 ReadStates = Callable[[dict[str, Tensor]], "BlockStates"]
 
 FILTERS_NAME = "filters.safetensors"
 FILTERS_CONFIG_NAME = "filters.json"
-
-
-# --- which blocks ---------------------------------------------------------------------------------------------
-
-
-def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
-    """Blocks I, 2I, 3I, ... up to `num_blocks`, 1-based (method, section 1).
-
-    Raises:
-        InputError: the interval is below 1 or leaves no block.
-    """
-    if not 1 <= filter_interval <= num_blocks:
-        raise InputError(
-            f"filter_interval: 1 to {num_blocks} (the model's blocks) was expected, {filter_interval} came"
-        )
-    return list(range(filter_interval, num_blocks + 1, filter_interval))
-
-
-def make_pairs(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """(teacher block, student block) of each pair.
-
-    Raises:
-        InputError: the models have different numbers of filtered blocks.
-    """
-    if len(teacher_blocks) != len(student_blocks):
-        raise InputError(
-            f"pairs: the teacher has filters after {len(teacher_blocks)} blocks ({_listed(teacher_blocks)}) and the "
-            f"student after {len(student_blocks)} ({_listed(student_blocks)}), but every pair needs one of each; "
-            "set teacher_filter_interval and filter_interval so that both give the same number"
-        )
-    return list(zip(teacher_blocks, student_blocks, strict=True))
-
-
-def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
-    """(teacher block, student block) of pairs given outright, as `4:1` or as two numbers.
-
-    Raises:
-        InputError: something else, or a block that is in two pairs.
-    """
-    try:
-        split = [pair.split(":") if isinstance(pair, str) else pair for pair in pairs]
-        parsed = [(int(teacher), int(student)) for teacher, student in split]
-    except (TypeError, ValueError) as error:
-        given = " ".join(map(str, pairs))
-        raise InputError(f"pairs: teacher block:student block was expected, as 4:1 8:2 12:3, {given} came") from error
-    for owner, blocks in zip(("teacher", "student"), zip(*parsed, strict=True), strict=True) if parsed else ():
-        twice = sorted({block for block in blocks if blocks.count(block) > 1})
-        if twice:
-            raise InputError(f"pairs: every block may be in one pair; {owner} block {_listed(twice)} is in several")
-    return parsed
-
-
-def check_pairs(pairs: Sequence[tuple[int, int]], teacher_blocks: int, student_blocks: int) -> None:
-    """Refuse pairs of blocks that the models do not have.
-
-    Raises:
-        InputError: names both models' problems.
-    """
-    raise_if_any(
-        f"pairs: the {owner}'s blocks are 1 to {total}, {_listed(wrong)} came"
-        for owner, total, blocks in (
-            ("teacher", teacher_blocks, [teacher for teacher, _ in pairs]),
-            ("student", student_blocks, [student for _, student in pairs]),
-        )
-        if (wrong := [block for block in blocks if not 1 <= block <= total])
-    )
-
-
-def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, filter_interval: int) -> int:
-    """The teacher's interval that pairs evenly with a student of `student_blocks`: 12 and 6 blocks give 2 for 1.
-
-    Raises:
-        InputError: the numbers of blocks do not divide.
-    """
-    pairs = len(filtered_blocks(student_blocks, filter_interval))
-    if teacher_blocks % pairs:
-        raise InputError(
-            f"pairs: {pairs} filtered blocks of the student do not divide the teacher's {teacher_blocks} evenly; "
-            "set teacher_filter_interval and filter_interval"
-        )
-    return teacher_blocks // pairs
-
-
-def default_pairs(
-    teacher_blocks: int,
-    student_blocks: int,
-    teacher_filter_interval: int | None = None,
-    filter_interval: int | None = None,
-    made_of: Sequence[int] | None = None,
-) -> list[tuple[int, int]]:
-    """Pairs where none are given: as the student was made of the teacher, or by intervals.
-
-    Args:
-        teacher_blocks, student_blocks: how many blocks the models have.
-        filter_interval: the student's; 1 if it is not given.
-        made_of: the teacher's block that each of the student's was copied from, if it is known.
-
-    Raises:
-        InputError: intervals that fit no block, or that give the models different numbers of filters.
-    """
-    interval = 1 if filter_interval is None else filter_interval
-    of_student = filtered_blocks(student_blocks, interval)
-    if teacher_filter_interval is not None:
-        return make_pairs(filtered_blocks(teacher_blocks, teacher_filter_interval), of_student)
-    if made_of and len(made_of) == student_blocks and max(made_of) <= teacher_blocks:
-        return [(made_of[block - 1], block) for block in of_student]
-    by_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
-    return make_pairs(filtered_blocks(teacher_blocks, by_interval), of_student)
 
 
 # --- filters --------------------------------------------------------------------------------------------------
@@ -217,7 +110,7 @@ class Filters(nn.Module):
         missing = [block for block in blocks if block not in self.blocks]
         if missing:
             raise InputError(
-                f"filters: those learnt read blocks {_listed(self.blocks)}, blocks {_listed(missing)} were asked for "
+                f"filters: those learnt read blocks {listed(self.blocks)}, blocks {listed(missing)} were asked for "
                 "too; learn them with --filter_blocks"
             )
         config = self.config and replace(self.config, blocks=list(blocks))
@@ -234,7 +127,7 @@ class Filters(nn.Module):
 def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
     """Blocks given outright, in rising order; none where none are given. Raises `InputError`."""
     if blocks and (len(set(blocks)) < len(blocks) or not all(1 <= block <= total for block in blocks)):
-        raise InputError(f"filter_blocks: different blocks from 1 to {total} were expected, {_listed(blocks)} came")
+        raise InputError(f"filter_blocks: different blocks from 1 to {total} were expected, {listed(blocks)} came")
     return sorted(blocks or [])
 
 
@@ -471,7 +364,3 @@ def _mismatches(config: FilterConfig, model_sha256: str, model: PreTrainedModel,
     if model_sha256 != fingerprint(model):
         return [f"{owner} filters: those in {folder} were learnt on other weights than this {owner}'s; {again}"]
     return []
-
-
-def _listed(blocks: Sequence[int]) -> str:
-    return ", ".join(map(str, blocks))

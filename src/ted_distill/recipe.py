@@ -11,8 +11,8 @@ import yaml
 
 from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
-from .filters import parse_pairs
 from .models import ModelArguments
+from .pairs import parse_pairs
 from .parsing import field_names, nearest, parse, read_yaml, to_argv
 from .recipe_files import find_recipe
 from .scratch import scratch_config

@@ -24,10 +24,10 @@ from accelerate import PartialState
 
 from .arguments import StageArguments
 from .errors import InputError, collect, raise_if_any
-from .filters import check_pairs, default_pairs, parse_pairs
 from .models import load_config
 from .narrow import narrow_config
 from .output import MANIFEST_NAME, RESULTS_NAME, check_writable, read_json, whole_files, write_json, write_stage
+from .pairs import check_pairs, default_pairs, parse_pairs
 from .recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, Recipe, RunArguments, score_on_arguments, stage_arguments
 from .scratch import make_from_scratch
 from .stages import LearnFiltersArguments, distill, evaluate, finetune, learn_filters

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from ..arguments import StageArguments
 from ..errors import collect, raise_if_any
-from ..filters import FilterConfig, check_pairs, default_pairs, parse_pairs
+from ..filters import FilterConfig
+from ..pairs import check_pairs, default_pairs, parse_pairs
 from ..precision import frozen_dtype
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from ..stages.methods import DistillArguments

@@ -22,7 +22,6 @@ from ..filters import (
     FilteredOutput,
     Filters,
     load_filters,
-    make_pairs,
     save_filters,
 )
 from ..losses import (
@@ -36,6 +35,7 @@ from ..losses import (
 )
 from ..model_card import write_card
 from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
+from ..pairs import make_pairs
 from ..precision import cast_weights, frozen_dtype
 from ..speed import make_fast, train_seen_rows
 from ..tasks.base import Batch, Counts, Metrics, Task

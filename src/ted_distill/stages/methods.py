@@ -9,18 +9,10 @@ from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
 
 from ..errors import InputError, collect, raise_if_any
-from ..filters import (
-    FilterConfig,
-    Filters,
-    check_pairs,
-    default_pairs,
-    filtered_blocks,
-    load_filters,
-    make_pairs,
-    parse_pairs,
-)
+from ..filters import FilterConfig, Filters, load_filters
 from ..losses import LAYER_LOSSES
 from ..models import LoadedModel
+from ..pairs import check_pairs, default_pairs, filtered_blocks, make_pairs, parse_pairs
 from ..students import read_student_layers
 
 
