@@ -7,14 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from ted_distill import InputError, StageArguments, evaluate, load_task, losses
 from ted_distill.cli import main
@@ -252,6 +254,22 @@ def test_a_last_word_is_right_only_as_a_whole(tmp_path: Path) -> None:
     assert not all(right)
     assert found["accuracy"] == pytest.approx(100 * np.mean(right))
     assert found["perplexity"] == pytest.approx(math.exp(np.mean(nats)), rel=1e-4)
+
+
+def test_a_passage_is_tokenised_as_a_whole_and_not_its_last_word_alone() -> None:
+    """A tokenizer as Llama 2's, which puts a blank in front of every text: " good" alone would begin with two."""
+    alphabet = [*"▁abcdefghijklmnopqrstuvwxyz", "<unk>"]
+    vocabulary = {token: number for number, token in enumerate([*alphabet, "▁good", "▁▁good", "▁film"])}
+    backend = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", ignore_merges=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", model_max_length=64)
+    task = load_task(TaskArguments("last_word", max_seq_length=64))
+    text = "the film was good"
+    features = task.encode(datasets.Dataset.from_dict({"text": [text]}), tokenizer)
+    assert features[0]["input_ids"] == tokenizer(text)["input_ids"]
+    scored = features[0]["input_ids"][features[0]["scored_from"] :]
+    assert tokenizer.convert_ids_to_tokens(scored) == ["▁good"]
 
 
 def test_passages_without_a_last_word_are_refused(tmp_path: Path) -> None:

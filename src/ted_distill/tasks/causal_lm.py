@@ -82,8 +82,10 @@ class LastWord(CausalLM):
         """A feature a passage; `scored_from` is where its last word begins.
 
         Raises:
-            InputError: passages of less than two words, or longer than `max_seq_length`.
+            InputError: passages of less than two words, or longer than `max_seq_length`; or not a fast tokenizer.
         """
+        if not tokenizer.is_fast:
+            raise InputError(f"the tokenizer {tokenizer.name_or_path} is not a fast one, which words are found with")
         size = self.size(tokenizer)
         begin = tokenizer("").input_ids[:1] if tokenizer.bos_token_id is not None else []
         begin = begin if begin == [tokenizer.bos_token_id] else []
@@ -91,17 +93,18 @@ class LastWord(CausalLM):
         short, long = [], []
         for number, text in enumerate(rows["text"]):
             context, blank, word = text.rstrip().rpartition(" ")
-            if not context.strip():
+            # The whole passage at once, as the model would meet it: a tokenizer may begin a text otherwise than a word.
+            tokens = tokenizer(context + blank + word, add_special_tokens=False, return_offsets_mapping=True)
+            places = [place for place, (_, end) in enumerate(tokens["offset_mapping"]) if end > len(context)]
+            if not context.strip() or not places:
                 short.append(number)
                 continue
-            # The blank belongs to the word's first token in every tokenizer that has one there.
-            before, after = (tokenizer(part, add_special_tokens=False).input_ids for part in (context, blank + word))
-            ids = begin + before + after
+            ids = begin + tokens["input_ids"]
             if len(ids) > size:
                 long.append(number)
             features["input_ids"].append(ids)
             features["length"].append(len(ids))
-            features["scored_from"].append(len(begin) + len(before))
+            features["scored_from"].append(len(begin) + places[0])
         problems = [
             f"rows {numbers[0] + 1} and {len(numbers) - 1} others: {what}"
             for numbers, what in (
