@@ -137,6 +137,13 @@ def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
         read_recipe(recipe, ["methods=[ted]"])
 
 
+def test_null_takes_a_section_or_a_key_away(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, score_on={"more": {"task": "sst2"}}, kd={"kl_alpha": 9}, filter_output_dim=16)
+    read = read_recipe(recipe, ["score_on=null", "kd=null", "filter_output_dim=null"])
+    assert not {"score_on", "kd", "filter_output_dim"} & set(read.content)
+    assert read.stage("kd") == QUICK
+
+
 def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None:
     common = {"metric": "f1", "parameters": 1000, "steps": 3, "total": 9, "best_f1": 99.0, "HasAns_total": 5}
     table = results_table(

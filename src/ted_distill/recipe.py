@@ -102,6 +102,8 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     content = read_yaml(find_recipe(file), "recipe")
     for override in overrides or []:
         _override(content, override)
+    # `score_on=null` takes a section away as `student_layers=null` does a key.
+    content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
     sections = {*FINETUNE, *LEARN_FILTERS, *METHODS, *SHARED, SCORE_ON, FROM_SCRATCH}
     top = {key: value for key, value in content.items() if key not in sections}
