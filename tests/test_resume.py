@@ -13,12 +13,19 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import read_recipe, run
+from ted_distill import load_task, read_recipe, run
 from ted_distill.trainer import StageTrainer
-from tiny import save_tiny, write_questions, write_reviews
+from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
 
+TASKS = {
+    "sequence_classification": (write_reviews, "bert", 27, {}),
+    "squad_v2": (write_questions, "bert", 27, {"max_seq_length": 64, "doc_stride": 8}),
+    "token_classification": (write_entities, "bert", 27, {}),
+    "causal_lm": (write_text, "gpt2", 60, {"max_seq_length": 16}),
+    "masked_lm": (write_text, "bert", 60, {"max_seq_length": 16}),
+}
+"""Task -> what writes its rows, the models' family, rows to train on, and the task's own keys."""
 STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
 
 
@@ -26,18 +33,18 @@ class Cut(BaseException):
     """Stands for the end of the process: nothing in the project catches it."""
 
 
-def write_recipe(folder: Path, question_answering: bool, **training: object) -> Path:
-    """A recipe of all stages on tiny models with dropout, an odd number of rows, and two checkpoints an epoch."""
-    auto_class = AutoModelForQuestionAnswering if question_answering else AutoModelForSequenceClassification
-    write = write_questions if question_answering else write_reviews
+def write_recipe(folder: Path, task: str, **training: object) -> Path:
+    """A recipe of all stages on tiny models with dropout, an odd number of rows, and checkpoints every three steps."""
+    write, family, rows, own = TASKS[task]
+    auto_class = load_task(task).auto_model
     recipe = {
-        "task": "squad_v2" if question_answering else "sequence_classification",
-        "train_file": str(write(folder, 27, "train")),
+        "task": task,
+        "train_file": str(write(folder, rows, "train")),
         "validation_file": str(write(folder, 12, "validation")),
-        "max_seq_length": 64,
-        "doc_stride": 8,
-        "teacher": str(save_tiny(folder / "big", auto_class, blocks=4)),
-        "student": str(save_tiny(folder / "small", auto_class, blocks=2, width=8, seed=1)),
+        **own,
+        "teacher": str(save_tiny(folder / "big", auto_class, family, blocks=4)),
+        "student": str(save_tiny(folder / "small", auto_class, family, blocks=2, width=8, seed=1)),
+        "ted": {"layer_loss": "normalized_mse", "mse_alpha": 1},
         "training": {
             "num_train_epochs": 2,
             "per_device_train_batch_size": 4,
@@ -73,11 +80,12 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert not different, different[:5]
 
 
-@pytest.mark.parametrize(("question_answering", "strategy"), [(True, "group_by_length"), (False, "random")])
+@pytest.mark.parametrize("task", TASKS)
 def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question_answering: bool, strategy: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    recipe = write_recipe(tmp_path, question_answering, train_sampling_strategy=strategy, gradient_accumulation_steps=2)
+    strategy = "random" if task in ("sequence_classification", "masked_lm") else "group_by_length"
+    recipe = write_recipe(tmp_path, task, train_sampling_strategy=strategy, gradient_accumulation_steps=2)
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}"]))
 
     cut: set[str] = set()
@@ -101,7 +109,7 @@ def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weig
 def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
     recipe = write_recipe(
         tmp_path,
-        question_answering=False,
+        task="sequence_classification",
         num_train_epochs=10,
         eval_steps=7,
         save_steps=7,
@@ -134,7 +142,7 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_p
 def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = write_recipe(tmp_path, question_answering=False)
+    recipe = write_recipe(tmp_path, task="sequence_classification")
     overrides = ["methods=[kd]", "training.num_train_epochs=1"]
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", *overrides]))
     training_step = StageTrainer.training_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -139,6 +140,12 @@ class StageTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
+        # Not where batches are made: that is ahead of the training, and a stage that goes on would draw others.
+        place = self.args.seed, self.state.global_step, self.accelerator.process_index
+        batches = [
+            self.task.draw(batch, self.processing_class, zlib.crc32(repr((*place, number)).encode()))
+            for number, batch in enumerate(batches)
+        ]
         counts = torch.stack([torch.stack(tuple(self.task.counts(batch))) for batch in batches]).sum(dim=0).to(device)
         return batches, Counts(*self.accelerator.reduce(counts, reduction="sum"))
 

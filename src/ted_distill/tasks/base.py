@@ -193,6 +193,10 @@ class Task(ABC):
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """A right-padded batch: `input_ids`, `attention_mask`, `token_type_ids` if made, and the labels."""
 
+    def draw(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
+        """What chance has to say about a training batch: another `seed` each time; by default nothing."""
+        return batch
+
     # --- mathematics ------------------------------------------------------------------------------------------
 
     def logits(self, outputs: ModelOutput) -> Tensor:

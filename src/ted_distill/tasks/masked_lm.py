@@ -47,33 +47,37 @@ class MaskedLM(LanguageModelling):
         return text.add_column("labels", labels, feature=feature)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """(B, T) `input_ids` with hidden tokens, `attention_mask`, and `labels`, -100 at tokens that are not hidden."""
+        """(B, T) `input_ids` and `attention_mask`; of features to score on also `labels`, -100 where none is hidden."""
         batch = super().collate(features, tokenizer)
         if "labels" not in features[0]:
-            not_hidden = torch.ones_like(batch["input_ids"])
-            for row, feature in enumerate(features):
-                special = tokenizer.get_special_tokens_mask(feature["input_ids"], already_has_special_tokens=True)
-                not_hidden[row, : len(special)] = torch.tensor(special)
-            hide = self._hide(tokenizer)
-            input_ids, labels = hide.torch_mask_tokens(batch["input_ids"], special_tokens_mask=not_hidden)
-            return batch | {"input_ids": input_ids, "labels": labels}
+            return batch
         labels = torch.full_like(batch["input_ids"], -100)
         for row, feature in enumerate(features):
             labels[row, : len(feature["labels"])] = torch.as_tensor(np.asarray(feature["labels"]))
         return batch | {"labels": labels}
 
+    def draw(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
+        """Hide tokens of a training batch: `input_ids` without them, and `labels`, -100 where none is hidden."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        not_hidden = torch.ones_like(ids, device="cpu")
+        for row, (of_row, length) in enumerate(zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)):
+            special = tokenizer.get_special_tokens_mask(of_row[:length], already_has_special_tokens=True)
+            not_hidden[row, :length] = torch.tensor(special)
+        hide = self._hide(tokenizer, seed)
+        hidden, labels = hide.torch_mask_tokens(ids.cpu(), special_tokens_mask=not_hidden)
+        return batch | {"input_ids": hidden.to(ids.device), "labels": labels.to(ids.device)}
+
     def selected(self, batch: Batch) -> Tensor:
         """(B * T,) the hidden tokens."""
         return batch["labels"].flatten() != -100
 
-    def _hide(self, tokenizer: PreTrainedTokenizerBase, seed: int | None = None) -> DataCollatorForLanguageModeling:
-        """What hides tokens; with torch's global generator unless it has a seed. Raises `InputError`."""
+    def _hide(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> DataCollatorForLanguageModeling:
+        """What hides tokens. Raises `InputError`."""
         if tokenizer.mask_token is None:
             raise InputError(f"the tokenizer {tokenizer.name_or_path} has no mask token; masked_lm needs one")
         probability = self.arguments.mlm_probability
         if not 0 < probability < 1:
             raise InputError(f"mlm_probability: a number between 0 and 1 was expected, {probability} came")
         hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability, seed=seed)
-        if seed is not None:
-            hide.create_rng()
+        hide.create_rng()
         return hide
