@@ -6,8 +6,8 @@ r"""One mse_alpha for all tasks? TED with each layer loss and several weights, f
 
 The recipe is run with methods KD and TED, which makes teacher, student and filters; then Stage II starts from them
 again for every loss and weight. Stages that are finished are skipped, so the same command goes on where it was. One
-recipe at a time: each adds its rows to the folder, and the table is of all of them. Exit code: 0, or 2 where the input
-is wrong.
+recipe at a time: each adds its rows to the folder, and the table is of all of them. Exit code: 0, 1
+where a training goes wrong, 2 where the input is wrong.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from ted_distill.output import read_json, whole_files, write_json
 from ted_distill.recipe import Recipe, stage_arguments
 from ted_distill.table import markdown_table
 
-WEIGHTS = {"mse": [10.0, 1000.0], "normalized_mse": [1.0, 10.0]}
-Row = dict[str, Any]
+WEIGHTS = {"mse": [10.0, 100.0, 1000.0], "normalized_mse": [1.0, 10.0, 100.0]}
 
 
 # --- what is run ----------------------------------------------------------------------------------------------
@@ -139,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_json(partial / f"{name}.json", measured)
     except (InputError, TrainingError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     tasks = {file.stem: read_json(file) or {} for file in sorted(options.folder.glob("*.json"))}
     sys.stdout.write(report(tasks) if tasks else f"{options.folder}: no records yet\n")
     return 0

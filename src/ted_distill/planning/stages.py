@@ -13,7 +13,8 @@ from ..filters import FilterConfig
 from ..pairs import check_pairs, default_pairs, parse_pairs
 from ..precision import frozen_dtype
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
-from ..stages.methods import DistillArguments
+from ..stages.base import keeps_states
+from ..stages.methods import DistillArguments, layer_weight
 from ..students import read_student_layers
 from .data import PlannedData
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -102,7 +103,8 @@ def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
 def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     """What a method matches. Raises `InputError` for pairs of blocks that the models do not have."""
     pairs = _method_pairs(plan, arguments)
-    mse_alpha = (0.0 if pairs == [] else 100.0) if arguments.mse_alpha is None else arguments.mse_alpha
+    # Pairs that nobody knows are some all the same.
+    mse_alpha = layer_weight(arguments, [(1, 1)] if isinstance(pairs, Unknown) else pairs)
     teacher, student = plan.models.values()
     if not pairs or isinstance(pairs, Unknown) or isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return PlannedMethod(arguments, mse_alpha, pairs, None)
@@ -162,9 +164,7 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
     """
     owner = "teacher" if method else name.rpartition("_")[2]
     shared = owner == "teacher" or args.cache_dir is not None
-    repeats = shared or args.max_steps > 0 or args.num_train_epochs > 1
-    kept = args.cache_limit and plan.task.cacheable and not plan.task.padding_counts and repeats
-    if name in FINETUNE or name == "kd" or not kept:
+    if name in FINETUNE or name == "kd" or not keeps_states(args, plan.task, shared):
         return None
     model, data, pairs = plan.models[owner], plan.data, method.pairs if method else plan.pairs
     if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(pairs, list):

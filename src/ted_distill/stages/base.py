@@ -199,6 +199,12 @@ def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 # --- frozen models ---------------------------------------------------------------------------------------------
 
 
+def keeps_states(args: StageArguments, task: Task, shared: bool) -> bool:
+    """Whether what a frozen model says is kept: where it would be asked twice, here or by stages that share a cache."""
+    repeats = args.max_steps > 0 or args.num_train_epochs > 1 or shared
+    return bool(args.cache_limit) and task.cacheable and not task.padding_counts and repeats
+
+
 def states_cache(
     args: StageArguments,
     task: Task,
@@ -209,8 +215,7 @@ def states_cache(
     features: Dataset,
 ) -> StatesCache | None:
     """Where what a frozen model says about features is kept; None where it would not be asked twice."""
-    repeats = args.max_steps > 0 or args.num_train_epochs > 1 or args.cache_dir is not None
-    if not args.cache_limit or not task.cacheable or task.padding_counts or not repeats:
+    if not keeps_states(args, task, shared=args.cache_dir is not None):
         return None
     identity = f"{frozen.weights_sha256} {frozen.label_order} {frozen.input_names}"
     folder, width = _cache_dir(args), frozen.model.config.hidden_size

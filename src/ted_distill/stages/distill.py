@@ -42,7 +42,7 @@ from ..tasks.base import Batch, Counts, Metrics, Task
 from ..teacher import FrozenTeacher, Teacher, TeacherSignals
 from ..trainer import StageTrainer, collate
 from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
-from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
+from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_weight
 
 _VARIANCE_FEATURES = 512
 """Features that the variance of the teacher's states is measured on: the same ones in every run."""
@@ -179,8 +179,11 @@ def _distill(
     tokenizer = shared_tokenizer(teacher, student)
     filters = METHODS[arguments.method](teacher, student, arguments)
     pairs = make_pairs(*([] if side is None else side.blocks for side in filters))
-    mse_alpha = (100.0 if pairs else 0.0) if arguments.mse_alpha is None else arguments.mse_alpha
-    weights = {"kl_alpha": arguments.kl_alpha, "mse_alpha": mse_alpha, "temperature": arguments.temperature}
+    weights = {
+        "kl_alpha": arguments.kl_alpha,
+        "mse_alpha": layer_weight(arguments, pairs),
+        "temperature": arguments.temperature,
+    }
     method = {"method": arguments.method, "pairs": pairs, "layer_loss": arguments.layer_loss, **weights}
     finished = begin(args, settings("distill", task, args, {"teacher": teacher, "student": student}, **method))
     if finished is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
@@ -41,6 +41,11 @@ class DistillArguments:
     )
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
     student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
+
+
+def layer_weight(arguments: DistillArguments, pairs: Sequence[tuple[int, int]]) -> float:
+    """`mse_alpha`, or what it is where none is given: 100 where layers are matched."""
+    return (100.0 if pairs else 0.0) if arguments.mse_alpha is None else arguments.mse_alpha
 
 
 # --- methods: which filters ---------------------------------------------------------------------------------
