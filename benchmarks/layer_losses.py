@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ted_distill import InputError, TrainingError, distill, load_task, read_recipe, run
-from ted_distill.losses import LAYER_LOSSES
+from ted_distill.method.layer_losses import LAYER_LOSSES
 from ted_distill.output import read_json, whole_files, write_json
-from ted_distill.recipe import Recipe, stage_arguments
-from ted_distill.table import markdown_table
+from ted_distill.runs.recipe import Recipe, stage_arguments
+from ted_distill.runs.table import markdown_table
 
 WEIGHTS = {"mse": [10.0, 100.0, 1000.0], "normalized_mse": [1.0, 10.0, 100.0]}
 

@@ -99,7 +99,7 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
     from ted_distill import StageArguments, TaskArguments, load_task
     from ted_distill.errors import collect
     from ted_distill.output import versions
-    from ted_distill.parsing import field_names, parse, to_argv
+    from ted_distill.runs.parsing import field_names, parse, to_argv
 
     disable_progress_bar()
     problems: list[str] = []

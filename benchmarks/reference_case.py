@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ted_distill.filters import FilterConfig, FilteredModel, Filters
-from ted_distill.parity import as_published
+from ted_distill.method.filters import Batch, FilterConfig, FilteredModel, Filters
+from ted_distill.published.losses import as_published
 from ted_distill.tasks import QuestionAnswering, Regression, SequenceClassification, Task, TaskArguments
-from ted_distill.tasks.base import Batch
 from ted_distill.tasks.glue import GlueTask
 
 GOLDEN_FILES = {torch.float64: "golden_fp64.json", torch.float32: "golden_fp32.json"}

@@ -22,12 +22,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from reference_case import Case, Golden, Parameters
-from ted_distill.filters import Filters
-from ted_distill.pairs import filtered_blocks, make_pairs
+from ted_distill.method.filters import Batch, Filters
+from ted_distill.method.pairs import filtered_blocks, make_pairs
+from ted_distill.method.teacher import FrozenTeacher
 from ted_distill.stages.distill import distillation_terms
 from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
-from ted_distill.tasks.base import Batch
-from ted_distill.teacher import FrozenTeacher
 
 LIMITS = {
     torch.float64: {"loss": 1e-12, "state": 1e-9, "gradient": 1e-9, "parameter": 1e-9},

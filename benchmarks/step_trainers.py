@@ -13,16 +13,16 @@ from tokenizers import Tokenizer, models
 from transformers import DebertaV2Config, PreTrainedTokenizerFast
 
 from step_flops import CLASSES, KL_ALPHA, LEARNING_RATE, MSE_ALPHA, SHAPES, TEMPERATURE, Shape, Shapes
-from ted_distill.arguments import StageArguments
-from ted_distill.filters import FilterConfig, Filters
-from ted_distill.models import LoadedModel
-from ted_distill.stages.base import StageData
+from ted_distill.fast.states_cache import FEATURE
+from ted_distill.method.filters import FilterConfig, Filters
+from ted_distill.models.load import LoadedModel
 from ted_distill.stages.distill import make_trainer as make_distill_trainer
 from ted_distill.stages.learn_filters import make_trainer as make_filter_trainer
+from ted_distill.stages.lifecycle import StageData
 from ted_distill.stages.methods import MethodFilters
-from ted_distill.states_cache import FEATURE
 from ted_distill.tasks import Task, TaskArguments, load_task
-from ted_distill.trainer import StageTrainer
+from ted_distill.training.stage_arguments import StageArguments
+from ted_distill.training.trainer import StageTrainer
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 TASKS = {"classification": "sst2", "qa": "squad_v2"}

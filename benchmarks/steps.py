@@ -88,7 +88,7 @@ def variant_arguments(name: str) -> dict[str, Any]:
 
 def _stage_fields() -> set[str]:
     # Imported only here: it takes seconds, and nothing else in this process needs torch.
-    from ted_distill.arguments import StageArguments
+    from ted_distill.training.stage_arguments import StageArguments
 
     return {field.name for field in dataclasses.fields(StageArguments)}
 

@@ -24,5 +24,5 @@ def _quick_collections() -> None:
 @pytest.fixture(autouse=True)
 def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same numbers on every machine: bfloat16 only where a test asks for it."""
-    for module in ("precision", "arguments"):
+    for module in ("fast.precision", "training.stage_arguments"):
         monkeypatch.setattr(f"ted_distill.{module}.does_bfloat16_well", lambda device: False)

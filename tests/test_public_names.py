@@ -23,7 +23,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 
 def test_the_help_is_shown_without_importing_torch() -> None:
-    code = "import sys; from ted_distill.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from ted_distill.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "ted run RECIPE [key=value" in done.stdout

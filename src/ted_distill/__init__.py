@@ -14,19 +14,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .arguments import StageArguments
     from .errors import InputError, TrainingError
-    from .filters import FilterConfig, FilteredModel, Filters, load_filters, save_filters
-    from .models import LoadedModel, ModelArguments, load_model
-    from .recipe import Recipe, read_recipe
-    from .runs import run
+    from .method.filter_files import load_filters, save_filters
+    from .method.filters import FilterConfig, FilteredModel, Filters
+    from .models.load import LoadedModel, ModelArguments, load_model
+    from .models.students import student_from_teacher
+    from .runs.recipe import Recipe, read_recipe
+    from .runs.run import run
     from .stages.distill import DistillTrainer, distill
     from .stages.evaluate import evaluate
     from .stages.finetune import FinetuneTrainer, finetune
     from .stages.learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
     from .stages.methods import DistillArguments
-    from .students import student_from_teacher
     from .tasks import TASKS, Task, TaskArguments, load_task
+    from .training.stage_arguments import StageArguments
 
 __version__ = "0.1.0"
 
@@ -62,16 +63,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "arguments": "StageArguments",
     "errors": "InputError TrainingError",
-    "filters": "FilterConfig FilteredModel Filters load_filters save_filters",
-    "models": "LoadedModel ModelArguments load_model",
-    "recipe": "Recipe read_recipe",
-    "runs": "run",
-    "stages": "DistillArguments DistillTrainer FinetuneTrainer LearnFiltersArguments LearnFiltersTrainer"
-    " distill evaluate finetune learn_filters",
-    "students": "student_from_teacher",
+    "method.filter_files": "load_filters save_filters",
+    "method.filters": "FilterConfig FilteredModel Filters",
+    "models.load": "LoadedModel ModelArguments load_model",
+    "models.students": "student_from_teacher",
+    "runs.recipe": "Recipe read_recipe",
+    "runs.run": "run",
+    "stages.distill": "DistillTrainer distill",
+    "stages.evaluate": "evaluate",
+    "stages.finetune": "FinetuneTrainer finetune",
+    "stages.learn_filters": "LearnFiltersArguments LearnFiltersTrainer learn_filters",
+    "stages.methods": "DistillArguments",
     "tasks": "TASKS Task TaskArguments load_task",
+    "training.stage_arguments": "StageArguments",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

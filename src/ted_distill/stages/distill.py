@@ -15,33 +15,23 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .. import evaluation
-from ..arguments import StageArguments
 from ..errors import InputError, collect, raise_if_any
-from ..filters import (
-    FilteredOutput,
-    Filters,
-    load_filters,
-    save_filters,
-)
-from ..losses import (
-    LAYER_LOSSES,
-    NEED_VARIANCE,
-    LayerLoss,
-    distillation_loss,
-    layer_losses,
-    mse_layer_loss,
-    states_variances,
-)
-from ..model_card import write_card
-from ..models import LoadedModel, ModelArguments, load_model, read_weights, shared_tokenizer
-from ..pairs import make_pairs
-from ..precision import cast_weights, frozen_dtype
-from ..speed import make_fast, train_seen_rows
-from ..tasks.base import Batch, Counts, Metrics, Task
-from ..teacher import FrozenTeacher, Teacher, TeacherSignals
-from ..trainer import StageTrainer, collate
-from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
+from ..fast.precision import cast_weights, frozen_dtype
+from ..method.filter_files import load_filters, save_filters
+from ..method.filters import Batch, FilteredOutput, Filters
+from ..method.layer_losses import LAYER_LOSSES, NEED_VARIANCE, LayerLoss, layer_losses, mse_layer_loss, states_variances
+from ..method.losses import distillation_loss
+from ..method.pairs import make_pairs
+from ..method.teacher import FrozenTeacher, Teacher, TeacherSignals
+from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
+from ..models.tokenizers import shared_tokenizer
+from ..tasks.base import Counts, Metrics, Task
+from ..training import evaluation
+from ..training.model_card import write_card
+from ..training.speed import make_fast, train_seen_rows
+from ..training.stage_arguments import StageArguments
+from ..training.trainer import StageTrainer, collate
+from .lifecycle import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
 from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_weight
 
 _VARIANCE_FEATURES = 512

@@ -7,11 +7,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from .. import evaluation
 from ..errors import InputError, collect, raise_if_any
-from ..models import LoadedModel, ModelArguments, load_model, shared_tokenizer
+from ..models.load import LoadedModel, ModelArguments, load_model
+from ..models.tokenizers import shared_tokenizer
 from ..output import RESULTS_NAME, check_writable, whole_files, write_json
 from ..tasks.base import Metrics, Split, Task
+from ..training import evaluation
 
 
 def evaluate(

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from .. import evaluation
-from ..arguments import StageArguments
-from ..model_card import write_card
-from ..models import ModelArguments, load_model, read_weights
-from ..speed import make_fast, train_seen_rows
-from ..tasks.base import Batch, Counts, Metrics, Task
-from ..trainer import StageTrainer
-from .base import Results, begin, finish, prepare, read_data, settings
+from ..method.filters import Batch
+from ..models.load import ModelArguments, load_model, read_weights
+from ..tasks.base import Counts, Metrics, Task
+from ..training import evaluation
+from ..training.model_card import write_card
+from ..training.speed import make_fast, train_seen_rows
+from ..training.stage_arguments import StageArguments
+from ..training.trainer import StageTrainer
+from .lifecycle import Results, begin, finish, prepare, read_data, settings
 
 
 class FinetuneTrainer(StageTrainer):

@@ -15,18 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .. import evaluation
-from ..arguments import StageArguments
-from ..filters import FilterConfig, FilteredModel, Filters, save_filters
-from ..model_card import write_card
-from ..models import LoadedModel, ModelArguments, load_model
+from ..fast.precision import cast_weights, frozen_dtype, restore_weights
+from ..fast.states_cache import StatesCache
+from ..method.filter_files import save_filters
+from ..method.filters import Batch, FilterConfig, FilteredModel, Filters
+from ..models.load import LoadedModel, ModelArguments, load_model
 from ..output import write_json
-from ..precision import cast_weights, frozen_dtype, restore_weights
-from ..speed import make_fast, make_plain
-from ..states_cache import StatesCache
-from ..tasks.base import Batch, Counts, Metrics, Split, Task
-from ..trainer import StageTrainer
-from .base import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
+from ..tasks.base import Counts, Metrics, Split, Task
+from ..training import evaluation
+from ..training.model_card import write_card
+from ..training.speed import make_fast, make_plain
+from ..training.stage_arguments import StageArguments
+from ..training.trainer import StageTrainer
+from .lifecycle import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
 
 from ..errors import InputError, collect, raise_if_any
-from ..filters import FilterConfig, Filters, load_filters
-from ..losses import LAYER_LOSSES
-from ..models import LoadedModel
-from ..pairs import check_pairs, default_pairs, filtered_blocks, make_pairs, parse_pairs
-from ..students import read_student_layers
+from ..method.filter_files import load_filters
+from ..method.filters import FilterConfig, Filters
+from ..method.layer_losses import LAYER_LOSSES
+from ..method.pairs import check_pairs, default_pairs, filtered_blocks, make_pairs, parse_pairs
+from ..models.load import LoadedModel
+from ..models.students import read_student_layers
 
 
 @dataclass

@@ -8,14 +8,16 @@ from functools import partial
 from inspect import getdoc
 
 from ..errors import InputError
-from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
-from .causal_lm import CausalLM, LastWord
+from ..method.filters import Batch
+from .base import Counts, Metrics, Split, Task
 from .glue import GLUE
-from .masked_lm import MaskedLM
 from .multi_label_classification import MultiLabelClassification
-from .question_answering import QuestionAnswering
 from .regression import Regression
 from .sequence_classification import SequenceClassification
+from .squad.question_answering import QuestionAnswering
+from .task_arguments import TaskArguments
+from .text.causal_lm import CausalLM, LastWord
+from .text.masked_lm import MaskedLM
 from .token_classification import TAGGED, TokenClassification
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -21,52 +21,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..errors import InputError, collect, raise_if_any
-from .data import read_splits, sample_rows
+from ..method.filters import Batch
+from .reading.splits import read_splits, sample_rows
+from .task_arguments import TaskArguments
 
-Batch = dict[str, Tensor]
 Metrics = dict[str, float]
-
-
-@dataclass
-class TaskArguments:
-    """What the task is and where its data are."""
-
-    _argument_group_name: ClassVar[str] = "task and data"
-
-    task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` names them"})
-    dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
-    dataset_revision: str | None = field(default=None, metadata={"help": "its branch, tag or commit"})
-    train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl or parquet"})
-    validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
-    validation_mismatched_file: str | None = field(default=None, metadata={"help": "MNLI's second file to score on"})
-    text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
-    text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
-    label_column: str | None = field(
-        default=None, metadata={"help": "label, score or labels; `a,b,c` for several 0/1 columns"}
-    )
-    max_seq_length: int | None = field(default=None, metadata={"help": "tokens a row at most [128; QA 384]"})
-    max_train_samples: int | None = field(default=None, metadata={"help": "train on a random sample of the rows"})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "score on a random sample of the rows"})
-    doc_stride: int = field(default=128, metadata={"help": "QA: tokens two windows share"})
-    max_answer_length: int = field(default=30, metadata={"help": "QA: tokens an answer at most"})
-    n_best_size: int = field(default=20, metadata={"help": "QA: start and end logits looked at a window"})
-    null_score_diff_threshold: float = field(default=0.0, metadata={"help": "QA: no answer if its score leads by more"})
-    version_2_with_negative: bool | None = field(
-        default=None, metadata={"help": "QA: questions may have no answer [squad_v2, or seen in the data]"}
-    )
-    row_separator: str = field(
-        default="auto", metadata={"help": "LM: eos after each row, none, or auto: none if rows end in line feeds"}
-    )
-    stride: int | None = field(default=None, metadata={"help": "LM: tokens between two windows to score on [half]"})
-    mlm_probability: float = field(default=0.15, metadata={"help": "masked_lm: share of hidden tokens"})
-    streaming: bool = field(default=False, metadata={"help": "LM: read the training rows as they are needed"})
-    shuffle_buffer: int = field(default=1000, metadata={"help": "streaming: blocks that are shuffled together"})
-    validation_split: str | None = field(default=None, metadata={"help": "the Hub's split to score on [validation]"})
-    validation_size: int | None = field(
-        default=None, metadata={"help": "score on so many rows taken off the training rows"}
-    )
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
 
 
 class Counts(NamedTuple):

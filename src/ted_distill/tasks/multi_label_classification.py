@@ -11,10 +11,11 @@ import torch
 from datasets import Dataset, List, Value
 from torch import Tensor
 
-from .. import losses
 from ..errors import InputError
-from .base import Batch, Split
-from .labels import class_numbers, label_name, read_label_sets
+from ..method import losses
+from ..method.filters import Batch
+from .base import Split
+from .reading.labels import class_numbers, label_name, read_label_sets
 from .sequence_classification import SequenceClassification, read_list, require_known, stack_logits, write_list
 
 

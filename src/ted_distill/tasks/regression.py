@@ -12,10 +12,11 @@ import torch
 from datasets import Dataset, Value
 from torch import Tensor
 
-from .. import losses
 from ..errors import InputError
-from .base import Batch, Metrics, Split
-from .labels import HIDDEN, read_scores
+from ..method import losses
+from ..method.filters import Batch
+from .base import Metrics, Split
+from .reading.labels import HIDDEN, read_scores
 from .scores import pearson, require_scorable
 from .sequence_classification import SequenceClassification, read_list, stack_logits, write_list
 

@@ -15,13 +15,15 @@ from datasets import ClassLabel, Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import losses
 from ..errors import InputError, collect, raise_if_any
-from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
-from .columns import Columns, find_columns, row_list, values, with_labels, with_texts
+from ..method import losses
+from ..method.filters import Batch
+from .base import Counts, Metrics, Split, Task
 from .glue import GLUE_HUB_NAME, GlueTask
-from .labels import HIDDEN, class_numbers, label_name, read_classes
+from .reading.columns import Columns, find_columns, row_list, values, with_labels, with_texts
+from .reading.labels import HIDDEN, class_numbers, label_name, read_classes
 from .scores import SCORES, accuracy, require_numbers, require_scorable
+from .task_arguments import TaskArguments
 
 # Widths of batches are rounded up to this: GPUs multiply such matrices faster, and see fewer different shapes.
 PAD_TO_MULTIPLE_OF = 8

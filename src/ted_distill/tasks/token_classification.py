@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +17,23 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import losses
 from ..errors import InputError
-from .base import Batch, Counts, Metrics, Split, Task, TaskArguments
-from .columns import row_list, values
-from .labels import label_name
+from ..method import losses
+from ..method.filters import Batch
+from .base import Counts, Metrics, Split, Task
 from .padding import padded, padded_width
+from .reading.columns import row_list, values
+from .reading.labels import label_name
+from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
+from .task_arguments import TaskArguments
 
 logger = logging.getLogger(__name__)
 
-OUTSIDE = "O"
 _USUAL_TAGS = ("ner_tags", "tags", "labels")
 _ENTITY = re.compile(r"[BIES]-.+")
 # Both data sets are scripts, which `datasets` no longer runs; the Hub keeps its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
-
-
-@dataclass(frozen=True)
-class TaggedDataset:
-    """A data set known by name."""
-
-    hub_name: str
-    entities: tuple[str, ...]
-    """Kinds of entities, in the order of the official class numbers: O, B-first, I-first, B-second, ..."""
-
-    @property
-    def tags(self) -> list[str]:
-        """All class names in their order."""
-        return [OUTSIDE, *(f"{part}-{entity}" for entity in self.entities for part in "BI")]
-
-
-TAGGED = {
-    "conll2003": TaggedDataset("eriktks/conll2003", ("PER", "ORG", "LOC", "MISC")),
-    "wnut_17": TaggedDataset(
-        "leondz/wnut_17", ("corporation", "creative-work", "group", "location", "person", "product")
-    ),
-}
 
 
 class TokenClassification(Task):

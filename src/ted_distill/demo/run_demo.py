@@ -1,0 +1,57 @@
+"""`ted demo`: write the data and the models, then run the demo's recipe like any other."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ..output import MANIFEST_NAME, check_writable, read_json, whole_files, write_json
+from ..runs.recipe import read_recipe
+from ..runs.run import run
+from ..stages.lifecycle import Results
+from .dataset import write_dataset
+from .small_models import write_models
+
+logger = logging.getLogger(__name__)
+
+RECIPE = Path(__file__).with_name("recipe.yaml")
+DEFAULT_FOLDER = "runs/demo"
+NUM_TRAIN = 15_000
+NUM_VALIDATION = 900
+
+
+def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = None) -> Results:
+    """Run the whole method on generated data: see `recipe.yaml` beside this file.
+
+    Args:
+        folder: of the run; what is finished there is skipped.
+        overrides: `key=value` changes to the recipe.
+
+    Returns:
+        Results of teacher, fine-tuned student and each method, by name.
+
+    Raises:
+        InputError: the folder cannot be written, or an unknown key.
+    """
+    folder = Path(folder)
+    check_writable(folder)
+    paths = _write_inputs(folder / "inputs")
+    named = [f"{key}={path}" for key, path in paths.items()]
+    return run(read_recipe(RECIPE, [*named, f"output_dir={folder}", *(overrides or [])]))
+
+
+def _write_inputs(folder: Path) -> dict[str, Path]:
+    """Data set, tokenizer and models of random weights, unless they are there already."""
+    paths = {
+        "train_file": folder / "train.json",
+        "validation_file": folder / "validation.json",
+        "teacher": folder / "teacher",
+        "student": folder / "student",
+    }
+    if read_json(folder / MANIFEST_NAME) is None:
+        logger.warning("== generating data, tokenizer and models -> %s", folder)
+        files = write_dataset(folder, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)
+        write_models(folder, files)
+        with whole_files(folder) as partial:
+            write_json(partial / MANIFEST_NAME, {"stage": "demo inputs"})
+    return paths

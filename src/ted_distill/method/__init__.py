@@ -1,0 +1,1 @@
+"""The method: losses, filters and pairs of blocks, in tensors and modules. Start here."""

@@ -1,0 +1,204 @@
+"""The mathematics of distillation: pure functions of tensors, named and ordered as in the paper.
+
+Every loss takes tensors and returns a scalar, computes in float32 or wider, and is a sum over items (rows, tokens)
+divided by `count`. `count` defaults to the number of items given; a trainer that accumulates gradients hands over
+the number of items of the whole update instead, so that 1 x 8 and 2 x 4 rows give the same step.
+
+Shapes: B batch, T tokens, F filter width, C classes, K pairs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def distillation_loss(
+    pred_loss: Tensor, kl_loss: Tensor, layer_averaged_mse_loss: Tensor, kl_alpha: float, mse_alpha: float
+) -> Tensor:
+    """Stage II: `pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss` (paper, equation 6)."""
+    return pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss
+
+
+# --- layer loss -----------------------------------------------------------------------------------------------
+
+
+# --- prediction matching --------------------------------------------------------------------------------------
+
+
+def class_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """`T^2 * KL(softmax(z_t / T) || softmax(z_s / T))`, summed over classes, averaged over rows ("batchmean").
+
+    Args:
+        student_logits, teacher_logits: (B, C), at least two classes.
+
+    Raises:
+        ValueError: shapes differ, or there is a single class, whose KL would be zero whatever the logits.
+    """
+    require_same_shape("class_kl", student_logits, teacher_logits)
+    if student_logits.shape[-1] < 2:
+        raise ValueError(
+            "class_kl: one logit a row came, two classes or more were expected; the KL over one class is always 0. "
+            "Match a regression teacher with `score_mse`"
+        )
+    student, teacher = wide(student_logits) / temperature, wide(teacher_logits) / temperature
+    return temperature**2 * _mean(row_kl(student, teacher), count)
+
+
+def span_kl(
+    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """Mean of the KLs on start and on end logits, each a softmax over the real tokens of a row.
+
+    Args:
+        student_logits, teacher_logits: (B, T, 2), start and end.
+        mask: (B, T), non-zero at real tokens; the others take no part in the softmax.
+
+    Raises:
+        ValueError: shapes differ, or the mask has no real token.
+    """
+    require_same_shape("span_kl", student_logits, teacher_logits)
+    require_real_tokens(mask)
+    student, teacher = (
+        _only_real_tokens(logits / temperature, mask) for logits in (wide(student_logits), wide(teacher_logits))
+    )
+    return temperature**2 * _mean(row_kl(student, teacher).mean(dim=-1), count)
+
+
+def multi_label_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, count: Tensor | None = None
+) -> Tensor:
+    """Sigmoid cross-entropy to the teacher's probabilities less the teacher's own entropy, times T^2.
+
+    Each label is a Bernoulli variable of its own; the entropy has no gradient and makes the loss 0 where both agree.
+    Averaged over labels, as the task loss is, and over rows.
+
+    Args:
+        student_logits, teacher_logits: (B, C).
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    require_same_shape("multi_label_kl", student_logits, teacher_logits)
+    student, teacher = wide(student_logits) / temperature, wide(teacher_logits) / temperature
+    probabilities = teacher.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(student, probabilities, reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(teacher, probabilities, reduction="none")
+    return temperature**2 * _mean((cross_entropy - entropy).mean(dim=-1), count)
+
+
+def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared difference of regression scores: what stands in the KL's place where there are no classes.
+
+    Args:
+        student_logits, teacher_logits: (B,) or (B, 1).
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    require_same_shape("score_mse", student_logits, teacher_logits)
+    return _mean(
+        (wide(student_logits) - wide(teacher_logits)).square().reshape(len(student_logits), -1).mean(-1), count
+    )
+
+
+# --- prediction losses ----------------------------------------------------------------------------------------
+
+
+def class_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (B, C) logits and (B,) labels; rows labelled -100 do not count."""
+    total = F.cross_entropy(wide(logits), labels, ignore_index=-100, reduction="sum")
+    return total / ((labels != -100).sum() if count is None else count)
+
+
+def span_loss(
+    logits: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor, count: Tensor | None = None
+) -> Tensor:
+    """Mean of the cross-entropies on start and end, each a softmax over the real tokens of a row.
+
+    Args:
+        logits: (B, T, 2), start and end.
+        start_positions, end_positions: (B,) token numbers.
+        mask: (B, T), non-zero at real tokens.
+
+    Raises:
+        ValueError: the mask has no real token.
+    """
+    require_real_tokens(mask)
+    start_logits, end_logits = _only_real_tokens(wide(logits), mask).unbind(dim=1)
+    start = F.cross_entropy(start_logits, start_positions, reduction="none")
+    end = F.cross_entropy(end_logits, end_positions, reduction="none")
+    return _mean((start + end) / 2, count)
+
+
+def multi_label_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Sigmoid cross-entropy of (B, C) logits and (B, C) labels in 0..1, averaged over labels and rows."""
+    target = labels.to(wide(logits).dtype)
+    return _mean(F.binary_cross_entropy_with_logits(wide(logits), target, reduction="none").mean(dim=-1), count)
+
+
+def score_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared error of (B, 1) or (B,) scores and (B,) labels."""
+    scores = wide(logits).reshape(-1)
+    return _mean((scores - labels.to(scores.dtype)).square(), count)
+
+
+# --- language modelling: losses over a vocabulary, in chunks --------------------------------------------------
+
+
+# --- shared pieces --------------------------------------------------------------------------------------------
+
+
+def masked_mean(token_losses: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Sum of (B, T) losses at real tokens, divided by `count` (default: their number).
+
+    Raises:
+        ValueError: the shapes differ, or the mask has no real token.
+    """
+    if mask.shape != token_losses.shape:
+        raise ValueError(f"mask {tuple(mask.shape)} and token losses {tuple(token_losses.shape)} must have one shape")
+    require_real_tokens(mask)
+    # where() and not a product: a padding token's loss may be inf or NaN, and 0 * NaN is NaN.
+    total = torch.where(mask != 0, token_losses, torch.zeros_like(token_losses)).sum()
+    return total / ((mask != 0).sum() if count is None else count)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is already."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def row_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL over the last axis; one value for each of the others."""
+    student = F.log_softmax(student_logits, dim=-1)
+    teacher = F.log_softmax(teacher_logits, dim=-1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+
+
+def _only_real_tokens(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, 2) start and end logits -> (B, 2, T) in which padding has probability 0.
+
+    The dtype's lowest finite number stands there rather than -inf, which would give NaN gradients.
+    """
+    return logits.masked_fill((mask == 0).unsqueeze(-1), torch.finfo(logits.dtype).min).transpose(1, 2)
+
+
+def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
+    return row_losses.mean() if count is None else row_losses.sum() / count
+
+
+def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"{name}: student logits {tuple(student_logits.shape)} and teacher logits "
+            f"{tuple(teacher_logits.shape)} must have one shape; do both models have the same labels?"
+        )
+
+
+def require_real_tokens(mask: Tensor) -> None:
+    """Looks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage."""
+    if mask.device.type == "cpu" and not bool((mask != 0).any()):
+        raise ValueError("the mask has no real token: the mean over nothing is not 0 but undefined")

@@ -1,0 +1,1 @@
+"""Where models come from: loaded, made of a teacher's blocks, or made from scratch."""

@@ -1,0 +1,80 @@
+"""Labels of a model and of a task, reconciled by name."""
+
+from __future__ import annotations
+
+import logging
+
+from transformers import PretrainedConfig
+
+from ..errors import InputError
+from ..tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+def model_labels(config: PretrainedConfig) -> list[str]:
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+
+
+def class_names(task: Task) -> list[str] | None:
+    """Names of the model's logits: those of the classes, where there is a logit for each."""
+    names = task.label_names
+    return names if names is not None and len(names) == task.num_labels else None
+
+
+def has_labels(task: Task) -> bool:
+    """Whether the model's labels are the task's: not those of question answering, nor where tokens are predicted."""
+    return task.problem_type is not None or task.label_names is not None
+
+
+def has_default_labels(config: PretrainedConfig) -> bool:
+    return all(label == f"LABEL_{index}" for index, label in enumerate(model_labels(config)))
+
+
+def needs_new_head(config: PretrainedConfig, task: Task) -> bool:
+    """Whether the checkpoint's head, if it has one, is for other labels than the task's."""
+    if not has_labels(task):
+        return False
+    if class_names(task) is None:
+        return config.num_labels != task.num_labels or config.problem_type != task.problem_type
+    return {label.casefold() for label in model_labels(config)} != {
+        label.casefold() for label in class_names(task) or ()
+    }
+
+
+def set_labels(config: PretrainedConfig, task: Task) -> None:
+    names = class_names(task) or [f"LABEL_{index}" for index in range(task.num_labels)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    if task.problem_type is not None:
+        config.problem_type = task.problem_type
+
+
+def label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] | None:
+    """Reconcile classes by name: where in the model's logits each of the data's classes stands.
+
+    Raises:
+        InputError: the number of labels differs, or the model does not know one of the data's labels.
+    """
+    if not has_labels(task):
+        return None
+    if config.num_labels != task.num_labels:
+        raise InputError(
+            f"labels: {name} has {config.num_labels} labels ({', '.join(model_labels(config)[:5])}), the task has "
+            f"{task.num_labels}; fine-tune the model on this task first with `ted finetune`"
+        )
+    names = class_names(task)
+    if names is None:
+        return None
+    if has_default_labels(config):
+        logger.warning("%s does not name its labels; they are taken in the data's order: %s", name, names)
+        return None
+    known = {label.casefold(): index for index, label in enumerate(model_labels(config))}
+    unknown = [label for label in names if label.casefold() not in known]
+    if unknown:
+        raise InputError(
+            f"labels: {name} does not know {', '.join(unknown)} of the data; "
+            f"its labels are {', '.join(model_labels(config))}; rename the data's labels or fine-tune the model"
+        )
+    order = [known[label.casefold()] for label in names]
+    return None if order == list(range(len(order))) else order

@@ -1,0 +1,108 @@
+"""A model of random weights and a tokenizer made from the training text: a teacher where there is none to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedTokenizerFast, set_seed
+
+from ..errors import InputError
+from ..output import whole_files
+from ..tasks import MaskedLM, Task
+
+END = "<|endoftext|>"
+_AROUND = ("<s>", "</s>")
+_MASKED = [*_AROUND, "<pad>", "<mask>"]
+_VOCAB_SIZE = 8000
+
+
+def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
+    """The config of a recipe's `from_scratch`: `model_type`, `vocab_size`, and fields of that family's config.
+
+    Raises:
+        InputError: no such family, or fields or values its config does not have.
+    """
+    values = {key: value for key, value in values.items() if key != "special_tokens"}
+    family = str(values.pop("model_type", ""))
+    if family not in CONFIG_MAPPING:
+        near = get_close_matches(family, list(CONFIG_MAPPING), n=1)
+        raise InputError(
+            f"from_scratch: model_type: a family of transformers was expected, such as gpt2, llama or bert, "
+            f"{family or 'nothing'} came" + (f"; did you mean {near[0]}?" if near else "")
+        )
+    known = CONFIG_MAPPING[family]()
+    strangers = [key for key in values if not hasattr(known, key)]
+    if strangers:
+        raise InputError(f"from_scratch: the config of {family} has no {', '.join(strangers)}")
+    # The configs of transformers check kinds of values, and none of their errors is a common one.
+    try:
+        return AutoConfig.for_model(family, **{"vocab_size": _VOCAB_SIZE, **values})
+    except Exception as error:
+        raise InputError(f"from_scratch: {family} cannot have these values ({str(error).splitlines()[0]})") from error
+
+
+def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: int) -> None:
+    """Write a tokenizer trained on the task's training text, and a model of random weights, into `folder`.
+
+    The tokenizer is a byte-level BPE, as GPT-2's; for masked language modelling with RoBERTa's special tokens.
+
+    Args:
+        values: see `scratch_config`; `special_tokens` are more tokens that the text holds as they stand.
+    """
+    config = scratch_config(values)
+    masked = isinstance(task, MaskedLM)
+    length = getattr(config, "max_position_embeddings", None) or 1024
+    special = [str(token) for token in values.get("special_tokens", [])]
+    tokenizer = train_tokenizer(_texts(task), config.vocab_size, length, special, masked=masked)
+    for name in ("bos", "eos", "pad", "cls", "sep"):
+        setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    config.vocab_size = len(tokenizer)
+    set_seed(seed)
+    model = task.auto_model.from_config(config)
+    if model.can_generate():
+        for name in ("bos", "eos", "pad"):
+            setattr(model.generation_config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    with whole_files(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+
+def train_tokenizer(
+    texts: Iterator[list[str]], vocab_size: int, length: int, special_tokens: list[str], *, masked: bool
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of `vocab_size` tokens."""
+    names = _MASKED if masked else [END]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*names, *special_tokens],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if not masked:
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=length
+        )
+    begin, end = ((token, names.index(token)) for token in _AROUND)
+    tokenizer.post_processor = processors.RobertaProcessing(end, begin, add_prefix_space=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
+        pad_token="<pad>", mask_token="<mask>", model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def _texts(task: Task) -> Iterator[list[str]]:
+    """Training text, some rows at a time."""
+    rows = task.rows["train"]
+    if "text" not in (rows.column_names or []):
+        raise InputError(f"from_scratch: task {task.name} has no running text to make a tokenizer from; give a teacher")
+    for batch in rows.iter(batch_size=1000):
+        yield [text for text in batch["text"] if text]

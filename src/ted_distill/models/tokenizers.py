@@ -1,0 +1,41 @@
+"""Whether one tokenizer serves teacher and student."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import InputError
+from .load import LoadedModel
+
+
+def shared_tokenizer(teacher: LoadedModel, student: LoadedModel) -> PreTrainedTokenizerBase:
+    """The tokenizer whose batches serve both models.
+
+    That is the student's, unless only the teacher's makes `token_type_ids`.
+
+    Raises:
+        InputError: the vocabularies differ, or the same text gives other tokens: one batch cannot feed both then.
+    """
+    problem = _tokenizer_difference(teacher.tokenizer, student.tokenizer)
+    if problem:
+        raise InputError(
+            f"tokenizers: {teacher.name} (teacher) and {student.name} (student) must share one, but {problem}; "
+            "choose a student with the teacher's vocabulary"
+        )
+    if "token_type_ids" in student.tokenizer.model_input_names:
+        return student.tokenizer
+    return teacher.tokenizer
+
+
+def _tokenizer_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
+    teacher_vocabulary, student_vocabulary = teacher.get_vocab(), student.get_vocab()
+    if teacher_vocabulary != student_vocabulary:
+        different = sum(student_vocabulary.get(token) != index for token, index in teacher_vocabulary.items())
+        return (
+            f"the teacher's has {len(teacher_vocabulary):,} entries and the student's {len(student_vocabulary):,}, "
+            f"{different:,} of the teacher's stand elsewhere or not at all in the student's"
+        )
+    for text in ("The Quick brown FOX, naïve café: 3.14!", "a   b\tc", "straße 東京"):
+        if teacher(text, text)["input_ids"] != student(text, text)["input_ids"]:
+            return f"the text {text!r} gives other tokens (case, accents or special tokens are treated differently)"
+    return None

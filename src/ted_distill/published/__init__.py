@@ -1,0 +1,1 @@
+"""The authors' code: options that compute what it computes, and its checkpoints."""

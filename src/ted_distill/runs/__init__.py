@@ -1,0 +1,1 @@
+"""A recipe, its run, and the table at the end."""

@@ -1,0 +1,19 @@
+"""What a recipe would do, without doing it: `ted show`."""
+
+from .features import PlannedData
+from .plan import Plan, PlannedModel, plan
+from .show import show
+from .stage_plans import PlannedMethod, PlannedStage, plan_stages
+from .unknown import Unknown
+
+__all__ = [
+    "Plan",
+    "PlannedData",
+    "PlannedMethod",
+    "PlannedModel",
+    "PlannedStage",
+    "Unknown",
+    "plan",
+    "plan_stages",
+    "show",
+]

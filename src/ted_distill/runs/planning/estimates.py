@@ -1,0 +1,110 @@
+"""Estimates of the memory a stage needs at its peak: formulas, not measurements, and rough ones.
+
+Counted are weights, gradients and AdamW's moments of what is trained, the weights of what is frozen, what the backward
+pass keeps, states, and logits over a vocabulary. Left out are PyTorch's own needs (about half a gigabyte on a GPU),
+kernels' workspaces and fragments; too high is the count of embeddings, most of which are not trained
+(`freeze_unseen_embeddings`), and of attention maps where a fused kernel makes none.
+
+Shapes: B batch, T tokens, D width, F filter width, L blocks, K pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from ...method.filters import FilterConfig, Filters
+from ...tasks import Task
+
+
+class BatchShape(NamedTuple):
+    """The largest batch of a stage on one device."""
+
+    rows: int
+    tokens: int
+    """Of the longest row."""
+    item_bytes: int
+    """Of a number in the forward pass: 2 under autocast, else 4."""
+
+    @property
+    def all_tokens(self) -> int:
+        """B * T."""
+        return self.rows * self.tokens
+
+
+def trained_bytes(parameters: int, batch: BatchShape) -> int:
+    """16 a parameter: weight, gradient and two moments in float32; and 2 for autocast's copy of the weight."""
+    return parameters * (16 + (2 if batch.item_bytes == 2 else 0))
+
+
+def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -> int:
+    """What the backward pass keeps of so many blocks.
+
+    B * T * D * (34 + 5 * heads * T / D) bytes a block in 16 bit, twice that in float32 (Korthikanti et al., arXiv
+    2205.05198, equation 1).
+    """
+    heads = config.num_attention_heads
+    of_block = batch.all_tokens * (34 * config.hidden_size + 5 * heads * batch.tokens)
+    return of_block * blocks * batch.item_bytes // 2
+
+
+def logits_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
+    """B * T * V in float32 twice, logits and their gradient, for a model that predicts tokens; else next to nothing."""
+    output = model.get_output_embeddings()
+    return 2 * 4 * batch.all_tokens * model.config.vocab_size if isinstance(output, nn.Module) else 0
+
+
+def training_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
+    """A model that is trained: `trained_bytes`, activations of its L blocks, logits."""
+    activations = activation_bytes(model.config, batch, model.config.num_hidden_layers)
+    return trained_bytes(model.num_parameters(), batch) + activations + logits_bytes(model, batch)
+
+
+def frozen_bytes(model: PreTrainedModel, batch: BatchShape, dtype: torch.dtype) -> int:
+    """A frozen model: its weights, L + 1 hidden states (B, T, D), activations of one block, logits."""
+    config = model.config
+    hidden_states = (config.num_hidden_layers + 1) * batch.all_tokens * config.hidden_size
+    one_block = activation_bytes(config, batch._replace(item_bytes=dtype.itemsize), 1)
+    return (model.num_parameters() + hidden_states) * dtype.itemsize + one_block + logits_bytes(model, batch)
+
+
+def learning_bytes(
+    model: PreTrainedModel, filters: FilterConfig, task: Task, batch: BatchShape, dtype: torch.dtype
+) -> int:
+    """Stage I: the frozen model, K filters and heads that are trained, their states."""
+    with torch.device("meta"):
+        head = task.filter_head(filters.filter_output_dim, model)
+    # A head for language modelling is the model's own output embedding, which is not trained.
+    own = {id(weight) for weight in model.parameters()}
+    of_head = sum(weight.numel() for weight in head.parameters() if id(weight) not in own)
+    trained = filter_parameters(filters) + of_head * len(filters.blocks)
+    states = states_bytes(filters, batch._replace(tokens=1) if task.first_token_only else batch)
+    return frozen_bytes(model, batch, dtype) + trained_bytes(trained, batch) + states
+
+
+def distilling_bytes(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    filters: FilterConfig | None,
+    batch: BatchShape,
+    dtype: torch.dtype,
+) -> int:
+    """Stage II: the student and its filters that are trained, the frozen teacher, both models' states."""
+    total = training_bytes(student, batch) + frozen_bytes(teacher, batch, dtype)
+    if filters is not None:
+        total += trained_bytes(filter_parameters(filters), batch) + 2 * states_bytes(filters, batch)
+    return total
+
+
+def filter_parameters(filters: FilterConfig) -> int:
+    """How many numbers the filters of a model have."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in Filters.random(filters).parameters())
+
+
+def states_bytes(filters: FilterConfig, batch: BatchShape) -> int:
+    """K states (B, T, F) of one model and their gradients."""
+    return 2 * len(filters.blocks) * batch.all_tokens * filters.filter_output_dim * batch.item_bytes

@@ -1,0 +1,80 @@
+"""How much data a recipe trains on, and how long its rows are: a sample of them is tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from ...tasks import Task
+from .unknown import Unknown
+
+LOOKED_AT = 1000
+"""Rows that are tokenised, evenly over the training rows."""
+
+
+@dataclass(frozen=True)
+class PlannedData:
+    """Rows, and the features (tokenised rows, windows or blocks) that are made of them."""
+
+    rows: dict[str, int | str]
+    """Of each split; `stream` where nobody knows."""
+    features: int | Unknown
+    """To train on."""
+    exact: bool
+    """`features` is no estimate."""
+    tokens: float
+    """Of a feature, on average."""
+    longest: int
+    """Tokens of the longest feature seen."""
+    looked_at: int
+    """Rows that were tokenised; 0 where `tokens` and `longest` are what `max_seq_length` allows."""
+
+    @property
+    def all_to_train(self) -> float:
+        """Rows of all splits, for each training row."""
+        counts = [count for count in self.rows.values() if isinstance(count, int)]
+        return sum(counts) / int(self.rows["train"])
+
+
+def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> PlannedData:
+    """Count rows, and tokens of some of them.
+
+    Raises:
+        InputError: the tokenizer is none for this task.
+    """
+    train, counts, most = task.rows["train"], task.row_counts, task.max_seq_length
+    if isinstance(train, IterableDataset):
+        return PlannedData(counts, Unknown("a stream has no end that is known"), False, most, most, 0)
+    # Where Stage I reads the first token of a row alone, a row is a feature.
+    by_row = task.first_token_only
+    if isinstance(tokenizer, Unknown):
+        return PlannedData(counts, len(train) if by_row else tokenizer, by_row, most, most, 0)
+    sample = _sample(train)
+    with _without_progress_bars():
+        lengths = np.asarray(task.encode_training(sample, tokenizer)["length"])
+    features = round(len(train) * len(lengths) / len(sample))
+    exact = by_row or len(sample) == len(train)
+    return PlannedData(counts, features, exact, float(lengths.mean()), int(lengths.max()), len(sample))
+
+
+def _sample(rows: Dataset) -> Dataset:
+    """Rows in memory: what `map` makes of them is not written into the cache of `datasets`."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int))
+    return Dataset.from_dict(rows[chosen.tolist()], features=rows.features)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,184 @@
+"""What a recipe would do, found out without training and without writing.
+
+Configs, tokenizers and data are read as a run would read them, weights never. What the Hub does not give is `Unknown`
+and says why; a recipe that is wrong is refused with all its problems.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel
+
+from ...errors import InputError, collect, raise_if_any
+from ...method.filters import FilterConfig
+from ...models.load import apply_overrides, check_length, load_config, load_pretrained
+from ...models.narrow import narrow_config
+from ...models.scratch import scratch_config
+from ...models.students import student_from_teacher
+from ...stages.methods import check_arguments
+from ...tasks import Task, load_task
+from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
+from ..run import filter_arguments, run_pairs, student_layers
+from .features import PlannedData, look_at_data
+from .unknown import Hub, Unknown
+
+Pairs = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model as the run would load it."""
+
+    name: str
+    config: PretrainedConfig
+    model: PreTrainedModel | Unknown
+    """With the task's head, on the meta device: shapes without weights."""
+    kept_blocks: list[int] | None = None
+    """The blocks of `name` it is made of, if not all."""
+
+    @property
+    def parameters(self) -> int | Unknown:
+        """Of the model with its head."""
+        return self.model if isinstance(self.model, Unknown) else self.model.num_parameters()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe would do, its stages excepted: those follow from this."""
+
+    recipe: Recipe
+    task: Task
+    models: dict[str, PlannedModel | Unknown]
+    """`teacher` and `student`."""
+    pairs: Pairs | Unknown
+    filters: dict[str, FilterConfig] | Unknown
+    """Those of Stage I, of both models."""
+    data: PlannedData | Unknown
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Find out what a recipe would do.
+
+    Raises:
+        InputError: the recipe is wrong, whatever else is missing; with all problems.
+    """
+    problems: list[str] = []
+    for method in recipe.run.methods:
+        with collect(problems):
+            check_arguments(stage_arguments(recipe, method)[1])
+    with collect(problems):
+        task = load_task(recipe.task)
+    raise_if_any(problems)
+    if not recipe.content.get(FROM_SCRATCH):
+        return _plan(recipe, task)
+    with tempfile.TemporaryDirectory() as folder:
+        # A teacher that is to be made from scratch is a folder with a config meanwhile.
+        scratch_config(recipe.content[FROM_SCRATCH]).save_pretrained(folder)
+        return _plan(replace(recipe, run=replace(recipe.run, teacher=folder)), task)
+
+
+def _plan(recipe: Recipe, task: Task) -> Plan:
+    problems: list[str] = []
+    hub = Hub()
+    models: dict[str, PlannedModel | Unknown] = {}
+    for owner in ("teacher", "student"):
+        with collect(problems):
+            models[owner] = _model(recipe, owner, task, hub)
+    missing = next((model for model in models.values() if isinstance(model, Unknown)), None)
+    pairs: Pairs | Unknown = missing or []
+    filters: dict[str, FilterConfig] | Unknown = missing or {}
+    if missing is None and not problems:
+        with collect(problems):
+            pairs = run_pairs(recipe)
+            filters = _stage_one_filters(recipe, models)
+    data: PlannedData | Unknown = Unknown("the recipe is wrong")
+    with collect(problems):
+        data = _data(recipe, task, models, hub)
+    raise_if_any(problems)
+    return Plan(recipe, task, models, pairs, filters, data)
+
+
+# --- models and filters ---------------------------------------------------------------------------------------
+
+
+def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | Unknown:
+    """A model without its weights. Raises `InputError` where the recipe asks for one that there cannot be."""
+    source = _source(recipe, owner)
+    config = hub.ask(source, lambda: load_config(source, recipe.model))
+    if isinstance(config, Unknown):
+        return config
+    stage = f"finetune_{owner}"
+    if recipe.sections.get(stage) is not False:
+        apply_overrides(config, stage_arguments(recipe, stage)[1].config_overrides, source)
+    kept = None
+    if owner == "student":
+        total, width = config.num_hidden_layers, recipe.run.student_hidden_size
+        kept = student_layers(recipe.run, total)
+        config = narrow_config(config, width) if width else config
+    name = f"a {config.model_type} of random weights" if recipe.content.get(FROM_SCRATCH) else source
+    # The labels of one's own data are seen in the data.
+    labels = hub.ask(_data_name(task), lambda: task.num_labels)
+    if isinstance(labels, Unknown):
+        return PlannedModel(name, config, labels, kept)
+    if labels:
+        config.num_labels = labels
+    model = _without_weights(recipe, name, config, task)
+    if kept:
+        with torch.device("meta"):
+            model = student_from_teacher(model, kept)
+    return PlannedModel(name, model.config, model, kept)
+
+
+def _source(recipe: Recipe, owner: str) -> str:
+    return str(recipe.run.teacher if owner == "teacher" else recipe.run.student or recipe.run.teacher)
+
+
+def _without_weights(recipe: Recipe, name: str, config: PretrainedConfig, task: Task) -> PreTrainedModel:
+    try:
+        with torch.device("meta"):
+            return task.auto_model.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
+    except (ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"model: {name} makes no {task.auto_model.__name__} ({reason})") from error
+
+
+def _stage_one_filters(recipe: Recipe, models: dict[str, PlannedModel | Unknown]) -> dict[str, FilterConfig]:
+    """Shapes of the filters that Stage I would learn."""
+    found = {}
+    for owner, arguments in filter_arguments(recipe).items():
+        model = models[owner]
+        assert isinstance(model, PlannedModel)  # else nobody asks
+        shape = {name: value for name, value in vars(arguments).items() if name != "frozen_dropout"}
+        found[owner] = FilterConfig.for_model(model.config, **shape)
+    return found
+
+
+# --- data -----------------------------------------------------------------------------------------------------
+
+
+def _data(recipe: Recipe, task: Task, models: dict[str, PlannedModel | Unknown], hub: Hub) -> PlannedData | Unknown:
+    """The data, tokenised by the student's tokenizer. Raises `InputError` for rows longer than a model can read."""
+    rows = hub.ask(_data_name(task), lambda: task.rows)
+    if isinstance(rows, Unknown):
+        return rows
+    if "train" not in rows:
+        raise InputError("data: nothing to train on; give train_file")
+    if recipe.content.get(FROM_SCRATCH):
+        return look_at_data(task, Unknown("the tokenizer is yet to be made of the text"))
+    source = _source(recipe, "student")
+    tokenizer = hub.ask(source, lambda: load_pretrained(AutoTokenizer, source, recipe.model.hub))
+    if not isinstance(tokenizer, Unknown):
+        for model in models.values():
+            if isinstance(model, PlannedModel) and isinstance(model.model, PreTrainedModel):
+                check_length(model.model, tokenizer, task, model.name)
+    return look_at_data(task, tokenizer)
+
+
+def _data_name(task: Task) -> str:
+    """What stands for the data in `Hub.ask`: a file, or the name of a data set."""
+    arguments, (name, *_) = task.arguments, task.hub_dataset() or ("./no data",)
+    file = arguments.train_file or arguments.validation_file
+    return f"./{file}" if file else arguments.dataset_name or name

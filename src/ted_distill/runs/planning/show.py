@@ -1,0 +1,155 @@
+"""A plan as text for the screen: what `ted show` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import fill
+
+from ...method.filters import FilterConfig
+from ...tasks import describe_task
+from ..recipe import SCORE_ON
+from ..table import markdown_table
+from .features import PlannedData
+from .plan import Pairs, Plan, PlannedModel
+from .stage_plans import PlannedMethod, PlannedStage, plan_stages
+from .unknown import Unknown
+
+_WIDTH = 112
+
+
+def show(plan: Plan) -> str:
+    """What is trained on what, then a table of the stages, then what cannot be known and why.
+
+    Raises:
+        InputError: see `plan_stages`.
+    """
+    stages = plan_stages(plan)
+    facts = "\n".join(_paragraph(name, text) for name, text in _facts(plan))
+    methods = "\n".join(_paragraph(stage.name, _method(stage.method)) for stage in stages if stage.method)
+    return "\n\n".join([facts, methods, markdown_table(_table(stages)), *_notes(plan, stages)]) + "\n"
+
+
+def _paragraph(name: str, text: str) -> str:
+    return fill(text, _WIDTH, initial_indent=f"{name:<9}", subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
+# --- facts ----------------------------------------------------------------------------------------------------
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    task = plan.task
+    description = describe_task(task.name).rstrip(".?")
+    yield "task", f"{task.name} ({description})"
+    for owner, model in plan.models.items():
+        yield owner, _model(model, plan.models["teacher"])
+    yield "pairs", _pairs(plan.pairs)
+    if "ted" in plan.recipe.run.methods:
+        yield "filters", _filters(plan.filters)
+    yield "data", _data(plan.data)
+    if further := plan.recipe.content.get(SCORE_ON):
+        yield "score_on", ", ".join(further)
+    yield "output", str(plan.recipe.run.output_dir)
+
+
+def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> str:
+    if isinstance(model, Unknown):
+        return str(model)
+    config = model.config
+    source = model.name
+    if model.kept_blocks:
+        source = f"blocks {', '.join(map(str, model.kept_blocks))} of {source}"
+    parameters = model.parameters
+    if isinstance(parameters, Unknown):
+        size = f"parameters {parameters}"
+    else:
+        size = f"{parameters:,} parameters"
+        if isinstance(teacher, PlannedModel) and model is not teacher and isinstance(teacher.parameters, int):
+            size += f", {100 * parameters / teacher.parameters:.0f} % of the teacher's"
+    return f"{source}: {config.model_type}, {config.num_hidden_layers} blocks x {config.hidden_size}, {size}"
+
+
+def _pairs(pairs: Pairs | Unknown) -> str:
+    if isinstance(pairs, Unknown):
+        return "unknown, as the models are"
+    return "teacher block:student block " + " ".join(f"{teacher}:{student}" for teacher, student in pairs)
+
+
+def _filters(filters: dict[str, FilterConfig] | Unknown) -> str:
+    if isinstance(filters, Unknown):
+        return "unknown, as the models are"
+    return "; ".join(f"{owner} {len(config.blocks)} x {_filter(config)}" for owner, config in filters.items())
+
+
+def _filter(config: FilterConfig) -> str:
+    width, out = config.hidden_size, config.filter_output_dim
+    if config.filter_nonlinear:
+        return f"Linear({width}, {width}) -> {config.hidden_act} -> Linear({width}, {out})"
+    return f"Linear({width}, {out})"
+
+
+def _data(data: PlannedData | Unknown) -> str:
+    if isinstance(data, Unknown):
+        return str(data)
+    rows = ", ".join(f"{name} {_number(count)}" for name, count in data.rows.items())
+    if isinstance(data.features, Unknown):
+        return f"rows: {rows}; up to {data.longest} tokens each"
+    features = f"{'' if data.exact else 'about '}{data.features:,} features to train on"
+    if not data.looked_at:
+        return f"rows: {rows}; {features}, up to {data.longest} tokens each"
+    seen = f"{data.tokens:.0f} tokens on average and {data.longest} at most in {data.looked_at:,} rows looked at"
+    return f"rows: {rows}; {features}, {seen}"
+
+
+def _method(method: PlannedMethod | None) -> str:
+    assert method is not None
+    arguments = method.arguments
+    text = f"pred_loss + {arguments.kl_alpha:g} kl_loss (temperature {arguments.temperature:g})"
+    if method.pairs == []:
+        return f"{text}; no layer is matched"
+    text += f" + {method.mse_alpha:g} layer loss ({arguments.layer_loss})"
+    if isinstance(method.pairs, Unknown):
+        return text
+    student = "" if method.filters is None else f"; student filters {_filter(method.filters)}"
+    return f"{text} of {len(method.pairs)} pairs{student}"
+
+
+# --- stages ---------------------------------------------------------------------------------------------------
+
+
+def _table(stages: list[PlannedStage]) -> list[list[str]]:
+    rows = [["stage", "steps", "rows a step", "learning rate", "warm-up", "memory", "cache"]]
+    for stage in stages:
+        args = stage.args
+        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        rate = f"{args.learning_rate:g} {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}"
+        cache = "" if stage.disk is None else _bytes(stage.disk) + (" (too large)" if stage.too_large else "")
+        numbers = [_number(stage.steps), f"{batch:,}", rate, _number(stage.warmup), _bytes(stage.memory), cache]
+        rows.append([stage.name, *numbers])
+    return rows
+
+
+def _number(number: int | str | Unknown) -> str:
+    return f"{number:,}" if isinstance(number, int) else "?" if isinstance(number, Unknown) else number
+
+
+def _bytes(number: int | Unknown) -> str:
+    if isinstance(number, Unknown):
+        return "?"
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
+
+
+def _notes(plan: Plan, stages: list[PlannedStage]) -> Iterator[str]:
+    text = (
+        "memory: an estimate for one device, weights and optimizer included; a process on a CPU takes 1 to 2 GB more. "
+        "cache: disk for what frozen models say, the teacher's shared by its stages and deleted after the run."
+    )
+    if any(stage.too_large for stage in stages):
+        limit = stages[0].args.cache_limit
+        text += f" Too large is more than cache_limit, {limit:g} GB: the frozen model is then run in every epoch."
+    yield fill(text, _WIDTH)
+    # Models and data that are not there say so above.
+    said = {fact.why for fact in (plan.data, *plan.models.values()) if isinstance(fact, Unknown)}
+    values = [value for stage in stages for value in (stage.steps, stage.memory, stage.disk)]
+    reasons = dict.fromkeys(value.why for value in values if isinstance(value, Unknown) and value.why not in said)
+    if reasons:
+        yield "\n".join(fill(f"?: {why}", _WIDTH, subsequent_indent="   ") for why in reasons)

@@ -1,0 +1,177 @@
+"""What each stage of a plan does: steps, what is matched, and estimates of memory and disk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedModel
+
+from ...errors import collect, raise_if_any
+from ...fast.precision import frozen_dtype
+from ...method.filters import FilterConfig
+from ...method.pairs import check_pairs, default_pairs, parse_pairs
+from ...models.students import read_student_layers
+from ...stages.lifecycle import keeps_states
+from ...stages.methods import DistillArguments, layer_weight
+from ...training.stage_arguments import StageArguments
+from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
+from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
+from .features import PlannedData
+from .plan import Pairs, Plan, PlannedModel
+from .unknown import Unknown
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """What a method of Stage II matches."""
+
+    arguments: DistillArguments
+    mse_alpha: float
+    pairs: Pairs | Unknown
+    filters: FilterConfig | None
+    """The student's; None where no layer is matched, or nobody knows."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage. Bytes are estimates."""
+
+    name: str
+    args: StageArguments
+    steps: int | Unknown
+    memory: int | Unknown
+    """Bytes on one device at the peak: see `estimates`."""
+    disk: int | Unknown | None
+    """Bytes of hidden states in the cache; None where none are kept."""
+    method: PlannedMethod | None = None
+
+    @property
+    def warmup(self) -> int | Unknown:
+        """Steps until the peak learning rate."""
+        if isinstance(self.steps, Unknown):
+            share = 0 < self.args.warmup_steps < 1
+            return self.steps if share else int(self.args.warmup_steps)
+        return self.args.get_warmup_steps(self.steps)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the cache would exceed its limit, so that the frozen model is run in every epoch."""
+        return isinstance(self.disk, int) and self.disk > self.args.cache_limit * 1e9
+
+
+def plan_stages(plan: Plan) -> list[PlannedStage]:
+    """The stages of a plan, in the order they are run in.
+
+    Raises:
+        InputError: a method's section asks for pairs of blocks that the models do not have.
+    """
+    recipe = plan.recipe
+    names = [name for name in FINETUNE if recipe.sections.get(name) is not False]
+    names += LEARN_FILTERS if "ted" in recipe.run.methods else ()
+    problems: list[str] = []
+    stages = []
+    for name in (*names, *recipe.run.methods):
+        with collect(problems):
+            stages.append(_stage(plan, name))
+    raise_if_any(problems)
+    return stages
+
+
+def _stage(plan: Plan, name: str) -> PlannedStage:
+    args, own = stage_arguments(plan.recipe, name)
+    method = _method(plan, own) if isinstance(own, DistillArguments) else None
+    memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method)
+    return PlannedStage(name, args, _steps(plan, args), memory, disk, method)
+
+
+def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
+    """Optimizer steps, as `transformers.Trainer` counts them."""
+    if args.max_steps > 0:
+        return args.max_steps
+    features = plan.data if isinstance(plan.data, Unknown) else plan.data.features
+    if isinstance(features, Unknown):
+        return features
+    batches = features / (args.train_batch_size * args.world_size)
+    whole = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+    return math.ceil(args.num_train_epochs * max(math.ceil(whole / args.gradient_accumulation_steps), 1))
+
+
+# --- methods --------------------------------------------------------------------------------------------------
+
+
+def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
+    """What a method matches. Raises `InputError` for pairs of blocks that the models do not have."""
+    pairs = _method_pairs(plan, arguments)
+    # Pairs that nobody knows are some all the same.
+    mse_alpha = layer_weight(arguments, [(1, 1)] if isinstance(pairs, Unknown) else pairs)
+    teacher, student = plan.models.values()
+    if not pairs or isinstance(pairs, Unknown) or isinstance(teacher, Unknown) or isinstance(student, Unknown):
+        return PlannedMethod(arguments, mse_alpha, pairs, None)
+    if arguments.method == "ted" and not isinstance(plan.filters, Unknown):
+        filters = plan.filters["student"]
+    else:
+        filters = FilterConfig.for_model(student.config, 1, teacher.config.hidden_size)
+    return PlannedMethod(arguments, mse_alpha, pairs, replace(filters, blocks=[block for _, block in pairs]))
+
+
+def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
+    """The run's pairs, or those the method's own section asks for."""
+    teacher, student = plan.models.values()
+    if arguments.method == "kd":
+        return []
+    if isinstance(teacher, Unknown) or isinstance(student, Unknown):
+        return plan.pairs
+    totals = teacher.config.num_hidden_layers, student.config.num_hidden_layers
+    if arguments.pairs:
+        pairs = parse_pairs(arguments.pairs)
+        check_pairs(pairs, *totals)
+        return pairs
+    intervals = arguments.teacher_filter_interval, arguments.filter_interval
+    if any(intervals):
+        return default_pairs(*totals, *intervals, student.kept_blocks or read_student_layers(student.name))
+    return plan.pairs
+
+
+# --- memory and disk ------------------------------------------------------------------------------------------
+
+
+def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown:
+    """See `estimates`. Rows are as long as the longest seen, or as they may be."""
+    models: dict[str, PreTrainedModel] = {}
+    for owner, planned in plan.models.items():
+        model = planned if isinstance(planned, Unknown) else planned.model
+        if isinstance(model, Unknown):
+            return model
+        models[owner] = model
+    longest = plan.task.max_seq_length if isinstance(plan.data, Unknown) else plan.data.longest
+    batch = BatchShape(args.per_device_train_batch_size, -(-longest // 8) * 8, 2 if args.bf16 or args.fp16 else 4)
+    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+    if method is not None:
+        return distilling_bytes(models["teacher"], models["student"], method.filters, batch, dtype)
+    owner = name.rpartition("_")[2]
+    if name in FINETUNE:
+        return training_bytes(models[owner], batch)
+    if isinstance(plan.filters, Unknown):
+        return plan.filters
+    return learning_bytes(models[owner], plan.filters[owner], plan.task, batch, dtype)
+
+
+def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown | None:
+    """Tokens x width x bytes of a number x blocks whose hidden states are kept: see `stages.base.states_cache`.
+
+    Stage I keeps those of the rows to score on too, and of the first token alone where its heads read no other.
+    """
+    owner = "teacher" if method else name.rpartition("_")[2]
+    shared = owner == "teacher" or args.cache_dir is not None
+    if name in FINETUNE or name == "kd" or not keeps_states(args, plan.task, shared):
+        return None
+    model, data, pairs = plan.models[owner], plan.data, method.pairs if method else plan.pairs
+    if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(pairs, list):
+        if isinstance(data.features, Unknown):
+            return data.features
+        features = data.features * (1 if method else data.all_to_train)
+        tokens = features * (1 if plan.task.first_token_only and not method else data.tokens)
+        dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+        return round(tokens * model.config.hidden_size * dtype.itemsize * len(pairs))
+    return next(missing for missing in (model, data, pairs) if isinstance(missing, Unknown))

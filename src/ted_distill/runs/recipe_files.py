@@ -1,0 +1,59 @@
+"""The recipes that come with the package: where they are, what they are called, and which one a word means."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def recipe_files() -> dict[str, Path]:
+    """Name -> file of each recipe; the name is the path below `recipes/` without `.yaml`."""
+    folder = _folder()
+    files = sorted(folder.rglob("*.yaml")) if folder else []
+    return {_name(file.relative_to(folder).as_posix()): file for file in files if folder}
+
+
+def _folder() -> Path | None:
+    """`recipes/`: inside the package where that was installed, at the top of the repository in a checkout."""
+    package = Path(__file__).parents[1]
+    found = [folder for folder in (package / "recipes", package.parents[1] / "recipes") if folder.is_dir()]
+    return found[0] if found else None
+
+
+def _name(path: str) -> str:
+    return path.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
+
+
+def recipe_title(file: str | Path) -> str:
+    """The first line of a recipe, a comment that says what it is; empty where there is none."""
+    with Path(file).open(encoding="utf-8") as lines:
+        first = lines.readline()
+    return first.lstrip("#").strip() if first.startswith("#") else ""
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file a word means: a file that exists, or else one of `recipe_files`, with or without `recipes/` and `.yaml`.
+
+    Raises:
+        InputError: neither; names what is near.
+    """
+    file, known = Path(name), recipe_files()
+    if file.is_file():
+        return file
+    name = _name(file.as_posix())
+    if name in known:
+        return known[name]
+    near = _near(file, name, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` names those that come with the package"
+    raise InputError(f"recipe: {file} does not exist; {hint}")
+
+
+def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:
+    """A file of like name in the same folder, recipes of like name, or those that a part of the name is in."""
+    beside = get_close_matches(file.name, [path.name for path in file.parent.glob("*.y*ml")], n=1)
+    if beside:
+        return [str(file.parent / beside[0])]
+    parts = [other for other in known if name in (*other.split("/"), *map(str, Path(other).parents))]
+    return parts[:3] or get_close_matches(name, known, n=1)

@@ -1,0 +1,1 @@
+"""Files and Hub data sets -> rows, columns and labels."""

@@ -1,0 +1,68 @@
+"""The official SQuAD file: one JSON document of articles, paragraphs and questions, and the same as flat rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import InputError
+
+Row = dict[str, Any]
+
+
+def is_squad_document(document: Any) -> bool:
+    """Whether a parsed JSON file is an official SQuAD document: `{"data": [{"paragraphs": [...]}, ...]}`."""
+    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+        return False
+    articles = document["data"]
+    return bool(articles) and all(isinstance(article, dict) and "paragraphs" in article for article in articles)
+
+
+def flatten_squad(document: dict[str, Any]) -> list[Row]:
+    """One row a question: `id`, `title`, `context`, `question`, `answers` with lists `text` and `answer_start`.
+
+    An unanswerable question (`is_impossible`, or an empty list of answers) has empty lists. A question without
+    `answers` that is not marked impossible, as in test files, has `answers` None: nothing is known about it.
+
+    Raises:
+        InputError: a paragraph or question lacks a field.
+    """
+    rows: list[Row] = []
+    for article in document["data"]:
+        title = article.get("title") or ""
+        for paragraph in article["paragraphs"]:
+            if not isinstance(paragraph, dict) or not {"context", "qas"} <= paragraph.keys():
+                raise InputError(f"SQuAD file: a paragraph of article {title!r} has no 'context' or no 'qas'")
+            rows.extend(_row(title, paragraph["context"], question) for question in paragraph["qas"])
+    return rows
+
+
+def _row(title: str, context: str, question: dict[str, Any]) -> Row:
+    missing = sorted({"id", "question"} - question.keys())
+    if missing:
+        raise InputError(f"SQuAD file: a question of article {title!r} has no {' and no '.join(map(repr, missing))}")
+    return {
+        "id": str(question["id"]),
+        "title": title,
+        "context": context,
+        "question": question["question"],
+        "answers": _answers(title, question),
+    }
+
+
+def _answers(title: str, question: dict[str, Any]) -> dict[str, list[Any]] | None:
+    # `is_impossible` comes first: such questions carry `plausible_answers`, and some files repeat those as answers.
+    if question.get("is_impossible"):
+        return {"text": [], "answer_start": []}
+    answers = question.get("answers")
+    if answers is None:
+        return None
+    try:
+        return {
+            "text": [answer["text"] for answer in answers],
+            "answer_start": [int(answer["answer_start"]) for answer in answers],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"SQuAD file: an answer to question {question['id']!r} of article {title!r} is not "
+            '{"text": ..., "answer_start": ...}'
+        ) from error

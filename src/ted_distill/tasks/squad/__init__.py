@@ -1,0 +1,1 @@
+"""Extractive question answering in the form of SQuAD."""

@@ -1,0 +1,272 @@
+"""Extractive question answering: the answer is a span of the context, or there is none (SQuAD 1.1 and 2.0)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from ...errors import InputError
+from ...method import losses
+from ...method.filters import Batch
+from ..base import Metrics, Split, Task
+from ..task_arguments import TaskArguments
+from .metrics import exact_match, squad_scores, token_f1
+from .rows import Columns, normalise_rows, row_problems, some
+from .span_answers import answer_questions
+from .windows import encode_windows
+
+HUB_DATASETS = {"squad": "rajpurkar/squad", "squad_v2": "rajpurkar/squad_v2"}
+"""Tasks by name, and their data sets on the Hub."""
+
+_PREDICTIONS, _NULL_ODDS, _N_BEST = "predictions.json", "null_odds.json", "nbest_predictions.json"
+_PAD_MULTIPLE = 8
+
+
+@dataclass
+class SpanPredictions:
+    """Answers of one model to the questions of a split, by question id."""
+
+    answers: dict[str, str]
+    """The answer, "" for no answer."""
+    null_odds: dict[str, float] = field(default_factory=dict)
+    """Score of no answer less score of the best answer; only where questions may have no answer."""
+    n_best: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The best answers, each with `text`, `probability` (they sum to 1), `start_logit` and `end_logit`."""
+
+
+class QuestionAnswering(Task):
+    """Find the words of a passage that answer a question, or say that it has no answer."""
+
+    auto_model = AutoModelForQuestionAnswering
+    label_columns: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
+    default_max_seq_length = 384
+    pipeline_tag = "question-answering"
+    metric = "f1"
+
+    def __init__(self, arguments: TaskArguments) -> None:
+        super().__init__(arguments)
+        self._unanswerable_seen = False
+
+    @property
+    def num_labels(self) -> int:
+        """Width of the model's head: a start and an end logit."""
+        return 2
+
+    @property
+    def version_2_with_negative(self) -> bool:
+        """Whether questions may have no answer: as the arguments say, else the task's name, else the data so far."""
+        if self.arguments.version_2_with_negative is not None:
+            return self.arguments.version_2_with_negative
+        return {"squad": False, "squad_v2": True}.get(self.name, self._unanswerable_seen)
+
+    # --- data -------------------------------------------------------------------------------------------------
+
+    def hub_dataset(self) -> tuple[str, str | None] | None:
+        """The Hub's SQuAD of this name, if the task is one."""
+        return (HUB_DATASETS[self.name], None) if self.name in HUB_DATASETS else None
+
+    def normalise(self, rows: Dataset, split: str) -> Dataset:
+        """Rows with `id`, `context`, `question` and `answers`. Raises `InputError` where columns are missing."""
+        arguments = self.arguments
+        defaults = Columns()
+        columns = Columns(
+            question=arguments.text_column or defaults.question,
+            context=arguments.text_pair_column or defaults.context,
+            answers=arguments.label_column or defaults.answers,
+        )
+        normal = normalise_rows(rows, split, columns)
+        self._unanswerable_seen = self._unanswerable_seen or bool(_unanswerable(normal))
+        return normal
+
+    def problems(self, rows: Dataset, split: str) -> Iterator[str]:
+        """What is wrong with normalised rows."""
+        yield from row_problems(rows, split)
+        unanswerable = [] if self.version_2_with_negative else _unanswerable(rows)
+        if unanswerable:
+            yield (
+                f"{split}: {some(len(unanswerable), 'question', unanswerable)} without answer came, but in task "
+                f"{self.name!r} every question has one; use task squad_v2, set version_2_with_negative, or drop them"
+            )
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """The windows of the rows, with the columns of `windows.cut_windows`.
+
+        Raises:
+            InputError: the tokenizer is not a fast one, or questions leave no room for the context.
+        """
+        arguments = self.arguments
+        return encode_windows(
+            rows, tokenizer, self.max_seq_length, arguments.doc_stride, arguments.preprocessing_num_workers
+        )
+
+    def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """(B, T) `input_ids`, `attention_mask`, `token_type_ids` if made; (B,) positions. T is a multiple of 8."""
+        longest = max(len(feature["input_ids"]) for feature in features)
+        # Not wider than any window may be: a model may have no more positions than that.
+        width = max(longest, min(-(-longest // _PAD_MULTIPLE) * _PAD_MULTIPLE, self.max_seq_length))
+        fill = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "token_type_ids": 0}
+        batch: Batch = {}
+        for name, value in fill.items():
+            if name not in features[0]:
+                continue
+            padded = torch.full((len(features), width), value, dtype=torch.long)
+            for row, feature in enumerate(features):
+                values = torch.as_tensor(feature[name], dtype=torch.long)
+                padded[row, : len(values)] = values
+            batch[name] = padded
+        for name in self.label_columns:
+            batch[name] = torch.tensor([int(feature[name]) for feature in features])
+        return batch
+
+    # --- mathematics ------------------------------------------------------------------------------------------
+
+    def logits(self, outputs: ModelOutput) -> Tensor:
+        """(B, T, 2): start and end."""
+        return torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """See `losses.span_loss`."""
+        return losses.span_loss(logits, batch["start_positions"], batch["end_positions"], self.mask(batch), count)
+
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """See `losses.span_kl`."""
+        return losses.span_kl(student_logits, teacher_logits, self.mask(batch), temperature, count)
+
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
+        """Linear(F, 2) on every token."""
+        head = nn.Linear(filter_output_dim, 2)
+        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    # --- scores -----------------------------------------------------------------------------------------------
+
+    def decode(self, logits: list[np.ndarray], split: Split) -> SpanPredictions:
+        """Answers from (T, 2) logits, one array a window.
+
+        Raises:
+            ValueError: there are not as many arrays as windows, or one is shorter than its window.
+        """
+        arguments = self.arguments
+        found = answer_questions(logits, split, arguments.n_best_size, arguments.max_answer_length)
+        predictions = SpanPredictions(answers={})
+        for question in found:
+            predictions.answers[question.id] = question.answers[0]["text"] if question.answers else ""
+            entries = question.answers
+            if self.version_2_with_negative:
+                predictions.null_odds[question.id] = question.null_odds
+                if question.null_odds > arguments.null_score_diff_threshold:
+                    predictions.answers[question.id] = ""
+                entries = sorted([*entries, question.null], key=_score, reverse=True)
+            predictions.n_best[question.id] = _with_probabilities(entries)
+        return predictions
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """`f1`, `exact_match` and, where questions may have no answer, those that `score` adds."""
+        if not self.version_2_with_negative:
+            return ("f1", "exact_match")
+        kinds = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
+        return ("f1", "exact_match", *kinds)
+
+    def score(self, predictions: SpanPredictions, rows: Dataset) -> Metrics:
+        """`exact_match` and `f1` in percent and `total`; where questions may have no answer, more.
+
+        Those are the scores of answerable (`HasAns_`) and unanswerable questions (`NoAns_`), and with null odds the
+        best scores that another `null_score_diff_threshold` could give, as the official script finds them.
+
+        Raises:
+            InputError: questions without prediction. Predictions without question are ignored.
+        """
+        gold = {id_: answers["text"] for id_, answers in zip(rows["id"], rows["answers"], strict=True)}
+        _require_predictions(predictions, list(gold), "predictions")
+        negative = self.version_2_with_negative
+        return squad_scores(predictions.answers, gold, predictions.null_odds if negative else None, negative)
+
+    def agreement(self, predictions: SpanPredictions, teacher_predictions: SpanPredictions) -> Metrics:
+        """Percent of questions with the same normalised answer, and the mean token F1 between the two answers."""
+        ids = list(predictions.answers)
+        _require_predictions(teacher_predictions, ids, "the teacher's predictions")
+        pairs = [(predictions.answers[id_], teacher_predictions.answers[id_]) for id_ in ids]
+        return {
+            "agreement_exact": 100.0 * float(np.mean([exact_match(*pair) for pair in pairs])),
+            "agreement_f1": 100.0 * float(np.mean([token_f1(*pair) for pair in pairs])),
+        }
+
+    def write_predictions(self, predictions: SpanPredictions, split: Split, folder: Path) -> None:
+        """The official files: `predictions.json`, `nbest_predictions.json` and, with null odds, `null_odds.json`."""
+        files: dict[str, dict[str, Any]] = {_PREDICTIONS: predictions.answers, _N_BEST: predictions.n_best}
+        if predictions.null_odds:
+            files[_NULL_ODDS] = predictions.null_odds
+        for name, content in files.items():
+            (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def read_predictions(self, file: Path) -> SpanPredictions:
+        """Predictions of the official form {id: answer}, also as `.json.gz`.
+
+        Takes along the `null_odds.json` beside a `predictions.json`, so that both give the scores they had.
+
+        Raises:
+            InputError: there is no such file, or it holds something else.
+        """
+        answers = _read_json(file)
+        if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
+            raise InputError(f'{file}: answers by question id were expected, {{id: text}}, with "" for no answer')
+        odds_file = file.with_name(_NULL_ODDS)
+        null_odds = _read_json(odds_file) if file.name == _PREDICTIONS and odds_file.exists() else {}
+        return SpanPredictions(answers, null_odds)
+
+
+def _unanswerable(rows: Dataset) -> list[str]:
+    """Ids of the questions whose list of answers is empty."""
+    if len(rows) == 0:
+        return []
+    table = rows.select_columns(["id", "answers"]).with_format("arrow")[:]
+    lengths = pc.list_value_length(pc.struct_field(table["answers"], "text"))
+    return [str(id_) for id_ in table["id"].filter(pc.equal(lengths, 0)).to_pylist()]
+
+
+def _score(entry: dict[str, Any]) -> float:
+    return entry["start_logit"] + entry["end_logit"]
+
+
+def _with_probabilities(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries, best first, each with its share of a softmax over their scores."""
+    scores = np.array([_score(entry) for entry in entries])
+    exponentials = np.exp(scores - scores.max()) if entries else scores
+    probabilities = exponentials / exponentials.sum()
+    return [
+        {"text": entry["text"], "probability": float(probability)} | entry
+        for entry, probability in zip(entries, probabilities, strict=True)
+    ]
+
+
+def _require_predictions(predictions: SpanPredictions, ids: list[str], whose: str) -> None:
+    missing = [id_ for id_ in ids if id_ not in predictions.answers]
+    if missing:
+        raise InputError(
+            f"{whose}: {some(len(missing), 'question', missing)} of {len(ids)} have no prediction; "
+            "predict on the same rows that are scored"
+        )
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        data = file.read_bytes()
+        return json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{file}: a JSON file was expected, but it could not be read ({error})") from error

@@ -1,0 +1,142 @@
+"""Running text -> blocks of tokens to train on, and windows with a stride to score on.
+
+Rows are joined: as documents, with an end-of-text token after each, or as they stand where they are lines of one
+text. The tokens of all rows then stand in one sequence that is cut into blocks; nothing is padded and nothing lost but
+the rest of a stream that fills no block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, IterableDataset, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import InputError
+
+_ROWS = 1000
+"""Rows of a stream that are tokenised at a time."""
+
+
+class Ends(NamedTuple):
+    """Tokens in front of each row and after it."""
+
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+
+def document_ends(tokenizer: PreTrainedTokenizerBase) -> Ends:
+    """What stands around a document: the beginning-of-text token, if the tokenizer makes one, and end-of-text.
+
+    Raises:
+        InputError: the tokenizer has no end-of-text token.
+    """
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end is None:
+        raise InputError(
+            f"the tokenizer {tokenizer.name_or_path} has no end-of-text token to put between documents; set one, as in "
+            "tokenizer.eos_token, or give rows that are lines of one text with --row_separator none"
+        )
+    begin = tokenizer.bos_token_id
+    begins = begin is not None and tokenizer("").input_ids[:1] == [begin] and begin != tokenizer.cls_token_id
+    return Ends((begin,) if begins else (), (end,))
+
+
+def token_sequence(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, ends: Ends, num_proc: int | None = None
+) -> np.ndarray:
+    """(N,) token ids of all rows' `text`, joined; tokenising is cached by `datasets`."""
+    tokens = rows.map(
+        _tokenise,
+        batched=True,
+        remove_columns=rows.column_names,
+        fn_kwargs={"tokenizer": tokenizer, "ends": tuple(ends)},
+        num_proc=num_proc,
+        desc="tokenise",
+    )
+    column = tokens.with_format("arrow")[:].column("input_ids").combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False)
+
+
+def blocks(tokens: np.ndarray, size: int, before: Sequence[int] = (), after: Sequence[int] = ()) -> Dataset:
+    """Blocks of `size` tokens, `before` and `after` in each included, and a last one with what is left.
+
+    Raises:
+        InputError: fewer than two tokens.
+    """
+    room = size - len(before) - len(after)
+    return windows(tokens, size, room, before, after).remove_columns("scored_from")
+
+
+def windows(
+    tokens: np.ndarray, size: int, stride: int, before: Sequence[int] = (), after: Sequence[int] = ()
+) -> Dataset:
+    """Windows of `size` tokens that start every `stride` tokens, up to the one that reaches the end.
+
+    `scored_from` is the first position of a window that no earlier one held: what stands before is context alone, so
+    that every token is scored once.
+
+    Raises:
+        InputError: fewer than two tokens, or a stride that is none.
+    """
+    room = size - len(before) - len(after)
+    if len(tokens) < 2:
+        raise InputError(f"the text has {len(tokens)} tokens, two at least were expected; is it empty?")
+    if not 1 <= stride <= room:
+        raise InputError(f"stride: 1 to {room} tokens (a window of {size}) were expected, {stride} came")
+    starts = np.arange(0, max(len(tokens) - (room - stride), 1), stride)
+    pieces = [tokens[start : start + room] for start in starts]
+    if before or after:
+        pieces = [np.concatenate([before, piece, after]).astype(tokens.dtype) for piece in pieces]
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    ids = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(pieces), pa.int32()))
+    scored_from = np.where(starts == 0, 0, room - stride) + len(before)
+    table = pa.table({"input_ids": ids, "length": lengths, "scored_from": scored_from})
+    features = Features({"input_ids": List(Value("int32")), "length": Value("int64"), "scored_from": Value("int64")})
+    return Dataset(table.cast(features.arrow_schema))
+
+
+def stream_blocks(
+    rows: IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: Ends,
+    size: int,
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
+) -> IterableDataset:
+    """The blocks of a stream of rows with `text`, made as they are asked for."""
+    arguments = {"rows": rows, "tokenizer": tokenizer, "ends": tuple(ends), "room": size - len(before) - len(after)}
+    ends_of_block = {"before": list(before), "after": list(after)}
+    return IterableDataset.from_generator(_stream, gen_kwargs={**arguments, **ends_of_block})
+
+
+def _stream(
+    rows: IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: tuple[tuple[int, ...], tuple[int, ...]],
+    room: int,
+    before: list[int],
+    after: list[int],
+) -> Iterator[dict[str, Any]]:
+    left: list[int] = []
+    for batch in rows.iter(batch_size=_ROWS):
+        for ids in _tokenise({"text": [text or "" for text in batch["text"]]}, tokenizer, ends)["input_ids"]:
+            left += ids
+            while len(left) >= room:
+                block = before + left[:room] + after
+                del left[:room]
+                yield {"input_ids": block, "length": len(block)}
+
+
+def _tokenise(
+    rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, ends: tuple[tuple[int, ...], tuple[int, ...]]
+) -> dict[str, list[Any]]:
+    """Token ids of a batch of rows. On module level, and with all it uses as arguments, for the cache of `datasets`."""
+    before, after = map(list, ends)
+    # A long text is meant here: no warning that it is longer than the model can read.
+    found = tokenizer(rows["text"], add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return {"input_ids": [before + ids + after if ids else ids for ids in found]}

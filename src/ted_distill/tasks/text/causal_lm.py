@@ -1,0 +1,130 @@
+"""Causal language modelling: each token predicts the next (GPT-2, Llama, Qwen and their like)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from ...errors import InputError
+from ...method.filters import Batch
+from ..base import Metrics
+from .blocks import windows
+from .language_modelling import LanguageModelling
+
+
+class CausalLM(LanguageModelling):
+    """Predict the next token of running text.
+
+    Scored on windows of `max_seq_length` tokens that start every `stride` tokens: each token is scored once, with
+    `max_seq_length - stride` tokens before it at least, those at the start of the text excepted.
+    """
+
+    auto_model = AutoModelForCausalLM
+    default_max_seq_length = 1024
+    pipeline_tag = "text-generation"
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Windows to score on: `input_ids`, `length`, and `scored_from`. Raises `InputError` for no text."""
+        size = self.size(tokenizer)
+        return windows(self.tokens(rows, tokenizer), size, self.arguments.stride or max(1, size // 2))
+
+    def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """(B, T) `input_ids`, `attention_mask`, and `labels`: the same ids, -100 at padding and at context."""
+        batch = super().collate(features, tokenizer)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        for row, feature in enumerate(features):
+            labels[row, : feature.get("scored_from", 0)] = -100
+        return batch | {"labels": labels}
+
+    def targets(self, batch: Batch) -> Tensor:
+        """(B, T) the next token; none for the last position."""
+        labels = batch["labels"]
+        return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], dim=1)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Those of language modelling, and `word_perplexity`."""
+        return (*super().score_names, "word_perplexity")
+
+    lower_is_better = (*LanguageModelling.lower_is_better, "word_perplexity")
+
+    def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
+        """Also `word_perplexity`: exp of the nats a word between blanks, which other tokenizers' can be compared to."""
+        scores = super().score(predictions, rows)
+        words = sum(len(text.split()) for text in rows["text"])
+        nats = scores["loss"] * sum(map(len, predictions))
+        return scores | {"word_perplexity": float(np.exp(min(nats / max(words, 1), 700.0)))}
+
+
+class LastWord(CausalLM):
+    """Predict the last word of each passage, as in LAMBADA.
+
+    `accuracy`: it is right if all its tokens are the likeliest, one after the other.
+    `perplexity` is exp of the nats a word. Scoring only; the passages are short and not joined.
+    """
+
+    metric = "accuracy"
+    hub = ("EleutherAI/lambada_openai", "default")
+
+    def hub_dataset(self) -> tuple[str, str | None] | None:
+        """LAMBADA's test split in OpenAI's version, if this is the task `lambada`."""
+        return self.hub if self.name == "lambada" else None
+
+    def validation_splits(self) -> dict[str, str]:
+        """LAMBADA's is called `test`."""
+        return {"validation": "test"} if self.name == "lambada" else super().validation_splits()
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """A feature a passage; `scored_from` is where its last word begins.
+
+        Raises:
+            InputError: passages of less than two words, or longer than `max_seq_length`; or not a fast tokenizer.
+        """
+        if not tokenizer.is_fast:
+            raise InputError(f"the tokenizer {tokenizer.name_or_path} is not a fast one, which words are found with")
+        size = self.size(tokenizer)
+        begin = tokenizer("").input_ids[:1] if tokenizer.bos_token_id is not None else []
+        begin = begin if begin == [tokenizer.bos_token_id] else []
+        features: dict[str, list[Any]] = {"input_ids": [], "length": [], "scored_from": []}
+        short, long = [], []
+        for number, text in enumerate(rows["text"]):
+            context, blank, word = text.rstrip().rpartition(" ")
+            # The whole passage at once, as the model would meet it: a tokenizer may begin a text otherwise than a word.
+            tokens = tokenizer(context + blank + word, add_special_tokens=False, return_offsets_mapping=True)
+            places = [place for place, (_, end) in enumerate(tokens["offset_mapping"]) if end > len(context)]
+            if not context.strip() or not places:
+                short.append(number)
+                continue
+            ids = begin + tokens["input_ids"]
+            if len(ids) > size:
+                long.append(number)
+            features["input_ids"].append(ids)
+            features["length"].append(len(ids))
+            features["scored_from"].append(len(begin) + places[0])
+        problems = [
+            f"rows {numbers[0] + 1} and {len(numbers) - 1} others: {what}"
+            for numbers, what in (
+                (short, "a passage of two words at least was expected; drop them"),
+                (long, f"longer than max_seq_length ({size} tokens); raise it or drop them"),
+            )
+            if numbers
+        ]
+        if problems:
+            raise InputError(problems)
+        return Dataset.from_dict(features)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """`accuracy` and `perplexity` of whole words."""
+        return ("accuracy", "perplexity")
+
+    def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
+        """`accuracy`: percent of passages whose last word is right with all its tokens; `perplexity` a word."""
+        right = [bool(tokens[:, 1].all()) for tokens in predictions]
+        nats = [-float(tokens[:, 0].sum()) for tokens in predictions]
+        return {"accuracy": 100 * float(np.mean(right)), "perplexity": float(np.exp(min(float(np.mean(nats)), 700.0)))}

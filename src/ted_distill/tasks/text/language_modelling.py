@@ -1,0 +1,239 @@
+"""What causal and masked language modelling share: rows of text, losses over a vocabulary, perplexity."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...errors import InputError
+from ...method import vocabulary_losses
+from ...method.filters import Batch
+from ..base import Counts, Metrics, Split, Task
+from ..padding import padded, padded_width
+from ..reading.columns import Columns, row_list, values, with_texts
+from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
+
+logger = logging.getLogger(__name__)
+
+SEPARATORS = ("auto", "eos", "none")
+_LOOKED_AT = 1000
+"""Rows looked at to find out whether they are lines of one text."""
+
+
+class LanguageModelling(Task):
+    """Rows have `text`. They are joined and cut into blocks of `max_seq_length` tokens.
+
+    Predictions are, for each feature, (n, 3) numbers of its predicted tokens: log-probability of the right token,
+    whether it was thought the likeliest, and which token was.
+    """
+
+    metric = "perplexity"
+    lower_is_better: ClassVar[tuple[str, ...]] = ("perplexity", "loss")
+    cacheable = False
+    streams = True
+
+    # --- data -------------------------------------------------------------------------------------------------
+
+    def normalise(self, rows: Dataset | IterableDataset, split: str) -> Dataset | IterableDataset:
+        """Rows with `text` alone. Raises `InputError` where there is no such column, or it holds no text."""
+        available = list(rows.column_names or _first(rows))
+        name = self.arguments.text_column or "text"
+        if name not in available:
+            raise InputError(
+                f"{split}: column {name!r} is missing (columns are: {', '.join(available)}); "
+                "name the one with the text with --text_column"
+            )
+        if isinstance(rows, IterableDataset):
+            others = [column for column in available if column != name]
+            return rows.remove_columns(others).rename_columns({} if name == "text" else {name: "text"})
+        return with_texts(rows.select_columns([name]), Columns(name, None, None), split)
+
+    def problems(self, rows: Dataset | IterableDataset, split: str) -> Iterator[str]:
+        """Rows without text; of a stream the first ones alone."""
+        if self.arguments.row_separator not in SEPARATORS:
+            yield f"row_separator: one of {', '.join(SEPARATORS)} was expected, {self.arguments.row_separator} came"
+        if isinstance(rows, IterableDataset):
+            first = [row["text"] for row in islice(rows, _LOOKED_AT)]
+        else:
+            missing = np.flatnonzero(values(rows, "text").is_null().to_numpy()).tolist()
+            if missing:
+                yield f"{split}: {row_list(missing)} without text; mend or drop them"
+            first = rows[:_LOOKED_AT]["text"]
+        if not any((text or "").strip() for text in first):
+            column = self.arguments.text_column or "text"
+            yield f"{split}: no text in the first {len(first)} rows of {column}; name another column with --text_column"
+
+    def ends(self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Ends:
+        """What stands between rows: nothing where they are lines, which end in line feeds, else end-of-text."""
+        separator = self.arguments.row_separator
+        if separator == "auto":
+            lines = any((row["text"] or "").endswith("\n") for row in islice(rows, _LOOKED_AT))
+            separator = "none" if lines else "eos"
+        return Ends() if separator == "none" else document_ends(tokenizer)
+
+    def around(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
+        """What stands in front of each block and after it."""
+        return Ends()
+
+    def size(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Tokens of a block: `max_seq_length`, but a default gives way to what the tokenizer allows. `InputError`."""
+        size = self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
+        if not 2 + sum(map(len, self.around(tokenizer))) <= size <= tokenizer.model_max_length:
+            raise InputError(
+                f"max_seq_length: up to {tokenizer.model_max_length} tokens were expected, as the tokenizer "
+                f"{tokenizer.name_or_path} and its model allow, {size} came"
+            )
+        return size
+
+    def tokens(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+        """(N,) token ids of all rows."""
+        return token_sequence(rows, tokenizer, self.ends(rows, tokenizer), self.arguments.preprocessing_num_workers)
+
+    def encode_training(
+        self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Dataset | IterableDataset:
+        """Blocks of tokens: `input_ids` and `length`. Raises `InputError` for a text of no length."""
+        size, around = self.size(tokenizer), self.around(tokenizer)
+        if isinstance(rows, IterableDataset):
+            return stream_blocks(rows, tokenizer, self.ends(rows, tokenizer), size, *around)
+        return blocks(self.tokens(rows, tokenizer), size, *around)
+
+    def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """(B, T) `input_ids`, `attention_mask` and `labels`, -100 where nothing is to be predicted.
+
+        Padded on the right; padding is no token the loss looks at, so that a tokenizer without one will do.
+        """
+        rows = [feature["input_ids"] for feature in features]
+        width = padded_width(list(map(len, rows)), self.size(tokenizer))
+        mask = padded([[1] * len(row) for row in rows], width, 0)
+        return {"input_ids": padded(rows, width, tokenizer.pad_token_id or 0), "attention_mask": mask}
+
+    # --- mathematics ------------------------------------------------------------------------------------------
+
+    def targets(self, batch: Batch) -> Tensor:
+        """(B, T) the token each position is to predict, -100 for none."""
+        return batch["labels"]
+
+    def selected(self, batch: Batch) -> Tensor | None:
+        """(B * T,) positions worth a look where most have no label; None for all of them."""
+        return None
+
+    def counts(self, batch: Batch) -> Counts:
+        """Predicted tokens, for prediction loss and KL; real tokens, for the layer loss."""
+        predicted = (self.targets(batch) != -100).sum(dtype=torch.float32)
+        return super().counts(batch)._replace(labels=predicted, rows=predicted)
+
+    def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """Cross-entropy, averaged over predicted tokens."""
+        logits, targets = self._tokens(logits, batch), self._tokens(self.targets(batch).unsqueeze(-1), batch)
+        return vocabulary_losses.token_loss(logits, targets.squeeze(-1), count)
+
+    def kl(
+        self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
+    ) -> Tensor:
+        """KL over the vocabulary, averaged over predicted tokens."""
+        student, teacher = self._tokens(student_logits, batch), self._tokens(teacher_logits, batch)
+        targets = self._tokens(self.targets(batch).unsqueeze(-1), batch).squeeze(-1)
+        return vocabulary_losses.token_kl(student, teacher, targets != -100, temperature, count)
+
+    def _tokens(self, tensor: Tensor, batch: Batch) -> Tensor:
+        """(B, T, X) -> (N, X)."""
+        flat, selected = tensor.flatten(0, 1), self.selected(batch)
+        return flat if selected is None else flat[selected]
+
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
+        """The model's own frozen output embedding, behind a Linear where it has another width (method, section 5)."""
+        return VocabularyHead(filter_output_dim, model)
+
+    def filter_head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
+        """`loss`, without the logits of all tokens."""
+        targets = self._tokens(self.targets(batch).unsqueeze(-1), batch).squeeze(-1)
+        assert isinstance(head, VocabularyHead)  # what `filter_head` made
+        return vocabulary_losses.vocabulary_loss(head.project(self._tokens(states, batch)), head.output, targets, count)
+
+    # --- scores -----------------------------------------------------------------------------------------------
+
+    def scored(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B, T, 3), see `vocabulary_losses.token_scores`."""
+        targets = self.targets(batch)
+        return vocabulary_losses.token_scores(logits.flatten(0, 1), targets.flatten()).unflatten(0, targets.shape)
+
+    def decode(self, logits: list[np.ndarray], split: Split) -> list[np.ndarray]:
+        """(n, 3) of each feature: its predicted tokens."""
+        return [tokens[tokens[:, 2] >= 0] for tokens in logits]
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """`perplexity`, `loss` (nats a token) and `accuracy` of the likeliest token."""
+        return ("perplexity", "accuracy", "loss")
+
+    def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
+        """`perplexity` a token, `loss` in nats a token, and `accuracy` in percent."""
+        tokens = np.concatenate(predictions).astype(np.float64)
+        if len(tokens) == 0:
+            raise InputError("no token was predicted: the text to score on is too short")
+        loss = -float(tokens[:, 0].mean())
+        return {"perplexity": _exp(loss), "accuracy": 100 * float(tokens[:, 1].mean()), "loss": loss}
+
+    def agreement(self, predictions: list[np.ndarray], teacher_predictions: list[np.ndarray]) -> Metrics:
+        """Percent of tokens for which both models think the same one likeliest."""
+        own, teacher = np.concatenate(predictions), np.concatenate(teacher_predictions)
+        return {"agreement": 100 * float((own[:, 2] == teacher[:, 2]).mean())}
+
+    def write_predictions(self, predictions: list[np.ndarray], split: Split, folder: Path) -> None:
+        """Write `predictions.json`: for each feature a list of [log-probability, right or not, likeliest token]."""
+        lines = ",\n".join(json.dumps(tokens.astype(np.float64).round(6).tolist()) for tokens in predictions)
+        (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+    def read_predictions(self, file: Path) -> list[np.ndarray]:
+        """What `write_predictions` wrote. Raises `InputError`."""
+        try:
+            return [np.asarray(tokens, dtype=np.float64).reshape(-1, 3) for tokens in json.loads(file.read_text())]
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{file}: [log-probability, right, token] of each token was expected ({error})") from error
+
+
+class VocabularyHead(nn.Module):
+    """Filter states (B, T, F) -> logits (B, T, V): [Linear(F, D) where F is not D ->] the frozen output embedding.
+
+    Raises:
+        InputError: the model has no output embedding of its own.
+    """
+
+    def __init__(self, filter_output_dim: int, model: PreTrainedModel) -> None:
+        super().__init__()
+        output = model.get_output_embeddings()
+        if not isinstance(output, nn.Linear):
+            raise InputError(
+                f"filters: {type(model).__name__} has no output embedding that a filter head can share; "
+                "this architecture cannot learn filters for language modelling"
+            )
+        self.output = output
+        self.project: nn.Module = nn.Identity()
+        if filter_output_dim != output.in_features:
+            self.project = nn.Linear(filter_output_dim, output.in_features)
+            nn.init.normal_(self.project.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
+            nn.init.zeros_(self.project.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Logits of all tokens."""
+        return self.output(self.project(states).to(self.output.weight.dtype))
+
+
+def _first(rows: Any) -> dict[str, Any]:
+    return next(iter(rows), {})
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf

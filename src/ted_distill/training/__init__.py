@@ -1,0 +1,1 @@
+"""What every training needs and nothing of distillation: arguments, the trainer, scoring, the model card."""

@@ -1,0 +1,82 @@
+"""The only scoring path, in training and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import TrainingError
+from ..fast.states_cache import FEATURE
+from ..method.filters import Batch
+from ..tasks.base import Metrics, Split, Task
+
+
+def evaluate(logits_of: Callable[[Split], list[np.ndarray]], task: Task, validation: dict[str, Split]) -> Metrics:
+    """Score a model on every validation split, in percent.
+
+    Args:
+        logits_of: split -> logits, one array a feature, as `predict` gives them.
+        validation: `validation` and, for MNLI, `validation_mismatched`, whose scores are prefixed `mismatched_`.
+    """
+    metrics: Metrics = {}
+    for name, split in validation.items():
+        scores = score(logits_of(split), task, split)
+        metrics |= {prefixed(name, key): value for key, value in scores.items()}
+    return metrics
+
+
+def score(logits: list[np.ndarray], task: Task, split: Split) -> Metrics:
+    """Scores of one model's logits on one split, in percent."""
+    return task.score(task.decode(logits, split), split.rows)
+
+
+def prefixed(split: str, key: str) -> str:
+    """The name of a score: `validation_mismatched` gives `mismatched_accuracy`."""
+    suffix = split.removeprefix("validation").lstrip("_")
+    return f"{suffix}_{key}" if suffix else key
+
+
+@torch.inference_mode()
+def predict(
+    forward: Callable[[Batch], Tensor],
+    task: Task,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    batch_size: int,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: bool = True,
+) -> list[np.ndarray]:
+    """Logits of every feature, in order, float32; token-level ones include their batch's padding.
+
+    Long features go first, so that batches hold rows of like length and too little memory shows at once. Under
+    `torchrun` every process takes its share of the batches and all of them get all logits.
+    """
+    features = split.features
+    order = np.argsort(-np.asarray(features["length"]), kind="stable")
+    batches = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    state = PartialState()
+    mine = batches[state.process_index :: state.num_processes]
+    found: list[tuple[int, np.ndarray]] = []
+    for rows in tqdm(mine, desc="evaluate", disable=not (progress and state.is_main_process), leave=False):
+        batch = task.collate([features[row] for row in rows], tokenizer) | {FEATURE: torch.tensor(rows)}
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with autocast():
+            logits = forward(batch)
+        found += zip(rows, logits.float().cpu().numpy(), strict=True)
+    if state.num_processes > 1:
+        found = gather_object(found)
+    by_row = dict(found)
+    logits_in_order = [by_row[row] for row in range(len(features))]
+    if not all(np.isfinite(array).all() for array in logits_in_order):
+        raise TrainingError("the model's logits are not finite numbers: its weights are damaged, or it overflowed")
+    return logits_in_order

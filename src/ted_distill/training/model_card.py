@@ -1,0 +1,95 @@
+"""The model card of a finished stage: what the model is, where it comes from, what it scores, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..output import command, versions
+from ..tasks.base import Metrics, Task
+
+CARD_NAME = "README.md"
+
+_WHAT = {
+    "finetune": "Fine-tuned on {task}.",
+    "learn_filters": (
+        "Fine-tuned on {task}. Beside it, in `filters.safetensors` and `filters.json`, are filters that pick out of "
+        "its hidden states what the task needs (Stage I of TED). `layer_scores.json` holds the score of each block's "
+        "filter head. The model itself is unchanged."
+    ),
+    "kd": "Distilled on {task} by knowledge distillation: it matches the teacher's predictions.",
+    "lwd": (
+        "Distilled on {task} layer by layer: it matches the teacher's predictions and, through random trainable "
+        "filters, its hidden states."
+    ),
+    "ted": (
+        "Distilled on {task} by task-aware layer-wise distillation (TED): it matches the teacher's predictions and, "
+        "through filters learnt for the task, its hidden states."
+    ),
+}
+
+
+def write_card(
+    folder: Path,
+    what: str,
+    task: Task,
+    scores: Metrics,
+    base_model: str,
+    *,
+    teacher: str | None = None,
+    pairs: list[tuple[int, int]] | None = None,
+    weights: dict[str, float] | None = None,
+) -> None:
+    """Write `README.md` with the Hub's metadata.
+
+    Args:
+        what: `finetune`, `learn_filters`, or a method.
+        scores: in percent.
+        pairs: (teacher block, student block).
+        weights: kl_alpha, mse_alpha and temperature.
+    """
+    metadata: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": task.pipeline_tag,
+        "tags": ["ted-distill", what.replace("_", "-")],
+        "metrics": [task.metric],
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(metadata, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {folder_title(base_model, task, what)}",
+    ]
+    lines += ["", _WHAT[what].format(task=f"`{task.name}`"), ""]
+    lines += (
+        [f"- Teacher: `{teacher}`", f"- Student, as it started: `{base_model}`"]
+        if teacher
+        else [f"- From: `{base_model}`"]
+    )
+    if pairs:
+        listed = ", ".join(f"{teacher_block} - {student_block}" for teacher_block, student_block in pairs)
+        lines.append(f"- Pairs (teacher block - student block): {listed}")
+    if weights:
+        lines.append(f"- Loss: {_loss(weights, bool(pairs))}")
+    lines += ["", "## Scores", "", "On the validation data, in percent.", "", "| score | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in scores.items() if isinstance(value, (int, float))]
+    lines += ["", "## How it was made", "", "```", command(), "```", ""]
+    lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
+    lines += ["The checkpoint loads with transformers alone; filters play no part in its predictions.", ""]
+    (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
+
+
+def folder_title(base_model: str, task: Task, what: str) -> str:
+    """A heading for the card."""
+    kind = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}.get(
+        what, f"distilled ({what.upper()}) on"
+    )
+    return f"{Path(base_model).name} {kind} {task.name}"
+
+
+def _loss(weights: dict[str, float], layers: bool) -> str:
+    loss = f"pred_loss + {weights['kl_alpha']:g} * kl_loss (temperature {weights['temperature']:g})"
+    return loss + (f" + {weights['mse_alpha']:g} * layer_averaged_mse_loss" if layers else "")

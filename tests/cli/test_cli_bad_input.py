@@ -1,0 +1,687 @@
+"""`ted` refuses bad input with exit code 2, saying what was expected, what came and what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+from ted_distill.cli.main import COMMANDS, main
+from ted_distill.method.filter_files import save_filters
+from ted_distill.method.filters import FilterConfig, Filters
+from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
+
+CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+QUICK = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--report_to", "none"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and models with filters of width 16: a teacher of 4 blocks, students of 2 and 3 blocks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_reviews(folder, 12)
+    write_questions(folder, 6)
+    for name, blocks, interval in (("teacher", 4, 2), ("student", 2, 1), ("student3", 3, 1)):
+        save_tiny(folder / name, AutoModelForSequenceClassification, blocks=blocks, seed=blocks, **CLASSES)
+        with_filters(folder / name, interval)
+    save_tiny(folder / "unfiltered", AutoModelForSequenceClassification, **CLASSES)
+    save_tiny(folder / "other_labels", AutoModelForSequenceClassification, id2label={0: "dull", 1: "fine"})
+    save_tiny(folder / "no_head", AutoModel)
+    save_tiny(folder / "qa", AutoModelForQuestionAnswering)
+    save_tiny(folder / "other_words", AutoModelForSequenceClassification, **CLASSES)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["opera"])
+    tokenizer.save_pretrained(folder / "other_words")
+    return folder
+
+
+def with_filters(folder: Path, interval: int, width: int = 16, into: Path | None = None) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    (into or folder).mkdir(exist_ok=True)
+    save_filters(into or folder, Filters.random(FilterConfig.for_model(model.config, interval, width)), model)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that has to be refused; gives what it said."""
+
+    def run(*argv: object) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in argv]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        assert f"ted {argv[0]}: the input was refused, before any training." in said.err
+        problems = [line for line in said.err.splitlines() if line.startswith("- ")]
+        assert len(problems) == len(set(problems)) > 0
+        return said.err
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Any:
+    """An output folder into which nothing may be written."""
+    yield tmp_path / "out"
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+
+
+@pytest.fixture
+def finetune(folder: Path, out: Path) -> list[object]:
+    """A command line that would work."""
+    return ["finetune", "--model_name_or_path", folder / "student", *reviews(folder), "--output_dir", out, *QUICK]
+
+
+@pytest.fixture
+def distill(folder: Path, out: Path) -> Callable[..., list[object]]:
+    """Command lines of Stage II."""
+
+    def line(teacher: str | Path = "teacher", student: str | Path = "student", *flags: object) -> list[object]:
+        models = ["--teacher_name_or_path", folder / teacher, "--student_name_or_path", folder / student]
+        return ["distill", *models, *reviews(folder), "--output_dir", out, *QUICK, *flags]
+
+    return line
+
+
+def reviews(folder: Path, train: Path | None = None) -> list[object]:
+    file = folder / "reviews.jsonl"
+    return ["--task", "sequence_classification", "--train_file", train or file, "--validation_file", file]
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / name
+
+
+# --- commands and flags ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("finetun", "finetune"), ("learn_filters", "learn-filters")])
+def test_an_unknown_command_is_answered_with_the_nearest(refused: Callable[..., str], typed: str, meant: str) -> None:
+    said = refused(typed, "--task", "sst2")
+    assert f"unknown command {typed}; did you mean {meant}? (`ted --help` lists all)" in said
+
+
+def test_a_command_like_no_other_is_answered_without_a_guess(refused: Callable[..., str]) -> None:
+    assert "unknown command qwx (`ted --help` lists all)" in refused("qwx")
+
+
+@pytest.mark.parametrize("command", ["finetune", "learn-filters", "distill", "evaluate"])
+def test_all_unknown_flags_are_answered_with_their_nearest(refused: Callable[..., str], command: str) -> None:
+    said = refused(command, "--tsak", "sst2", "--max_seq_lenght=64", "--task", "sst2", "--qwxqwx", "1")
+    assert "- unknown flag --tsak; did you mean --task?" in said
+    assert "- unknown flag --max_seq_lenght; did you mean --max_seq_length?" in said
+    assert "- unknown flag --qwxqwx\n" in said
+
+
+def test_a_word_where_a_flag_was_expected_is_named(refused: Callable[..., str]) -> None:
+    assert "a flag was expected, sst2 came" in refused("finetune", "sst2")
+
+
+def test_values_of_the_wrong_kind_are_named_all_at_once(refused: Callable[..., str], finetune: list[object]) -> None:
+    said = refused(*finetune, "--learning_rate", "fast", "--max_seq_length=long", "--bf16", "perhaps", "--sed", "1")
+    assert "- --learning_rate: invalid float value: 'fast'" in said
+    assert "- --max_seq_length: invalid int value: 'long'" in said
+    assert any(line.startswith("- --bf16: ") and "perhaps" in line for line in said.splitlines())
+    assert "unknown flag --sed; did you mean --seed?" in said
+
+
+def test_a_flag_without_its_value_is_named(refused: Callable[..., str], finetune: list[object]) -> None:
+    assert "--seed: expected one argument" in refused(*finetune, "--seed")
+
+
+@pytest.mark.parametrize(
+    ("command", "models"),
+    [
+        ("finetune", ["model_name_or_path"]),
+        ("learn-filters", ["model_name_or_path"]),
+        ("distill", ["teacher_name_or_path", "student_name_or_path"]),
+    ],
+)
+def test_everything_missing_is_named_at_once(refused: Callable[..., str], command: str, models: list[str]) -> None:
+    said = refused(command, "--seed", "1")
+    missing = [line.removeprefix("- --").split()[0] for line in said.splitlines() if line.startswith("- ")]
+    assert missing == [*models, "task", "output_dir"]
+
+
+def test_evaluate_wants_a_model_and_a_task_but_no_folder(refused: Callable[..., str]) -> None:
+    said = refused("evaluate", "--bf16", "true")
+    missing = [line.removeprefix("- --").split()[0] for line in said.splitlines() if line.startswith("- ")]
+    assert missing == ["model_name_or_path", "task"]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest(refused: Callable[..., str], out: Path) -> None:
+    said = refused("finetune", "--model_name_or_path", "x", "--task", "sst-2", "--output_dir", out)
+    assert "there is no task 'sst-2'; did you mean 'sst2'?" in said
+
+
+# --- recipes --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(folder: Path, out: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a recipe that would work but for `changes`."""
+
+    def write(**changes: Any) -> Path:
+        content = {
+            "task": "sequence_classification",
+            "train_file": str(folder / "reviews.jsonl"),
+            "validation_file": str(folder / "reviews.jsonl"),
+            "teacher": str(folder / "teacher"),
+            "student": str(folder / "student"),
+            "output_dir": str(out),
+            "training": {"max_steps": 1, "report_to": "none"},
+        }
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump({**content, **changes}))
+        return file
+
+    return write
+
+
+def test_a_recipe_that_is_not_there_is_answered_with_the_nearest(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    file = recipe()
+    said = refused("run", file.with_name("recipes.yaml"))
+    assert f"recipes.yaml does not exist; did you mean {file}?" in said
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "just words\n", "a: [1\n", "a: b: c\n"])
+def test_a_file_that_is_no_recipe_is_refused(refused: Callable[..., str], tmp_path: Path, content: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(content)
+    said = refused("run", file)
+    assert f"recipe: {file}" in said
+    assert "is not YAML" in said or "holds no `key: value` lines" in said
+
+
+def test_unknown_keys_of_a_recipe_and_of_its_sections_are_named_at_once_with_their_nearest(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    said = refused("run", recipe(techer="x", max_seq_lenght=64, ted={"mse_alfa": 1}, finetune={"lerning_rate": 1e-4}))
+    assert "recipe: unknown key techer; did you mean teacher?" in said
+    assert "recipe: unknown key max_seq_lenght; did you mean max_seq_length?" in said
+    assert "recipe section ted: unknown key mse_alfa; did you mean mse_alpha?" in said
+    assert "unknown key lerning_rate; did you mean learning_rate?" in said
+
+
+def test_an_unknown_key_of_a_shared_section_is_named_once_and_under_that_section(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    said = refused("run", recipe(training={"lerning_rate": 1}, distill={"kl_alfa": 1}))
+    assert "recipe section training: unknown key lerning_rate; did you mean learning_rate?" in said
+    assert "recipe section distill: unknown key kl_alfa; did you mean kl_alpha?" in said
+    assert said.count("\n- ") == 2
+
+
+def test_values_of_the_wrong_kind_in_a_recipe_are_named(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    wrong = {"kd": {"temperature": "hot"}, "lwd": 3, "training": {"learning_rate": "fast"}}
+    said = refused("run", recipe(methods=["ted", "kt"], **wrong))
+    assert "recipe: methods are ted, lwd, kd; kt came" in said
+    assert "recipe: section lwd was expected to hold `key: value` lines, 3 came" in said
+    assert "recipe: temperature: invalid float value: 'hot'" in said
+    assert said.count("recipe: learning_rate: invalid float value: 'fast'") == 1
+    said = refused("run", recipe(max_seq_length="long", filter_interval="wide", **wrong))
+    assert "recipe: max_seq_length: invalid int value: 'long'" in said
+    assert "recipe: filter_interval: invalid int value: 'wide'" in said
+    assert "recipe: temperature: invalid float value: 'hot'" in said
+    assert "missing" not in said
+
+
+def test_a_recipe_without_models_and_folder_names_all_that_is_missing(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    said = refused("run", recipe(teacher=None, student=None, output_dir=None))
+    for name in ("output_dir", "teacher", "student"):
+        assert f"- recipe: {name} is missing; pass" in said
+
+
+def test_an_override_of_a_recipe_that_is_none_is_refused(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    assert "override: key=value was expected, ted came" in refused("run", recipe(), "ted")
+    assert "unknown key mse_alfa; did you mean mse_alpha?" in refused("run", recipe(), "ted.mse_alfa=1")
+
+
+def test_pairs_of_a_recipe_that_do_not_match_are_refused_before_its_first_stage(
+    refused: Callable[..., str], recipe: Callable[..., Path], folder: Path
+) -> None:
+    said = refused("run", recipe(student=str(folder / "student3")))
+    assert "3 filtered blocks of the student do not divide the teacher's 4" in said
+    said = refused("run", recipe(teacher_filter_interval=4))
+    assert "the teacher has filters after 1 blocks (4) and the student after 2 (1, 2)" in said
+
+
+def test_student_layers_the_teacher_does_not_have_are_refused_before_its_first_stage(
+    refused: Callable[..., str], recipe: Callable[..., Path]
+) -> None:
+    said = refused("run", recipe(student=None, student_layers=[2, 40]))
+    assert "student_layers: rising numbers from 1 to 4 were expected, [2, 40] came" in said
+    said = refused("run", recipe(teacher_filter_interval=0))
+    assert "1 to 4 (the model's blocks) was expected, 0 came" in said
+
+
+def test_data_of_a_recipe_are_checked_before_its_first_stage(
+    refused: Callable[..., str], recipe: Callable[..., Path], folder: Path
+) -> None:
+    said = refused("run", recipe(validation_file=str(folder / "review.jsonl"), teacher_filter_interval=9))
+    assert f"no such file; did you mean {folder / 'reviews.jsonl'}?" in said
+    assert "1 to 4 (the model's blocks) was expected, 9 came" in said
+
+
+# --- data -----------------------------------------------------------------------------------------------------
+
+
+def test_missing_data_files_are_named_all_at_once_with_the_nearest(
+    refused: Callable[..., str], finetune: list[object], folder: Path
+) -> None:
+    said = refused(*finetune, "--train_file", folder / "reveiws.jsonl", "--validation_file", folder / "no" / "x.csv")
+    assert f"--train_file {folder / 'reveiws.jsonl'}: no such file; did you mean {folder / 'reviews.jsonl'}?" in said
+    assert f"--validation_file {folder / 'no' / 'x.csv'}: no such file, and no folder {folder / 'no'}" in said
+
+
+def test_no_data_at_all_are_refused(refused: Callable[..., str], folder: Path, out: Path) -> None:
+    said = refused(
+        "finetune", "--model_name_or_path", folder / "student", "--task", "sequence_classification", "--output_dir", out
+    )
+    assert "no data are named; give --train_file and --validation_file" in said
+
+
+def test_nothing_to_score_on_is_refused_with_both_ways_out(
+    refused: Callable[..., str], folder: Path, out: Path
+) -> None:
+    said = refused("finetune", "--model_name_or_path", folder / "student", *reviews(folder)[:4], "--output_dir", out)
+    assert "nothing to score on; give --validation_file, or set --eval_strategy no" in said
+
+
+def test_an_empty_file_and_one_without_rows_are_refused(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("text,label\n")
+    said = refused(*finetune, "--train_file", tmp_path / "empty.csv", "--validation_file", tmp_path / "header.csv")
+    assert f"--train_file {tmp_path / 'empty.csv'}: the file is empty; at least one row was expected" in said
+    assert f"--validation_file {tmp_path / 'header.csv'}: the file is empty; at least one row was expected" in said
+
+
+def test_a_missing_column_is_named_with_those_there_are(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    said = refused(*finetune, "--text_column", "sentence", "--label_column", "stars")
+    assert "train: column 'sentence' is missing (columns are: text, label); name it with --text_column" in said
+    assert "train: column 'stars' is missing (columns are: text, label); name it with --label_column" in said
+    file = write_rows(tmp_path, [{"words": "the film", "label": "good"}, {"words": "a film", "label": "bad"}])
+    said = refused(*finetune, "--train_file", file)
+    assert "train: which column is the text? no column has a usual name (columns are: words, label)" in said
+
+
+def test_labels_the_model_does_not_know_are_named_with_those_it_does(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path
+) -> None:
+    said = refused(*distill("other_labels", "student", "--method", "kd"))
+    assert f"labels: {folder / 'other_labels'} does not know bad, good of the data; its labels are dull, fine;" in said
+
+
+def test_a_label_of_the_validation_rows_alone_is_refused(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    rows = [{"text": "a film", "label": label} for label in ("good", "bad", "fine")]
+    said = refused(*finetune, "--validation_file", write_rows(tmp_path, rows))
+    assert "validation: unknown label 'fine' in 1 row (3; the first is 1); the labels are bad, good" in said
+
+
+def test_several_problems_of_the_data_and_the_folder_come_in_one_message(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    rows = [{"text": text, "label": label} for text, label in (("a", "good"), ("", "bad"), ("b", None), (None, "bad"))]
+    (tmp_path / "file").write_text("")
+    said = refused(*finetune, "--train_file", write_rows(tmp_path, rows), "--output_dir", tmp_path / "file" / "folder")
+    assert "output_dir: " in said
+    assert "train: 1 row (4; the first is 1) without text; mend or drop them" in said
+    assert "train: 1 row (3; the first is 1) without label; mend or drop them" in said
+    assert "nothing but blanks" in said
+
+
+def test_an_answer_that_does_not_stand_at_its_offset_is_quoted(
+    refused: Callable[..., str], folder: Path, out: Path, tmp_path: Path
+) -> None:
+    document = json.loads((folder / "questions.json").read_text())
+    document["data"][0]["paragraphs"][0]["qas"][0]["answers"] = [{"text": "Ada", "answer_start": 4}]
+    file = tmp_path / "questions.json"
+    file.write_text(json.dumps(document))
+    said = refused(
+        "finetune", "--model_name_or_path", folder / "qa", "--task", "squad_v2", "--train_file", file,
+        "--validation_file", folder / "questions.json", "--output_dir", out,
+    )  # fmt: skip
+    assert "train: 1 answers do not stand in their context at their answer_start" in said
+    assert "'q0': 'Ada' at 4, where 'wro' stands" in said
+    assert "mend or drop these rows" in said
+
+
+def test_squad_one_refuses_questions_without_answer_and_names_squad_two(
+    refused: Callable[..., str], folder: Path, out: Path
+) -> None:
+    file = folder / "questions.json"
+    said = refused(
+        "finetune", "--model_name_or_path", folder / "qa", "--task", "squad", "--train_file", file,
+        "--validation_file", file, "--output_dir", out,
+    )  # fmt: skip
+    assert "train: 2 questions (first: 'q2', 'q5') without answer came" in said
+    assert "use task squad_v2" in said
+
+
+def test_a_refusal_after_the_models_were_read_does_not_take_the_folder(
+    refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    line = ["finetune", "--model_name_or_path", folder / "student", *reviews(folder), *QUICK]
+    line += ["--output_dir", tmp_path / "run", "--disable_tqdm", "true"]
+    said = refused(*line, "--max_seq_length", "2")
+    assert "--max_seq_length is 2; 3 to 64 tokens were expected" in said
+    assert main([*map(str, line), "--max_seq_length", "32"]) == 0
+
+
+# --- models and folders ---------------------------------------------------------------------------------------
+
+
+def test_models_that_are_not_there_are_named_both_at_once(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path
+) -> None:
+    said = refused(*distill("nobody", "noone", "--method", "kd"))
+    assert f"the folder {folder / 'nobody'} does not exist; give a model folder or a Hub id" in said
+    assert f"the folder {folder / 'noone'} does not exist; give a model folder or a Hub id" in said
+
+
+@pytest.mark.parametrize("command", ["learn-filters", "evaluate"])
+def test_a_model_without_a_trained_head_is_sent_to_finetune(
+    refused: Callable[..., str], folder: Path, out: Path, command: str
+) -> None:
+    said = refused(command, "--model_name_or_path", folder / "no_head", *reviews(folder), "--output_dir", out)
+    assert f"{folder / 'no_head'} has no trained head for this task" in said
+    assert "fine-tune it first with `ted finetune`" in said
+
+
+def test_an_output_folder_below_a_file_is_refused(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = refused(*finetune, "--output_dir", tmp_path / "file" / "folder")
+    assert f"output_dir: {tmp_path / 'file' / 'folder'} cannot be written (" in said
+    assert "choose another folder" in said
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_folder_that_is_a_file_is_refused(
+    refused: Callable[..., str], finetune: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = refused(*finetune, "--output_dir", tmp_path / "file")
+    assert f"output_dir: {tmp_path / 'file'} cannot be written (" in said
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_vocabularies_that_differ_are_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path
+) -> None:
+    said = refused(*distill("teacher", "other_words", "--method", "kd"))
+    assert f"{folder / 'teacher'} (teacher) and {folder / 'other_words'} (student) must share one, but" in said
+    assert "has 32 entries and the student's 33" in said
+    assert "choose a student with the teacher's vocabulary" in said
+
+
+def test_an_output_folder_of_other_settings_is_refused_and_kept(
+    refused: Callable[..., str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["finetune", "--model_name_or_path", folder / "student", *reviews(folder), *QUICK]
+    line += ["--output_dir", tmp_path / "finished", "--disable_tqdm", "true"]
+    assert main([*map(str, line), "--seed", "1"]) == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "finished").iterdir()}
+    said = refused(*line, "--seed", "2", "--learning_rate", "0.001")
+    assert f"output_dir: {tmp_path / 'finished'} holds a finished stage with other settings" in said
+    assert "seed was 1, now 2" in said
+    assert "learning_rate was 5e-05, now 0.001" in said
+    assert "delete the folder, or give another output_dir" in said
+    assert {file: file.read_bytes() for file in (tmp_path / "finished").iterdir()} == before
+    # The same settings again: nothing is trained, the results are those of before.
+    capsys.readouterr()
+    assert main([*map(str, line), "--seed", "1"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in (tmp_path / "finished").iterdir()} == before
+
+
+def test_a_finished_stage_with_another_config_is_not_taken_for_this_one(
+    refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    line = ["finetune", "--model_name_or_path", folder / "student", *reviews(folder), *QUICK]
+    line += ["--output_dir", tmp_path / "run", "--disable_tqdm", "true"]
+    assert main([*map(str, line)]) == 0
+    said = refused(*line, "--config_overrides", "hidden_dropout_prob=0")
+    assert "config_overrides was None, now hidden_dropout_prob=0" in said
+
+
+# --- distillation ---------------------------------------------------------------------------------------------
+
+
+def test_wrong_method_and_weights_are_named_all_at_once(
+    refused: Callable[..., str], distill: Callable[..., list[object]]
+) -> None:
+    said = refused(
+        *distill(
+            "teacher", "student", "--method", "tad", "--temperature", "-1", "--kl_alpha", "-2", "--mse_alpha", "-3"
+        )
+    )
+    assert "method: one of ted, lwd, kd was expected, tad came; did you mean ted?" in said
+    assert "temperature: a number above 0 was expected, -1.0 came" in said
+    assert "kl_alpha: a weight of at least 0 was expected, -2.0 came" in said
+    assert "mse_alpha: a weight of at least 0 was expected, -3.0 came" in said
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0"])
+def test_a_temperature_that_is_no_positive_number_is_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]], value: str
+) -> None:
+    said = refused(*distill("teacher", "student", "--method", "kd", "--temperature", value))
+    assert f"temperature: a number above 0 was expected, {float(value)} came" in said
+
+
+@pytest.mark.parametrize("name", ["kl_alpha", "mse_alpha"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_weight_that_is_no_number_is_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]], name: str, value: str
+) -> None:
+    said = refused(*distill("teacher", "student", "--method", "lwd", f"--{name}", value))
+    assert f"{name}: a weight of at least 0 was expected, {value} came" in said
+
+
+def test_a_layer_weight_without_layers_is_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]]
+) -> None:
+    said = refused(*distill("teacher", "student", "--method", "kd", "--mse_alpha", "100"))
+    assert "mse_alpha: 0 was expected with method kd, which matches no layers, 100.0 came; leave it out" in said
+
+
+@pytest.mark.parametrize("flag", ["--teacher_filter_interval", "--filter_interval"])
+def test_an_interval_that_fits_no_block_is_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]], flag: str
+) -> None:
+    for value in ("9", "-1", "0"):
+        said = refused(*distill("teacher", "student", "--method", "lwd", flag, value))
+        assert f"(the model's blocks) was expected, {value} came" in said
+
+
+def test_numbers_of_pairs_that_differ_are_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]]
+) -> None:
+    said = refused(*distill("teacher", "student3", "--method", "lwd"))
+    assert "3 filtered blocks of the student do not divide the teacher's 4" in said
+    said = refused(*distill("teacher", "student3", "--method", "lwd", "--teacher_filter_interval", "2"))
+    assert "the teacher has filters after 2 blocks (2, 4) and the student after 3 (1, 2, 3)" in said
+    assert "set teacher_filter_interval and filter_interval" in said
+    said = refused(*distill("teacher", "student3", "--method", "ted"))
+    assert "the teacher has filters after 2 blocks (2, 4) and the student after 3 (1, 2, 3)" in said
+
+
+def test_missing_filters_of_both_models_are_named_at_once(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path
+) -> None:
+    said = refused(*distill("unfiltered", "unfiltered", "--method", "ted"))
+    for owner in ("teacher", "student"):
+        assert f"{owner} filters: filters.json and filters.safetensors expected in {folder / 'unfiltered'}" in said
+    assert "make them with `ted learn-filters" in said
+
+
+def test_filters_of_another_model_are_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path
+) -> None:
+    said = refused(*distill("unfiltered", "student", "--method", "ted", "--teacher_filters", folder / "student"))
+    assert f"teacher filters: those in {folder / 'student'} were learnt on other weights than this teacher's" in said
+    assert "give the model they were learnt on, or learn them again" in said
+
+
+def test_filters_of_two_widths_are_refused_with_both(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path, tmp_path: Path
+) -> None:
+    with_filters(folder / "student", 1, 24, tmp_path / "wide")
+    said = refused(*distill("teacher", "student", "--method", "ted", "--student_filters", tmp_path / "wide"))
+    assert "the teacher's filters are 16 and the student's 24 wide" in said
+    assert "learn the student's with --filter_output_dim 16" in said
+
+
+def test_filters_after_other_blocks_than_asked_for_are_refused(
+    refused: Callable[..., str], distill: Callable[..., list[object]]
+) -> None:
+    said = refused(*distill("teacher", "student", "--method", "ted", "--teacher_filter_interval", "1"))
+    assert "teacher filters: blocks [1, 2, 3, 4] were asked for, those learnt read [2, 4]" in said
+
+
+@pytest.mark.parametrize("command", ["finetune", "learn-filters", "distill"])
+def test_an_unknown_metric_is_refused_before_training_with_those_there_are(
+    refused: Callable[..., str], distill: Callable[..., list[object]], folder: Path, out: Path, command: str
+) -> None:
+    line = ["finetune", "--model_name_or_path", folder / "student", *reviews(folder), "--output_dir", out]
+    if command == "distill":
+        line = distill("teacher", "student", "--method", "kd")
+    line = [command, *line[1:], "--max_steps", "2", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
+    said = refused(*line, "--report_to", "none", "--disable_tqdm", "true", "--metric_for_best_model", "acuracy")
+    assert "metric_for_best_model: one of accuracy" in said
+    assert "acuracy came" in said
+
+
+def test_the_best_checkpoint_by_mse_is_the_one_with_the_least(folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"a {word} film", "label": score} for word, score in (("good", 1), ("bad", 0), ("fine", 0.8))] * 4
+    file = write_rows(tmp_path, rows)
+    line = ["finetune", "--model_name_or_path", folder / "no_head", "--task", "regression", "--train_file", file]
+    line += ["--validation_file", file, "--output_dir", tmp_path / "run", "--metric_for_best_model", "mse"]
+    line += ["--num_train_epochs", "4", "--per_device_train_batch_size", "2", "--learning_rate", "0.002"]
+    line += ["--lr_scheduler_type", "constant", "--save_total_limit", "9", "--keep_checkpoints", "true"]
+    assert main([*map(str, line), "--disable_tqdm", "true", "--report_to", "none"]) == 0
+    state = json.loads((tmp_path / "run" / "checkpoint-24" / "trainer_state.json").read_text())
+    scores = {entry["step"]: entry["eval_mse"] for entry in state["log_history"] if "eval_mse" in entry}
+    assert len(scores) == 4
+    assert max(scores.values()) > 1.1 * min(scores.values())
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["best_step"] == min(scores, key=lambda step: scores[step])
+    assert results["mse"] == pytest.approx(min(scores.values()))
+
+
+def test_learn_filters_refuses_a_width_below_one(refused: Callable[..., str], folder: Path, out: Path) -> None:
+    line = ["learn-filters", "--model_name_or_path", folder / "student", *reviews(folder), "--output_dir", out]
+    said = refused(*line, "--filter_output_dim", "0")
+    assert "filter_output_dim: a width of at least 1 was expected, 0 came" in said
+
+
+# --- config files ---------------------------------------------------------------------------------------------
+
+
+def test_flags_win_over_the_config_file_which_wins_over_the_defaults(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "finetune.yaml"
+    content = {
+        "model_name_or_path": str(folder / "student"),
+        "task": "sequence_classification",
+        "train_file": str(folder / "reviews.jsonl"),
+        "validation_file": str(folder / "reviews.jsonl"),
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 5,
+        "seed": 7,
+        "learning_rate": 3e-4,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "config_overrides": "hidden_dropout_prob=0,classifier_dropout=0",
+    }
+    file.write_text(yaml.safe_dump(content))
+    assert main(["finetune", "--max_steps", "2", "--config", str(file), "--seed=9"]) == 0
+    assert json.loads((tmp_path / "run" / "all_results.json").read_text())["steps"] == 2
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (settings["seed"], settings["max_steps"]) == ("9", "2")
+    assert (settings["learning_rate"], settings["weight_decay"]) == ("0.0003", "0.0")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["hidden_dropout_prob"] == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_problems_of_config_files_are_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "--config: a YAML file was expected after it" in refused("finetune", "--config")
+    assert "config: nowhere.yaml does not exist" in refused("finetune", "--config", "nowhere.yaml")
+    file = tmp_path / "c.yaml"
+    file.write_text("lerning_rate: 1\ntask: sst2\n")
+    said = refused("finetune", "--config", file)
+    assert "unknown" in said
+    assert "lerning_rate" in said
+    assert "learning_rate?" in said
+
+
+# --- help -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], [], *([command, "--help"] for command in COMMANDS)])
+def test_help_fits_on_a_screen(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert 0 < len(lines) <= 60
+    assert max(map(len, lines)) <= 120
+    if argv[1:] and argv[0] != "list":
+        assert f"usage: ted {argv[0]} " in said.out
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("finetune", "model_name_or_path task train_file config_overrides output_dir learning_rate"),
+        ("learn-filters", "model_name_or_path filter_interval filter_output_dim filter_nonlinear output_dir"),
+        ("distill", "teacher_name_or_path student_name_or_path method kl_alpha mse_alpha temperature teacher_filters"),
+        ("evaluate", "model_name_or_path teacher_name_or_path predictions_file validation_file output_dir"),
+    ],
+)
+def test_help_names_what_a_command_is_for(command: str, flags: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    words = capsys.readouterr().out.split()
+    assert all(f"--{flag}" in words for flag in flags.split())
+
+
+def test_help_all_names_the_arguments_of_transformers_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--help-all"]) == 0
+    assert "--adam_beta2" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ted-distill 0.")

@@ -1,0 +1,342 @@
+"""What frozen models say, from disk: the same as live, never another model's, and never half of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+from ted_distill import (
+    DistillArguments,
+    LearnFiltersArguments,
+    StageArguments,
+    TaskArguments,
+    distill,
+    learn_filters,
+    load_task,
+)
+from ted_distill.fast.states_cache import FEATURE, StatesCache, cache_folder, open_cache
+from ted_distill.method.filters import BlockStates, FilteredModel
+from tiny import save_tiny, write_questions, write_reviews
+
+LENGTHS = [5, 3, 7, 1]
+
+
+def _features(lengths: list[int] = LENGTHS, first: int = 0) -> Dataset:
+    rows = [[first + row * 10 + token for token in range(length)] for row, length in enumerate(lengths)]
+    return Dataset.from_dict({"input_ids": rows, "length": lengths})
+
+
+def _batch(rows: list[int], width: int = 8) -> dict[str, Tensor]:
+    return {"input_ids": torch.zeros(len(rows), width, dtype=torch.long), FEATURE: torch.tensor(rows)}
+
+
+class _Model:
+    """Says something else about every row and token, and counts how often it is asked."""
+
+    def __init__(self, dtype: torch.dtype = torch.bfloat16, per_token: bool = False, tokens: int | None = None) -> None:
+        self.dtype, self.per_token, self.tokens, self.asked = dtype, per_token, tokens, 0
+
+    def __call__(self, batch: dict[str, Tensor]) -> BlockStates:
+        self.asked += 1
+        rows, width = batch[FEATURE], self.tokens or batch["input_ids"].shape[1]
+        token = torch.arange(width)[None, :, None] / 7 + rows[:, None, None]
+        states = {block: (token + block + torch.arange(4)).to(self.dtype) for block in (2, 4)}
+        logits = token[..., :1].expand(-1, -1, 2) if self.per_token else rows[:, None].float().expand(-1, 3) / 3
+        return BlockStates(logits.to(self.dtype), states)
+
+
+def _assert_same(found: BlockStates, live: BlockStates, rows: list[int], per_token: bool = False) -> None:
+    """Bit for bit at real tokens, zero at padding."""
+    for block, states in live.hidden_states.items():
+        assert found.hidden_states[block].dtype == states.dtype
+        for number, row in enumerate(rows):
+            length = min(LENGTHS[row], states.shape[1])
+            assert torch.equal(found.hidden_states[block][number, :length], states[number, :length])
+            assert not found.hidden_states[block][number, length:].any()
+    for number, row in enumerate(rows):
+        length = LENGTHS[row] if per_token else None
+        assert torch.equal(found.logits[number][:length], live.logits[number][:length].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_what_comes_back_is_what_the_model_said_in_other_batches_too(
+    tmp_path: Path, dtype: torch.dtype, per_token: bool
+) -> None:
+    model = _Model(dtype, per_token)
+    cache = StatesCache(tmp_path, np.array(LENGTHS), dtype)
+    for rows in ([2, 0], [1, 3]):
+        cache(_batch(rows), [2, 4], model)
+    assert model.asked == 2
+    for again in (cache, StatesCache(tmp_path, np.array(LENGTHS), dtype)):
+        for rows, width in (([0, 1, 2, 3], 8), ([3, 1], 16), ([2], 7)):
+            found = again(_batch(rows, width), [2, 4], model)
+            assert found.hidden_states[2].shape == (len(rows), width, 4)
+            _assert_same(found, _Model(dtype, per_token)(_batch(rows, width)), rows, per_token)
+    assert model.asked == 2
+
+
+def test_a_batch_with_one_new_row_asks_the_model(tmp_path: Path) -> None:
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    cache(_batch([0, 1]), [2, 4], model)
+    cache(_batch([1, 2]), [2, 4], model)
+    assert model.asked == 2
+    cache(_batch([2, 0]), [2, 4], model)
+    assert model.asked == 2
+
+
+def test_logits_alone_serve_a_method_without_layers_and_do_not_pretend_to_be_states(tmp_path: Path) -> None:
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, with_hidden_states=False)
+    cache(_batch([0, 1]), [2, 4], model)
+    assert cache(_batch([1, 0]), [], model).hidden_states == {}
+    assert model.asked == 1
+    cache(_batch([0, 1]), [2, 4], model)
+    assert model.asked == 2
+
+
+def test_first_tokens_alone_take_the_place_of_one_token_a_row(tmp_path: Path) -> None:
+    model = _Model(tokens=1)
+    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, first_token_only=True)
+    cache(_batch([3, 0, 2]), [2], model)
+    found = cache(_batch([0, 2]), [2], model)
+    assert model.asked == 1
+    assert found.hidden_states[2].shape == (2, 1, 4)
+    assert torch.equal(found.hidden_states[2], _Model(tokens=1)(_batch([0, 2])).hidden_states[2])
+    assert (tmp_path / "block_2.bin").stat().st_size == 4 * 4 * 2
+
+
+def test_a_batch_without_row_numbers_is_never_looked_up(tmp_path: Path) -> None:
+    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    asked: list[object] = []
+    cache({"input_ids": torch.zeros(1, 2)}, [], lambda batch: asked.append(batch) or BlockStates(torch.zeros(1), {}))
+    assert len(asked) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut off", "never written"])
+def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
+    StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)(_batch([0, 1, 2, 3]), [2, 4], _Model())
+    file = tmp_path / "block_4.bin"
+    data = bytearray(file.read_bytes())
+    if damage == "changed":
+        data[-3] ^= 1
+    elif damage == "cut off":
+        data = data[:-3]
+    else:
+        data[-8:] = bytes(8)
+    file.write_bytes(data)
+    model = _Model()
+    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    rows = [0, 3]
+    for asked in (1, 1):
+        found = cache(_batch(rows), [2, 4], model)
+        assert model.asked == asked
+    _assert_same(found, _Model()(_batch(rows)), rows)
+
+
+def test_a_disk_that_is_full_stops_the_keeping_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    for _ in range(2):
+        assert cache(_batch([0]), [2], model).hidden_states[2].shape == (1, 8, 4)
+    assert model.asked == 2
+    assert [record.message for record in caplog.records if "No space left" in record.message]
+
+
+# --- whose cache ----------------------------------------------------------------------------------------------
+
+
+def test_another_model_type_length_token_or_row_has_another_folder(tmp_path: Path) -> None:
+    def folder(weights: str = "a", features: Dataset | None = None, dtype=torch.bfloat16, first: bool = False) -> Path:
+        return cache_folder(tmp_path, weights, features or _features(), dtype, first)
+
+    with_types = _features().add_column("token_type_ids", [[0] * length for length in LENGTHS])
+    other_types = _features().add_column("token_type_ids", [[1] * length for length in LENGTHS])
+    others = [
+        folder("b"),
+        folder(dtype=torch.float32),
+        folder(first=True),
+        folder(features=_features(first=1)),
+        folder(features=_features([5, 3, 7])),
+        folder(features=_features([5, 3, 1, 7])),
+        folder(features=_features().select([1, 0, 2, 3])),
+        folder(features=with_types),
+        folder(features=other_types),
+    ]
+    assert len({folder(), *others}) == 10
+    assert folder() == folder(features=_features().add_column("labels", [1, 0, 1, 0]))
+
+
+def test_states_that_do_not_fit_the_limit_are_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    needed = sum(LENGTHS) * 4 * 2 * 2 / 1e9
+    for limit, fits in ((needed, True), (needed / 1.01, False)):
+        found = open_cache(tmp_path / "c", limit, "a", _features(), 2, 4, torch.bfloat16)
+        assert found.with_hidden_states == fits
+    assert "cache_limit" in caplog.text
+    first = open_cache(tmp_path / "c", needed / 3, "a", _features(), 2, 4, torch.bfloat16, first_token_only=True)
+    assert first.with_hidden_states
+
+
+def test_other_caches_in_the_folder_count_and_ones_own_does_not(tmp_path: Path) -> None:
+    def fits(weights: str) -> bool:
+        return open_cache(tmp_path, 2e-5, weights, _features(), 2, 4, torch.bfloat16).with_hidden_states
+
+    own = cache_folder(tmp_path, "a", _features(), torch.bfloat16, False)
+    own.mkdir()
+    (own / "block_2.bin").write_bytes(b"x" * 40_000)
+    assert fits("a")
+    assert not fits("b")
+
+
+# --- in the stages --------------------------------------------------------------------------------------------
+
+
+def _arguments(folder: Path, **more: object) -> StageArguments:
+    values = {
+        "num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "disable_tqdm": True,
+        "use_cpu": True, **more,
+    }  # fmt: skip
+    return StageArguments(str(folder), **values)
+
+
+def _set_up(folder: Path, question_answering: bool) -> tuple[TaskArguments, Path, Path]:
+    auto_class = AutoModelForQuestionAnswering if question_answering else AutoModelForSequenceClassification
+    write = write_questions if question_answering else write_reviews
+    task = TaskArguments(
+        "squad_v2" if question_answering else "sequence_classification",
+        train_file=str(write(folder, 27, "train")),
+        validation_file=str(write(folder, 12, "validation")),
+        max_seq_length=64,
+        doc_stride=8,
+    )
+    names = {} if question_answering else {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    teacher = save_tiny(folder / "teacher", auto_class, "deberta-v2", blocks=4, initializer_range=0.3, **names)
+    student = save_tiny(
+        folder / "student", auto_class, "deberta-v2", blocks=2, width=8, seed=1, pooler_hidden_size=8, **names
+    )
+    return task, teacher, student
+
+
+@pytest.fixture
+def runs_of_frozen_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each run of a frozen model, validation included."""
+    rows: list[int] = []
+    read = FilteredModel.read
+
+    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
+        if self.frozen:
+            rows.append(len(batch["input_ids"]))
+        return read(self, batch, need_logits)
+
+    monkeypatch.setattr(FilteredModel, "read", counted)
+    return rows
+
+
+@pytest.mark.parametrize("question_answering", [False, True])
+@pytest.mark.parametrize("method", ["kd", "lwd"])
+def test_stage_two_ends_with_the_same_weights_with_and_without_a_cache(
+    tmp_path: Path, runs_of_frozen_models: list[int], method: str, question_answering: bool
+) -> None:
+    arguments, teacher, student = _set_up(tmp_path, question_answering)
+    results = {}
+    for name, limit in (("live", 0), ("cached", 1)):
+        runs_of_frozen_models.clear()
+        args = _arguments(tmp_path / name, cache_limit=limit)
+        results[name] = distill(teacher, student, load_task(arguments), args, DistillArguments(method))
+        features = results[name]["train_features"]
+        assert sum(runs_of_frozen_models) == features * (1 if limit else 3)
+        assert not (tmp_path / name / "cache").exists()
+    live, cached = (load_file(tmp_path / name / "model.safetensors") for name in results)
+    before = load_file(student / "model.safetensors")
+    assert max(float((live[name] - before[name]).abs().max()) for name in live) > 1e-2
+    for name in live:
+        torch.testing.assert_close(cached[name], live[name], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("question_answering", [False, True])
+def test_stage_one_runs_the_frozen_model_once_and_learns_the_same_filters(
+    tmp_path: Path, runs_of_frozen_models: list[int], question_answering: bool
+) -> None:
+    arguments, teacher, _ = _set_up(tmp_path, question_answering)
+    learnt, scores = {}, {}
+    for name, limit in (("live", 0), ("cached", 1)):
+        runs_of_frozen_models.clear()
+        task, args = load_task(arguments), _arguments(tmp_path / name, cache_limit=limit)
+        results = learn_filters(teacher, task, args, LearnFiltersArguments(2))
+        learnt[name] = load_file(tmp_path / name / "filters.safetensors")
+        scores[name] = json.loads((tmp_path / name / "layer_scores.json").read_text())
+        if limit:
+            validation = len(task.encode(task.rows["validation"], _tokenizer(teacher)))
+            assert sum(runs_of_frozen_models) == results["train_features"] + validation
+    assert scores["live"] == scores["cached"]
+    for name, weight in learnt["live"].items():
+        torch.testing.assert_close(learnt["cached"][name], weight, rtol=0, atol=1e-5)
+
+
+def _tokenizer(folder: Path) -> object:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_methods_and_students_share_one_folder_and_another_teacher_does_not_meet_it(
+    tmp_path: Path, runs_of_frozen_models: list[int]
+) -> None:
+    arguments, teacher, student = _set_up(tmp_path, False)
+    other = save_tiny(
+        tmp_path / "other", AutoModelForSequenceClassification, "deberta-v2", blocks=4, seed=5,
+        id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1},
+    )  # fmt: skip
+    asked = []
+    for number, (method, model, seed) in enumerate(
+        [("lwd", teacher, 1), ("kd", teacher, 1), ("lwd", teacher, 2), ("lwd", other, 1)]
+    ):
+        runs_of_frozen_models.clear()
+        args = _arguments(tmp_path / str(number), cache_dir=str(tmp_path / "shared"), num_train_epochs=1, seed=seed)
+        distill(model, student, load_task(arguments), args, DistillArguments(method))
+        asked.append(sum(runs_of_frozen_models))
+    assert asked == [27, 0, 0, 27]
+
+
+def test_a_frozen_model_in_bfloat16_is_saved_as_it_was(tmp_path: Path) -> None:
+    arguments, teacher, _ = _set_up(tmp_path, False)
+    args = _arguments(tmp_path / "filters", teacher_dtype="bfloat16", num_train_epochs=1)
+    learn_filters(teacher, load_task(arguments), args, LearnFiltersArguments(2))
+    before, after = (load_file(folder / "model.safetensors") for folder in (teacher, tmp_path / "filters"))
+    assert before.keys() == after.keys()
+    for name in before:
+        assert after[name].dtype == torch.float32
+        assert torch.equal(before[name], after[name])
+
+
+@pytest.mark.parametrize("frozen_dropout", [False, True])
+def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_dropout: bool
+) -> None:
+    arguments, teacher, _ = _set_up(tmp_path, False)
+    modes: list[bool] = []
+    read = FilteredModel.read
+
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
+        if torch.is_grad_enabled():  # not while scoring
+            modes.append(self.model.training)
+        return read(self, batch, need_logits)
+
+    monkeypatch.setattr(FilteredModel, "read", watched)
+    args = _arguments(tmp_path / "filters", num_train_epochs=1)
+    learn_filters(teacher, load_task(arguments), args, LearnFiltersArguments(2, frozen_dropout=frozen_dropout))
+    assert modes
+    assert set(modes) == {frozen_dropout}

@@ -1,0 +1,262 @@
+"""Students made from teachers: which blocks they keep, how narrow ones are cut, and what `ted student` refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from ted_distill import InputError
+from ted_distill.cli.main import main
+from ted_distill.models.narrow import narrow_config, narrow_model
+from ted_distill.models.students import make_student, read_student_layers, resolve_layers, student_from_teacher
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, write_reviews
+
+ALL = [*FAMILIES, *DECODERS]
+
+
+def head_of(family: str) -> type:
+    """The Auto class whose head has the output embedding tied, where the family has one."""
+    return AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM
+
+
+def teacher(family: str, blocks: int = 4, width: int = 16) -> PreTrainedModel:
+    torch.manual_seed(0)
+    # ModernBERT's first block alone lacks a norm; the others take turns in how far they attend.
+    return head_of(family).from_config(tiny_config(family, blocks, width)).eval()
+
+
+def run_model(model: PreTrainedModel) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ids = torch.tensor([[1, 5, 9, 13, 2], [1, 7, 8, 30, 2]])
+    with torch.no_grad():
+        outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
+    return outputs.logits, outputs.hidden_states
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_student_of_all_blocks_is_its_teacher(family: str) -> None:
+    model = teacher(family)
+    logits, _ = run_model(model)
+    assert torch.equal(run_model(student_from_teacher(model, [1, 2, 3, 4]))[0], logits)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_students_first_block_says_what_its_teachers_says(family: str) -> None:
+    model = teacher(family)
+    student = student_from_teacher(model, [1, 3])
+    (_, of_teacher), (_, of_student) = run_model(model), run_model(student)
+    assert len(of_student) == 3
+    assert student.config.num_hidden_layers == 2
+    assert torch.equal(of_student[0], of_teacher[0])
+    assert torch.equal(of_student[1], of_teacher[1])
+
+
+@pytest.mark.parametrize("family", [family for family in ALL if family not in ("albert", "modernbert")])
+def test_a_students_weights_are_those_of_the_blocks_it_keeps(family: str) -> None:
+    model = teacher(family)
+    student = student_from_teacher(model, [2, 4])
+    (name, blocks), *_ = [
+        (name, module) for name, module in student.named_modules() if isinstance(module, torch.nn.ModuleList)
+    ]
+    for number, kept in enumerate((2, 4)):
+        theirs = model.get_submodule(name)[kept - 1].state_dict()
+        assert all(torch.equal(weight, theirs[key]) for key, weight in blocks[number].state_dict().items())
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "qwen3"])
+def test_tied_embeddings_stay_tied(family: str) -> None:
+    changes = {"tie_word_embeddings": True, **({"num_key_value_heads": 2} if family == "qwen3" else {})}
+    model = head_of(family).from_config(tiny_config(family, 4, 16, **changes))
+    for student in (student_from_teacher(model, [2, 4]), narrow_model(model, 8)):
+        assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
+    ("total", "number", "expected"),
+    [(12, 6, [2, 4, 6, 8, 10, 12]), (12, 3, [4, 8, 12]), (6, 4, [1, 3, 4, 6]), (5, 1, [5]), (3, 3, [1, 2, 3])],
+)
+def test_so_many_blocks_are_evenly_spaced_and_end_with_the_last(total: int, number: int, expected: list[int]) -> None:
+    assert resolve_layers(total, None, number) == expected
+
+
+# --- narrower -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_narrow_student_has_fewer_heads_of_the_same_width(family: str) -> None:
+    config = tiny_config(family, 2, 16)
+    narrow = narrow_config(config, 8) if family in FAMILIES else None
+    if narrow is None:  # two heads share one key: half a group cannot be kept
+        if family == "gpt2":
+            narrow = narrow_config(config, 8)
+        else:
+            with pytest.raises(InputError, match=r"a multiple of 16 up to 16 .* the nearest is 16"):
+                narrow_config(config, 8)
+            return
+    assert (narrow.hidden_size, narrow.num_attention_heads) == (8, 1)
+    assert narrow.num_hidden_layers == config.num_hidden_layers
+    student = narrow_model(teacher(family, 2), 8)
+    assert run_model(student)[1][1].shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_heads_that_share_their_keys_stay_together(family: str) -> None:
+    config = tiny_config(family, 2, 32, num_attention_heads=4, num_key_value_heads=2)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    student = narrow_model(model, 16)
+    assert (student.config.num_attention_heads, student.config.num_key_value_heads) == (2, 1)
+    theirs, own = (each.model.layers[1].self_attn for each in (model, student))
+    head = 8
+    assert torch.equal(own.q_proj.weight, theirs.q_proj.weight[: 2 * head, :16])
+    assert torch.equal(own.k_proj.weight, theirs.k_proj.weight[:head, :16])
+    assert torch.equal(own.o_proj.weight, theirs.o_proj.weight[:16, : 2 * head])
+
+
+def test_each_of_gpt2s_fused_matrices_is_cut_by_itself() -> None:
+    model = teacher("gpt2", 2)
+    student = narrow_model(model, 8)
+    theirs, own = (each.transformer.h[1].attn.c_attn for each in (model, student))
+    for part in range(3):  # query, key, value, each 16 columns wide in the teacher and 8 in the student
+        assert torch.equal(own.weight[:, 8 * part : 8 * part + 8], theirs.weight[:8, 16 * part : 16 * part + 8])
+        assert torch.equal(own.bias[8 * part : 8 * part + 8], theirs.bias[16 * part : 16 * part + 8])
+
+
+def test_each_of_modernberts_fused_matrices_is_cut_by_itself() -> None:
+    model = teacher("modernbert", 2)
+    student = narrow_model(model, 8)
+    theirs, own = (each.model.layers[1] for each in (model, student))
+    for part in range(3):
+        rows = own.attn.Wqkv.weight[8 * part : 8 * part + 8]
+        assert torch.equal(rows, theirs.attn.Wqkv.weight[16 * part : 16 * part + 8, :8])
+    inner, narrow = model.config.intermediate_size, student.config.intermediate_size
+    for part in range(2):
+        rows = own.mlp.Wi.weight[narrow * part : narrow * (part + 1)]
+        assert torch.equal(rows, theirs.mlp.Wi.weight[inner * part : inner * part + narrow, :8])
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "modernbert"] + ["gpt2"])
+def test_a_teacher_that_is_zero_behind_the_cut_says_the_same_as_its_narrow_student(family: str) -> None:
+    """Heads apart: what is cut off must have had no part in the first head's queries, keys and values."""
+    model = teacher(family, 2)
+    student = narrow_model(model, 8)
+    for name, weight in student.state_dict().items():
+        fused = name.endswith(("c_attn.weight", "c_attn.bias"))
+        theirs = model.state_dict()[name]
+        parts = theirs.chunk(3, -1) if fused else [theirs]
+        cut = torch.cat([part[tuple(slice(0, n // (3 if fused and axis == part.dim() - 1 else 1))
+                                    for axis, n in enumerate(weight.shape))] for part in parts], -1)  # fmt: skip
+        assert torch.equal(weight, cut), name
+
+
+def test_random_weights_are_the_seeds_alone() -> None:
+    model = teacher("bert", 2)
+    first, again, other = (narrow_model(model, 8, "random", seed) for seed in (1, 1, 2))
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    weights = [each.state_dict()[name] for each in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], model.state_dict()[name][:8, :8])
+
+
+# --- files and the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_plain_checkpoint_and_says_what_it_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4, num_labels=3)
+    assert main(["student", str(source), str(tmp_path / "out"), "--num_layers", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "4 -> 2 blocks (2, 4), " in out
+    student, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert student.config.num_labels == 3
+    big = AutoModelForSequenceClassification.from_pretrained(source)
+    assert torch.equal(student.classifier.weight, big.classifier.weight)
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == (source / "tokenizer.json").read_text()
+    assert read_student_layers(tmp_path / "out") == [2, 4]
+
+
+def test_a_narrow_student_says_where_its_weights_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForCausalLM, "gpt2", blocks=2)
+    command = ["student", str(source), str(tmp_path / "out"), "--hidden_size", "8", "--narrow", "random"]
+    assert main(command) == 0
+    assert "width 16 -> 8; weights: random" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "student.json").read_text())["weights"] == "random"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.n_embd == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "layers: what the student keeps is missing"),
+        (["--layers", "2,4", "--num_layers", "2"], "layers: given beside num_layers"),
+        (["--layers", "4,2"], "rising numbers from 1 to 4 were expected"),
+        (["--layers", "2,5"], "rising numbers from 1 to 4 were expected"),
+        (["--layers", "two"], "numbers with commas between were expected"),
+        (["--num_layers", "5"], "num_layers: 1 to 4"),
+        (["--hidden_size", "9"], "a multiple of 8 up to 16 was expected"),
+        (["--num_layers", "2", "--narrow", "short"], "truncated, random was expected, short came"),
+        (["--layer", "2"], "unknown flag --layer; did you mean --layers?"),
+    ],
+)
+def test_what_makes_no_student_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4)
+    assert main(["student", str(source), str(tmp_path / "out"), *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_problems_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert main(["student", str(source), str(tmp_path / "out"), "--num_layers", "9", "--hidden_size", "5"]) == 2
+    said = capsys.readouterr().err
+    assert all(problem in said for problem in ("holds something", "num_layers: 1 to 4", "hidden_size: a multiple"))
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_missing_teacher_or_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["student", "/no/such/folder", str(tmp_path / "out"), "--num_layers", "2"]) == 2
+    assert "the folder /no/such/folder does not exist" in capsys.readouterr().err
+    assert main(["student", "only-one", "--num_layers", "2"]) == 2
+    assert "a teacher and a new folder were expected" in capsys.readouterr().err
+
+
+def test_a_run_can_make_its_student_by_number_and_width(tmp_path: Path) -> None:
+    recipe = {
+        "task": "sequence_classification",
+        "train_file": str(write_reviews(tmp_path, 24, "train")),
+        "validation_file": str(write_reviews(tmp_path, 12, "validation")),
+        "output_dir": str(tmp_path / "run"),
+        "teacher": str(save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4)),
+        "student_num_layers": 2,
+        "student_hidden_size": 8,
+        "training": {"max_steps": 2, "per_device_train_batch_size": 4, "disable_tqdm": True},
+        "methods": ["lwd", "ted"],
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
+    student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "ted")
+    assert (student.config.num_hidden_layers, student.config.hidden_size) == (2, 8)
+    settings = json.loads((tmp_path / "run" / "lwd" / "settings.json").read_text())
+    assert settings["pairs"] == [[2, 1], [4, 2]]
+    # Which blocks it was made of goes with it from stage to stage.
+    assert read_student_layers(tmp_path / "run" / "ted") == [2, 4]
+
+
+def test_make_student_gives_the_parameters_of_both(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4)
+    before, after = make_student(source, [2, 4], tmp_path / "out")
+    models = [AutoModelForSequenceClassification.from_pretrained(folder) for folder in (source, tmp_path / "out")]
+    assert [before, after] == [sum(p.numel() for p in model.parameters()) for model in models]

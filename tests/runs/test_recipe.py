@@ -1,0 +1,241 @@
+"""Runs: a recipe's stages in one folder, the table at the end, and the published recipe and scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+from ted_distill import InputError, read_recipe, run
+from ted_distill.cli.main import main
+from ted_distill.runs.table import results_table
+from tiny import save_tiny, write_questions, write_reviews
+
+ROOT = Path(__file__).parents[2]
+QUICK = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "disable_tqdm": True,
+    "use_cpu": True,
+    "fp16": False,
+}
+
+
+def tiny_recipe(folder: Path, **changes: Any) -> Path:
+    """A recipe of all stages on reviews."""
+    recipe = {
+        "task": "sequence_classification",
+        "train_file": str(write_reviews(folder, 24, "train")),
+        "validation_file": str(write_reviews(folder, 12, "validation")),
+        "output_dir": str(folder / "run"),
+        "teacher": str(save_tiny(folder / "big", AutoModelForSequenceClassification, blocks=4)),
+        "student": str(save_tiny(folder / "small", AutoModelForSequenceClassification, blocks=2, width=8, seed=1)),
+        "training": QUICK,
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**recipe, **changes}), encoding="utf-8")
+    return file
+
+
+def test_a_run_ends_with_one_table_of_all_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tiny_recipe(tmp_path))]) == 0
+    out = capsys.readouterr().out
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
+    assert table[0] == ["model", "accuracy", "f1_macro", "parameters", "seconds"]
+    assert [row[0] for row in table[2:]] == ["teacher", "student, fine-tuned", "KD", "LWD", "TED"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert table[2][1] == f"{results['teacher']['accuracy']:.2f}"
+    teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "teacher")
+    assert table[2][3] == f"{sum(p.numel() for p in teacher.parameters()):,}"
+    assert (tmp_path / "run" / "results.md").read_text().splitlines()[0] in out
+
+
+def test_finished_stages_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"])
+    first = run(read_recipe(recipe))
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
+    caplog.clear()
+    assert run(read_recipe(recipe, ["methods=[kd,lwd]"]))["kd"] == first["kd"]
+    assert caplog.text.count("is finished, skipped") == 3
+    assert all(file.stat().st_mtime_ns == time for file, time in written.items())
+
+
+def test_a_finished_stage_with_other_settings_is_refused_and_left_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"])
+    run(read_recipe(recipe))
+    before = (tmp_path / "run" / "kd" / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"kl_alpha was 5.0, now 9.0"):
+        run(read_recipe(recipe, ["kd.kl_alpha=9"]))
+    assert (tmp_path / "run" / "kd" / "model.safetensors").read_bytes() == before
+
+
+def test_what_only_concerns_the_screen_may_change_between_two_starts(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"])
+    run(read_recipe(recipe))
+    assert run(read_recipe(recipe, ["training.logging_steps=7"]))["kd"]
+
+
+def test_the_most_special_section_wins(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        tiny_recipe(
+            tmp_path,
+            training={"learning_rate": 1e-5, "seed": 3},
+            finetune={"learning_rate": "2e-5"},
+            finetune_student={"learning_rate": 3e-5},
+        )
+    )
+    rates = {}
+    from ted_distill.runs.recipe import stage_arguments
+
+    for stage in ("finetune_teacher", "finetune_student", "learn_filters_teacher", "ted"):
+        args, _ = stage_arguments(recipe, stage)
+        rates[stage] = args.learning_rate
+        assert args.seed == 3
+    assert rates == {"finetune_teacher": 2e-5, "finetune_student": 3e-5, "learn_filters_teacher": 1e-5, "ted": 1e-5}
+
+
+def test_a_student_can_be_made_of_the_teachers_blocks(tmp_path: Path) -> None:
+    backbone = save_tiny(tmp_path / "backbone", AutoModel, blocks=4)
+    recipe = tiny_recipe(tmp_path, teacher=str(backbone), student=None, student_layers=[2, 4])
+    results = run(read_recipe(recipe))
+    assert results["ted"]["parameters"] < results["teacher"]["parameters"]
+    whole = AutoModel.from_pretrained(backbone)
+    made = AutoModel.from_pretrained(tmp_path / "run" / "student_init")
+    for student_block, teacher_block in ((0, 1), (1, 3)):
+        taken = whole.encoder.layer[teacher_block].state_dict()
+        assert all(torch.equal(taken[name], t) for name, t in made.encoder.layer[student_block].state_dict().items())
+    assert json.loads((tmp_path / "run" / "ted" / "settings.json").read_text())["pairs"] == [[2, 1], [4, 2]]
+
+
+def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"])
+    teacher = tmp_path / "run" / "teacher"
+    run(read_recipe(recipe))
+    results = run(
+        read_recipe(recipe, [f"output_dir={tmp_path / 'other'}", "finetune_teacher=false", f"teacher={teacher}"])
+    )
+    expected = json.loads((teacher / "all_results.json").read_text())["accuracy"]
+    assert results["teacher"]["accuracy"] == expected
+    assert not (tmp_path / "other" / "teacher" / "model.safetensors").exists()
+
+
+def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd", "lwd"], start_from="pretrained")
+    run(read_recipe(recipe))
+    settings = json.loads((tmp_path / "run" / "lwd" / "settings.json").read_text())
+    assert settings["student"] == str(tmp_path / "small")
+    with pytest.raises(InputError, match="ted starts from the student its filters were learnt on"):
+        read_recipe(recipe, ["methods=[ted]"])
+
+
+def test_null_takes_a_section_or_a_key_away(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, score_on={"more": {"task": "sst2"}}, kd={"kl_alpha": 9}, filter_output_dim=16)
+    read = read_recipe(recipe, ["score_on=null", "kd=null", "filter_output_dim=null"])
+    assert not {"score_on", "kd", "filter_output_dim"} & set(read.content)
+    assert read.stage("kd") == QUICK
+
+
+def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None:
+    common = {"metric": "f1", "parameters": 1000, "steps": 3, "total": 9, "best_f1": 99.0, "HasAns_total": 5}
+    table = results_table(
+        {
+            "teacher": {"exact_match": 50.0, "f1": 61.234, "seconds": 12.3, **common},
+            "ted": {"exact_match": 40.0, "f1": 51.0, "seconds": 7.0, "stage_one_seconds": 5.0, **common},
+        }
+    )
+    header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
+    assert header == ["model", "f1", "exact_match", "parameters", "seconds"]
+    assert "61.23" in table
+    assert "7 + 5 Stage I" in table
+    assert "99" not in table
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_that_comes_with_the_project_is_read_without_a_problem(file: Path, tmp_path: Path) -> None:
+    made = "from_scratch" in yaml.safe_load(file.read_text(encoding="utf-8"))
+    named = [f"output_dir={tmp_path}", *([] if made else ["teacher=x"])]
+    recipe = read_recipe(file, [*named, "training.fp16=false", "training.bf16=false"])
+    assert recipe.run.methods == ["kd", "lwd", "ted"]
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert "ted run recipes/" in file.read_text(encoding="utf-8")
+
+
+# --- the published experiment -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> dict[str, Path]:
+    """Tiny DeBERTa-v2 models and SQuAD 2.0-like files in the place of the real ones."""
+    return {
+        "teacher": save_tiny(tmp_path / "base", AutoModelForQuestionAnswering, "deberta-v2", blocks=2),
+        "student": save_tiny(tmp_path / "xsmall", AutoModelForQuestionAnswering, "deberta-v2", blocks=2, width=8),
+        "train_file": write_questions(tmp_path, 9, "train"),
+        "validation_file": write_questions(tmp_path, 6, "validation"),
+    }
+
+
+def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
+    published: dict[str, Path], tmp_path: Path
+) -> None:
+    overrides = {
+        **published,
+        "output_dir": tmp_path / "run",
+        "max_seq_length": 64,
+        "doc_stride": 8,
+        "filter_output_dim": 16,
+    }
+    quick = {f"{section}.{key}": value for section in SECTIONS for key, value in QUICK.items()}
+    words = [f"{key}={value}" for key, value in {**overrides, **quick}.items()]
+    results = run(read_recipe(ROOT / "recipes/squad_v2/deberta-v3-base-to-xsmall.yaml", words))
+    assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
+    settings = json.loads((tmp_path / "run" / "ted" / "settings.json").read_text())
+    assert (settings["kl_alpha"], settings["mse_alpha"], settings["temperature"]) == (10.0, 5000.0, 2.0)
+    assert settings["max_grad_norm"] == "0.0"
+    width = load_file(tmp_path / "run" / "student_filters" / "filters.safetensors")["filters.0.weight"].shape
+    assert width == (16, 8)
+
+
+SECTIONS = (
+    "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "kd", "lwd", "ted",
+)  # fmt: skip
+
+
+def test_the_three_scripts_hand_over_their_outputs_and_run_on_tiny_models(
+    published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stand-in for `ted` records the command lines of the scripts, which are then run in this process."""
+    record = tmp_path / "record"
+    shim = tmp_path / "bin" / "ted"
+    shim.parent.mkdir()
+    shim.write_text(
+        '#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done >> "$RECORD"\necho END >> "$RECORD"\n'
+    )
+    shim.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{shim.parent}:{os.environ['PATH']}",
+        "RECORD": str(record),
+        "TEACHER": str(published["teacher"]),
+        "STUDENT": str(published["student"]),
+        "OUT": str(tmp_path / "out"),
+        "FILTER_OUTPUT_DIM": "16",
+        "PRECISION": "",
+    }
+    flags = ["--train_file", str(published["train_file"]), "--validation_file", str(published["validation_file"])]
+    flags += ["--max_steps", "1", "--max_seq_length", "64", "--doc_stride", "8", "--disable_tqdm", "true"]
+    for script in ("finetune.sh", "learn_filters.sh", "ted.sh"):
+        subprocess.run([ROOT / "scripts" / script, *flags], env=environment, check=True)
+    commands = [lines.splitlines() for lines in record.read_text().split("END\n")[:-1]]
+    assert [command[0] for command in commands] == ["finetune", "finetune", "learn-filters", "learn-filters", "distill"]
+    for command in commands:
+        assert main(command) == 0, capsys.readouterr().err
+    assert AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out" / "ted").config.hidden_size == 8

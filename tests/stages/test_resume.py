@@ -1,0 +1,163 @@
+"""A stage that is cut off goes on from its last checkpoint and ends with the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from ted_distill import load_task, read_recipe, run
+from ted_distill.training.trainer import StageTrainer
+from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
+
+TASKS = {
+    "sequence_classification": (write_reviews, "bert", 27, {}),
+    "squad_v2": (write_questions, "bert", 27, {"max_seq_length": 64, "doc_stride": 8}),
+    "token_classification": (write_entities, "bert", 27, {}),
+    "causal_lm": (write_text, "gpt2", 60, {"max_seq_length": 16}),
+    "masked_lm": (write_text, "bert", 60, {"max_seq_length": 16}),
+}
+"""Task -> what writes its rows, the models' family, rows to train on, and the task's own keys."""
+STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
+
+
+class Cut(BaseException):
+    """Stands for the end of the process: nothing in the project catches it."""
+
+
+def write_recipe(folder: Path, task: str, **training: object) -> Path:
+    """A recipe of all stages on tiny models with dropout, an odd number of rows, and checkpoints every three steps."""
+    write, family, rows, own = TASKS[task]
+    auto_class = load_task(task).auto_model
+    recipe = {
+        "task": task,
+        "train_file": str(write(folder, rows, "train")),
+        "validation_file": str(write(folder, 12, "validation")),
+        **own,
+        "teacher": str(save_tiny(folder / "big", auto_class, family, blocks=4)),
+        "student": str(save_tiny(folder / "small", auto_class, family, blocks=2, width=8, seed=1)),
+        "ted": {"layer_loss": "normalized_mse", "mse_alpha": 1},
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "eval_steps": 3,
+            "save_steps": 3,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **training,
+        },
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return file
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of all stages."""
+    return {
+        f"{stage}/{file.name}/{name}": tensor
+        for stage in STAGES
+        for file in sorted((run_folder / stage).glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different, different[:5]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    strategy = "random" if task in ("sequence_classification", "masked_lm") else "group_by_length"
+    recipe = write_recipe(tmp_path, task, train_sampling_strategy=strategy, gradient_accumulation_steps=2)
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}"]))
+
+    cut: set[str] = set()
+    training_step = StageTrainer.training_step
+
+    def cut_once(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        if self.state.global_step == 4 and self.args.output_dir not in cut:
+            cut.add(self.args.output_dir)
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(StageTrainer, "training_step", cut_once)
+    for _ in STAGES:
+        with pytest.raises(Cut):
+            run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}"]))
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}"]))
+    assert len(cut) == len(STAGES)
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        task="sequence_classification",
+        num_train_epochs=10,
+        eval_steps=7,
+        save_steps=7,
+        bf16=False,
+        teacher_dtype="float32",
+    )
+    command = [sys.executable, "-m", "ted_distill", "run", str(recipe), "methods=[ted]"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", "methods=[ted]"]))
+
+    process = subprocess.Popen([*command, f"output_dir={tmp_path / 'cut'}"], env=environment, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "cut" / "ted"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "stage.json").exists()
+
+    finished = subprocess.run(
+        [*command, f"output_dir={tmp_path / 'cut'}"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "going on from checkpoint" in finished.stderr
+    assert "teacher is finished, skipped" in finished.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path, task="sequence_classification")
+    overrides = ["methods=[kd]", "training.num_train_epochs=1"]
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", *overrides]))
+    training_step = StageTrainer.training_step
+
+    def cut(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        if self.state.global_step == 6:
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    read = read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides])
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "training_step", cut)
+        with pytest.raises(Cut):
+            run(read)
+    state = tmp_path / "cut" / "teacher" / "checkpoint-6" / "trainer_state.json"
+    state.write_text(state.read_text()[:40])
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")

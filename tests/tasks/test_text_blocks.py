@@ -1,0 +1,216 @@
+"""Running text: how rows are joined, cut into blocks, streamed, and scored with a stride."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from ted_distill import InputError, StageArguments, finetune, load_task
+from ted_distill.stages.lifecycle import read_data
+from ted_distill.tasks import Task, TaskArguments
+from ted_distill.tasks.text.blocks import blocks, windows
+from tiny import save_tiny, tiny_tokenizer, write_text
+
+
+def causal(folder: Path, **arguments: Any) -> Task:
+    return load_task(TaskArguments("causal_lm", max_seq_length=8, **arguments))
+
+
+def tokenizer_with_ends() -> PreTrainedTokenizerFast:
+    """One whose end-of-text token is `[SEP]`, and that puts nothing around a text."""
+    tokenizer = tiny_tokenizer(token_type_ids=False)
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.backend_tokenizer.post_processor = None
+    return tokenizer
+
+
+# --- blocks and windows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2, 7, 8, 100])
+def test_blocks_are_the_text_and_lose_no_token(size: int) -> None:
+    tokens = np.arange(43)
+    found = blocks(tokens, size)
+    assert [token for ids in found["input_ids"] for token in ids] == tokens.tolist()
+    assert found["length"] == [len(ids) for ids in found["input_ids"]]
+    assert set(found["length"][:-1]) <= {size}
+
+
+def test_special_tokens_stand_around_every_block() -> None:
+    found = blocks(np.arange(10, 20), 6, before=[1], after=[2])
+    assert found["input_ids"] == [[1, 10, 11, 12, 13, 2], [1, 14, 15, 16, 17, 2], [1, 18, 19, 2]]
+
+
+@pytest.mark.parametrize(("size", "stride", "length"), [(8, 8, 43), (8, 4, 43), (8, 3, 44), (8, 1, 9), (8, 4, 5)])
+def test_windows_score_every_token_once_with_the_context_they_promise(size: int, stride: int, length: int) -> None:
+    scored = []
+    for window in windows(np.arange(length), size, stride):
+        ids, first = window["input_ids"], window["scored_from"]
+        assert len(ids) <= size
+        # Those at the start of the text have less before them.
+        assert first >= size - stride or ids[0] == 0
+        scored += ids[first:]
+    assert scored == list(range(length))
+
+
+@pytest.mark.parametrize(("length", "stride", "said"), [(1, 4, "two at least"), (20, 0, "1 to 8"), (20, 9, "1 to 8")])
+def test_a_text_or_stride_that_is_none_is_refused(length: int, stride: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        windows(np.arange(length), 8, stride)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+
+def ids_of(task: Task, tokenizer: PreTrainedTokenizerFast, split: str = "train") -> list[int]:
+    found = task.encode_training(task.rows[split], tokenizer)["input_ids"]
+    return [token for ids in found for token in ids]
+
+
+def test_rows_are_documents_unless_they_are_lines(tmp_path: Path) -> None:
+    rows = [{"text": "the film was good."}, {"text": "a book"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    tokenizer = tokenizer_with_ends()
+    first, second = (tokenizer(row["text"], add_special_tokens=False)["input_ids"] for row in rows)
+    end = [tokenizer.eos_token_id]
+    assert ids_of(causal(tmp_path, train_file=str(file)), tokenizer) == [*first, *end, *second, *end]
+    assert ids_of(causal(tmp_path, train_file=str(file), row_separator="none"), tokenizer) == [*first, *second]
+    lines = write_text(tmp_path, 6)
+    text = lines.read_text()
+    assert ids_of(causal(tmp_path, train_file=str(lines)), tokenizer) == tokenizer(text)["input_ids"]
+    with_ends = ids_of(causal(tmp_path, train_file=str(lines), row_separator="eos"), tokenizer)
+    assert with_ends.count(tokenizer.eos_token_id) == 6
+
+
+def test_text_files_keep_their_line_feeds(tmp_path: Path) -> None:
+    file = write_text(tmp_path, 5)
+    rows = causal(tmp_path, train_file=str(file)).rows["train"]
+    assert "".join(rows["text"]) == file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "said"),
+    [
+        ([{"body": "a"}], {}, r"column 'text' is missing \(columns are: body\); .*--text_column"),
+        ([{"text": " "}], {}, "no text in the first 1 rows"),
+        ([{"text": "a"}, {"text": None}], {}, r"1 row \(2; the first is 1\) without text"),
+        ([{"text": "a"}], {"row_separator": "dot"}, "row_separator: one of auto, eos, none was expected, dot came"),
+        ([{"text": "a"}], {"validation_size": 0}, "--validation_size is 0; 1 or more"),
+        ([{"text": "a"}], {"validation_size": 3}, "less than the 1 training rows was expected, 3 came"),
+    ],
+)
+def test_rows_without_text_are_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], arguments: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "rows.parquet"
+    Dataset.from_list(rows).to_parquet(file)
+    with pytest.raises(InputError, match=said):
+        _ = causal(tmp_path, train_file=str(file), **arguments).rows
+
+
+def test_rows_held_out_are_not_trained_on(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"text": f"row {number}"}) for number in range(20)))
+    rows = causal(tmp_path, train_file=str(file), validation_size=5).rows
+    assert len(rows["validation"]) == 5
+    assert {*rows["train"]["text"]} | {*rows["validation"]["text"]} == {f"row {number}" for number in range(20)}
+    stream = causal(tmp_path, train_file=str(file), validation_size=5, streaming=True).rows
+    assert stream["validation"]["text"] == [f"row {number}" for number in range(5)]
+    assert [row["text"] for row in stream["train"]] == [f"row {number}" for number in range(5, 20)]
+
+
+# --- streams ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "parquet"])
+def test_a_stream_gives_the_same_blocks(tmp_path: Path, ending: str) -> None:
+    text = write_text(tmp_path, 40)
+    file = tmp_path / f"rows.{ending}"
+    rows = Dataset.from_dict({"text": text.read_text().splitlines(keepends=True)})
+    if ending == "txt":
+        file = text
+    elif ending == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        rows.to_parquet(file)
+    whole, stream = (causal(tmp_path, train_file=str(file), streaming=streaming) for streaming in (False, True))
+    tokenizer = tokenizer_with_ends()
+    expected = whole.encode_training(whole.rows["train"], tokenizer)
+    found = stream.encode_training(stream.rows["train"], tokenizer)
+    assert isinstance(found, IterableDataset)
+    # All but the rest that fills no block.
+    assert [row["input_ids"] for row in found] == expected["input_ids"][: len(expected) - 1]
+
+
+def stage(folder: Path, **arguments: Any) -> StageArguments:
+    return StageArguments(
+        str(folder), per_device_train_batch_size=2, disable_tqdm=True, learning_rate=1e-2, **arguments
+    )
+
+
+def test_a_stream_needs_a_number_of_steps(tmp_path: Path) -> None:
+    file = str(write_text(tmp_path))
+    task = causal(tmp_path, train_file=file, validation_file=file, streaming=True)
+    model = save_tiny(tmp_path / "m", AutoModelForCausalLM, "gpt2")
+    with pytest.raises(InputError, match="max_steps: a number of steps was expected"):
+        finetune(model, task, stage(tmp_path / "out"))
+
+
+def test_an_interrupted_stage_on_a_stream_goes_on_with_the_same_text(tmp_path: Path) -> None:
+    file = str(write_text(tmp_path))
+    model = save_tiny(tmp_path / "m", AutoModelForCausalLM, "gpt2")
+    weights = []
+    for name in ("whole", "halved"):
+        task = causal(tmp_path, train_file=file, validation_file=file, streaming=True)
+        args = stage(tmp_path / name, max_steps=8, eval_strategy="steps", eval_steps=4, save_strategy="steps")
+        args.save_steps, args.load_best_model_at_end, args.lr_scheduler_type = 4, False, "constant"
+        if name == "halved":
+            _stop_after(4, lambda args=args, task=task: finetune(model, task, args))
+            assert (tmp_path / name / "checkpoint-4").is_dir()
+        finetune(model, task, args)
+        weights.append(AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict())
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+def _stop_after(steps: int, run: Any) -> None:
+    """Interrupt a stage after so many steps, as Ctrl-C would."""
+    from ted_distill.training.trainer import StageTrainer
+
+    step, done = StageTrainer.training_step, [0]
+
+    def counted(self: StageTrainer, *args: Any, **kwargs: Any) -> Any:
+        if done[0] == steps + 1:
+            raise KeyboardInterrupt
+        done[0] += 1
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageTrainer, "training_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
+def test_a_stream_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None:
+    file = str(write_text(tmp_path, 60))
+    task = causal(tmp_path, train_file=file, streaming=True, max_train_samples=12)
+    data = read_data(task, tokenizer_with_ends(), stage(tmp_path / "out", max_steps=1, eval_strategy="no"))
+    whole = causal(tmp_path, train_file=file)
+    first = whole.rows["train"].select(range(12))
+    found = whole.encode_training(first, tokenizer_with_ends())["input_ids"]
+    expected = [ids for ids in found if len(ids) == 8]
+    assert sorted(row["input_ids"] for row in data.train) == sorted(expected)
+    assert task.row_counts == {"train": "stream"}
+
+
+def test_tasks_that_look_at_all_rows_refuse_a_stream(tmp_path: Path) -> None:
+    task = load_task(TaskArguments("sequence_classification", train_file=str(write_text(tmp_path)), streaming=True))
+    with pytest.raises(InputError, match="streaming: task sequence_classification reads all its rows"):
+        _ = task.rows

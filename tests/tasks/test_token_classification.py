@@ -1,0 +1,286 @@
+"""Tags of words: which token stands for a word, which tokens count, how entities are scored, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from datasets import ClassLabel, Dataset, Features, List, Value
+from seqeval.metrics import classification_report
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
+
+from ted_distill import InputError, StageArguments, finetune, load_task
+from ted_distill.cli.main import main
+from ted_distill.models.load import load_model
+from ted_distill.tasks import Split, TaskArguments, TokenClassification
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_tokenizer, write_entities
+
+GOOD = {"tokens": ["a", "b"], "ner_tags": ["B-x", "O"]}
+NAMES = ["O", "B-person", "I-person", "B-thing", "I-thing"]
+
+
+def task_of(rows: list[dict[str, Any]], folder: Path, features: Features | None = None, **arguments: Any) -> Any:
+    """A task whose training and validation rows are these."""
+    file = folder / f"rows{len(list(folder.iterdir()))}.parquet"
+    Dataset.from_list(rows, features=features).to_parquet(file)
+    name = arguments.pop("task", "token_classification")
+    return load_task(TaskArguments(name, validation_file=str(file), **arguments))
+
+
+def declared(names: list[str]) -> Features:
+    return Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))})
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """As GPT-2's: a blank belongs to the token after it, and rare words are several tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    texts = ["the film was good and the book was very bad"] * 4
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=290, initial_alphabet=alphabet))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="!", model_max_length=64)
+
+
+# --- which token stands for a word ----------------------------------------------------------------------------
+
+
+def test_the_first_token_of_a_word_has_its_tag(tmp_path: Path) -> None:
+    rows = [{"tokens": ["Ada", "wrote", "not,good", "."], "ner_tags": [1, 0, 3, 0]}, {"tokens": ["x"], "ner_tags": [2]}]
+    task = task_of(rows, tmp_path, declared(NAMES))
+    tokenizer = tiny_tokenizer()
+    features = task.encode(task.rows["validation"], tokenizer)
+    for row, feature in zip(rows, features, strict=True):
+        # The tokenizer's own account of words that were split before.
+        encoded = tokenizer(row["tokens"], is_split_into_words=True)
+        expected, seen = [], set()
+        for word in encoded.word_ids():
+            expected.append(-100 if word is None or word in seen else row["ner_tags"][word])
+            seen.add(word)
+        assert feature["input_ids"] == encoded["input_ids"]
+        assert feature["labels"] == expected
+    assert features[0]["first_tokens"] == [1, 2, 3, 6]
+
+
+def test_words_are_found_with_tokenizers_that_mark_blanks(tmp_path: Path) -> None:
+    words = ["the", "zebra", "was", "very", "zany"]
+    task = task_of([{"tokens": words, "ner_tags": [0, 1, 0, 0, 3]}], tmp_path, declared(NAMES))
+    tokenizer = byte_level_tokenizer()
+    feature = task.encode(task.rows["validation"], tokenizer)[0]
+    pieces = tokenizer.convert_ids_to_tokens(feature["input_ids"])
+    assert len(pieces) > len(words)
+    assert [pieces[place].lstrip("Ġ")[0] for place in feature["first_tokens"]] == [word[0] for word in words]
+    # As in running text, and not as words that stand alone.
+    assert feature["input_ids"] == tokenizer(" ".join(words))["input_ids"]
+
+
+def test_a_word_without_a_token_shifts_no_label(tmp_path: Path) -> None:
+    rows = [{"tokens": ["the", "\u200b", " ", "film"], "ner_tags": [0, 3, 0, 1]}]
+    task = task_of(rows, tmp_path, declared(NAMES))
+    tokenizer = tiny_tokenizer()
+    feature = task.encode(task.rows["validation"], tokenizer)[0]
+    places = feature["first_tokens"]
+    assert places[2] == -1
+    assert tokenizer.convert_ids_to_tokens(feature["input_ids"])[places[3]] == "film"
+    assert feature["labels"][places[3]] == 1
+
+
+def test_words_cut_off_are_scored_as_not_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"tokens": ["Ada", "wrote"] * 5, "ner_tags": [1, 0] * 5}]
+    task = task_of(rows, tmp_path, declared(NAMES), max_seq_length=6)
+    features = task.encode(task.rows["validation"], tiny_tokenizer())
+    assert "6 of 10 words are behind max_seq_length (6 tokens)" in caplog.text
+    perfect = np.eye(5)[[0, 1, 0, 1, 0, 0]]  # [CLS] Ada wrote Ada wrote [SEP]
+    predictions = task.decode([perfect], Split(task.rows["validation"], features))
+    assert predictions == [["B-person", "O"] * 2 + ["O"] * 6]
+    assert task.score(predictions, task.rows["validation"])["recall"] == pytest.approx(40.0)
+
+
+# --- mathematics ------------------------------------------------------------------------------------------------
+
+
+def batch_of(task: Any, width: int | None = None) -> dict[str, torch.Tensor]:
+    tokenizer = tiny_tokenizer()
+    batch = task.collate(list(task.encode(task.rows["validation"], tokenizer)), tokenizer)
+    if width:
+        fills = {"labels": -100}
+        batch = {name: F.pad(t, (0, width - t.shape[1]), value=fills.get(name, 0)) for name, t in batch.items()}
+    return batch
+
+
+def test_loss_and_kl_are_over_labelled_tokens_alone(tmp_path: Path) -> None:
+    task = load_task(TaskArguments("token_classification", validation_file=str(write_entities(tmp_path, 6))))
+    batch = batch_of(task)
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(*batch["labels"].shape, 4, generator=generator) for _ in range(2))
+    labelled = batch["labels"] != -100
+    assert labelled.sum() < batch["attention_mask"].sum()
+    expected = F.cross_entropy(student.transpose(1, 2), batch["labels"], ignore_index=-100)
+    assert torch.allclose(task.loss(student, batch), expected)
+    own, theirs = ((z[labelled] / 2).log_softmax(-1) for z in (student, teacher))
+    expected = 4 * (theirs.exp() * (theirs - own)).sum(-1).mean()
+    assert torch.allclose(task.kl(student, teacher, batch, 2.0, None), expected)
+    counts = task.counts(batch)
+    assert counts.labels == counts.rows == labelled.sum()
+    assert counts.tokens == batch["attention_mask"].sum()
+
+
+def test_padding_changes_neither_loss_nor_counts(tmp_path: Path) -> None:
+    task = load_task(TaskArguments("token_classification", validation_file=str(write_entities(tmp_path, 6))))
+    short, long = batch_of(task), batch_of(task, 40)
+    z = torch.randn(6, 40, 4, generator=torch.Generator().manual_seed(1))
+    cut = z[:, : short["labels"].shape[1]]
+    assert torch.allclose(task.loss(cut, short), task.loss(z, long))
+    assert torch.allclose(task.kl(cut, cut.flip(-1), short, 2.0, None), task.kl(z, z.flip(-1), long, 2.0, None))
+    assert all(a == b for a, b in zip(task.counts(short), task.counts(long), strict=True))
+
+
+def test_two_halves_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
+    task = load_task(TaskArguments("token_classification", validation_file=str(write_entities(tmp_path, 6))))
+    batch = batch_of(task)
+    z = torch.randn(*batch["labels"].shape, 4, generator=torch.Generator().manual_seed(2))
+    count = task.counts(batch).labels
+    halves = [({name: t[rows] for name, t in batch.items()}, z[rows]) for rows in (slice(0, 2), slice(2, 6))]
+    assert torch.allclose(sum(task.loss(logits, half, count) for half, logits in halves), task.loss(z, batch))
+
+
+# --- scores -----------------------------------------------------------------------------------------------------
+
+
+def test_an_entity_counts_only_as_a_whole(tmp_path: Path) -> None:
+    gold = ["B-person", "I-person", "O", "B-thing", "O", "B-person"]
+    said = ["B-person", "O", "O", "B-thing", "O", "B-thing"]
+    rows = [{"tokens": list("abcdef"), "ner_tags": gold}]
+    task = task_of(rows, tmp_path)
+    scores = task.score([said], task.rows["validation"])
+    # Three entities, three predicted, one of them right; four of six words right.
+    assert scores == {name: pytest.approx(100 / 3) for name in ("f1", "precision", "recall")} | {
+        "accuracy": pytest.approx(100 * 4 / 6)
+    }
+    report = classification_report([gold], [said], output_dict=True, zero_division=0)
+    assert scores["f1"] == pytest.approx(100 * report["micro avg"]["f1-score"])
+    assert task.metric == "f1"
+
+
+def test_tags_that_are_no_entities_are_scored_word_by_word(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["DET", "NOUN", "VERB"]}]
+    task = task_of(rows, tmp_path)
+    assert (task.metric, task.score_names) == ("accuracy", ("accuracy",))
+    assert task.score([["DET", "DET", "VERB"]], task.rows["validation"]) == {"accuracy": pytest.approx(200 / 3)}
+
+
+def test_agreement_takes_the_teacher_for_the_truth(tmp_path: Path) -> None:
+    task = task_of([{"tokens": ["a", "b"], "ner_tags": ["B-x", "O"]}], tmp_path)
+    assert task.agreement([["B-x", "O"]], [["B-x", "B-x"]]) == {
+        "agreement": pytest.approx(50.0), "agreement_f1": pytest.approx(200 / 3)
+    }  # fmt: skip
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    task = task_of([{"tokens": ["a", "b"], "ner_tags": ["B-x", "O"]}], tmp_path)
+    task.write_predictions([["O", "B-x"]], Split(task.rows["validation"], task.rows["validation"]), tmp_path)
+    assert task.read_predictions(tmp_path / "predictions.json") == [["O", "B-x"]]
+    (tmp_path / "predictions.json").write_text('[["B-y"]]')
+    with pytest.raises(InputError, match=r"'B-y' is no tag; tags are O, B-x"):
+        task.read_predictions(tmp_path / "predictions.json")
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+
+def test_tags_in_words_are_ordered_with_o_first(tmp_path: Path) -> None:
+    task = task_of([{"tokens": ["a", "b", "c"], "ner_tags": ["I-x", "B-x", "O"]}], tmp_path)
+    assert task.label_names == ["O", "B-x", "I-x"]
+
+
+def test_a_known_data_set_has_its_official_tags_for_numbers(tmp_path: Path) -> None:
+    task = task_of([{"tokens": ["a", "b"], "ner_tags": [0, 8]}], tmp_path, task="conll2003")
+    assert task.label_names == ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+    assert isinstance(task, TokenClassification)
+    assert task.hub_dataset() == ("eriktks/conll2003", None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"words": ["a"], "ner_tags": [1]}], "column 'tokens' is missing (columns are: words, ner_tags); name it"),
+        ([{"tokens": ["a"], "x": [1]}], "column 'ner_tags' is missing"),
+        ([{"tokens": "a b", "ner_tags": "O O"}], "a list with an entry a word was expected"),
+        ([{"tokens": ["a", "b"], "ner_tags": ["O"]}, GOOD], "another number of tags"),
+        ([{"tokens": [], "ner_tags": []}, GOOD], "1 row (1; the first is 1) without a word"),
+        ([{"tokens": ["a", "b"], "ner_tags": ["O", None]}, GOOD], "a tag that is missing"),
+        ([{"tokens": ["a", None], "ner_tags": ["O", "B-x"]}], "a word that is missing"),
+        ([{"tokens": ["a"], "ner_tags": ["O"]}], "a single tag (O) came"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_learnt_are_refused(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        _ = task_of(rows, tmp_path).rows
+    assert said in str(error.value)
+
+
+def test_a_tag_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    train = write_entities(tmp_path, 12)
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"tokens": ["Ada"], "ner_tags": ["B-place"]}) + "\n")
+    task = load_task(TaskArguments("token_classification", train_file=str(train), validation_file=str(other)))
+    with pytest.raises(InputError, match=r"unknown tag 'B-place' in 1 row .*; the tags are O, B-person, B-thing, I-pe"):
+        _ = task.rows
+
+
+def test_the_order_of_a_models_tags_is_found_by_name(tmp_path: Path) -> None:
+    task = task_of([{"tokens": ["a", "b"], "ner_tags": [0, 1]}], tmp_path, declared(["O", "B-x"]))
+    folder = save_tiny(
+        tmp_path / "m", AutoModelForTokenClassification, id2label={0: "B-x", 1: "O"}, label2id={"B-x": 0, "O": 1}
+    )
+    loaded = load_model(folder, task)
+    assert loaded.label_order == [1, 0]
+    batch = batch_of(task)
+    with torch.no_grad():
+        theirs = loaded.model.eval()(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
+        assert torch.equal(loaded.with_filters(None, task).eval()(batch).logits, theirs[..., [1, 0]])
+
+
+# --- stages -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "qwen3"])
+def test_every_stage_and_method_runs_and_leaves_plain_checkpoints(tmp_path: Path, family: str) -> None:
+    assert family in {**FAMILIES, **DECODERS}
+    recipe = {
+        "task": "token_classification",
+        "train_file": str(write_entities(tmp_path, 24, "train")),
+        "validation_file": str(write_entities(tmp_path, 12, "validation")),
+        "output_dir": str(tmp_path / "run"),
+        "teacher": str(save_tiny(tmp_path / "big", AutoModelForTokenClassification, family, blocks=4)),
+        "student_layers": [1, 4],
+        "training": {"max_steps": 2, "per_device_train_batch_size": 4, "disable_tqdm": True},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
+    table = (tmp_path / "run" / "results.md").read_text()
+    assert [column.strip() for column in table.splitlines()[0].split("|")[2:6]] == [
+        "f1", "precision", "recall", "accuracy"
+    ]  # fmt: skip
+    for method in ("kd", "lwd", "ted"):
+        model, info = AutoModelForTokenClassification.from_pretrained(
+            tmp_path / "run" / method, output_loading_info=True
+        )
+        assert not info["missing_keys"]
+        assert list(model.config.id2label.values()) == ["O", "B-person", "B-thing", "I-person"]
+
+
+def test_tags_that_follow_from_the_words_are_learnt(tmp_path: Path) -> None:
+    file = str(write_entities(tmp_path, 48))
+    task = load_task(TaskArguments("token_classification", train_file=file, validation_file=file))
+    model = save_tiny(tmp_path / "m", AutoModelForTokenClassification, hidden_dropout_prob=0.0, initializer_range=0.2)
+    args = StageArguments(
+        str(tmp_path / "out"), learning_rate=1e-2, num_train_epochs=12, per_device_train_batch_size=8, disable_tqdm=True
+    )
+    assert finetune(model, task, args)["f1"] == pytest.approx(100.0)
