@@ -3,13 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install clean
+# Where the lowest versions that pyproject.toml promises are tried. On Linux, PyPI's torch of that version is a CUDA build
+# of several GB: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives the small one, and OLDEST_TORCH=2.13.0
+# tries all but torch.
+OLDEST := .venv-oldest
+OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
+OLDEST_TESTS := tests/oldest tests/training/test_upstream.py tests/tasks/test_question_answering.py
+
+.PHONY: demo test test-oldest check install install-oldest clean
 
 demo: install
 	$(BIN)/ted demo
 
 test: check
 	$(BIN)/python -m pytest -n 2 -q
+
+# Old versions of others may warn of what they use themselves.
+test-oldest: install-oldest
+	$(OLDEST)/bin/python -m pytest -q -W ignore::DeprecationWarning $(OLDEST_TESTS)
 
 check: install
 	$(BIN)/ruff check .
@@ -26,5 +37,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+install-oldest: $(OLDEST)/.torch-$(OLDEST_TORCH)
+
+$(OLDEST)/.torch-$(OLDEST_TORCH): pyproject.toml constraints-oldest.txt
+	rm -rf $(OLDEST)
+	$(PYTHON) -m venv $(OLDEST)
+	sed 's/^torch==.*/torch==$(OLDEST_TORCH)/' constraints-oldest.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e . pytest
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)

@@ -22,7 +22,7 @@ from typing import Any
 
 from ted_distill import InputError, TrainingError, distill, load_task, read_recipe, run
 from ted_distill.method.layer_losses import LAYER_LOSSES
-from ted_distill.output import read_json, whole_files, write_json
+from ted_distill.output import atomic_files, read_json, write_json
 from ted_distill.runs.recipe import Recipe, stage_arguments
 from ted_distill.runs.table import markdown_table
 
@@ -110,9 +110,9 @@ def read_weights(options: Sequence[str]) -> dict[str, list[float]]:
         try:
             found[name] = [float(number) for number in numbers.split(",")]
         except ValueError:
-            problems.append(f"--weights: LOSS=NUMBER,NUMBER was expected, {option} came")
+            problems.append(f"--weights: expected LOSS=NUMBER,NUMBER, got {option}")
         if name not in LAYER_LOSSES:
-            problems.append(f"--weights: one of {', '.join(LAYER_LOSSES)} was expected, {name} came")
+            problems.append(f"--weights: expected one of {', '.join(LAYER_LOSSES)}, got {name}")
     if problems:
         raise InputError(problems)
     return found or WEIGHTS
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fixed = ["methods=[kd,ted]", f"output_dir={options.folder / name}"]
             recipe = read_recipe(options.recipe, [*options.overrides, *fixed])
             measured = compare(recipe, read_weights(options.weights))
-            with whole_files(options.folder) as partial:
+            with atomic_files(options.folder) as partial:
                 write_json(partial / f"{name}.json", measured)
     except (InputError, TrainingError) as error:
         sys.stderr.write(f"{error}\n")

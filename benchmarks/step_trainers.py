@@ -13,13 +13,13 @@ from tokenizers import Tokenizer, models
 from transformers import DebertaV2Config, PreTrainedTokenizerFast
 
 from step_flops import CLASSES, KL_ALPHA, LEARNING_RATE, MSE_ALPHA, SHAPES, TEMPERATURE, Shape, Shapes
-from ted_distill.fast.states_cache import FEATURE
+from ted_distill.fast.states_cache import ROW
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import LoadedModel
-from ted_distill.stages.distill import make_trainer as make_distill_trainer
-from ted_distill.stages.learn_filters import make_trainer as make_filter_trainer
+from ted_distill.stages.distill import distill_trainer
+from ted_distill.stages.learn_filters import filter_trainer
 from ted_distill.stages.lifecycle import StageData
-from ted_distill.stages.methods import MethodFilters
+from ted_distill.stages.methods import DistillArguments, MethodFilters
 from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.training.stage_arguments import StageArguments
 from ted_distill.training.trainer import StageTrainer
@@ -60,15 +60,13 @@ def make_trainer(
     arguments: StageArguments,
 ) -> StageTrainer:
     """The trainer that `learn_filters` (stage 1, on the teacher) or `distill` with method ted would make."""
-    data = StageData(features.add_column(FEATURE, np.arange(len(features))), {})
+    data = StageData(features.add_column(ROW, np.arange(len(features))), {})
     if stage == 1:
-        return make_filter_trainer(teacher, filter_config(teacher, teacher), task, arguments, data)
+        return filter_trainer(teacher, filter_config(teacher, teacher), task, arguments, data)
     assert student is not None
     filters = MethodFilters(*(Filters.random(filter_config(owner, teacher)) for owner in (teacher, student)))
-    return make_distill_trainer(
-        teacher, student, filters, task, arguments, data,
-        kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE,
-    )  # fmt: skip
+    weights = DistillArguments("ted", kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE)
+    return distill_trainer(teacher, student, filters, task, arguments, data, weights)
 
 
 def filter_config(owner: LoadedModel, teacher: LoadedModel) -> FilterConfig:

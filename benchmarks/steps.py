@@ -34,7 +34,7 @@ PLAIN = {
     "packed_linear": False,
     "keep_freed_memory": False,
     "freeze_unseen_embeddings": False,
-    "teacher_dtype": "float32",
+    "frozen_dtype": "float32",
     "cache_limit": 0,
     "optim": "adamw_torch",
     "train_sampling_strategy": "random",

@@ -1,4 +1,4 @@
-"""Shared by all tests: no network, quiet progress bars, tiny models and tokenizers of real Hugging Face classes."""
+"""Shared by all tests: no network, quiet progress bars, and the number types of the machine or a given one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--machine-bf16`: every default is that of a machine with bfloat16 units, whatever this one has."""
+    parser.addoption("--machine-bf16", action="store_true", help="defaults as on a machine that multiplies in bfloat16")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collections() -> None:
     """Every training collects garbage, and looking through all that was imported takes a second each time."""
@@ -21,8 +26,28 @@ def _quick_collections() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same numbers on every machine: bfloat16 only where a test asks for it."""
+@pytest.fixture(scope="session", autouse=True)
+def _machine(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--machine-bf16"):
+        patch = pytest.MonkeyPatch()
+        request.addfinalizer(patch.undo)
+        set_bfloat16(patch, True)
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults as on a machine without bfloat16 units: for tests that compare numbers or name a type."""
+    set_bfloat16(monkeypatch, False)
+
+
+@pytest.fixture(params=["machine", "bfloat16"])
+def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs with the defaults of this machine, and once more with those of one that multiplies in bfloat16."""
+    if request.param == "bfloat16":
+        set_bfloat16(monkeypatch, True)
+    return str(request.param)
+
+
+def set_bfloat16(monkeypatch: pytest.MonkeyPatch, does_it_well: bool) -> None:
     for module in ("fast.precision", "training.stage_arguments"):
-        monkeypatch.setattr(f"ted_distill.{module}.does_bfloat16_well", lambda device: False)
+        monkeypatch.setattr(f"ted_distill.{module}.does_bfloat16_well", lambda device: does_it_well)

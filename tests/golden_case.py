@@ -3,7 +3,7 @@
 The formulas of the published code are written down here a second time, in plain torch and apart from the package:
 padding counts, the KL of scores is a softmax over the batch, the cross-entropy of classes is taken in float32. So these
 cases show that the benchmark handles every form of a case; that the numbers are the published code's own only the
-cases in `tests/data/reference` can show.
+cases in `tests/data/published` can show.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _stage2(pieces: _Pieces, method: str) -> dict[str, Any]:
         pred, kl = _pred_loss(form, logits, batch), _kl_loss(form, logits, teacher_logits)
         mse = sum(pairs) / len(pairs) if pairs else torch.zeros(())
         total = pred + weights["kl_alpha"] * kl + weights["mse_alpha"] * mse
-        return {"pred_loss": pred, "kl_loss": kl, "mse_loss": mse, "total_loss": total, "per_filter_mse": pairs}
+        return {"pred_loss": pred, "match_loss": kl, "mse_loss": mse, "total_loss": total, "per_filter_mse": pairs}
 
     with torch.no_grad():
         states, logits = states_and_logits()

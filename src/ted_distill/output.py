@@ -21,19 +21,20 @@ from typing import Any
 from .errors import InputError
 
 MANIFEST_NAME = "stage.json"
+SETTINGS_NAME = "settings.json"
 RESULTS_NAME = "all_results.json"
 STATE_NAME = "trainer_state.json"
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written, before any training.
+    """Refuse an output folder that cannot be written, before any training. Leaves nothing behind.
 
     Raises:
         InputError: says why.
     """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise InputError(
@@ -71,7 +72,7 @@ def remove_checkpoints(output_dir: Path) -> None:
 
 
 @contextmanager
-def whole_files(folder: Path) -> Iterator[Path]:
+def atomic_files(folder: Path) -> Iterator[Path]:
     """A temporary folder whose files replace those of `folder` one by one once all of them are written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
@@ -92,10 +93,10 @@ def write_stage(
     folder: Path, write_files: Callable[[Path], None], results: dict[str, Any], manifest: dict[str, Any]
 ) -> None:
     """Publish a finished stage: its files, `all_results.json`, and last of all the manifest."""
-    with whole_files(folder) as partial:
+    with atomic_files(folder) as partial:
         write_files(partial)
         write_json(partial / RESULTS_NAME, results)
-    with whole_files(folder) as partial:
+    with atomic_files(folder) as partial:
         write_json(partial / MANIFEST_NAME, {**manifest, "versions": versions()})
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from ted_distill.fast.attention import FastDisentangledSelfAttention, use_fast_attention, use_plain_attention
+from ted_distill.fast.attention import undo_fast_attention, use_fast_attention
+from ted_distill.fast.disentangled_attention import FastDisentangledSelfAttention
 from tiny import tiny_config
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -181,15 +184,15 @@ def test_the_model_compiles_without_a_graph_break_and_once_for_many_lengths() ->
 
 def test_the_switch_counts_what_it_changes() -> None:
     plain, fast = _pair()
-    assert use_plain_attention(plain) == 0
+    assert undo_fast_attention(plain) == 0
     assert use_fast_attention(fast) == 0
-    assert use_plain_attention(fast) == 2
+    assert undo_fast_attention(fast) == 2
     assert use_fast_attention(AutoModel.from_config(tiny_config("bert"))) == 0
 
 
 def test_switched_off_the_modules_are_what_they_were() -> None:
     plain, fast = _pair()
-    use_plain_attention(fast)
+    undo_fast_attention(fast)
     for before, after in zip(plain.modules(), fast.modules(), strict=True):
         assert type(after) is type(before)
         assert vars(after).keys() == vars(before).keys()
@@ -215,3 +218,35 @@ def test_copies_and_pickles_stay_fast_and_stand_alone() -> None:
     for model in copies:
         assert type(model.encoder.layer[0].attention.self) is FastDisentangledSelfAttention
         assert torch.equal(_states(model, _batch(9)), states)
+
+
+# --- other families -------------------------------------------------------------------------------------------
+
+OTHER_FAMILY = """
+import sys
+import torch
+from transformers import BertConfig, BertModel
+from ted_distill.training.speed import undo_fast_modules, use_fast_modules
+from ted_distill.training.stage_arguments import StageArguments
+
+config = BertConfig(vocab_size=40, hidden_size=16, num_attention_heads=2, intermediate_size=24, num_hidden_layers=1)
+model = BertModel(config)
+use_fast_modules(model, StageArguments(sys.argv[1], use_cpu=True))
+model(torch.ones(1, 3, dtype=torch.long))
+undo_fast_modules(model)
+print(sorted(name for name in sys.modules if name.startswith("transformers.models.deberta_v2")))
+"""
+
+
+def test_a_bert_needs_nothing_of_deberta(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", OTHER_FAMILY, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_deberta_inside_another_model_is_found() -> None:
+    plain, fast = _pair()
+    undo_fast_attention(fast)
+    assert use_fast_attention(nn.Sequential(nn.Linear(1, 1), fast)) == 2
+    _assert_same_step(plain, fast, _batch(9))

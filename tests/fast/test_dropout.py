@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ted_distill.fast.dropout import FastDropout, keep_factors, use_fast_dropout, use_plain_dropout
+from ted_distill.fast.dropout import FastDropout, keep_factors, use_fast_dropout, undo_fast_dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -77,7 +77,7 @@ def test_switched_off_the_modules_are_what_they_were() -> None:
     attributes = copy.deepcopy(module[0].__dict__)
     assert use_fast_dropout(module) == 2
     assert type(module[2]) is FastDropout
-    assert use_plain_dropout(module) == 2
+    assert undo_fast_dropout(module) == 2
     assert [type(part) for part in module] == [nn.Dropout, nn.Linear, nn.Dropout]
     assert module[0].__dict__.keys() == attributes.keys()
 

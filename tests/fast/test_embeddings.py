@@ -23,7 +23,7 @@ from transformers import (
     T5Model,
 )
 
-from ted_distill.fast.embeddings import SeenEmbedding, seen_tokens, train_all_embeddings, train_seen_embeddings
+from ted_distill.fast.embeddings import SeenEmbedding, seen_tokens, undo_seen_embeddings, use_seen_embeddings
 from tiny import FAMILIES, tiny_config
 
 SEEN = torch.tensor([9, 0, 1, 2, 31, 17, 8, 22, 39])  # of 40; 0 is the padding
@@ -42,7 +42,7 @@ def _pair(family: str = "deberta-v2", dtype: torch.dtype = torch.float32) -> lis
     plain = _model(family).to(dtype)
     nn.init.normal_(plain.get_input_embeddings().weight)
     swapped = copy.deepcopy(plain)
-    assert train_seen_embeddings(swapped, SEEN) == len(TRAINED)
+    assert use_seen_embeddings(swapped, SEEN) == len(TRAINED)
     return [plain, swapped]
 
 
@@ -143,7 +143,7 @@ def test_the_padding_gets_no_gradient_even_where_the_loss_sees_it() -> None:
 
 def test_row_zero_is_trained_where_it_is_not_the_padding() -> None:
     model = _model("bert", pad_token_id=3)
-    assert train_seen_embeddings(model, torch.tensor([0, 3, 5])) == 2
+    assert use_seen_embeddings(model, torch.tensor([0, 3, 5])) == 2
     table = model.get_input_embeddings()
     table(torch.tensor([0, 0, 3, 4, 7])).sum().backward()
     assert torch.equal(table.seen.grad, torch.tensor([[2.0], [0.0]]).expand(2, 16))
@@ -184,7 +184,7 @@ def test_the_optimizer_holds_the_seen_rows_only() -> None:
 def test_a_gradient_from_before_does_not_count() -> None:
     model = _model()
     model(**_batch()).loss.backward()
-    train_seen_embeddings(model, SEEN)
+    use_seen_embeddings(model, SEEN)
     assert model.get_input_embeddings().weight.grad is None
 
 
@@ -329,10 +329,10 @@ def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_was_not_cut(tmp_p
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_models_that_classify_are_changed_and_models_that_predict_tokens_are_not(family: str) -> None:
-    assert train_seen_embeddings(AutoModelForSequenceClassification.from_config(tiny_config(family)), SEEN) == 8
+    assert use_seen_embeddings(AutoModelForSequenceClassification.from_config(tiny_config(family)), SEEN) == 8
     for tied in (True, False):
         model = AutoModelForMaskedLM.from_config(tiny_config(family, tie_word_embeddings=tied))
-        assert train_seen_embeddings(model, SEEN) == 0
+        assert use_seen_embeddings(model, SEEN) == 0
         assert type(model.get_input_embeddings()) is nn.Embedding
 
 
@@ -345,7 +345,7 @@ def test_tables_with_a_second_use_are_left_alone() -> None:
     weight_twice.projection = nn.Linear(16, 40)
     weight_twice.projection.weight = weight_twice.get_input_embeddings().weight
     for model in (gpt, t5, new_head, named_twice, weight_twice):
-        assert train_seen_embeddings(model, SEEN) == 0
+        assert use_seen_embeddings(model, SEEN) == 0
         assert all(weight.requires_grad for weight in model.parameters())
 
 
@@ -353,7 +353,7 @@ def test_tables_with_a_second_use_are_left_alone() -> None:
 def test_tables_with_options_are_left_alone(option: dict[str, Any]) -> None:
     model = _model()
     model.set_input_embeddings(nn.Embedding(40, 16, **option))
-    assert train_seen_embeddings(model, SEEN) == 0
+    assert use_seen_embeddings(model, SEEN) == 0
 
 
 def test_frozen_and_unusual_tables_and_empty_selections_are_left_alone() -> None:
@@ -365,12 +365,12 @@ def test_frozen_and_unusual_tables_and_empty_selections_are_left_alone() -> None
     other.set_input_embeddings(Other(40, 16))
     for model in (frozen, other, swapped):
         names = [name for name, _ in model.named_parameters()]
-        assert train_seen_embeddings(model, SEEN) == 0
+        assert use_seen_embeddings(model, SEEN) == 0
         assert [name for name, _ in model.named_parameters()] == names
     assert not frozen.get_input_embeddings().weight.requires_grad
     for ids in ([], [0]):
         model = _model()
-        assert train_seen_embeddings(model, torch.tensor(ids, dtype=torch.long)) == 0
+        assert use_seen_embeddings(model, torch.tensor(ids, dtype=torch.long)) == 0
         assert type(model.get_input_embeddings()) is nn.Embedding
 
 
@@ -379,19 +379,19 @@ def test_a_model_without_a_table_is_left_alone() -> None:
         def get_input_embeddings(self) -> nn.Module:
             raise NotImplementedError
 
-    assert train_seen_embeddings(Tableless(tiny_config("deberta-v2")), SEEN) == 0
+    assert use_seen_embeddings(Tableless(tiny_config("deberta-v2")), SEEN) == 0
 
 
 @pytest.mark.parametrize("ids", [[3, 40], [-1, 3]])
 def test_ids_that_are_no_rows_are_refused(ids: list[int]) -> None:
     model = _model()
     with pytest.raises(ValueError, match=r"token_ids: 0 to 39 were expected, \[(40|-1)\] came"):
-        train_seen_embeddings(model, torch.tensor(ids))
+        use_seen_embeddings(model, torch.tensor(ids))
     assert type(model.get_input_embeddings()) is nn.Embedding
 
 
 def test_ids_that_repeat_count_once() -> None:
-    assert train_seen_embeddings(_model(), torch.tensor([5, 3, 5, 0, 3], dtype=torch.int32)) == 2
+    assert use_seen_embeddings(_model(), torch.tensor([5, 3, 5, 0, 3], dtype=torch.int32)) == 2
 
 
 def test_switched_off_the_model_is_what_it_was() -> None:
@@ -399,7 +399,7 @@ def test_switched_off_the_model_is_what_it_was() -> None:
     parameters = dict(swapped.named_parameters())
     for model in (plain, swapped):
         _train(model)
-    assert train_all_embeddings(swapped) == len(TRAINED)
+    assert undo_seen_embeddings(swapped) == len(TRAINED)
     for before, after in zip(plain.modules(), swapped.modules(), strict=True):
         assert type(after) is type(before)
         assert vars(after).keys() == vars(before).keys()
@@ -414,7 +414,7 @@ def test_switched_off_the_model_is_what_it_was() -> None:
     for model in (plain, swapped):
         _train(model)
     torch.testing.assert_close(swapped.state_dict(), plain.state_dict(), rtol=0, atol=0)
-    assert train_all_embeddings(swapped) == 0
+    assert undo_seen_embeddings(swapped) == 0
 
 
 def test_copies_and_pickles_stay_swapped_and_stand_alone() -> None:

@@ -21,7 +21,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
 
 from ted_distill.errors import InputError
-from ted_distill.fast.attention import use_fast_attention, use_plain_attention
+from ted_distill.fast.attention import undo_fast_attention, use_fast_attention
 from ted_distill.fast.dropout import use_fast_dropout
 from ted_distill.fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from tiny import tiny_config
@@ -337,7 +337,7 @@ def test_switched_off_the_modules_are_what_they_were(training: bool, fast: bool)
         assert vars(after).keys() == vars(before).keys()
         assert after.training
     assert torch.equal(_states(flash, _batch(9)), _states(plain, _batch(9)))
-    assert use_plain_attention(flash) == (2 if fast else 0)
+    assert undo_fast_attention(flash) == (2 if fast else 0)
     assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in flash.parameters())
 
 
@@ -432,7 +432,7 @@ def test_it_is_available_with_the_package_and_a_recent_gpu(missing: str, monkeyp
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="triton or torch was expected"):
+    with pytest.raises(ValueError, match="expected triton or torch, got cuda"):
         use_flash_attention(_model(), training=True, backend="cuda")
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ted_distill.fast import packed_linear
-from ted_distill.fast.packed_linear import PackedLinear, use_packed_linear, use_plain_linear
+from ted_distill.fast.packed_linear import PackedLinear, use_packed_linear, undo_packed_linear
 
 packs = pytest.mark.skipif(not packed_linear._works(), reason="PyTorch packs no bfloat16 weights on this processor")
 
@@ -29,7 +29,7 @@ def test_products_are_as_near_to_float32_as_before(shape: tuple[int, ...], bias:
     found = layer(states)
     assert found.shape == plain.shape
     assert found.dtype == torch.bfloat16
-    assert use_plain_linear(layer) == 1
+    assert undo_packed_linear(layer) == 1
     wide = F.linear(states.float(), layer[0].weight.float(), layer[0].bias.float() if bias else None)
     torch.testing.assert_close(found.float(), wide, rtol=2**-8, atol=2**-8)
 
@@ -41,7 +41,7 @@ def test_unpacked_the_layer_is_what_it_was() -> None:
     assert use_packed_linear(layer) == 1
     assert type(layer[0]) is PackedLinear
     assert layer[0].weight.numel() == 0  # not kept twice
-    assert use_plain_linear(layer) == 1
+    assert undo_packed_linear(layer) == 1
     assert type(layer[0]) is nn.Linear
     assert set(layer[0].__dict__) == names
     assert torch.equal(layer[0].weight, before)

@@ -22,7 +22,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
-from ted_distill.fast.states_cache import FEATURE, StatesCache, cache_folder, open_cache
+from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_cache
 from ted_distill.method.filters import BlockStates, FilteredModel
 from tiny import save_tiny, write_questions, write_reviews
 
@@ -35,7 +35,7 @@ def _features(lengths: list[int] = LENGTHS, first: int = 0) -> Dataset:
 
 
 def _batch(rows: list[int], width: int = 8) -> dict[str, Tensor]:
-    return {"input_ids": torch.zeros(len(rows), width, dtype=torch.long), FEATURE: torch.tensor(rows)}
+    return {"input_ids": torch.zeros(len(rows), width, dtype=torch.long), ROW: torch.tensor(rows)}
 
 
 class _Model:
@@ -46,7 +46,7 @@ class _Model:
 
     def __call__(self, batch: dict[str, Tensor]) -> BlockStates:
         self.asked += 1
-        rows, width = batch[FEATURE], self.tokens or batch["input_ids"].shape[1]
+        rows, width = batch[ROW], self.tokens or batch["input_ids"].shape[1]
         token = torch.arange(width)[None, :, None] / 7 + rows[:, None, None]
         states = {block: (token + block + torch.arange(4)).to(self.dtype) for block in (2, 4)}
         logits = token[..., :1].expand(-1, -1, 2) if self.per_token else rows[:, None].float().expand(-1, 3) / 3
@@ -277,7 +277,7 @@ def test_stage_one_runs_the_frozen_model_once_and_learns_the_same_filters(
         task, args = load_task(arguments), _arguments(tmp_path / name, cache_limit=limit)
         results = learn_filters(teacher, task, args, LearnFiltersArguments(2))
         learnt[name] = load_file(tmp_path / name / "filters.safetensors")
-        scores[name] = json.loads((tmp_path / name / "layer_scores.json").read_text())
+        scores[name] = json.loads((tmp_path / name / "block_scores.json").read_text())
         if limit:
             validation = len(task.encode(task.rows["validation"], _tokenizer(teacher)))
             assert sum(runs_of_frozen_models) == results["train_features"] + validation
@@ -313,7 +313,7 @@ def test_methods_and_students_share_one_folder_and_another_teacher_does_not_meet
 
 def test_a_frozen_model_in_bfloat16_is_saved_as_it_was(tmp_path: Path) -> None:
     arguments, teacher, _ = _set_up(tmp_path, False)
-    args = _arguments(tmp_path / "filters", teacher_dtype="bfloat16", num_train_epochs=1)
+    args = _arguments(tmp_path / "filters", frozen_dtype="bfloat16", num_train_epochs=1)
     learn_filters(teacher, load_task(arguments), args, LearnFiltersArguments(2))
     before, after = (load_file(folder / "model.safetensors") for folder in (teacher, tmp_path / "filters"))
     assert before.keys() == after.keys()

@@ -200,8 +200,8 @@ def test_stage_two_divides_by_the_variance_it_measured(
         float((student - teacher).square().mean()) / variance
         for student, teacher, variance in zip(states["student"], states["teacher"], variances, strict=True)
     ]
-    assert points[0]["mse_loss/teacher_2_student_1"] == pytest.approx(expected[0], rel=1e-3)
-    assert points[0]["mse_loss/teacher_4_student_3"] == pytest.approx(expected[1], rel=1e-3)
+    assert points[0]["layer_loss/teacher_2_student_1"] == pytest.approx(expected[0], rel=1e-3)
+    assert points[0]["layer_loss/teacher_4_student_3"] == pytest.approx(expected[1], rel=1e-3)
     assert points[0]["loss"] == pytest.approx(points[0]["pred_loss"] + 3 * sum(expected) / 2, rel=1e-3)
 
 

@@ -1,20 +1,89 @@
-"""Which blocks have filters, and which two make a pair."""
+"""Which blocks are matched: `resolve_pairs` in closed form, and the parts it is made of."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from ted_distill import InputError
-from ted_distill.method.pairs import (
-    check_pairs,
-    default_pairs,
-    default_teacher_filter_interval,
-    filtered_blocks,
-    make_pairs,
-    parse_pairs,
-)
+from ted_distill.method.pairs import check_pairs, filtered_blocks, parse_pairs, resolve_pairs
+
+Pairs = list[tuple[int, int]]
+EVEN = [(4, 1), (8, 2), (12, 3)]
+"""What 12 and 3 blocks give by intervals."""
+
+
+class Case(NamedTuple):
+    """Numbers of blocks of teacher and student, what else is known, and the pairs that follow."""
+
+    teacher: int
+    student: int
+    known: dict[str, Any]
+    expected: Pairs
+
+
+CASES = {
+    # By intervals that both are given.
+    "12 and 6 blocks": Case(
+        12, 6, {"teacher_filter_interval": 2, "filter_interval": 1}, [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6)]
+    ),
+    "an interval past the middle": Case(12, 7, {"teacher_filter_interval": 5, "filter_interval": 3}, [(5, 3), (10, 6)]),
+    "the last blocks alone": Case(12, 6, {"teacher_filter_interval": 12, "filter_interval": 6}, [(12, 6)]),
+    "one block each": Case(1, 1, {"teacher_filter_interval": 1, "filter_interval": 1}, [(1, 1)]),
+    "the student's interval is 1": Case(12, 3, {"teacher_filter_interval": 4}, EVEN),
+    # As the student was made of the teacher.
+    "made of even blocks": Case(12, 3, {"made_of": [4, 8, 12]}, EVEN),
+    "made of uneven blocks": Case(12, 3, {"made_of": [1, 2, 12]}, [(1, 1), (2, 2), (12, 3)]),
+    "made of blocks, every second filtered": Case(
+        12, 4, {"filter_interval": 2, "made_of": [1, 2, 3, 12]}, [(2, 2), (12, 4)]
+    ),
+    "made of numbers that do not divide": Case(
+        12, 5, {"made_of": [1, 3, 5, 7, 12]}, [(1, 1), (3, 2), (5, 3), (7, 4), (12, 5)]
+    ),
+    "a given interval of the teacher wins": Case(12, 3, {"teacher_filter_interval": 4, "made_of": [1, 2, 3]}, EVEN),
+    # Made of another teacher: by intervals.
+    "made of fewer blocks than there are": Case(12, 3, {"made_of": [1, 2]}, EVEN),
+    "made of more blocks than there are": Case(12, 3, {"made_of": [1, 2, 3, 4]}, EVEN),
+    "made of a block the teacher lacks": Case(12, 3, {"made_of": [1, 2, 13]}, EVEN),
+    "made of nothing that is known": Case(12, 3, {"made_of": None}, EVEN),
+    "made of no blocks": Case(12, 3, {"made_of": []}, EVEN),
+    # Given outright: nothing else counts.
+    "given": Case(12, 6, {"pairs": ["12:1", "3:6"]}, [(12, 1), (3, 6)]),
+    "given as numbers": Case(12, 6, {"pairs": [[12, 1], [3, 6]]}, [(12, 1), (3, 6)]),
+    "given, and made of others": Case(12, 3, {"pairs": ["5:2"], "made_of": [4, 8, 12]}, [(5, 2)]),
+    "given, and intervals": Case(
+        12, 3, {"pairs": ["5:2"], "teacher_filter_interval": 4, "filter_interval": 1}, [(5, 2)]
+    ),
+    "given, and learnt": Case(12, 3, {"pairs": ["5:2"], "learnt": ([5, 6], [2, 3])}, [(5, 2)]),
+    "given, numbers that do not divide": Case(12, 5, {"pairs": ["12:5"]}, [(12, 5)]),
+    "no pairs given": Case(12, 3, {"pairs": []}, EVEN),
+    # Filters that are learnt already: in their order, or as the student was made.
+    "learnt": Case(12, 6, {"learnt": ([5, 7], [1, 4])}, [(5, 1), (7, 4)]),
+    "learnt, and made of their blocks": Case(
+        12, 3, {"learnt": ([2, 4, 8, 12], [1, 2, 3]), "made_of": [4, 8, 12]}, EVEN
+    ),
+    "learnt after some, and made of their blocks": Case(
+        12, 3, {"learnt": ([4, 8, 12], [1, 3]), "made_of": [4, 8, 12]}, [(4, 1), (12, 3)]
+    ),
+    "learnt, and made of other blocks": Case(
+        12, 3, {"learnt": ([1, 2, 3], [1, 2, 3]), "made_of": [4, 8, 12]}, [(1, 1), (2, 2), (3, 3)]
+    ),
+    "learnt, and made of fewer blocks": Case(12, 3, {"learnt": ([4, 8, 12], [1, 2, 3]), "made_of": [4, 8]}, EVEN),
+    "learnt, and their intervals": Case(
+        12,
+        6,
+        {"learnt": ([4, 8, 12], [2, 4, 6]), "teacher_filter_interval": 4, "filter_interval": 2},
+        [(4, 2), (8, 4), (12, 6)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_these_blocks_are_matched(name: str) -> None:
+    teacher, student, known, expected = CASES[name]
+    assert resolve_pairs(teacher, student, **known) == expected
+
 
 # --- by intervals ---------------------------------------------------------------------------------------------
 
@@ -39,8 +108,11 @@ def test_filters_stand_after_every_interval_th_block_counted_from_one(
 
 @pytest.mark.parametrize("interval", [0, -1, 5])
 def test_an_interval_that_leaves_no_block_is_refused_with_the_range(interval: int) -> None:
-    with pytest.raises(InputError, match=f"filter_interval: .*1 to 4 .* was expected, {interval} came"):
+    with pytest.raises(InputError, match=rf"filter_interval: expected 1 to 4 \(the model's blocks\), got {interval}"):
         filtered_blocks(4, interval)
+    for known in ({"filter_interval": interval}, {"teacher_filter_interval": interval, "filter_interval": 1}):
+        with pytest.raises(InputError, match=rf"filter_interval: expected 1 to 4 .*, got {interval}"):
+            resolve_pairs(4, 4, **known)
 
 
 @pytest.mark.parametrize(
@@ -50,74 +122,70 @@ def test_an_interval_that_leaves_no_block_is_refused_with_the_range(interval: in
 def test_the_default_teacher_interval_gives_as_many_filters_as_the_student_has(
     teacher: int, student: int, interval: int, expected: int
 ) -> None:
-    assert default_teacher_filter_interval(teacher, student, interval) == expected
-    pairs = make_pairs(filtered_blocks(teacher, expected), filtered_blocks(student, interval))
+    pairs = resolve_pairs(teacher, student, filter_interval=interval)
     assert pairs[-1][0] == teacher  # the teacher's last block is matched
     assert pairs == [(expected * k, interval * k) for k in range(1, student // interval + 1)]
+    assert pairs == resolve_pairs(teacher, student, teacher_filter_interval=expected, filter_interval=interval)
+    if interval == 1:
+        assert pairs == resolve_pairs(teacher, student)
 
 
 @pytest.mark.parametrize(("teacher", "student"), [(12, 5), (6, 12), (12, 7)])
 def test_numbers_of_blocks_that_do_not_divide_have_no_default_interval(teacher: int, student: int) -> None:
-    with pytest.raises(InputError, match=rf"{student} filtered blocks .* teacher's {teacher} .*; set teacher_filter"):
-        default_teacher_filter_interval(teacher, student, 1)
+    said = rf"divide the teacher's {teacher} evenly, got {student}; set teacher_filter_interval and filter_interval"
+    with pytest.raises(InputError, match=f"pairs: expected filtered blocks of the student that {said}"):
+        resolve_pairs(teacher, student)
 
 
-def test_twelve_and_six_blocks_pair_two_to_one() -> None:
-    pairs = make_pairs(filtered_blocks(12, 2), filtered_blocks(6, 1))
-    assert pairs == [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6)]
-    assert make_pairs([], []) == []
-
-
-def test_different_numbers_of_filters_do_not_pair_and_the_message_names_both() -> None:
-    with pytest.raises(InputError, match=r"after 3 blocks \(4, 8, 12\) and the student after 2 \(1, 2\)") as refused:
-        make_pairs([4, 8, 12], [1, 2])
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"teacher_filter_interval": 4, "filter_interval": 3},
+        {"learnt": ([4, 8, 12], [3, 6])},
+        {"learnt": ([4, 8, 12], [3, 6]), "made_of": [1, 2, 3, 4, 5, 6]},
+    ],
+    ids=["by intervals", "learnt", "learnt, and made of other blocks"],
+)
+def test_different_numbers_of_filters_do_not_pair_and_the_message_names_both(known: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"got 3 \(4, 8, 12\) and 2 \(3, 6\)") as refused:
+        resolve_pairs(12, 6, **known)
     assert "set teacher_filter_interval and filter_interval" in str(refused.value)
 
 
-# --- as the student was made ----------------------------------------------------------------------------------
-
-
-def test_a_student_made_of_blocks_pairs_with_them() -> None:
-    assert default_pairs(12, 3, made_of=[4, 8, 12]) == [(4, 1), (8, 2), (12, 3)]
-    assert default_pairs(12, 3, made_of=[1, 2, 12]) == [(1, 1), (2, 2), (12, 3)]
-    assert default_pairs(12, 4, filter_interval=2, made_of=[1, 2, 3, 12]) == [(2, 2), (12, 4)]
-
-
-def test_an_interval_that_is_given_wins_over_how_the_student_was_made() -> None:
-    assert default_pairs(12, 3, teacher_filter_interval=4, made_of=[1, 2, 3]) == [(4, 1), (8, 2), (12, 3)]
-
-
-@pytest.mark.parametrize("made_of", [[1, 2], [1, 2, 13], None])
-def test_a_student_that_was_made_of_another_teacher_pairs_by_intervals(made_of: list[int] | None) -> None:
-    assert default_pairs(12, 3, made_of=made_of) == [(4, 1), (8, 2), (12, 3)]
+def test_no_filters_that_are_learnt_make_no_pairs() -> None:
+    assert resolve_pairs(12, 6, learnt=([], [])) == []
 
 
 # --- given outright -------------------------------------------------------------------------------------------
 
 
 def test_pairs_are_read_as_words_and_as_numbers() -> None:
-    assert parse_pairs(["4:1", "8:2", "12:3"]) == parse_pairs([[4, 1], [8, 2], [12, 3]]) == [(4, 1), (8, 2), (12, 3)]
+    assert parse_pairs(["4:1", "8:2", "12:3"]) == parse_pairs([[4, 1], [8, 2], [12, 3]]) == EVEN
+    assert parse_pairs([]) == []
 
 
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        (["4-1"], "teacher block:student block was expected"),
-        (["4:1:2"], "teacher block:student block was expected"),
-        ([[4]], "teacher block:student block was expected"),
-        (["a:1"], "teacher block:student block was expected"),
-        (["4:1", "4:2"], "teacher block 4 is in several"),
-        (["4:1", "8:1"], "student block 1 is in several"),
+        (["4-1"], "expected teacher block:student block, as in .*, got 4-1"),
+        (["4:1:2"], "expected teacher block:student block, as in .*, got 4:1:2"),
+        ([[4]], r"expected teacher block:student block, as in .*, got \[4\]"),
+        (["a:1"], "expected teacher block:student block, as in .*, got a:1"),
+        (["4:1", "4:2"], "expected every block in one pair at most, got teacher block 4 in several"),
+        (["4:1", "8:1"], "expected every block in one pair at most, got student block 1 in several"),
     ],
 )
 def test_what_makes_no_pairs_is_refused(pairs: list[Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=f"pairs: {said}"):
         parse_pairs(pairs)
+    with pytest.raises(InputError, match=f"pairs: {said}"):
+        resolve_pairs(12, 6, pairs=pairs)
 
 
 def test_blocks_that_a_model_lacks_are_named_for_both_models() -> None:
-    with pytest.raises(InputError) as refused:
-        check_pairs([(0, 1), (13, 2), (4, 7)], 12, 6)
-    assert len(refused.value.problems) == 2
-    assert "the teacher's blocks are 1 to 12, 0, 13 came" in str(refused.value)
-    assert "the student's blocks are 1 to 6, 7 came" in str(refused.value)
+    for check in (check_pairs, lambda pairs, *blocks: resolve_pairs(*blocks, pairs=pairs)):
+        with pytest.raises(InputError) as refused:
+            check([(0, 1), (13, 2), (4, 7)], 12, 6)
+        assert len(refused.value.problems) == 2
+        assert "expected blocks 1 to 12 of the teacher, got 0, 13" in str(refused.value)
+        assert "expected blocks 1 to 6 of the student, got 7" in str(refused.value)

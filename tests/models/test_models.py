@@ -132,7 +132,7 @@ def test_logits_and_states_are_those_of_the_plain_model(
     assert len(found.states) == 2
     assert torch.equal(found.states[0], expected.hidden_states[2])
     assert torch.equal(found.states[1], expected.hidden_states[4])
-    assert torch.equal(loaded.with_filters(None, task)(batch).logits, found.logits)
+    assert torch.equal(loaded.as_module(task)(batch).logits, found.logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -211,7 +211,7 @@ def test_logits_stand_in_the_order_of_the_datas_labels_whatever_the_models(
     loaded = load_model(folder, task)
     batch = batch_of(task, loaded.tokenizer)
     with torch.no_grad():
-        found = loaded.with_filters(None, task)(batch).logits
+        found = loaded.as_module(task)(batch).logits
         plain = AutoModelForSequenceClassification.from_pretrained(folder)
         own = plain(**{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}).logits
     for column, label in enumerate(["bad", "fine", "good"]):
@@ -233,7 +233,7 @@ def test_a_teacher_with_another_label_order_teaches_the_same(tmp_path: Path, fol
     one, other = load_model(folder, task), load_model(tmp_path / "permuted", task)
     batch = batch_of(task, one.tokenizer)
     with torch.no_grad():
-        logits = [loaded.with_filters(None, task)(batch).logits for loaded in (one, other)]
+        logits = [loaded.as_module(task)(batch).logits for loaded in (one, other)]
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-6, atol=1e-7)
     assert logits[0].std() > 1e-4
 
@@ -468,13 +468,13 @@ def test_the_teacher_gets_token_type_ids_and_the_distilbert_student_does_not(
 
         loaded.model.register_forward_pre_hook(look, with_kwargs=True)
         with torch.no_grad():
-            logits = loaded.with_filters(None, task)(batch).logits
+            logits = loaded.as_module(task)(batch).logits
         assert torch.isfinite(logits).all()
     assert seen["teacher"] == {"input_ids", "attention_mask", "token_type_ids"}
     assert seen["student"] == {"input_ids", "attention_mask"}
     with torch.no_grad():
-        blind = teacher.with_filters(None, task)(batch | {"token_type_ids": 0 * batch["token_type_ids"]}).logits
-        seeing = teacher.with_filters(None, task)(batch).logits
+        blind = teacher.as_module(task)(batch | {"token_type_ids": 0 * batch["token_type_ids"]}).logits
+        seeing = teacher.as_module(task)(batch).logits
     assert not torch.allclose(blind, seeing)
 
 

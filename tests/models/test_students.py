@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from ted_distill import InputError
 from ted_distill.cli.main import main
 from ted_distill.models.narrow import narrow_config, narrow_model
-from ted_distill.models.students import make_student, read_student_layers, resolve_layers, student_from_teacher
+from ted_distill.models.students import make_student, read_student_layers, resolve_blocks, student_from_teacher
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
@@ -81,7 +81,7 @@ def test_tied_embeddings_stay_tied(family: str) -> None:
     [(12, 6, [2, 4, 6, 8, 10, 12]), (12, 3, [4, 8, 12]), (6, 4, [1, 3, 4, 6]), (5, 1, [5]), (3, 3, [1, 2, 3])],
 )
 def test_so_many_blocks_are_evenly_spaced_and_end_with_the_last(total: int, number: int, expected: list[int]) -> None:
-    assert resolve_layers(total, None, number) == expected
+    assert resolve_blocks(total, None, number) == expected
 
 
 # --- narrower -------------------------------------------------------------------------------------------------

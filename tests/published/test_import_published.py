@@ -14,7 +14,7 @@ from ted_distill.errors import InputError
 from ted_distill.method.filter_files import load_filters
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import load_model
-from ted_distill.published.checkpoints import import_reference
+from ted_distill.published.checkpoints import import_published
 from ted_distill.tasks import TaskArguments, load_task
 from tiny import tiny_config, tiny_tokenizer, write_reviews
 
@@ -104,7 +104,7 @@ def load_plain(folder: Path, auto_class: Any) -> PreTrainedModel:
     ],
 )
 def test_a_published_checkpoint_comes_out_bit_for_bit(name, case, owner, auto_class, tmp_path):
-    import_reference(NATIVE / name, tmp_path / "out")
+    import_published(NATIVE / name, tmp_path / "out")
     expected = load_file(GOLDEN / case / owner / "model.safetensors")
     expected.pop("deberta.embeddings.position_ids", None)  # a buffer that transformers used to save
     assert_same(load_file(tmp_path / "out" / "model.safetensors"), expected)
@@ -119,7 +119,7 @@ def test_a_published_checkpoint_comes_out_bit_for_bit(name, case, owner, auto_cl
     ("name", "case", "owner"), [("qa_teacher", "qa", "teacher"), ("cls3_student", "cls3", "student")]
 )
 def test_its_config_is_that_of_the_plain_model(name, case, owner, tmp_path):
-    import_reference(NATIVE / name, tmp_path / "out")
+    import_published(NATIVE / name, tmp_path / "out")
     expected = json.loads((GOLDEN / case / owner / "config.json").read_text())
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == expected
 
@@ -128,7 +128,7 @@ def test_filters_of_stage_2_nonlinear_and_after_every_third_block(tmp_path):
     model, filters = write_native(
         tmp_path / "in", blocks=7, filter_interval=3, filter_output_dim=12, filter_nonlinear=True, num_labels=1
     )
-    import_reference(tmp_path / "in", tmp_path / "out")
+    import_published(tmp_path / "in", tmp_path / "out")
     imported = load_plain(tmp_path / "out", AutoModelForSequenceClassification)
     assert_same(imported.state_dict(), model.state_dict())
     found = load_filters(tmp_path / "out", imported)
@@ -140,7 +140,7 @@ def test_safetensors_and_half_precision_keep_every_bit(tmp_path):
     write_native(tmp_path / "in", AutoModelForQuestionAnswering, safetensors=True)
     file = tmp_path / "in" / "model.safetensors"
     save_file({name: weight.half() for name, weight in load_file(file).items()}, file)
-    import_reference(tmp_path / "in", tmp_path / "out")
+    import_published(tmp_path / "in", tmp_path / "out")
     together = load_file(tmp_path / "out" / "model.safetensors") | {
         f"deberta.encoder.layer.{name.split('.')[1]}.filter.{name.split('.')[2]}": weight
         for name, weight in load_file(tmp_path / "out" / "filters.safetensors").items()
@@ -151,7 +151,7 @@ def test_safetensors_and_half_precision_keep_every_bit(tmp_path):
 def test_label_names_become_strings(tmp_path):
     write_native(tmp_path / "in", num_labels=3)
     edit_config(tmp_path / "in", id2label={"0": 2, "1": 0, "2": 1}, label2id={"2": 0, "0": 1, "1": 2})
-    import_reference(tmp_path / "in", tmp_path / "out")
+    import_published(tmp_path / "in", tmp_path / "out")
     config = load_plain(tmp_path / "out", AutoModelForSequenceClassification).config
     assert config.id2label == {0: "2", 1: "0", 2: "1"}
     assert config.label2id == {"2": 0, "0": 1, "1": 2}
@@ -160,7 +160,7 @@ def test_label_names_become_strings(tmp_path):
 def test_class_numbers_of_a_glue_task_become_its_label_names(tmp_path):
     write_native(tmp_path / "in", num_labels=3)
     edit_config(tmp_path / "in", finetuning_task="mnli", id2label={"0": 2, "1": 0, "2": 1}, label2id={"2": 0})
-    import_reference(tmp_path / "in", tmp_path / "out")
+    import_published(tmp_path / "in", tmp_path / "out")
     tiny_tokenizer().save_pretrained(tmp_path / "out")
     loaded = load_model(tmp_path / "out", load_task(TaskArguments(task="mnli", max_seq_length=32)))
     assert loaded.model.config.id2label == {0: "contradiction", 1: "entailment", 2: "neutral"}
@@ -169,7 +169,7 @@ def test_class_numbers_of_a_glue_task_become_its_label_names(tmp_path):
 
 def test_a_kd_student_has_no_filters_to_import(tmp_path):
     model, _ = write_native(tmp_path / "in", filters=False)
-    assert import_reference(tmp_path / "in", tmp_path / "out") is None
+    assert import_published(tmp_path / "in", tmp_path / "out") is None
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
     assert_same(load_plain(tmp_path / "out", AutoModelForSequenceClassification).state_dict(), model.state_dict())
 
@@ -182,7 +182,7 @@ def test_what_comes_out_can_be_teacher_and_student_of_ted(tmp_path):
             seed=seed, **NAMES,
         )  # fmt: skip
         tiny_tokenizer().save_pretrained(tmp_path / f"{owner}_in")
-        assert main(["import-reference", str(tmp_path / f"{owner}_in"), str(tmp_path / owner)]) == 0
+        assert main(["import-published", str(tmp_path / f"{owner}_in"), str(tmp_path / owner)]) == 0
         for name in ("tokenizer.json", "tokenizer_config.json"):
             assert (tmp_path / owner / name).read_bytes() == (tmp_path / f"{owner}_in" / name).read_bytes()
     rows = str(write_reviews(tmp_path, 16))
@@ -198,7 +198,7 @@ def test_what_comes_out_can_be_teacher_and_student_of_ted(tmp_path):
 
 def test_an_empty_folder_is_written_to(tmp_path):
     (tmp_path / "out").mkdir()
-    import_reference(NATIVE / "cls3_student", tmp_path / "out")
+    import_published(NATIVE / "cls3_student", tmp_path / "out")
     assert (tmp_path / "out" / "filters.json").exists()
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_left(damage, tmp_path, c
     write_native(tmp_path / "in")
     edit, message = DAMAGES[damage]
     edit(tmp_path / "in")
-    assert main(["import-reference", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert main(["import-published", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -261,10 +261,10 @@ def test_weights_cut_off_anywhere_are_refused(safetensors, tmp_path):
     for share in range(20):
         file.write_bytes(whole[: len(whole) * share // 20])
         with pytest.raises(InputError, match="cannot be read"):
-            import_reference(tmp_path / "in", tmp_path / "out")
+            import_published(tmp_path / "in", tmp_path / "out")
     file.write_bytes(whole[:-1])
     with pytest.raises(InputError, match="cannot be read"):
-        import_reference(tmp_path / "in", tmp_path / "out")
+        import_published(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -272,14 +272,14 @@ def test_a_folder_that_holds_something_is_not_written_to(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not an empty folder"):
-        import_reference(NATIVE / "qa_teacher", tmp_path / "out")
+        import_published(NATIVE / "qa_teacher", tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "nowhere", "someone/nothing"])
 def test_a_source_that_is_not_there_is_refused(source, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ted_distill.published.checkpoints.snapshot_download", _offline)
-    assert main(["import-reference", source, str(tmp_path / "out")]) == 2
+    assert main(["import-published", source, str(tmp_path / "out")]) == 2
     assert source in capsys.readouterr().err
 
 
@@ -289,5 +289,5 @@ def _offline(*_: Any, **__: Any) -> str:
 
 @pytest.mark.parametrize("argv", [[], ["one"], ["one", "two", "three"]])
 def test_the_command_wants_two_arguments(argv, capsys):
-    assert main(["import-reference", *argv]) == 2
+    assert main(["import-published", *argv]) == 2
     assert "SOURCE OUT" in capsys.readouterr().err

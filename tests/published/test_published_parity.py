@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import reference_parity as parity  # a script, found once its folder is on the path
+import published_parity as parity  # a script, found once its folder is on the path
 from golden_case import Form, write_case
 from ted_distill.errors import InputError
 from ted_distill.method.losses import class_kl, score_mse
@@ -43,7 +43,7 @@ def test_a_changed_number_is_found_and_nothing_else(tmp_path, capsys):
     stage1["filter_states"][2]["row1_pos3"][1] += 1e-8
     stage2["ted"]["student_grads"]["filters.1.bias"][1] *= 1 + 1e-8
     stage2["lwd"]["final_student_params"]["classifier.weight"][0] = float("nan")
-    stage2["kd"]["trajectory"][5]["kl_loss"] *= 1 + 1e-11
+    stage2["kd"]["trajectory"][5]["match_loss"] *= 1 + 1e-11
     del stage2["lwd"]["student_grads"]["classifier.bias"]
     (folder / "golden_fp64.json").write_text(json.dumps(golden))
     assert parity.main([str(folder)]) == 1
@@ -96,10 +96,10 @@ def test_padding_counts_only_as_published():
 def test_the_kl_of_scores_is_over_the_batch_only_as_published():
     student, teacher = torch.tensor([[0.5], [1.5], [-1.0]]), torch.tensor([[0.0], [2.0], [1.0]])
     task = load_task("stsb")
-    assert task.kl(student, teacher, {}, 2.0, None) == score_mse(student, teacher)
-    over_batch = as_published(task).kl(student, teacher, {}, 2.0, None)
+    assert task.match(student, teacher, {}, 2.0, None) == score_mse(student, teacher)
+    over_batch = as_published(task).match(student, teacher, {}, 2.0, None)
     torch.testing.assert_close(over_batch, class_kl(student.T, teacher.T, 2.0) / 3)
-    shares = sum(as_published(task).kl(student, teacher, {}, 2.0, torch.tensor(6.0)) for _ in range(2))
+    shares = sum(as_published(task).match(student, teacher, {}, 2.0, torch.tensor(6.0)) for _ in range(2))
     torch.testing.assert_close(shares, over_batch)
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForS
 
 from ted_distill import InputError, read_recipe, run
 from ted_distill.cli.main import main
+from ted_distill.runs.recipe import stage_arguments
 from ted_distill.runs.table import results_table
 from tiny import save_tiny, write_questions, write_reviews
 
@@ -44,6 +45,12 @@ def tiny_recipe(folder: Path, **changes: Any) -> Path:
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump({**recipe, **changes}), encoding="utf-8")
     return file
+
+
+def settings(stage: Path) -> dict[str, Any]:
+    """What a finished stage has recorded of itself."""
+    recorded: dict[str, Any] = json.loads((stage / "settings.json").read_text(encoding="utf-8"))
+    return recorded
 
 
 def test_a_run_ends_with_one_table_of_all_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +91,7 @@ def test_what_only_concerns_the_screen_may_change_between_two_starts(tmp_path: P
     assert run(read_recipe(recipe, ["training.logging_steps=7"]))["kd"]
 
 
-def test_the_most_special_section_wins(tmp_path: Path) -> None:
+def test_the_most_specific_section_wins(tmp_path: Path) -> None:
     recipe = read_recipe(
         tiny_recipe(
             tmp_path,
@@ -94,8 +101,6 @@ def test_the_most_special_section_wins(tmp_path: Path) -> None:
         )
     )
     rates = {}
-    from ted_distill.runs.recipe import stage_arguments
-
     for stage in ("finetune_teacher", "finetune_student", "learn_filters_teacher", "ted"):
         args, _ = stage_arguments(recipe, stage)
         rates[stage] = args.learning_rate
@@ -113,7 +118,7 @@ def test_a_student_can_be_made_of_the_teachers_blocks(tmp_path: Path) -> None:
     for student_block, teacher_block in ((0, 1), (1, 3)):
         taken = whole.encoder.layer[teacher_block].state_dict()
         assert all(torch.equal(taken[name], t) for name, t in made.encoder.layer[student_block].state_dict().items())
-    assert json.loads((tmp_path / "run" / "ted" / "settings.json").read_text())["pairs"] == [[2, 1], [4, 2]]
+    assert settings(tmp_path / "run" / "ted")["identity"]["pairs"] == [[2, 1], [4, 2]]
 
 
 def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> None:
@@ -131,17 +136,96 @@ def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> 
 def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, methods=["kd", "lwd"], start_from="pretrained")
     run(read_recipe(recipe))
-    settings = json.loads((tmp_path / "run" / "lwd" / "settings.json").read_text())
-    assert settings["student"] == str(tmp_path / "small")
-    with pytest.raises(InputError, match="ted starts from the student its filters were learnt on"):
+    assert settings(tmp_path / "run" / "lwd")["places"]["student"] == str(tmp_path / "small")
+    with pytest.raises(InputError, match="expected finetuned with method ted, which starts from the student its"):
         read_recipe(recipe, ["methods=[ted]"])
 
 
-def test_null_takes_a_section_or_a_key_away(tmp_path: Path) -> None:
+def test_null_removes_a_section_or_a_key(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, score_on={"more": {"task": "sst2"}}, kd={"kl_alpha": 9}, filter_output_dim=16)
     read = read_recipe(recipe, ["score_on=null", "kd=null", "filter_output_dim=null"])
     assert not {"score_on", "kd", "filter_output_dim"} & set(read.content)
     assert read.stage("kd") == QUICK
+
+
+def test_the_values_of_a_recipe_have_the_types_of_their_fields(tmp_path: Path) -> None:
+    sections = """
+pairs: [[2, 1], [4, 2]]
+config_overrides: 3
+finetune: {eval_strategy: no, save_strategy: no, learning_rate: 1e-3, max_steps: 4.0}
+ted: {kl_alpha: 3, lr_scheduler_kwargs: {min_lr: 1e-6}}
+from_scratch: {model_type: bert, layer_norm_eps: 1e-5}
+"""
+    file = tiny_recipe(tmp_path, teacher=None)
+    file.write_text(file.read_text(encoding="utf-8") + sections, encoding="utf-8")
+    recipe = read_recipe(file)
+    assert recipe.run.pairs == ["2:1", "4:2"]
+    assert recipe.model.config_overrides == "3"
+    assert recipe.content["from_scratch"] == {"model_type": "bert", "layer_norm_eps": 1e-5}
+    args, model = stage_arguments(recipe, "finetune_student")
+    assert (args.eval_strategy, args.learning_rate, args.max_steps) == ("no", 1e-3, 4)
+    assert model.config_overrides == "3"
+    args, distillation = stage_arguments(recipe, "ted")
+    assert args.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    assert (distillation.kl_alpha, distillation.method) == (3.0, "ted")
+
+
+def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_stands(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {
+        "label_column": ["a", "b"],
+        "training": {**QUICK, "learning_rate": "fast", "optim": "adam"},
+        "distill": {"temperature": [2], "epochs": 3},
+        "kd": {"bf16": 2},
+        "ted": None,
+        "finetune_teacher": True,
+        "score_on": {"more": {"task": "sst2", "doc_stride": "x"}, "other": 3},
+        "from_scratch": {1: 2, "model_type": "gpt2"},
+        "methods": ["kd", "tad"],
+    }
+    with pytest.raises(InputError) as error:
+        read_recipe(tiny_recipe(tmp_path, teacher=None, **sections))
+    problems = error.value.problems
+    for problem in (
+        "recipe: label_column: expected text, got ['a', 'b']",
+        "recipe section finetune_teacher: expected `key: value` lines, got true",
+        "recipe section score_on.more: doc_stride: expected a whole number, got 'x'",
+        "recipe section score_on.other: expected keys of a task, `task` among them, got 3",
+        "recipe section from_scratch: expected names of config fields, got 1",
+        "recipe section distill: unknown key epochs; did you mean debug?",
+        "recipe section training: learning_rate: expected a number, got 'fast'",
+        "recipe section distill: temperature: expected a number, got [2]",
+        "recipe section kd: bf16: expected true or false, got 2",
+    ):
+        assert problem.partition(";")[0] in [found.partition(";")[0] for found in problems]
+    (optim,) = [problem for problem in problems if "optim" in problem]
+    assert optim.startswith("recipe section training: optim: expected one of adamw_torch, ")
+    assert len(problems) == 10
+
+
+def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Path) -> None:
+    file = tiny_recipe(tmp_path)
+    file.write_text(file.read_text(encoding="utf-8") + "lwd: &shared {kl_alpha: 1}\nted: *shared\n", encoding="utf-8")
+    recipe = read_recipe(file, ["ted.kl_alpha=2"])
+    assert [stage_arguments(recipe, method)[1].kl_alpha for method in ("lwd", "ted")] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ted", "override: expected key=value, got 'ted'"),
+        ("=1", "override: expected key=value, got '=1'"),
+        ("ted.kl_alpha=[1", "override ted.kl_alpha: not valid YAML"),
+        ("ted.kl_alpha=" + "[" * 5000, "override ted.kl_alpha: expected at most"),
+        ("output_dir.x=1", "recipe: output_dir: expected text, got {'x': 1}"),
+        ("methods=3", "recipe: methods: expected one or more of ted, lwd, kd, got '3'"),
+        ("start_from=x", "recipe: start_from: expected finetuned or pretrained, got 'x'"),
+        ("from_scratch.model_type=bert", "recipe: expected teacher or from_scratch, got both; remove one"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(tiny_recipe(tmp_path), [override])
+    assert message in str(error.value)
 
 
 def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None:
@@ -197,9 +281,9 @@ def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
     words = [f"{key}={value}" for key, value in {**overrides, **quick}.items()]
     results = run(read_recipe(ROOT / "recipes/squad_v2/deberta-v3-base-to-xsmall.yaml", words))
     assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
-    settings = json.loads((tmp_path / "run" / "ted" / "settings.json").read_text())
-    assert (settings["kl_alpha"], settings["mse_alpha"], settings["temperature"]) == (10.0, 5000.0, 2.0)
-    assert settings["max_grad_norm"] == "0.0"
+    identity = settings(tmp_path / "run" / "ted")["identity"]
+    assert (identity["kl_alpha"], identity["mse_alpha"], identity["temperature"]) == (10.0, 5000.0, 2.0)
+    assert identity["arguments"]["max_grad_norm"] == "0.0"
     width = load_file(tmp_path / "run" / "student_filters" / "filters.safetensors")["filters.0.weight"].shape
     assert width == (16, 8)
 

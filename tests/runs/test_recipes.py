@@ -253,7 +253,7 @@ def test_models_and_data_of_a_hub_that_does_not_answer_are_unknown_and_say_why(
     assert "teacher unknown: model: microsoft/deberta-v3-base cannot be loaded" in out
     assert "pairs unknown" in out
     assert "data unknown: " in out
-    assert "pred_loss + 20 kl_loss (temperature 2) + 100 layer loss (mse)" in out
+    assert "pred_loss + 20 match_loss (temperature 2) + 100 layer loss (mse)" in out
     assert re.search(r"\| finetune_teacher \| \? \| 32 \| 3e-05 linear \| 0 \| \? \| \|", out)
 
 

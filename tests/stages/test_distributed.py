@@ -30,7 +30,7 @@ def test_two_processes_of_four_rows_give_the_step_of_one_process_of_eight(tmp_pa
     flags += ["--task", "sequence_classification", "--optim", "sgd", "--learning_rate", "0.1", "--max_grad_norm", "0"]
     flags += ["--train_file", str(write_reviews(tmp_path, 24, "train")), "--max_steps", "2", "--disable_tqdm", "true"]
     flags += ["--validation_file", str(write_reviews(tmp_path, 11, "validation")), "--use_cpu", "true"]
-    flags += ["--bf16", "false", "--teacher_dtype", "float32"]
+    flags += ["--bf16", "false", "--frozen_dtype", "float32"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     for name, launcher, size in (
         ("one", [sys.executable], 8),

@@ -100,7 +100,7 @@ def check(root: Path, auto_class: Any, results: dict[str, dict[str, Any]], task:
     before, after = (load_file(root / name / "filters.safetensors") for name in ("student_filters", "ted"))
     assert set(before) == {f"filters.{k}.{kind}" for k in (0, 1) for kind in ("weight", "bias")}
     assert all(not torch.equal(before[key], after[key]) for key in before)
-    pairs = json.loads((root / "ted" / "settings.json").read_text())["pairs"]
+    pairs = json.loads((root / "ted" / "settings.json").read_text())["identity"]["distill"]["pairs"]
     assert pairs == [[2, 1], [4, 2]]
     # The score that was reported is that of the checkpoint that came out.
     for name in ("teacher", "ted"):

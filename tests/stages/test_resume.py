@@ -114,7 +114,7 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_p
         eval_steps=7,
         save_steps=7,
         bf16=False,
-        teacher_dtype="float32",
+        frozen_dtype="float32",
     )
     command = [sys.executable, "-m", "ted_distill", "run", str(recipe), "methods=[ted]"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

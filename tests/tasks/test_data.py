@@ -186,8 +186,8 @@ def test_a_sample_of_all_rows_keeps_them_in_order(maximum: int | None) -> None:
 def test_a_sample_of_no_rows_is_refused(maximum: int, tmp_path: Path) -> None:
     problems = problems_of(train_file=str(write(tmp_path, "csv")), max_train_samples=maximum, max_eval_samples=maximum)
     assert problems == [
-        f"--max_train_samples is {maximum}; 1 or more was expected, or leave it out for all rows",
-        f"--max_eval_samples is {maximum}; 1 or more was expected, or leave it out for all rows",
+        f"max_train_samples: expected 1 or more, got {maximum}; raise it, or leave it out for all rows",
+        f"max_eval_samples: expected 1 or more, got {maximum}; raise it, or leave it out for all rows",
     ]
 
 
@@ -196,18 +196,23 @@ def test_a_sample_of_no_rows_is_refused(maximum: int, tmp_path: Path) -> None:
 
 def test_no_data_at_all_names_the_flags_to_give() -> None:
     [problem] = problems_of()
-    assert all(word in problem for word in ("no data", "--train_file", "--validation_file", "--dataset_name"))
+    assert all(
+        word in problem
+        for word in ("data: expected", "got neither", "--train_file", "--validation_file", "--dataset_name")
+    )
 
 
 def test_every_problem_of_every_file_is_in_one_message(tmp_path: Path) -> None:
     write(tmp_path, "csv")
     problems = problems_of(train_file=str(tmp_path / "row.csv"), validation_file=str(tmp_path / "x" / "rows.csv"))
-    assert problems[0] == f"--train_file {tmp_path}/row.csv: no such file; did you mean {tmp_path}/rows.csv?"
-    assert problems[1] == f"--validation_file {tmp_path}/x/rows.csv: no such file, and no folder {tmp_path}/x"
+    assert problems == [
+        f"train_file {tmp_path}/row.csv: expected a file, found no such file; did you mean {tmp_path}/rows.csv?",
+        f"validation_file {tmp_path}/x/rows.csv: expected a file, found no folder {tmp_path}/x; check the path",
+    ]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert "this is a folder; name a file in it" in problems_of(train_file=str(tmp_path))[0]
+    assert "expected a file, got a folder; name a file in it" in problems_of(train_file=str(tmp_path))[0]
 
 
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows", "rows.gz", "rows.rtf.gz"])
@@ -215,6 +220,7 @@ def test_an_unknown_extension_names_the_known_ones(name: str, tmp_path: Path) ->
     (tmp_path / name).write_text("text,label\na,1\n")
     [problem] = problems_of(train_file=str(tmp_path / name))
     assert ".csv, .tsv, .json, .jsonl, .parquet" in problem
+    assert f"got {Path(name.removesuffix('.gz')).suffix or 'none'}; convert" in problem
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,7 @@ def test_an_unknown_extension_names_the_known_ones(name: str, tmp_path: Path) ->
 def test_a_file_without_rows_is_empty(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     [problem] = problems_of(train_file=str(tmp_path / name))
-    assert f"{name}: the file is empty" in problem
+    assert f"{name}: expected at least one row, got none" in problem
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "parquet", "csv.gz", "jsonl.gz", "parquet.gz"])
@@ -250,23 +256,23 @@ def test_a_truncated_file_is_refused(kind: str, tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("x.csv", b'text,label\na,1\n"b,0\nc,1\n', "unexpected end of data"),
-        ("x.csv", b"text,label\na,1\na, b,1\n", "line 3 has 3 fields where the first line has 2"),
-        ("x.csv", b"text,label\na,1\nb\n", "line 3 has 1 fields where the first line has 2"),
-        ("x.tsv", b"text\tlabel\na\t1\nb\n", "line 3 has 1 fields"),
-        ("x.csv", b"text,text\na,1\n", "column 'text' is named twice"),
+        ("x.csv", b"text,label\na,1\na, b,1\n", "line 3: expected 2 fields, as in the first line, got 3"),
+        ("x.csv", b"text,label\na,1\nb\n", "line 3: expected 2 fields, as in the first line, got 1"),
+        ("x.tsv", b"text\tlabel\na\t1\nb\n", "line 3: expected 2 fields, as in the first line, got 1"),
+        ("x.csv", b"text,text\na,1\n", "line 1: expected different column names, got 'text' twice"),
         ("x.csv", b"text,label\n\xff\xfe,1\n", "UTF-8"),
         ("x.json", b'["a", "b"]', "records"),
         ("x.json", b"3", "records"),
-        ("x.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is no JSON record"),
-        ("x.jsonl", b'{"a": 1}\n{"a": "b"}\n', "column 'a' mixes kinds of values"),
-        ("x.parquet", b"PAR1 and then something else", "could not be read to its end"),
+        ("x.jsonl", b'{"a": 1}\n{"a": \n', "line 2: expected a JSON record"),
+        ("x.jsonl", b'{"a": 1}\n{"a": "b"}\n', "expected values of one kind in column 'a', got several"),
+        ("x.parquet", b"PAR1 and then something else", "cannot be read to its end"),
         ("x.csv.gz", b"text,label\na,1\n", "gzip"),
     ],
 )
 def test_a_broken_file_is_refused_with_the_place(name: str, content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     [problem] = problems_of(train_file=str(tmp_path / name))
-    assert problem.startswith(f"--train_file {tmp_path / name}: ")
+    assert problem.startswith(f"train_file {tmp_path / name}: ")
     assert words in problem
     assert not list(tmp_path.glob("cache/**/*.arrow"))
 
@@ -278,7 +284,8 @@ def test_files_and_a_hub_data_set_together_are_refused(tmp_path: Path) -> None:
 
 def test_a_mismatched_file_for_a_task_without_such_a_split_is_refused(tmp_path: Path) -> None:
     [problem] = problems_of(validation_mismatched_file=str(write(tmp_path, "csv")))
-    assert "--validation_mismatched_file" in problem
+    assert problem.startswith("validation_mismatched_file: expected none")
+    assert "leave it out" in problem
 
 
 # --- the Hub --------------------------------------------------------------------------------------------------
@@ -316,7 +323,7 @@ def test_a_data_set_that_is_named_goes_before_the_tasks_own(hub: list) -> None:
 
 
 def test_a_split_the_hub_lacks_is_refused_with_those_it_has(hub: list) -> None:
-    with pytest.raises(InputError, match=r"'validation' was expected, there are train, .*, test.*--validation_file"):
+    with pytest.raises(InputError, match=r"expected a split 'validation', got train, .*, test.*--validation_file"):
         read_splits(TaskArguments(dataset_name="me/mine"), None, VALIDATION)
 
 
@@ -335,5 +342,5 @@ def test_a_failed_download_is_one_clear_line(error: Exception, monkeypatch: pyte
 
 
 def test_without_a_network_the_hub_gives_one_clear_line() -> None:
-    with pytest.raises(InputError, match=r"data set nyu-mll/glue \(sst2\): the Hub did not give it"):
+    with pytest.raises(InputError, match=r"data set nyu-mll/glue \(sst2\): expected it from the Hub, got an error"):
         read_splits(TaskArguments(), ("nyu-mll/glue", "sst2"), VALIDATION)

@@ -25,7 +25,7 @@ from ted_distill.fast.packed_linear import use_packed_linear
 from ted_distill.method import vocabulary_losses
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import load_model
-from ted_distill.stages.learn_filters import make_trainer
+from ted_distill.stages.learn_filters import filter_trainer
 from ted_distill.stages.lifecycle import read_data
 from ted_distill.tasks import Task, TaskArguments
 from tiny import DECODERS, WORDS, save_tiny, tiny_config, tiny_tokenizer, write_text
@@ -132,7 +132,7 @@ def task_of(name: str, file: Path, **arguments: Any) -> Task:
 def batch_of(task: Task, tokenizer: Any, count: int = 5, seed: int = 0) -> dict[str, Tensor]:
     features = task.encode_training(task.rows["train"], tokenizer)
     batch = task.collate([features[row] for row in range(len(features) - count, len(features))], tokenizer)
-    return task.draw(batch, tokenizer, seed)
+    return task.augment(batch, tokenizer, seed)
 
 
 @pytest.mark.parametrize("family", DECODERS)
@@ -147,7 +147,7 @@ def test_the_causal_loss_is_that_of_transformers(tmp_path: Path, family: str) ->
     assert torch.allclose(task.loss(outputs.logits, batch), outputs.loss)
     counts = task.counts(batch)
     # Every token but the first of each block is predicted.
-    assert counts.labels == counts.rows == batch["attention_mask"].sum() - len(batch["input_ids"])
+    assert counts.labels == counts.predictions == batch["attention_mask"].sum() - len(batch["input_ids"])
 
 
 def test_the_masked_loss_is_that_of_transformers(tmp_path: Path) -> None:
@@ -158,9 +158,9 @@ def test_the_masked_loss_is_that_of_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         outputs = model(**batch)
     assert torch.allclose(task.loss(outputs.logits, batch), outputs.loss)
-    assert task.kl(outputs.logits, outputs.logits, batch, 2.0, None) == 0
+    assert task.match(outputs.logits, outputs.logits, batch, 2.0, None) == 0
     elsewhere = outputs.logits + (batch["labels"] == -100).unsqueeze(-1) * torch.randn(40)
-    assert task.kl(elsewhere, outputs.logits, batch, 2.0, None) == 0
+    assert task.match(elsewhere, outputs.logits, batch, 2.0, None) == 0
 
 
 def test_padding_changes_no_loss(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_padding_changes_no_loss(tmp_path: Path) -> None:
     z = torch.randn(5, 25, 40, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(task.loss(z[:, :16], short), task.loss(z, long))
     assert torch.allclose(
-        task.kl(z[:, :16], z[:, :16].flip(-1), short, 2.0, None), task.kl(z, z.flip(-1), long, 2.0, None)
+        task.match(z[:, :16], z[:, :16].flip(-1), short, 2.0, None), task.match(z, z.flip(-1), long, 2.0, None)
     )
 
 
@@ -197,7 +197,7 @@ def test_special_tokens_are_never_hidden_and_scoring_hides_the_same_ones(tmp_pat
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_a_share_that_hides_nothing_or_all_is_refused(tmp_path: Path, probability: float) -> None:
     task = task_of("masked_lm", write_text(tmp_path), mlm_probability=probability)
-    with pytest.raises(InputError, match="mlm_probability: a number between 0 and 1"):
+    with pytest.raises(InputError, match="mlm_probability: expected a number between 0 and 1"):
         task.encode(task.rows["validation"], tiny_tokenizer())
 
 
@@ -285,7 +285,10 @@ def test_passages_without_a_last_word_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "passages.jsonl"
     file.write_text("\n".join(json.dumps({"text": text}) for text in ("film", "the film " * 20, "a book")))
     task = load_task(TaskArguments("last_word", validation_file=str(file), max_seq_length=16))
-    with pytest.raises(InputError, match=r"(?s)two words at least.*longer than max_seq_length \(16 tokens\)"):
+    with pytest.raises(
+        InputError,
+        match=r"(?s)two or more words per passage, got fewer in 1 row \(1; .*up to 16 tokens, got longer ones in 1 row \(2; ",
+    ):
         task.encode(task.rows["validation"], tiny_tokenizer())
 
 
@@ -326,7 +329,7 @@ def test_filter_heads_share_the_frozen_output_embedding(
     data = read_data(task, loaded.tokenizer, args)
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     config = FilterConfig.for_model(loaded.model.config, 1, width)
-    trainer = make_trainer(loaded, config, task, args, data)
+    trainer = filter_trainer(loaded, config, task, args, data)
     output = loaded.model.get_output_embeddings()
     for head in trainer.model.heads:
         assert head.output is output

@@ -192,8 +192,8 @@ def test_a_missing_column_is_named_together_with_those_that_exist() -> None:
     with pytest.raises(InputError) as error:
         rows_of(task(), [{"id": "1", "text": "a", "question": "b"}])
     assert [problem.split(";")[0] for problem in error.value.problems] == [
-        "validation: column 'context' is missing (columns are: id, text, question)",
-        "validation: column 'answers' is missing (columns are: id, text, question)",
+        "validation: expected a column 'context', got columns id, text, question",
+        "validation: expected a column 'answers', got columns id, text, question",
     ]
 
 
@@ -209,13 +209,13 @@ def test_every_problem_of_the_rows_is_reported_at_once() -> None:
     qa = task()
     problems = list(qa.problems(rows_of(qa, [good, *bad]), "validation"))
     assert len(problems) == 6
-    assert "no id in 1 row (6" in problems[0]
+    assert "expected an id in every row, got none in 1 row (6" in problems[0]
     assert "1 id (first: 'ok') more than once" in problems[1]
-    assert "no question in 1 rows (first: 'no question')" in problems[2]
-    assert "no context in 1 rows (first: 'no context')" in problems[3]
-    assert "1 questions have no answers that can be read (first: 'no answers')" in problems[4]
-    assert "1 answers do not stand" in problems[5]
-    assert "'ok': 'b' at 0, where 'a' stands" in problems[5]
+    assert "expected a question in every row, got none in 1 row (first: 'no question')" in problems[2]
+    assert "expected a context in every row, got none in 1 row (first: 'no context')" in problems[3]
+    assert "got none that can be read for 1 question (first: 'no answers')" in problems[4]
+    assert "expected each answer in its context at answer_start" in problems[5]
+    assert "got 1 that is not there (first: 'ok': 'b' at 0, where the context has 'a')" in problems[5]
     # Only predictions are kept by id.
     assert not any("more than once" in problem for problem in qa.problems(rows_of(qa, [good, good], "train"), "train"))
 
@@ -228,7 +228,9 @@ def test_no_rows_is_a_problem() -> None:
 def test_unanswerable_questions_are_refused_where_every_question_has_an_answer() -> None:
     qa = task(task="squad")
     (problem,) = qa.problems(rows_of(qa, [row(*entry) for entry in ROWS], "train"), "train")
-    assert problem.startswith("train: 1 question (first: 'none') without answer came, but in task 'squad'")
+    assert problem.startswith(
+        "train: expected an answer to every question in task 'squad', got none for 1 question (first: 'none'); use task "
+    )
 
 
 def test_whether_answers_may_be_missing_is_said_or_named_or_seen() -> None:
@@ -255,7 +257,7 @@ def test_official_questions_that_are_impossible_have_no_answers_and_unlabelled_o
     rows = flatten_squad(document)
     assert [entry["id"] for entry in rows] == ["1", "2", "3", "4"]
     assert [entry["answers"] and entry["answers"]["text"] for entry in rows] == [["b"], [], [], None]
-    with pytest.raises(InputError, match="has no 'id'"):
+    with pytest.raises(InputError, match="got one without 'id'"):
         flatten_squad({"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q"}]}]}]})
 
 
@@ -365,14 +367,16 @@ def test_a_question_that_leaves_no_room_is_refused(bert: PreTrainedTokenizerFast
     fits = row("fits", LONG, " ".join(["river"] * 10), [])
     assert len(qa.encode(rows_of(qa, [fits]), bert)) > 2
     too_long = row("long", LONG, " ".join(["river"] * 11), [])
-    with pytest.raises(InputError, match=r"1 question \(first: 'long'\) leave no room .* 24, doc_stride takes 10"):
+    with pytest.raises(
+        InputError, match=r"got none for 1 question \(first: 'long'\): of 24 tokens, doc_stride takes 10"
+    ):
         qa.encode(rows_of(qa, [fits, too_long]), bert)
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
     qa = task()
-    with pytest.raises(InputError, match="fast tokenizer"):
-        qa.encode(rows_of(qa, [row(*ROWS[0])]), SimpleNamespace(is_fast=False))
+    with pytest.raises(InputError, match="tokenizer slow: expected a fast tokenizer"):
+        qa.encode(rows_of(qa, [row(*ROWS[0])]), SimpleNamespace(is_fast=False, name_or_path="slow"))
 
 
 def test_encoding_twice_is_found_in_the_cache(bert: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -421,7 +425,7 @@ def test_logits_loss_and_kl_look_at_start_and_end_and_not_at_padding() -> None:
     other = logits.clone()
     other[:, 4:] = 50.0
     assert torch.equal(qa.loss(logits, batch), qa.loss(other, batch))
-    assert qa.kl(other, logits, batch, 2.0, None).item() == pytest.approx(0.0, abs=1e-7)
+    assert qa.match(other, logits, batch, 2.0, None).item() == pytest.approx(0.0, abs=1e-7)
     expected = torch.nn.functional.cross_entropy(logits[:, :4, 0], batch["start_positions"])
     expected = (expected + torch.nn.functional.cross_entropy(logits[:, :4, 1], batch["end_positions"])) / 2
     assert torch.allclose(qa.loss(logits, batch), expected)
@@ -540,9 +544,11 @@ def test_memory_is_bounded_by_chunks_and_they_change_nothing(
 def test_logits_that_do_not_fit_the_windows_are_refused(bert: PreTrainedTokenizerFast) -> None:
     qa = task()
     _, split, logits = decoded(qa, bert)
-    with pytest.raises(ValueError, match="arrays of logits came for"):
+    with pytest.raises(
+        ValueError, match=f"expected one array of logits per window, got {len(logits) - 1} for {len(logits)} windows"
+    ):
         qa.decode(logits[:-1], split)
-    with pytest.raises(ValueError, match=r"came for window 0, \(32 or more, 2\)"):
+    with pytest.raises(ValueError, match=r"expected logits \(32 or more, 2\) for window 0, got \(8, 2\)"):
         qa.decode([logits[0][:8], *logits[1:]], split)
 
 
@@ -572,15 +578,17 @@ def test_squad_1_has_no_scores_of_unanswerable_questions(bert: PreTrainedTokeniz
 def test_questions_without_prediction_are_refused() -> None:
     qa = task()
     rows = rows_of(qa, [row(*entry) for entry in ROWS])
-    with pytest.raises(InputError, match=r"4 questions \(first: 'cafe', 'none', 'short'\) of 5 have no prediction"):
+    with pytest.raises(
+        InputError, match=r"one for each of 5 questions, got none for 4 questions \(first: 'cafe', 'none', 'short'\)"
+    ):
         qa.score(SpanPredictions({"river": "Seine"}), rows)
 
 
 def test_files_that_hold_no_predictions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="could not be read"):
+    with pytest.raises(InputError, match="expected a JSON file, got an unreadable one"):
         task().read_predictions(tmp_path / "absent.json")
     (tmp_path / "list.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="answers by question id were expected"):
+    with pytest.raises(InputError, match="expected answers by question id"):
         task().read_predictions(tmp_path / "list.json")
 
 
@@ -592,5 +600,7 @@ def test_agreement_compares_two_models_and_not_the_labels() -> None:
         "agreement_exact": pytest.approx(100 / 3),
         "agreement_f1": pytest.approx(100 * (1 + 2 / 3) / 3),
     }
-    with pytest.raises(InputError, match="the teacher's predictions: 1 question"):
+    with pytest.raises(
+        InputError, match="the teacher's predictions: expected one for each of 4 questions, got none for 1 question"
+    ):
         task().agreement(teacher, mine)

@@ -125,7 +125,7 @@ def test_columns_of_usual_names_are_found(
     assert found["label"][:] == [0, 1, 0, 1]
 
 
-def test_columns_that_are_named_are_taken_and_others_kept(files: Files) -> None:
+def test_columns_that_are_named_are_taken_and_no_others(files: Files) -> None:
     records = [{"text": "no", "b": "x", "a": "y", "label": 7, "gold": "p", "id": 1}]
     records += [{"text": "no", "b": "z", "a": "y", "label": 7, "gold": "q", "id": 2}]
     names = {"text_column": "b", "text_pair_column": "a", "label_column": "gold"}
@@ -133,7 +133,7 @@ def test_columns_that_are_named_are_taken_and_others_kept(files: Files) -> None:
     assert found["text"][:] == ["x", "z"]
     assert found["text_pair"][:] == ["y", "y"]
     assert found["label"][:] == [0, 1]
-    assert found["id"][:] == [1, 2]
+    assert found.column_names == ["text", "text_pair", "label"]
 
 
 def test_texts_may_change_their_places(files: Files) -> None:
@@ -146,30 +146,33 @@ def test_texts_may_change_their_places(files: Files) -> None:
 def test_a_missing_column_is_named_with_those_there_are(files: Files) -> None:
     problems = files.problems(SequenceClassification, rows([0, 1]), label_column="gold", text_column="body")
     assert problems == [
-        "train: column 'body' is missing (columns are: text, label); name it with --text_column",
-        "train: column 'gold' is missing (columns are: text, label); name it with --label_column",
+        "train: expected a column 'body', got columns text, label; name it with --text_column",
+        "train: expected a column 'gold', got columns text, label; name it with --label_column",
     ]
 
 
 def test_columns_that_cannot_be_told_apart_are_named(files: Files) -> None:
     records = [{"text": "x", "sentence": "y", "label": 0, "score": 1.5}]
     text, label = files.problems(SequenceClassification, records)
-    assert "'text' and 'sentence' may all be it" in text
+    assert "for the text, got 'text' and 'sentence' (columns: text, sentence, label, score)" in text
     assert "--text_column" in text
-    assert "'label' and 'score' may all be it" in label
+    assert "for the label, got 'label' and 'score' (columns: " in label
     assert "--label_column" in label
 
 
 def test_columns_without_usual_names_are_listed(files: Files) -> None:
     text, label = files.problems(SequenceClassification, [{"x": "a", "y": 0}])
-    assert "no column has a usual name (columns are: x, y); name it with --text_column" in text
+    assert (
+        "expected one column with a usual name for the text, got none (columns: x, y); name it with --text_column"
+        in text
+    )
     assert "--label_column" in label
 
 
 def test_later_splits_have_the_columns_of_the_first(files: Files) -> None:
     train = [{"sentence1": "x", "sentence2": "y", "label": number} for number in (0, 1)]
     [problem] = files.problems(SequenceClassification, train, [{"sentence1": "x", "label": 0}])
-    assert "validation: column 'sentence2' is missing" in problem
+    assert "validation: expected a column 'sentence2'" in problem
 
 
 # --- texts ----------------------------------------------------------------------------------------------------
@@ -181,15 +184,19 @@ def test_rows_without_text_are_counted_and_named(files: Files) -> None:
     for number in (3, 4, 5, 6, 7, 0):
         records[number]["text"] = None
     missing, missing_pair = files.problems(SequenceClassification, records)
-    assert missing == "train: 6 rows (1, 4, 5, 6, 7, ...; the first is 1) without text; mend or drop them"
-    assert missing_pair == "train: 1 row (2; the first is 1) without text_pair; mend or drop them"
+    assert missing == (
+        "train: expected text in every row, got none in 6 rows (1, 4, 5, 6, 7, ...; counted from 1); fix or remove them"
+    )
+    assert missing_pair == (
+        "train: expected text_pair in every row, got none in 1 row (2; counted from 1); fix or remove them"
+    )
 
 
 def test_rows_of_blanks_are_refused_unless_the_other_text_has_words(files: Files) -> None:
     assert len(files.task(SequenceClassification, rows([0, 1], text_pair=["", "x"])).rows["train"]) == 2
     blank = [{"text": " ", "text_pair": "", "label": 0}, {"text": "x", "text_pair": "", "label": 1}]
     [problem] = files.problems(SequenceClassification, blank)
-    assert "1 row (1; the first is 1) with nothing but blanks" in problem
+    assert "got blank text in 1 row (1; counted from 1)" in problem
 
 
 def test_texts_that_are_all_numbers_are_text(files: Files) -> None:
@@ -199,9 +206,8 @@ def test_texts_that_are_all_numbers_are_text(files: Files) -> None:
 
 def test_texts_that_are_lists_are_refused(files: Files) -> None:
     text, label = files.problems(SequenceClassification, [{"text": ["a", "b"], "label": 0}])
-    assert "column 'text' holds" in text
-    assert "text was expected" in text
-    assert "single class" in label
+    assert "expected text in column 'text', got List(" in text
+    assert "expected two or more classes in column 'label', got 0;" in label
 
 
 # --- classes --------------------------------------------------------------------------------------------------
@@ -259,23 +265,25 @@ def test_a_sample_does_not_change_the_classes(files: Files) -> None:
 
 def test_a_validation_label_that_train_lacks_is_refused(files: Files) -> None:
     [problem] = files.problems(SequenceClassification, rows(["a", "b"]), rows(["a", "c", "b", "c"]))
-    assert problem.startswith("validation: unknown label 'c' in 2 rows (2, 4; the first is 1); the labels are a, b")
+    assert problem.startswith("validation: expected the labels a, b, got 'c' in 2 rows (2, 4; counted from 1)")
 
 
 def test_a_single_class_is_refused(files: Files) -> None:
     [problem] = files.problems(SequenceClassification, rows(["a", "a"]))
-    assert "holds a single class (a), two or more were expected" in problem
+    assert "expected two or more classes in column 'label', got a;" in problem
 
 
 def test_hidden_and_missing_labels_are_refused_in_every_split(files: Files) -> None:
     train, validation = files.problems(SequenceClassification, rows([0, 1, -1]), rows([0, None, 1]))
-    assert "train: 1 row (3; the first is 1) with label -1, which marks hidden labels" in train
-    assert "validation: 1 row (2; the first is 1) without label" in validation
+    assert "train: expected public labels, got -1, which marks hidden labels" in train
+    assert "in 1 row (3; counted from 1)" in train
+    assert "validation: expected a label in every row, got none in 1 row (2; counted from 1)" in validation
 
 
 def test_hidden_labels_of_declared_classes_are_refused(files: Files) -> None:
     [problem] = files.problems(SequenceClassification, validation=class_label_rows([-1, -1], ["n", "p"]))
-    assert "2 rows (1, 2; the first is 1) with label -1" in problem
+    assert "got -1, which marks hidden labels" in problem
+    assert "in 2 rows (1, 2; counted from 1)" in problem
 
 
 def test_problems_of_all_splits_are_in_one_message(files: Files) -> None:
@@ -287,7 +295,7 @@ def test_problems_of_all_splits_are_in_one_message(files: Files) -> None:
 
 def test_scores_and_lists_are_no_classes_and_the_right_task_is_named(files: Files) -> None:
     [problem] = files.problems(SequenceClassification, rows([0.5, 3.0]))
-    assert "holds 0.5 in 1 row (1; the first is 1)" in problem
+    assert "got 0.5 in 1 row (1; counted from 1)" in problem
     assert "--task regression" in problem
     [problem] = files.problems(SequenceClassification, rows([["a"], ["b"]]))
     assert "--task multi_label_classification" in problem
@@ -340,17 +348,17 @@ def test_label_sets_that_cannot_be_read_are_refused(files: Files) -> None:
         [problem] = files.problems(MultiLabelClassification, train, validation, **arguments)
         return problem
 
-    assert "unknown label 'c'" in problem(rows([["a"], ["b"]]), rows([["a", "c"]]))
-    assert "a label twice, in 2 rows (1, 2; the first is 1); if these are zeros and ones" in problem(
-        rows([[0, 1, 1], [1, 0, 0]])
-    )
-    assert "holds 0.5 in row 1" in problem(rows([0.5, 1.5]))
-    assert "single class (a)" in problem(rows([["a"], []]))
-    assert "1 row (2; the first is 1) without label" in problem(rows([["a", "b"], None]))
-    assert "label column 'x' holds 2 in 1 row (2; the first is 1); 0 or 1 was expected" in problem(
+    assert "expected the labels a, b, got 'c'" in problem(rows([["a"], ["b"]]), rows([["a", "c"]]))
+    twice = problem(rows([[0, 1, 1], [1, 0, 0]]))
+    assert "expected each label once per row" in twice
+    assert "got [0, 1, 1] in 2 rows (1, 2; counted from 1); if these are zeros and ones" in twice
+    assert "got 0.5 in row 1" in problem(rows([0.5, 1.5]))
+    assert "expected two or more classes in column 'label', got a;" in problem(rows([["a"], []]))
+    assert "a label in every row, got none in 1 row (2; counted from 1)" in problem(rows([["a", "b"], None]))
+    assert "expected 0 or 1 in label column 'x', got 2 in 1 row (2; counted from 1)" in problem(
         rows([0, 1], x=[1, 2]), label_column="label,x"
     )
-    assert "column 'y' is missing" in problem(rows([0, 1], x=[1, 0]), label_column="label,x,y")
+    assert "expected a column 'y'" in problem(rows([0, 1], x=[1, 0]), label_column="label,x,y")
 
 
 # --- scores as labels -----------------------------------------------------------------------------------------
@@ -368,14 +376,15 @@ def test_scores_may_be_any_numbers(labels: list[Any], files: Files) -> None:
 def test_scores_that_are_no_numbers_are_refused(value: Any, files: Files) -> None:
     labels = ["1.5", value, "2"] if isinstance(value, str) else [1.5, value, 2.0]
     [problem] = files.problems(Regression, rows(labels))
-    assert f"holds {value!r} in 1 row (2; the first is 1), finite numbers were expected" in problem
+    assert f"expected finite numbers in column 'label', got {value!r} in 1 row (2; counted from 1)" in problem
 
 
 def test_missing_and_hidden_scores_are_refused(files: Files) -> None:
     [problem] = files.problems(Regression, rows([1.5, None]))
-    assert "1 row (2; the first is 1) without label" in problem
+    assert "expected a label in every row, got none in 1 row (2; counted from 1)" in problem
     [problem] = files.problems(Regression, rows([-1.0, -1.0]))
-    assert "2 rows (1, 2; the first is 1) with label -1" in problem
+    assert "got -1, which marks hidden labels" in problem
+    assert "in 2 rows (1, 2; counted from 1)" in problem
 
 
 # --- features and batches -------------------------------------------------------------------------------------
@@ -423,14 +432,14 @@ def test_lengths_that_the_tokenizer_does_not_allow_are_refused(
     length: int, files: Files, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     task = files.task(SequenceClassification, rows([0, 1]), max_seq_length=length)
-    with pytest.raises(InputError, match=f"--max_seq_length is {length}; 3 to 64 tokens were expected"):
+    with pytest.raises(InputError, match=f"max_seq_length: expected 3 to 64 tokens, .* got {length};"):
         task.encode(task.rows["train"], tokenizer)
 
 
 def test_a_tokenizer_without_padding_token_is_refused(files: Files, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.pad_token = None
     task = files.task(SequenceClassification, rows([0, 1]))
-    with pytest.raises(InputError, match="no padding token"):
+    with pytest.raises(InputError, match="expected a padding token, got none"):
         task.encode(task.rows["train"], tokenizer)
 
 
@@ -520,8 +529,8 @@ def test_micro_batches_with_the_count_of_all_add_up(kind: Any) -> None:
         sum(task.loss(logits[part], micro, counts.labels) for micro, part in parts), task.loss(logits, batch)
     )
     torch.testing.assert_close(
-        sum(task.kl(logits[part], teacher[part], micro, 2.0, counts.rows) for micro, part in parts),
-        task.kl(logits, teacher, batch, 2.0, None),
+        sum(task.match(logits[part], teacher[part], micro, 2.0, counts.predictions) for micro, part in parts),
+        task.match(logits, teacher, batch, 2.0, None),
     )
 
 
@@ -542,9 +551,9 @@ def test_each_kind_matches_predictions_by_its_own_distribution() -> None:
         distributions.Bernoulli(logits=teacher / 2), distributions.Bernoulli(logits=student / 2)
     )
     for kind, expected in ((SequenceClassification, classes), (MultiLabelClassification, labels)):
-        found = kind(TaskArguments()).kl(student, teacher, {}, 2.0, None)
+        found = kind(TaskArguments()).match(student, teacher, {}, 2.0, None)
         torch.testing.assert_close(found, 4 * expected.mean())
-    found = Regression(TaskArguments()).kl(student[:, :1], teacher[:, :1], {}, 2.0, None)
+    found = Regression(TaskArguments()).match(student[:, :1], teacher[:, :1], {}, 2.0, None)
     torch.testing.assert_close(found, torch.nn.functional.mse_loss(student[:, 0], teacher[:, 0]))
 
 
@@ -606,7 +615,9 @@ def test_predictions_are_read_off_the_logits() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_give_no_predictions(kind: Any, value: float) -> None:
-    with pytest.raises(InputError, match=r"1 of 2 predictions are NaN or infinite \(the first is row 2\)"):
+    with pytest.raises(
+        InputError, match=r"expected finite numbers, got NaN or infinity in 1 of 2 rows \(first: row 2\)"
+    ):
         kind(TaskArguments()).decode([np.array([1.0]), np.array([value])], NO_SPLIT)
 
 
@@ -673,7 +684,7 @@ def test_the_score_that_decides_is_one_of_the_scores() -> None:
 
 @pytest.mark.parametrize(
     ("predictions", "message"),
-    [([1.0, np.nan, 2.0], "NaN"), ([1.0, 2.0], "2 predictions came for 3 rows"), ([], "0 predictions came for 3 rows")],
+    [([1.0, np.nan, 2.0], "NaN"), ([1.0, 2.0], "one per row, got 2 for 3 rows"), ([], "one per row, got 0 for 3 rows")],
 )
 def test_predictions_that_cannot_be_scored_are_refused(predictions: list[float], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -688,7 +699,7 @@ def test_agreement_is_how_far_two_models_say_the_same() -> None:
         "agreement_pearson": pytest.approx(-100)
     }
     assert numbers.agreement(np.array([1.0, 1, 1]), np.array([30.0, 20, 10])) == {"agreement_pearson": 0.0}
-    with pytest.raises(InputError, match="one a row was expected"):
+    with pytest.raises(InputError, match="expected one per row"):
         classes.agreement(np.array([0, 1]), np.array([0]))
 
 
@@ -713,12 +724,12 @@ def test_predictions_are_written_by_name_and_read_again(
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
-        (SequenceClassification, '["a", "c"]', "'c' is no label name; label names are a, b"),
-        (SequenceClassification, '{"a": 1}', "dict came"),
-        (SequenceClassification, '["a", ', "could not be read"),
-        (SequenceClassification, "[null]", "'None' is no label name"),
+        (SequenceClassification, '["a", "c"]', "expected the label names a, b, got 'c'"),
+        (SequenceClassification, '{"a": 1}', "got a dict"),
+        (SequenceClassification, '["a", ', "got an unreadable file"),
+        (SequenceClassification, "[null]", "expected the label names a, b, got 'None'"),
         (MultiLabelClassification, '["a"]', "list of lists"),
-        (MultiLabelClassification, '[["a", "c"]]', "'c' is no label name"),
+        (MultiLabelClassification, '[["a", "c"]]', "expected the label names a, b, got 'c'"),
         (Regression, '["a"]', "list of numbers"),
         (Regression, "[[1]]", "list of numbers"),
     ],
@@ -729,7 +740,7 @@ def test_files_that_hold_no_predictions_are_refused(
     labels = {SequenceClassification: ["a", "b"], MultiLabelClassification: [["a", "b"]], Regression: [0.5, 1]}
     task = files.task(kind, rows(labels[kind]))
     file = tmp_path / "predictions.json"
-    with pytest.raises(InputError, match="could not be read"):
+    with pytest.raises(InputError, match="got an unreadable file"):
         task.read_predictions(file)
     file.write_text(content)
     with pytest.raises(InputError, match=message):

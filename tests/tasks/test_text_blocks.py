@@ -60,7 +60,10 @@ def test_windows_score_every_token_once_with_the_context_they_promise(size: int,
     assert scored == list(range(length))
 
 
-@pytest.mark.parametrize(("length", "stride", "said"), [(1, 4, "two at least"), (20, 0, "1 to 8"), (20, 9, "1 to 8")])
+@pytest.mark.parametrize(
+    ("length", "stride", "said"),
+    [(1, 4, "at least two tokens, got 1"), (20, 0, "1 to 8 tokens"), (20, 9, "1 to 8 tokens")],
+)
 def test_a_text_or_stride_that_is_none_is_refused(length: int, stride: int, said: str) -> None:
     with pytest.raises(InputError, match=said):
         windows(np.arange(length), 8, stride)
@@ -99,12 +102,12 @@ def test_text_files_keep_their_line_feeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "arguments", "said"),
     [
-        ([{"body": "a"}], {}, r"column 'text' is missing \(columns are: body\); .*--text_column"),
-        ([{"text": " "}], {}, "no text in the first 1 rows"),
-        ([{"text": "a"}, {"text": None}], {}, r"1 row \(2; the first is 1\) without text"),
-        ([{"text": "a"}], {"row_separator": "dot"}, "row_separator: one of auto, eos, none was expected, dot came"),
-        ([{"text": "a"}], {"validation_size": 0}, "--validation_size is 0; 1 or more"),
-        ([{"text": "a"}], {"validation_size": 3}, "less than the 1 training rows was expected, 3 came"),
+        ([{"body": "a"}], {}, r"expected a column 'text', got columns body; .*--text_column"),
+        ([{"text": " "}], {}, "expected text in column 'text', got none in the first 1 rows"),
+        ([{"text": "a"}, {"text": None}], {}, r"expected text in every row, got none in 1 row \(2; counted from 1\)"),
+        ([{"text": "a"}], {"row_separator": "dot"}, "row_separator: expected one of auto, eos, none, got dot"),
+        ([{"text": "a"}], {"validation_size": 0}, "validation_size: expected 1 or more, got 0"),
+        ([{"text": "a"}], {"validation_size": 3}, "expected less than the 1 training rows, got 3"),
     ],
 )
 def test_rows_without_text_are_refused(
@@ -160,7 +163,7 @@ def test_a_stream_needs_a_number_of_steps(tmp_path: Path) -> None:
     file = str(write_text(tmp_path))
     task = causal(tmp_path, train_file=file, validation_file=file, streaming=True)
     model = save_tiny(tmp_path / "m", AutoModelForCausalLM, "gpt2")
-    with pytest.raises(InputError, match="max_steps: a number of steps was expected"):
+    with pytest.raises(InputError, match="max_steps: expected a number of steps"):
         finetune(model, task, stage(tmp_path / "out"))
 
 
@@ -212,5 +215,7 @@ def test_a_stream_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> Non
 
 def test_tasks_that_look_at_all_rows_refuse_a_stream(tmp_path: Path) -> None:
     task = load_task(TaskArguments("sequence_classification", train_file=str(write_text(tmp_path)), streaming=True))
-    with pytest.raises(InputError, match="streaming: task sequence_classification reads all its rows"):
+    with pytest.raises(
+        InputError, match="streaming: expected false, as task sequence_classification needs all its rows"
+    ):
         _ = task.rows

@@ -19,7 +19,7 @@ from ted_distill.fast.dropout import FastDropout
 from ted_distill.fast.embeddings import SeenEmbedding
 from ted_distill.fast.precision import does_bfloat16_well, frozen_dtype
 from ted_distill.method.filters import FilteredModel
-from ted_distill.training.speed import train_seen_rows
+from ted_distill.training.speed import freeze_unseen_rows
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
 
@@ -100,7 +100,7 @@ def test_each_part_can_be_switched_off(
 def test_a_vocabulary_that_mostly_occurs_is_trained_as_it_is(tmp_path: Path, tokens: int, rows: int) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(_model(tmp_path / "m", vocab_size=40))
     features = Dataset.from_dict({"input_ids": [list(range(tokens))]})
-    train_seen_rows(model, _arguments(tmp_path), features, pad_token_id=0)
+    freeze_unseen_rows(model, _arguments(tmp_path), features, pad_token_id=0)
     trained = [parameter for name, parameter in model.named_parameters() if name.endswith("word_embeddings.seen")]
     assert [len(parameter) for parameter in trained] == ([rows] if rows else [])  # the row of padding never is
 
@@ -131,10 +131,10 @@ def test_kernels_for_a_gpu_are_refused_without_one(tmp_path: Path) -> None:
 
 def test_a_type_is_chosen_where_none_is_named() -> None:
     cpu = torch.device("cpu")
-    assert frozen_dtype("auto", cpu) == torch.float32
-    assert frozen_dtype("auto", cpu, fp16=True) == torch.float16
-    assert frozen_dtype("bfloat16", cpu) == torch.bfloat16
-    assert frozen_dtype("float32", cpu, fp16=True) == torch.float32
+    assert resolve_dtype("auto", cpu) == torch.float32
+    assert resolve_dtype("auto", cpu, fp16=True) == torch.float16
+    assert resolve_dtype("bfloat16", cpu) == torch.bfloat16
+    assert resolve_dtype("float32", cpu, fp16=True) == torch.float32
 
 
 def test_bfloat16_is_the_default_where_the_machine_does_it_well(
@@ -145,7 +145,7 @@ def test_bfloat16_is_the_default_where_the_machine_does_it_well(
         monkeypatch.setattr(f"ted_distill.{module}.does_bfloat16_well", lambda device: True)
     assert StageArguments(str(tmp_path)).bf16 is True
     assert StageArguments(str(tmp_path), bf16=False).bf16 is False
-    assert frozen_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.bfloat16
 
 
 def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocast(
@@ -160,7 +160,7 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
         return read(self, batch, need_logits)
 
     monkeypatch.setattr(FilteredModel, "read", watched)
-    args = _arguments(tmp_path / "out", bf16=True, teacher_dtype="bfloat16")
+    args = _arguments(tmp_path / "out", bf16=True, frozen_dtype="bfloat16")
     teacher, student = _model(tmp_path / "teacher"), _model(tmp_path / "student", seed=1)
     results = distill(teacher, student, load_task(_task(tmp_path)), args, DistillArguments("lwd"))
     assert seen == {(True, torch.bfloat16, False), (False, torch.float32, True)}
@@ -171,7 +171,7 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"teacher_dtype": "bf16"}, "teacher_dtype: one of auto, float32, bfloat16, float16 was expected, bf16 came"),
+        ({"frozen_dtype": "bf16"}, "frozen_dtype: one of auto, float32, bfloat16, float16 was expected, bf16 came"),
         ({"disentangled_attention": "slow"}, "disentangled_attention: one of auto, fast, plain, flash"),
         ({"cache_limit": -1.0}, "cache_limit: gigabytes, at least 0, were expected, -1.0 came"),
     ],

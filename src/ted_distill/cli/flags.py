@@ -1,126 +1,155 @@
-"""The flags of a command: read from a file and the command line, checked, and explained on one screen."""
+"""The flags of a command, and a file of them -> dataclasses, with every problem reported at once."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, get_args
 
-from transformers import TrainingArguments
+from transformers import HfArgumentParser
 
-from ..errors import InputError
-from ..runs.parsing import Parser, field_names, parse, read_yaml, to_argv
-
-# Training arguments worth a line in the help; all others work too.
-_SHOWN = [
-    "output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
-    "early_stopping_patience", "report_to", "train_sampling_strategy",
-]  # fmt: skip
-# Ours, but for rare cases.
-_HIDDEN = {
-    "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
-    "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
-    "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
-    "null_score_diff_threshold", "preprocessing_num_workers",
-}  # fmt: skip
-
-_WORDS = {
-    "output_dir": "folder of the finished model",
-    "learning_rate": "peak learning rate [5e-5]",
-    "num_train_epochs": "passes over the data [3]",
-    "max_steps": "stop after so many steps instead",
-    "per_device_train_batch_size": "rows of a batch on each device [8]",
-    "gradient_accumulation_steps": "batches of a step [1]",
-    "warmup_steps": "steps, or share of all steps, until the peak [0]",
-    "seed": "of everything random [42]",
-    "bf16": "bf16 autocast [where the machine multiplies in bf16]",
-    "fp16": "fp16 autocast",
-    "report_to": "tensorboard, wandb, ... for the curves [none]",
-    "train_sampling_strategy": "random, or group_by_length, which pads least [group_by_length]",
-    "teacher_dtype": "type of frozen models [bfloat16 where the machine multiplies in it]",
-    "cache_limit": "gigabytes of disk for what frozen models say; 0 runs them in every epoch [20]",
-}
+from ..errors import InputError, collect, raise_if_any
+from ..runs.parsing import Setting, construct, convert, nearest, read_yaml, settings_of
+from .help_screen import HelpFormatter, reword, shorten
 
 
-class _Help(argparse.HelpFormatter):
-    """One line a flag, without the metavars."""
+class Parser(HfArgumentParser):
+    """`HfArgumentParser` that raises `InputError` instead of leaving the program, and gives only what was given.
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=112)
+    Values are converted like those of a YAML file.
+    """
 
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        return ", ".join(action.option_strings)
+    def __init__(self, kinds: Sequence[type], **options: Any) -> None:
+        super().__init__(list(kinds), allow_abbrev=False, add_help=False, formatter_class=HelpFormatter, **options)
+        settings = settings_of(kinds)
+        for action in self._actions:
+            action.default = argparse.SUPPRESS
+            if action.nargs == 0:
+                continue
+            setting = settings[action.dest]
+            if action.nargs == "+":
+                setting = Setting(setting.name, get_args(setting.types[0]))
+            elif setting.types == (bool,):
+                action.nargs, action.const = "?", True
+            action.type = _from_text(setting)
 
-    def _get_help_string(self, action: argparse.Action) -> str:
-        return (action.help or "").replace(" (default: %(default)s)", "")
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse."""
+        flags, _, reason = message.removeprefix("argument ").partition(": ")
+        for known, ours in (
+            ("expected one argument", "expected a value, got nothing"),
+            ("expected at least one argument", "expected one or more values, got nothing"),
+            ("ignored explicit argument", "expected no value, got"),
+        ):
+            reason = reason.replace(known, ours)
+        raise InputError(f"{flags.split('/')[0]}: {reason}")
+
+    @property
+    def flags(self) -> set[str]:
+        """All flags, with their dashes."""
+        return {flag for action in self._actions for flag in action.option_strings if flag.startswith("--")}
+
+    def given(self, words: Sequence[str], problems: list[str]) -> dict[str, Any]:
+        """Values of the flags among `words`; what is wrong is left out and added to `problems`."""
+        found: dict[str, Any] = {}
+        for flag, *values in _by_flag(words):
+            name = flag.split("=")[0]
+            if not name.startswith("--"):
+                problems.append(f"expected a flag, got {name}")
+            elif name not in self.flags:
+                problems.append(f"unknown flag {name}{nearest(name, self.flags)}")
+            else:
+                with collect(problems):
+                    namespace, left = self.parse_known_args([flag, *values])
+                    if left:
+                        words_given = [*flag.split("=")[1:], *values]
+                        raise InputError(
+                            f"{name}: expected one value, got {len(words_given)} ({' '.join(words_given)}); "
+                            "put quotes around a value with blanks"
+                        )
+                    found |= vars(namespace)
+        return found
 
 
-def parse_flags(command: str, description: str, kinds: Sequence[type], argv: list[str]) -> tuple[Any, ...] | None:
-    """Arguments of `kinds` from `--config FILE.yaml` and flags, which win; None if help was asked for and printed.
+def _from_text(setting: Setting) -> Callable[[str], Any]:
+    def from_text(text: str) -> Any:
+        try:
+            return setting.convert(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(error.problems[0]) from error
+
+    return from_text
+
+
+def _by_flag(words: Sequence[str]) -> list[list[str]]:
+    """Each flag with the values that follow it."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    return groups
+
+
+def parse(
+    kinds: Sequence[type], argv: Sequence[str], file: str | None = None, parser: Parser | None = None
+) -> tuple[Any, ...]:
+    """Dataclasses of `kinds` from flags, which win over those of a YAML file.
 
     Raises:
-        InputError: unknown or missing flags, or values of the wrong kind.
+        InputError: every unknown key or flag (with the nearest known one), every value that does not fit, and models,
+            task or folder that are missing.
     """
-    parser = Parser(kinds, prog=f"ted {command}", description=description, add_help=False, formatter_class=_Help)
-    if {"-h", "--help", "--help-all"} & set(argv) or not argv:
-        if "--help-all" not in argv:
-            _shorten(parser)
-        sys.stdout.write(parser.format_help())
-        return None
-    flags = list(argv)
-    if "--config" in flags:
-        position = flags.index("--config")
-        file = flags[position + 1 : position + 2]
-        if not file:
-            raise InputError("--config: a YAML file was expected after it")
-        del flags[position : position + 2]
-        flags = to_argv(read_yaml(file[0], "config")) + flags
-    parsed = parse(kinds, flags, parser=parser)
-    _check_named(parsed, flags)
+    parser = parser or Parser(kinds)
+    problems: list[str] = []
+    values = read_yaml(file, "config") if file else {}
+    given = convert(kinds, values, "config", problems) | parser.given(argv, problems)
+    parsed = construct(kinds, given, problems=problems)
+    raise_if_any(f"--{name} is missing; this command needs it" for name in _missing(parsed, given))
     return parsed
 
 
-def _check_named(parsed: tuple[Any, ...], flags: Sequence[str]) -> None:
-    """Refuse a command without its models, task or folder.
+def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...] | None:
+    """Dataclasses of `kinds` from `--config FILE.yaml` and flags, which win; None if help was asked for and printed.
 
     Raises:
-        InputError: names each flag that is missing.
+        InputError: see `parse`.
     """
+    parser = Parser(kinds, prog=f"ted {command}", description=title)
+    if {"-h", "--help", "--help-all"} & set(argv):
+        reword(parser)
+        if "--help-all" not in argv:
+            shorten(parser)
+        sys.stdout.write(parser.format_help())
+        return None
+    file, flags = _config(argv)
+    return parse(kinds, flags, file, parser)
+
+
+def _config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The file after `--config`, if any, and all other words."""
+    files, flags, words = [], [], iter(argv)
+    for word in words:
+        if word == "--config":
+            files.append(next(words, ""))
+        elif word.startswith("--config="):
+            files.append(word.partition("=")[2])
+        else:
+            flags.append(word)
+    if len(files) > 1 or any(not file or file.startswith("--") for file in files):
+        raise InputError(f"--config: expected one YAML file, got {' and '.join(files).strip() or 'nothing'}")
+    return (files[0] if files else None), flags
+
+
+def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:
+    """The models, the task and the folder that a command needs and was not given."""
     values = {name: value for part in parsed for name, value in vars(part).items()}
     names = ["teacher_name_or_path", "student_name_or_path", "task"]
     if "student_name_or_path" not in values:
         names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
     missing = [name for name in names if name in values and not values[name]]
-    if "learning_rate" in values and not any(flag.split("=")[0] == "--output_dir" for flag in flags):
+    if "learning_rate" in values and not given.get("output_dir"):
         missing.append("output_dir")
-    if missing:
-        raise InputError(f"--{name} is missing; it was expected with this command" for name in missing)
-
-
-def _shorten(parser: Parser) -> None:
-    """Hide the training arguments that few people set; they work all the same."""
-    hidden = field_names(TrainingArguments) - {*_SHOWN} | _HIDDEN | {f"no_{name}" for name in _HIDDEN}
-    for action in parser._actions:
-        twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
-        action.option_strings = [flag for flag in action.option_strings if flag not in twins]
-        if action.dest in hidden:
-            action.help = argparse.SUPPRESS
-        elif action.dest in _WORDS:
-            action.help = _WORDS[action.dest]
-    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
-    if any(action.dest == "num_train_epochs" for action in parser._actions):
-        parser.epilog = (
-            "All flags of transformers.TrainingArguments work; --help-all lists them, and those that make it fast."
-        )
-    # Two dataclasses may name one group; one heading is enough, and what most people know already comes last.
-    by_title: dict[str | None, Any] = {}
-    for group in parser._action_groups:
-        if group.title in ("options", "optional arguments"):
-            group.title = "training"
-        first = by_title.setdefault(group.title, group)
-        if first is not group:
-            first._group_actions += group._group_actions
-            group._group_actions = []
-    parser._action_groups.sort(key=lambda group: group.title == "training")
+    return missing

@@ -16,7 +16,7 @@ from typing import Any
 
 ENTITIES_PER_PASSAGE = 3
 SAME_KIND_RATE = 0.4  # of the passages; in the others each entity is of another kind
-TOPICS_PER_KIND = 4  # the facts of a passage about a kind are drawn from so many relations
+TOPICS_PER_KIND = 4  # the facts of a passage about a kind are drawn from this number of relations
 FACTS_PER_ENTITY = 2
 PRONOUN_RATE = 0.25
 QUESTIONS_PER_PASSAGE = 3  # two with an answer and one without
@@ -28,7 +28,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _joined(*parts: str) -> tuple[str, ...]:
-    """All concatenations of one word of each part, each part given as words between blanks."""
+    """All concatenations of one word of each part, each part given as words separated by blanks."""
     return tuple("".join(pieces) for pieces in product(*(part.split() for part in parts)))
 
 
@@ -226,7 +226,7 @@ def _new_entity(kind: str, known: set[str], rng: Random) -> Entity:
 
 
 def _new_value(kind: str, known: set[str], rng: Random) -> str:
-    """A value that shares no word with those known, so that an answer stands in one place only."""
+    """A value that shares no word with those known, so that an answer is in one place only."""
     while True:
         value = _value(kind, rng)
         if not set(value.split()) & known:
@@ -238,7 +238,7 @@ def _sentence(fact: Fact, subject: str, statement: str) -> tuple[str, int]:
     """A statement of the fact, and the offset of its value in it."""
     before, _, _ = statement.partition("{value}")
     text = statement.format(name=subject, value=fact.value)
-    # Upper case changes no offset, and no value that starts a sentence: it is a name or a number.
+    # Upper case changes no offset, nor a value at the start of a sentence, which is a name or a number.
     return text[0].upper() + text[1:], len(before.format(name=subject))
 
 
@@ -313,7 +313,7 @@ def _articles(seen: set[str], rng: Random) -> Iterator[dict[str, Any]]:
 
 
 def _write_split(file: Path, articles: Iterator[dict[str, Any]], num_questions: int) -> None:
-    """Write the first articles, as many as hold that many questions."""
+    """Write the first articles, as many as hold that number of questions."""
     data = list(islice(articles, -(-num_questions // QUESTIONS_PER_PASSAGE)))
     questions = [qa for article in data for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
     for number, qa in enumerate(questions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..output import MANIFEST_NAME, check_writable, read_json, whole_files, write_json
+from ..output import MANIFEST_NAME, atomic_files, check_writable, read_json, write_json
 from ..runs.recipe import read_recipe
 from ..runs.run import run
 from ..stages.lifecycle import Results
@@ -24,14 +24,14 @@ def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = 
     """Run the whole method on generated data: see `recipe.yaml` beside this file.
 
     Args:
-        folder: of the run; what is finished there is skipped.
+        folder: that of the run; stages that are finished there are skipped.
         overrides: `key=value` changes to the recipe.
 
     Returns:
         Results of teacher, fine-tuned student and each method, by name.
 
     Raises:
-        InputError: the folder cannot be written, or an unknown key.
+        InputError: the folder cannot be written, or a key of the recipe is unknown.
     """
     folder = Path(folder)
     check_writable(folder)
@@ -41,7 +41,7 @@ def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = 
 
 
 def _write_inputs(folder: Path) -> dict[str, Path]:
-    """Data set, tokenizer and models of random weights, unless they are there already."""
+    """The data set, the tokenizer and models of random weights, written unless they are there already."""
     paths = {
         "train_file": folder / "train.json",
         "validation_file": folder / "validation.json",
@@ -52,6 +52,6 @@ def _write_inputs(folder: Path) -> dict[str, Path]:
         logger.warning("== generating data, tokenizer and models -> %s", folder)
         files = write_dataset(folder, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)
         write_models(folder, files)
-        with whole_files(folder) as partial:
+        with atomic_files(folder) as partial:
             write_json(partial / MANIFEST_NAME, {"stage": "demo inputs"})
     return paths

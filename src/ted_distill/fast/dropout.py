@@ -1,8 +1,8 @@
 """Fast dropout on CPUs: the same distribution from a quarter of the random numbers.
 
-PyTorch draws one Bernoulli number an element from a sequential generator, which is a fifth of the training step of a
-small transformer on a CPU. Here four elements share one 64-bit draw, 16 bits each, so p is met to 1/65536 and the
-scale makes up for that exactly: the expectation is the input.
+PyTorch draws one Bernoulli number per element from a sequential generator, which takes a fifth of the training step of
+a small transformer on a CPU. Here four elements share one 64-bit draw, 16 bits each, so that p is rounded to 1/65536;
+the scale makes up for that exactly: the expectation is the input.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 _STEPS = 1 << 16
-"""Values of 16 random bits: p is rounded to a multiple of its inverse."""
+"""Values of 16 random bits; p is rounded to a multiple of its inverse."""
 
 
 def use_fast_dropout(model: nn.Module) -> int:
     """Let every dropout inside `model` draw its numbers faster on a CPU; other devices have fast generators.
 
-    Numbers are decided by torch's global generator, as before, but are others: a run repeats itself, and not one
-    without this. Weights, config and saved checkpoints are not touched.
+    Torch's global generator decides the numbers, as before, but they differ from PyTorch's: a run can be repeated, but
+    does not repeat one without this. Weights, config and saved checkpoints are not touched.
 
     Returns:
         The number of modules changed.
@@ -29,16 +29,16 @@ def use_fast_dropout(model: nn.Module) -> int:
     return swap_class(model, nn.Dropout, FastDropout)
 
 
-def use_plain_dropout(model: nn.Module) -> int:
+def undo_fast_dropout(model: nn.Module) -> int:
     """Undo `use_fast_dropout`. Returns the number of modules changed back."""
     return swap_class(model, FastDropout, nn.Dropout)
 
 
 def swap_class(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> int:
-    """Give every module inside `model` that is an `old`, and no subclass of it, another class; returns how many.
+    """Give every module inside `model` whose class is exactly `old` the class `new`; returns how many.
 
-    The class and not an attribute `forward`: nothing is left on the module, copies and pickles of it just work, and no
-    reference cycle keeps a dropped model in memory. Subclasses of others are left alone.
+    The class is swapped rather than an attribute `forward`: nothing is left on the module, its copies and pickles work,
+    and no reference cycle keeps a deleted model in memory. Subclasses of `old` are left alone.
     """
     modules = [module for module in model.modules() if type(module) is old]
     for module in modules:
@@ -47,7 +47,7 @@ def swap_class(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> 
 
 
 class FastDropout(nn.Dropout):
-    """What a dropout is while `use_fast_dropout` is on."""
+    """The class of a dropout while `use_fast_dropout` is on."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero each element with probability p and scale the others, in training mode."""
@@ -58,21 +58,21 @@ class FastDropout(nn.Dropout):
 
 
 def draws_fast(dropout: nn.Dropout, input: Tensor) -> bool:
-    """Whether a dropout draws the fast way for this input: it was switched, on a CPU, and p is no extreme."""
-    # A compiler draws its numbers inside its own loops.
+    """Whether a dropout draws fast for this input: it is switched, the input is on a CPU, and p is not extreme."""
+    # Compiled code draws its numbers inside its own loops.
     usual = 1 / _STEPS < dropout.p < 1 - 1 / _STEPS and not torch.compiler.is_compiling()
     return isinstance(dropout, FastDropout) and usual and input.device.type == "cpu"
 
 
 def keep_factors(shape: Sequence[int], p: float, dtype: torch.dtype) -> Tensor:
-    """What dropout multiplies with, on the CPU: 0 with probability p, otherwise 1 / (1 - p); no gradient.
+    """The factors of dropout, on the CPU: 0 with probability p, otherwise 1 / (1 - p); without a gradient.
 
     Args:
         p: above 1/65536 and below 65535/65536.
     """
     factors = torch.empty(shape, dtype=dtype)
     kept = round((1 - p) * _STEPS)
-    # numpy's generator takes half of the time of torch's, from which its seed comes.
+    # numpy's generator, seeded from torch's, takes half the time of torch's.
     draws = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(-(-factors.numel() // 4))
     lanes = torch.from_numpy(draws.view(np.int16))[: factors.numel()].view(shape)
     torch.lt(lanes, kept - _STEPS // 2, out=factors)

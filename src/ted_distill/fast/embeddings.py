@@ -1,12 +1,13 @@
 """Training only those word embeddings that occur: the same weights in less time and memory.
 
-A small data set uses a few thousand of the 128,100 rows of DeBERTa-v3's word embeddings. The others have gradient
+A small data set uses a few thousand of the 128,100 rows of DeBERTa-v3's word embeddings. The others have a gradient of
 zero in every step, and an optimizer of the Adam family moves such a row by lr * m / (sqrt(v) + eps) with m = v = 0,
-that is not at all. Still every step fills, clips and reads a gradient of the whole table, and the optimizer keeps m
+that is, not at all. Still, every step fills, clips and reads a gradient of the whole table, and the optimizer keeps m
 and v for it. Here the rows that occur are a parameter of their own, and the table is frozen.
 
-The result is the same only where a gradient of zero means no step: an optimizer that treats each element by itself
-(Adam, AdamW; not Adafactor or LAMB, which look at whole tensors), and no weight decay, which would shrink every row.
+The result is the same only where a gradient of zero means no step: with an optimizer that treats each element by
+itself (Adam, AdamW; not Adafactor or LAMB, which look at whole tensors), and without weight decay, which would shrink
+every row.
 
 Shapes: V rows of the table, n of them trained, D width.
 """
@@ -31,7 +32,7 @@ def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
     """The tokens that occur in a data set.
 
     Args:
-        features: its `column` holds lists of token ids; selections and shuffles count as what they show.
+        features: its `column` holds lists of token ids; of a selection or shuffle only the rows that it shows count.
 
     Returns:
         (n,) distinct ids in ascending order, int64.
@@ -45,20 +46,20 @@ def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
     return torch.from_numpy(np.unique(np.concatenate(found)).astype(np.int64))
 
 
-def train_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
+def use_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
     """Let training change only the input embeddings of `token_ids`.
 
-    Outputs, gradients of these rows, `state_dict` and saved files stay what they were. What changes is which
-    parameters there are: (V, D) `weight` is frozen, and (n, D) `seen` is trained. So make the optimizer afterwards,
-    and `train_all_embeddings` before anything that reads or replaces `weight` itself, such as a new vocabulary.
+    Outputs, gradients of these rows, `state_dict` and saved files stay what they were. What changes is the set of
+    parameters: (V, D) `weight` is frozen, and (n, D) `seen` is trained. So make the optimizer afterwards, and call
+    `undo_seen_embeddings` before anything reads or replaces `weight` itself, such as a resized vocabulary.
 
     A model is left alone if its table is not a plain `nn.Embedding`, is frozen, has an option that changes rows or
     gradients (`max_norm`, `scale_grad_by_freq`, `sparse`), or is used elsewhere too: by a model that predicts tokens,
-    or under a second name.
+    or under another name.
 
     Args:
-        token_ids: (n,) every id that a training batch can hold, in any order. Special tokens, and those that only a
-            collator adds, count; a row that is missing here is read but not trained. `padding_idx` may be among
+        token_ids: (n,) every id that a training batch can hold, in any order, special tokens and those that only a
+            collator adds included; a row that is missing here is read but not trained. `padding_idx` may be among
             them: it gets no gradient, as in `nn.Embedding`.
 
     Returns:
@@ -73,14 +74,14 @@ def train_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
     ids = token_ids.to(table.weight.device, torch.long).unique()
     outside = ids[(ids < 0) | (ids >= len(table.weight))]
     if len(outside):
-        raise ValueError(f"token_ids: 0 to {len(table.weight) - 1} were expected, {outside.tolist()[:5]} came")
+        raise ValueError(f"token_ids: expected 0 to {len(table.weight) - 1}, got {outside.tolist()[:5]}")
     if table.padding_idx is not None:
         ids = ids[ids != table.padding_idx]
     if len(ids) == 0:
         return 0
     row_of = torch.full((len(table.weight),), -1, device=ids.device)
     row_of[ids] = torch.arange(len(ids), device=ids.device)
-    # A gradient left from before would count where all gradients are clipped together.
+    # A gradient left over from before would count where all gradients are clipped together.
     table.weight.requires_grad_(False).grad = None
     table.register_parameter("seen", nn.Parameter(table.weight[ids]))
     table.register_buffer("row_of", row_of, persistent=False)
@@ -88,8 +89,8 @@ def train_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
     return len(ids)
 
 
-def train_all_embeddings(model: nn.Module) -> int:
-    """Undo `train_seen_embeddings`: the trained rows are in the table again, and all of it is trained.
+def undo_seen_embeddings(model: nn.Module) -> int:
+    """Undo `use_seen_embeddings`: the trained rows are in the table again, and all of it is trained.
 
     Returns:
         The number of rows put back; 0 if there was nothing to undo.
@@ -105,7 +106,7 @@ def train_all_embeddings(model: nn.Module) -> int:
 
 
 def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
-    """The input embeddings if they can be swapped, see `train_seen_embeddings`."""
+    """The input embeddings if they can be swapped, see `use_seen_embeddings`."""
     try:
         table = model.get_input_embeddings()
     except NotImplementedError:
@@ -114,7 +115,7 @@ def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
         return None
     if table.max_norm is not None or table.scale_grad_by_freq or table.sparse:
         return None
-    # Not only tied heads: that of DeBERTa-v3 multiplies with the table without a name for it.
+    # Not only tied heads: the head of DeBERTa-v3 multiplies by the table without a name for it.
     if model.get_output_embeddings() is not None:
         return None
     names = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is table.weight]
@@ -122,12 +123,12 @@ def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
 
 
 class SeenEmbedding(nn.Embedding):
-    """What an `nn.Embedding` is while `train_seen_embeddings` is on.
+    """The class of an `nn.Embedding` while `use_seen_embeddings` is on.
 
     Attributes:
-        weight: (V, D), frozen; those of its rows that are trained are out of date between calls of `put_back`.
+        weight: (V, D), frozen; its trained rows are out of date between calls of `put_back`.
         seen: (n, D), the trained rows, in the order of their ids.
-        row_of: (V,), the row in `seen` of each id, or -1. Also for `padding_idx`, which so gets no gradient.
+        row_of: (V,), the row in `seen` of each id, or -1; that of `padding_idx` is -1 too, so it gets no gradient.
     """
 
     seen: Tensor
@@ -136,8 +137,8 @@ class SeenEmbedding(nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:
         """(...) ids -> (..., D), as `nn.Embedding`."""
         rows = self.row_of[input]
-        # Both lookups always: they cost little, and to ask a GPU whether a batch needs the table is to wait for it.
-        # Detached, so that thawing the whole model does not train the padding.
+        # Always both lookups: they cost little, and asking a GPU whether a batch needs the table means waiting for it.
+        # Detached, so that unfreezing the whole model does not train the padding.
         frozen = F.embedding(input, self.weight.detach())
         return torch.where((rows < 0).unsqueeze(-1), frozen, F.embedding(rows.clamp(min=0), self.seen))
 

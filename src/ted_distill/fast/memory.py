@@ -1,4 +1,4 @@
-"""Memory that a step frees is used again by the next, and not given back to the system in between."""
+"""Memory that a step frees is used again by the next one, and not given back to the system in between."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _NEVER, _STEP_BYTES = -1, 1 << 28
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees; for all that runs in it, and until it ends.
+    """Let this process keep the memory it frees: for everything that runs in it, until it ends.
 
     A training step on a CPU frees hundreds of megabytes and asks for as many again. glibc gives large pieces back at
-    once, and the system fills each page with zeros when it is touched the next time.
+    once, and the system fills each page with zeros when it is touched again.
 
     Returns:
-        Whether this system's malloc understood (glibc does, others need no such help or cannot be told).
+        Whether this system's malloc took the settings (glibc does; others do not need them or do not have them).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,11 +1,11 @@
 """Linear layers of frozen models on a CPU: weights laid out once for the matrix kernels of oneDNN.
 
 `nn.Linear` brings its weights into the kernels' order in every call, and copies the bias into the output before the
-product is added to it. For a model that is only read neither is needed. The packed weights take the place of the
-others: a model in this form can be run, and unpacked again, but not saved or cast.
+product is added to it. For a model that is only read, neither is needed. The packed weights replace the others: a model
+in this form can be run, and unpacked again, but not saved or cast.
 
-The operators are those that `torch.compile` generates calls of. They are not part of PyTorch's public interface:
-`use_packed_linear` tries them first and changes nothing where they are missing or say something else.
+The operators are those that `torch.compile` generates calls to. They are not part of PyTorch's public interface:
+`use_packed_linear` tries them first and changes nothing where they are missing or give other results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 _ROWS = 256
-"""Rows of a group, where rows go through in groups: see `_pays_in_groups`."""
+"""Rows in a group, where rows are multiplied in groups: see `_pays_in_groups`."""
 
 
 def use_packed_linear(model: nn.Module) -> int:
@@ -27,7 +27,7 @@ def use_packed_linear(model: nn.Module) -> int:
     Returns:
         The number of modules changed: 0 for other models, and where PyTorch lacks the operators.
     """
-    # Not what others use too: input embeddings with the weights of the output, or a filter head that shares the latter.
+    # Not weights that others use too: input embeddings tied to the output, or a filter head that shares the latter.
     weights = [weight for _, weight in model.named_parameters(remove_duplicate=False)]
     shared = {id(weight) for weight in weights if sum(weight is other for other in weights) > 1}
     output = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
@@ -45,7 +45,7 @@ def use_packed_linear(model: nn.Module) -> int:
     return len(layers)
 
 
-def use_plain_linear(model: nn.Module) -> int:
+def undo_packed_linear(model: nn.Module) -> int:
     """Undo `use_packed_linear`. Returns the number of modules changed back."""
     packed = [module for module in model.modules() if type(module) is PackedLinear]
     for layer in packed:
@@ -56,7 +56,7 @@ def use_plain_linear(model: nn.Module) -> int:
 
 
 class PackedLinear(nn.Linear):
-    """What a linear layer is while `use_packed_linear` is on."""
+    """The class of a linear layer while `use_packed_linear` is on."""
 
     _packed: Any
 
@@ -69,7 +69,7 @@ class PackedLinear(nn.Linear):
 
 
 def _pays_in_groups(rows: int, out_features: int) -> bool:
-    """Where oneDNN's own division of the work is a poor one: 1,024 x 3,072 x 768 is 1.5 times faster in groups."""
+    """Whether oneDNN divides the work poorly by itself: 1,024 x 3,072 x 768 is 1.5 times faster in groups."""
     return 2 * _ROWS < rows < 8 * _ROWS and out_features <= 4 * _ROWS
 
 

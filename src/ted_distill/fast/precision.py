@@ -1,15 +1,15 @@
-"""Which number type a machine is fast in, and frozen models in that type."""
+"""The number type that a machine is fast in, and frozen models in that type."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-TEACHER_DTYPES = ("auto", "float32", "bfloat16", "float16")
+FROZEN_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def does_bfloat16_well(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16 with instructions of its own, and not in float32's."""
+    """Whether the device multiplies matrices in bfloat16 with instructions of its own rather than with float32's."""
     if device.type == "cuda":
         return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and any(_cpu_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
@@ -18,34 +18,34 @@ def does_bfloat16_well(device: torch.device) -> bool:
 def _cpu_capabilities() -> dict[str, bool]:
     if hasattr(torch.cpu, "get_capabilities"):
         return dict(torch.cpu.get_capabilities())
-    # Before torch 2.10 or so.
+    # Before about torch 2.10.
     return {
         "amx_bf16": torch.cpu._is_amx_tile_supported(),
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
     }
 
 
-def frozen_dtype(teacher_dtype: str, device: torch.device, fp16: bool = False) -> torch.dtype:
+def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -> torch.dtype:
     """The type a frozen model's weights are held in.
 
     Args:
-        teacher_dtype: one of `TEACHER_DTYPES`; `auto` is bfloat16 where the device does it well, float16 where the
-            stage trains in that, and float32 otherwise.
+        frozen_dtype: one of `FROZEN_DTYPES`; `auto` is bfloat16 where the device does it well, float16 where the
+            stage trains in float16, and float32 otherwise.
     """
-    if teacher_dtype != "auto":
-        return getattr(torch, teacher_dtype)
+    if frozen_dtype != "auto":
+        return getattr(torch, frozen_dtype)
     if does_bfloat16_well(device):
         return torch.bfloat16
     return torch.float16 if fp16 else torch.float32
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Round a module's weights to a type. Not its buffers: angles of rotary positions must stay exact."""
+    """Round a module's weights to a type. Not its buffers: the angles of rotary positions must stay exact."""
     for weight in module.parameters():
         weight.data = weight.data.to(dtype)
 
 
 def restore_weights(model: nn.Module, originals: nn.Module) -> None:
-    """Give a model that was cast the weights of another copy of it, which gives them up."""
+    """Give a model that was cast the weights of an uncast copy of it; both then share them."""
     for weight, original in zip(model.parameters(), originals.parameters(), strict=True):
         weight.data = original.data

@@ -1,21 +1,20 @@
-"""Hidden states and logits of a frozen model on disk: what it says about a row is computed once.
+"""Hidden states and logits of a frozen model on disk: each row's are computed once.
 
-A frozen model says the same in every epoch, to every student and for every method, so Stage I and Stage II read it
-from files after the first time. Kept are its hidden states before any filter: the same files serve the filters of
-both stages and the unfiltered teacher of plain layer-wise distillation. Real tokens only.
+A frozen model's outputs are the same in every epoch, for every student and every method, so Stage I and Stage II read
+them from files after the first time. The hidden states are kept as they are before any filter: the same files serve the
+filters of both stages and the unfiltered teacher of plain layer-wise distillation. Only real tokens are kept.
 
-A cache belongs to one model and one set of features: its folder's name is a hash of the model's weights and number
+A cache belongs to one model and one set of features: its folder's name is a hash of the model's identity and number
 type, of the token ids, and of which tokens are kept. One file holds the logits, one the hidden states of each block:
 
     logits.bin  logits.json  logits.check  block_2.bin  block_2.json  block_2.check ...
 
-The check of a row, written after the row, is its CRC-32: a row that was cut off is not known. Files are read and
-written by position and not mapped into memory, where gigabytes of them would count as the process's own.
+The check of a row, written after the row, is its CRC-32: a row that was cut off counts as missing. Files are read and
+written by position rather than mapped into memory, where gigabytes of them would count as the process's own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -30,24 +29,25 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from ..method.filters import BlockStates, ReadStates
+from .. import identity
+from ..method.filters import Batch, RunModel, Signals
 
 logger = logging.getLogger(__name__)
 
-FEATURE = "feature"
-"""Key of a batch: numbers of its rows in the features they come from."""
+ROW = "row"
+"""Key of a batch: the numbers of its rows in the features they are from."""
 _KNOWN = 1 << 32
 
 
 class StatesCache:
-    """What a frozen model says about features: `cache(batch, blocks, read)` looks it up, or asks `read` and keeps it.
+    """A frozen model's outputs for features: `cache(batch, blocks, run)` reads them, or calls `run` and keeps them.
 
     Args:
-        folder: one model's and one set of features' own; see `cache_folder`.
+        folder: for one model and one set of features; see `cache_folder`.
         lengths: (N,) tokens kept of each feature.
-        dtype: type of the hidden states as the model gives them; they come back bit for bit.
-        first_token_only: hidden states are of the first token alone.
-        with_hidden_states: False where they do not fit on the disk: the logits alone are kept.
+        dtype: type of the hidden states as the model gives them; they are read back bit for bit.
+        first_token_only: the hidden states are those of the first token alone.
+        with_hidden_states: False where they do not fit on the disk: then the logits alone are kept.
     """
 
     def __init__(
@@ -67,46 +67,50 @@ class StatesCache:
         self._broken = False
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, batch: dict[str, Tensor], blocks: Sequence[int], read: ReadStates) -> BlockStates:
-        """Logits and hidden states (B, T, D) of a batch; zeros stand at padding if they come from the files."""
-        if FEATURE not in batch:
-            return read(batch)
-        rows = batch[FEATURE].tolist()
-        width = 1 if self.first_token_only else batch["input_ids"].shape[1]
-        found = self._find(rows, blocks, width, batch["input_ids"].shape[1])
-        if found is None:
-            found = read(batch)
-            self._keep(rows, found)
-            return found
-        device = batch["input_ids"].device
-        states = {block: states.to(device, non_blocking=True) for block, states in found.hidden_states.items()}
-        return BlockStates(found.logits.to(device, non_blocking=True), states)
-
-    def _find(self, rows: list[int], blocks: Sequence[int], width: int, tokens: int) -> BlockStates | None:
+    def __call__(self, batch: Batch, blocks: Sequence[int], run: RunModel) -> Signals:
+        """Logits and hidden states (B, T, D) of `blocks`; those read from the files are zero at padding."""
+        if ROW not in batch:
+            return run(batch)
+        rows = batch[ROW].tolist()
         names = ["logits", *(f"block_{block}" for block in blocks)]
-        files = [self._files.get(name) or self._open(name) for name in names]
-        if not all(file is not None and file.knows(rows) for file in files):
-            return None
-        widths = [tokens] + [width] * len(blocks)
-        tensors = [file.read(rows, width) for file, width in zip(files, widths, strict=True) if file is not None]
-        if any(tensor is None for tensor in tensors):
-            return None
-        logits, *states = (tensor for tensor in tensors if tensor is not None)
-        return BlockStates(logits, dict(zip(blocks, states, strict=True)))
+        found = self._find(rows, names, batch["input_ids"].shape[1])
+        if found is None:
+            signals = run(batch)
+            self._keep(rows, names, signals)
+            return signals
+        logits, *states = (tensor.to(batch["input_ids"].device, non_blocking=True) for tensor in found)
+        return Signals(logits, states)
 
-    def _keep(self, rows: list[int], found: BlockStates) -> None:
+    def _find(self, rows: list[int], names: Sequence[str], tokens: int) -> list[Tensor] | None:
+        """The rows of every file, padded to `tokens`; None where a file lacks one of them."""
+        found: list[Tensor] = []
+        for name in names:
+            file = self._files.get(name) or self._open(name)
+            if file is None or not file.knows(rows):
+                return None
+            width = 1 if self.first_token_only and name != "logits" else tokens
+            tensor = file.read(rows, width)
+            if tensor is None:
+                return None
+            found.append(tensor)
+        return found
+
+    def _keep(self, rows: list[int], names: Sequence[str], signals: Signals) -> None:
         if self._broken:
             return
-        tensors = {"logits": found.logits.float()}
+        tensors = [signals.logits.float()]
         if self.with_hidden_states:
-            tensors |= {f"block_{block}": states.to(self.dtype) for block, states in found.hidden_states.items()}
+            tensors += [states.to(self.dtype) for states in signals.states]
         try:
-            for name, tensor in tensors.items():
-                file = self._files.get(name) or self._open(name) or self._create(name, tensor, len(rows))
+            for name, tensor in zip(names, tensors, strict=False):
+                file = self._files.get(name) or self._open(name) or self._create(name, tensor)
                 file.write(rows, tensor.detach().cpu().contiguous())
         except OSError as error:
             self._broken = True
-            logger.warning("%s cannot be written (%s): the model is run in every epoch", self.folder, error.strerror)
+            logger.warning(
+                "cache_dir: expected to write into %s, got an error (%s); running the frozen model in every epoch",
+                self.folder, error.strerror,
+            )  # fmt: skip
 
     def _open(self, name: str) -> _RowFile | None:
         """The file, if it was created before."""
@@ -117,7 +121,7 @@ class StatesCache:
             return None
         return self._file(name, _RowForm(form["shape"], form["per_token"], getattr(torch, form["dtype"])))
 
-    def _create(self, name: str, tensor: Tensor, rows: int) -> _RowFile:
+    def _create(self, name: str, tensor: Tensor) -> _RowFile:
         """A file for rows like those of (B, ...) or (B, T, ...) `tensor`."""
         per_token = tensor.dim() > 2 and not (name != "logits" and self.first_token_only)
         shape = list(tensor.shape[2:] if per_token else tensor.shape[1:])
@@ -140,7 +144,7 @@ class _RowForm(NamedTuple):
 
 
 class _RowFile:
-    """Rows of one shape, or of one shape a token, at fixed places of a file."""
+    """Rows of one shape, or of one shape per token, at fixed positions in a file."""
 
     def __init__(self, name: Path, form: _RowForm, lengths: np.ndarray) -> None:
         self.form = form
@@ -177,7 +181,7 @@ class _RowFile:
         for row, values in zip(rows, tensor, strict=True):
             data = _bytes(values[: self.lengths[row]] if self.form.per_token else values)
             count = os.preadv(self.descriptor, [data], int(self.starts[row]))
-            # Looked at once in a process: files do not change later, but may have been cut off before.
+            # Checked once per process: files do not change later, but may have been cut off before.
             if not self.seen[row]:
                 if count != len(data) or zlib.crc32(data) | _KNOWN != int(self.checks[row]):
                     self.checks[row] = 0
@@ -196,22 +200,22 @@ def _bytes(tensor: Tensor) -> memoryview:
 def open_cache(
     cache_dir: Path,
     cache_limit: float,
-    weights_sha256: str,
+    model: str,
     features: Dataset,
     blocks: int,
     hidden_size: int,
     dtype: torch.dtype,
     first_token_only: bool = False,
 ) -> StatesCache:
-    """The cache of a model's hidden states on features; of its logits alone where the former do not fit.
+    """The cache of a model's hidden states and logits for features; of the logits alone where the former do not fit.
 
     Args:
-        cache_limit: gigabytes that all caches in `cache_dir` may take together; half of the free disk is another limit.
-        weights_sha256: `filters.fingerprint` of the model, and whatever else changes what it says.
-        blocks: how many blocks' hidden states are wanted.
+        cache_limit: gigabytes that all caches in `cache_dir` may take together; half of the free disk is a limit too.
+        model: fingerprint of the model's identity.
+        blocks: the number of blocks whose hidden states are wanted.
     """
     lengths = np.asarray(features.with_format("numpy")["length"][:])
-    folder = cache_folder(cache_dir, weights_sha256, features, dtype, first_token_only)
+    folder = cache_folder(cache_dir, model, features, dtype, first_token_only)
     tokens = len(lengths) if first_token_only else int(lengths.sum())
     needed = tokens * hidden_size * dtype.itemsize * blocks
     others = _size(cache_dir, but=folder)
@@ -219,32 +223,24 @@ def open_cache(
     fits = needed <= min(cache_limit * 1e9 - others, free)
     if blocks and not fits:
         logger.warning(
-            "hidden states of %d features would take %.1f GB, and cache_limit (%g GB, %.1f taken) or half of the free "
-            "disk (%.1f GB) is less: the model is run in every epoch", len(lengths), needed / 1e9, cache_limit,
-            others / 1e9, free / 1e9,
+            "cache_limit: expected room for hidden states of %d features (%.1f GB), got less (%g GB, %.1f taken; half "
+            "of the free disk: %.1f GB); running the frozen model in every epoch", len(lengths), needed / 1e9,
+            cache_limit, others / 1e9, free / 1e9,
         )  # fmt: skip
     elif blocks:
         logger.info("hidden states of %d features: up to %.2f GB in %s", len(lengths), needed / 1e9, folder)
     return StatesCache(folder, lengths, dtype, first_token_only, fits)
 
 
-def cache_folder(
-    cache_dir: Path, weights_sha256: str, features: Dataset, dtype: torch.dtype, first_token_only: bool
-) -> Path:
-    """The folder that only this model's hidden states on these token ids can have."""
-    digest = hashlib.sha256(f"{weights_sha256} {dtype} {first_token_only} {len(features)}".encode())
+def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dtype, first_token_only: bool) -> Path:
+    """The folder of this model's hidden states for these token ids alone."""
     names = [name for name in ("input_ids", "token_type_ids", "length") if name in features.column_names]
-    for batch in features.select_columns(names).with_format("arrow").iter(batch_size=4096):
-        for name in names:
-            column = batch.column(name).combine_chunks()
-            values = column.flatten() if name != "length" else column
-            digest.update(f"{name} {len(values)}".encode())
-            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).astype(np.int64).tobytes())
-    return cache_dir / digest.hexdigest()[:24]
+    tokens = identity.rows_fingerprint(features.select_columns(names))
+    return cache_dir / identity.fingerprint([model, str(dtype), first_token_only, tokens])[:24]
 
 
 def _size(folder: Path, but: Path | None = None) -> int:
-    """Bytes on disk below a folder; files with holes count what they take."""
+    """Bytes on disk below a folder; of sparse files only what they take."""
     files = [file for file in folder.rglob("*") if file.is_file() and (but is None or but not in file.parents)]
     return sum(file.stat().st_blocks * 512 for file in files)
 

@@ -1,35 +1,27 @@
-"""Filters on disk: two files beside the model they were learnt on."""
+"""Filters on disk: two files beside the model that they were trained on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError, raise_if_any
+from ..identity import fingerprint, weights_fingerprint
 from .filters import FilterConfig, Filters
 
 FILTERS_NAME = "filters.safetensors"
-
-
 FILTERS_CONFIG_NAME = "filters.json"
 
 
-def fingerprint(model: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of a model's weights: the same weights, and no others, give it again."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def filters_fingerprint(filters: Filters) -> str:
+    """Of the weights and the shape of filters."""
+    return fingerprint([weights_fingerprint(filters), filters.config and asdict(filters.config)])
 
 
 def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None:
@@ -38,7 +30,12 @@ def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None
         raise ValueError("identity filters have no weights to save")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in filters.state_dict().items()}
     save_file(state, folder / FILTERS_NAME, metadata={"format": "pt"})
-    description = {**asdict(filters.config), "model_type": model.config.model_type, "model_sha256": fingerprint(model)}
+    description = {
+        **asdict(filters.config),
+        "model_type": model.config.model_type,
+        "model_sha256": weights_fingerprint(model),
+        "filters_sha256": filters_fingerprint(filters),
+    }
     (folder / FILTERS_CONFIG_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -56,11 +53,11 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
     missing = [name for name in (FILTERS_CONFIG_NAME, FILTERS_NAME) if not (folder / name).is_file()]
     if missing:
         raise InputError(
-            f"{owner} filters: {' and '.join(missing)} expected in {folder}, not found; "
+            f"{owner} filters: expected {' and '.join(missing)} in {folder}, found no such file; "
             f"make them with `ted learn-filters --model_name_or_path ... --output_dir {folder}`"
         )
-    config, model_sha256 = _read_config(folder, owner)
-    raise_if_any(_mismatches(config, model_sha256, model, folder, owner))
+    config, sums = _read_config(folder, owner)
+    raise_if_any(_mismatches(config, sums, model, folder, owner))
     filters = Filters.random(config)
     try:
         filters.load_state_dict(load_file(folder / FILTERS_NAME))
@@ -69,15 +66,25 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
             f"{owner} filters: {folder / FILTERS_NAME} does not hold what {FILTERS_CONFIG_NAME} describes "
             f"({str(error).splitlines()[-1].strip()}); make them again with `ted learn-filters`"
         ) from error
+    # Filters written by version 0.1.0 have no sum of their own.
+    if sums["filters_sha256"] not in (None, filters_fingerprint(filters)):
+        raise InputError(
+            f"{owner} filters: {folder / FILTERS_NAME} is damaged: its content is not what {FILTERS_CONFIG_NAME} says; "
+            "make them again with `ted learn-filters`"
+        )
     return filters
 
 
-def _read_config(folder: Path, owner: str) -> tuple[FilterConfig, str]:
+def _read_config(folder: Path, owner: str) -> tuple[FilterConfig, dict[str, Any]]:
+    """The shape of the filters, and the sums of their model and of themselves."""
     try:
         description = json.loads((folder / FILTERS_CONFIG_NAME).read_text(encoding="utf-8"))
-        model_sha256 = description.pop("model_sha256")
+        sums = {
+            "model_sha256": description.pop("model_sha256"),
+            "filters_sha256": description.pop("filters_sha256", None),
+        }
         description.pop("model_type")
-        return FilterConfig(**description), model_sha256
+        return FilterConfig(**description), sums
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{owner} filters: {folder / FILTERS_CONFIG_NAME} is not a description of filters ({error}); "
@@ -85,19 +92,21 @@ def _read_config(folder: Path, owner: str) -> tuple[FilterConfig, str]:
         ) from error
 
 
-def _mismatches(config: FilterConfig, model_sha256: str, model: PreTrainedModel, folder: Path, owner: str) -> list[str]:
+def _mismatches(
+    config: FilterConfig, sums: dict[str, Any], model: PreTrainedModel, folder: Path, owner: str
+) -> list[str]:
     """Why these filters cannot read this model's hidden states."""
-    again = "give the model they were learnt on, or learn them again with `ted learn-filters`"
+    again = "pass the model they were trained with, or learn them again with `ted learn-filters`"
     if config.hidden_size != model.config.hidden_size:
         return [
-            f"{owner} filters: those in {folder} read hidden states of width {config.hidden_size}, "
-            f"the {owner}'s are {model.config.hidden_size} wide; {again}"
+            f"{owner} filters: expected filters of hidden states of width {model.config.hidden_size}, got those in "
+            f"{folder}, of width {config.hidden_size}; {again}"
         ]
     if max(config.blocks, default=0) > model.config.num_hidden_layers:
         return [
-            f"{owner} filters: those in {folder} read block {max(config.blocks)}, "
-            f"the {owner} has {model.config.num_hidden_layers}; {again}"
+            f"{owner} filters: expected filters of blocks 1 to {model.config.num_hidden_layers}, got in {folder} "
+            f"that of block {max(config.blocks)}; {again}"
         ]
-    if model_sha256 != fingerprint(model):
-        return [f"{owner} filters: those in {folder} were learnt on other weights than this {owner}'s; {again}"]
+    if sums["model_sha256"] != weights_fingerprint(model):
+        return [f"{owner} filters: those in {folder} were trained with a different model; {again}"]
     return []

@@ -7,10 +7,10 @@ never matched. Shapes: B batch, T tokens, D width, F filter width, L blocks, K p
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,22 @@ from ..errors import InputError
 from .pairs import filtered_blocks, listed
 
 Batch = dict[str, Tensor]
-"""What a task makes of some rows: `input_ids`, `attention_mask` and labels, all with B as their first axis."""
+"""What a task makes of some rows: `input_ids`, `attention_mask` and labels, each with B as its first axis."""
 
-ReadStates = Callable[[dict[str, Tensor]], "BlockStates"]
+
+@dataclass(frozen=True)
+class Signals:
+    """What a model says about a batch: the logits that matter, and K states (B, T, F), none without filters.
+
+    Not a tuple: accelerate would copy each state of one into float32 before the losses do so bit by bit.
+    """
+
+    logits: Tensor
+    states: list[Tensor]
+
+
+RunModel = Callable[[Batch], Signals]
+"""Runs a model on a batch: its logits, and the hidden states (B, T, D) that its filters read."""
 
 
 # --- filters --------------------------------------------------------------------------------------------------
@@ -57,7 +70,7 @@ class FilterConfig:
             InputError: an interval that fits no block, blocks the model does not have, or a width below 1.
         """
         if filter_output_dim is not None and filter_output_dim < 1:
-            raise InputError(f"filter_output_dim: a width of at least 1 was expected, {filter_output_dim} came")
+            raise InputError(f"filter_output_dim: expected a width of at least 1, got {filter_output_dim}")
         return cls(
             blocks=_given_blocks(filter_blocks, config.num_hidden_layers)
             or filtered_blocks(config.num_hidden_layers, filter_interval),
@@ -85,10 +98,7 @@ class Filters(nn.Module):
     def random(cls, config: FilterConfig, initializer_range: float = 0.02) -> Filters:
         """Filters with fresh weights, drawn from torch's global generator."""
         filters = cls(config.blocks, [_filter(config) for _ in config.blocks], config)
-        for layer in filters.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=initializer_range)
-                nn.init.zeros_(layer.bias)
+        draw_weights(filters, initializer_range)
         return filters
 
     @classmethod
@@ -105,24 +115,36 @@ class Filters(nn.Module):
         missing = [block for block in blocks if block not in self.blocks]
         if missing:
             raise InputError(
-                f"filters: those learnt read blocks {listed(self.blocks)}, blocks {listed(missing)} were asked for "
-                "too; learn them with --filter_blocks"
+                f"filters: expected filters of blocks {listed(blocks)}, got those of {listed(self.blocks)}; learn "
+                f"those of {listed(missing)} too, with --filter_blocks"
             )
         config = self.config and replace(self.config, blocks=list(blocks))
         return Filters(blocks, [self.filters[self.blocks.index(block)] for block in blocks], config)
 
-    def forward(self, hidden_states: Mapping[int, Tensor] | Sequence[Tensor]) -> list[Tensor]:
-        """Hidden states (B, T, D) by block number -> K x (B, T, F) states."""
+    def forward(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
+        """Hidden states (B, T, D) of `blocks`, in their order -> K states (B, T, F)."""
         return [
-            filter_(_in_type_of(filter_, hidden_states[block]))
-            for block, filter_ in zip(self.blocks, self.filters, strict=True)
+            filter_(_in_type_of(filter_, states)) for filter_, states in zip(self.filters, hidden_states, strict=True)
         ]
+
+
+def draw_weights(module: nn.Module, initializer_range: float) -> None:
+    """Draw the weights of all linear layers from N(0, `initializer_range`); their biases are 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=initializer_range)
+            nn.init.zeros_(layer.bias)
+
+
+def initializer_range(config: PretrainedConfig) -> float:
+    """The standard deviation that a model's own weights were drawn with."""
+    return getattr(config, "initializer_range", None) or 0.02
 
 
 def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
     """Blocks given outright, in rising order; none where none are given. Raises `InputError`."""
     if blocks and (len(set(blocks)) < len(blocks) or not all(1 <= block <= total for block in blocks)):
-        raise InputError(f"filter_blocks: different blocks from 1 to {total} were expected, {listed(blocks)} came")
+        raise InputError(f"filter_blocks: expected different blocks from 1 to {total}, got {listed(blocks)}")
     return sorted(blocks or [])
 
 
@@ -134,7 +156,7 @@ def _filter(config: FilterConfig) -> nn.Module:
 
 
 def _in_type_of(filter_: nn.Module, hidden_states: Tensor) -> Tensor:
-    """What a frozen model says in bfloat16, in the type of a filter trained in float32; autocast does it by itself."""
+    """A frozen model's bfloat16 states in the type of a filter trained in float32; autocast does it by itself."""
     weight = next(filter_.parameters(), hidden_states)
     return hidden_states if torch.is_autocast_enabled(hidden_states.device.type) else hidden_states.to(weight.dtype)
 
@@ -150,63 +172,40 @@ def _hidden_act(config: PretrainedConfig) -> str:
 # --- a model with its filters ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FilteredOutput:
-    """What a model says about a batch: the logits that matter and K states (B, T, F), none without filters.
-
-    No tuple: accelerate would copy each state of one into float32 before the losses do so bit by bit.
-    """
-
-    logits: Tensor
-    states: list[Tensor]
-
-
-class BlockStates(NamedTuple):
-    """What a model says before any filter: the logits that matter, and hidden states (B, T, D) by block number."""
-
-    logits: Tensor
-    hidden_states: dict[int, Tensor]
-
-
-class StatesReader(Protocol):
-    """What may stand between a frozen model and its filters: see `states_cache.StatesCache`."""
-
-    def __call__(self, batch: dict[str, Tensor], blocks: Sequence[int], read: ReadStates) -> BlockStates:
-        """What `read(batch)` says, perhaps without calling it."""
-        ...
-
-
 class FilteredModel(nn.Module):
     """A Hugging Face model and, optionally, its filters.
 
     Args:
         model: any model that returns `hidden_states`; it is held, never changed.
         filters: None for a model whose hidden states nobody needs.
-        read_logits: HF outputs -> the logits that matter, classes in the data's order.
+        select_logits: HF outputs -> the logits that matter.
+        label_order: the place in these logits of each of the data's classes; None where both have one order.
         input_names: keys of a batch this model gets (a DistilBERT wants no `token_type_ids`, its BERT teacher does).
         first_token_only: the filters read the first token alone; states are (B, 1, F). In a model that classifies by
             its last token, as the causal ones do, that is the last real token.
     """
 
-    cache: StatesReader | None = None
-    """Where a frozen model's hidden states are read and kept; None to run the model on every batch."""
+    cache: Callable[[Batch, Sequence[int], RunModel], Signals] | None = None
+    """Where the hidden states of a frozen model are kept, see `fast.states_cache`; None to run it on every batch."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         filters: Filters | None = None,
         *,
-        read_logits: Callable[[ModelOutput], Tensor],
+        select_logits: Callable[[ModelOutput], Tensor],
+        label_order: Sequence[int] | None = None,
         input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
         first_token_only: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.filters = filters
-        self.read_logits = read_logits
+        self.select_logits = select_logits
+        self.label_order = label_order
         self.input_names = tuple(input_names)
         self.first_token_only = first_token_only
-        self.frozen = False
+        self.frozen_model = self.frozen_filters = False
         # Keys and values of earlier tokens are for generating text.
         accepted = inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in accepted else {}
@@ -217,27 +216,33 @@ class FilteredModel(nn.Module):
         """Blocks whose hidden states are needed, 1-based."""
         return [] if self.filters is None else self.filters.blocks
 
-    def forward(self, batch: dict[str, Tensor], need_logits: bool = True) -> FilteredOutput:
-        """Logits and states of a batch; labels in it are not looked at.
+    def forward(self, batch: Batch, need_logits: bool = True) -> Signals:
+        """Logits and filtered states of a batch; the labels in it are not looked at.
 
         Args:
             need_logits: False spares a causal language model the logits of all tokens but the last.
         """
-        cache = self.cache if self.frozen else None
-        found = self.read(batch, need_logits) if cache is None else cache(batch, self.blocks, self.read)
-        return FilteredOutput(found.logits, [] if self.filters is None else self.filters(found.hidden_states))
+        if self.cache is not None and self.frozen_model:
+            signals = self.cache(batch, self.blocks, self.run)
+        else:
+            signals = self.run(batch, need_logits)
+        if self.filters is None:
+            return signals
+        with _frozen(batch) if self.frozen_filters else nullcontext():
+            return Signals(signals.logits, self.filters(signals.states))
 
-    def read(self, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
-        """Run the model; a frozen one in its own precision and without an autograd graph."""
-        with self._as_frozen(batch["input_ids"].device) if self.frozen else nullcontext():
+    def run(self, batch: Batch, need_logits: bool = True) -> Signals:
+        """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
+        with _frozen(batch) if self.frozen_model else nullcontext():
             inputs = {name: batch[name] for name in self.input_names if name in batch}
             options = self._options if need_logits else {**self._options, **self._without_logits}
             outputs = self.model(**inputs, **options, output_hidden_states=bool(self.blocks), return_dict=True)
             # Those of other blocks go out of memory with `outputs`.
-            hidden_states = {block: self._wanted(outputs.hidden_states[block], batch) for block in self.blocks}
-            return BlockStates(self.read_logits(outputs), hidden_states)
+            hidden_states = [self._filtered_tokens(outputs.hidden_states[block], batch) for block in self.blocks]
+            logits = self.select_logits(outputs)
+            return Signals(logits if self.label_order is None else logits[..., self.label_order], hidden_states)
 
-    def _wanted(self, hidden_states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _filtered_tokens(self, hidden_states: Tensor, batch: Batch) -> Tensor:
         """The tokens that filters read: (B, T, D), or the one that classifies, (B, 1, D)."""
         if not self.first_token_only:
             return hidden_states
@@ -246,21 +251,16 @@ class FilteredModel(nn.Module):
         last = batch["attention_mask"].sum(dim=1, keepdim=True).clamp(min=1) - 1
         return hidden_states.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
 
-    @contextmanager
-    def _as_frozen(self, device: torch.device) -> Iterator[None]:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-
     def freeze(self) -> FilteredModel:
-        """Eval mode, no gradients, filters included."""
+        """Model and filters in eval mode, without gradients: a teacher."""
         self.requires_grad_(False)
-        self.frozen = True
+        self.frozen_model = self.frozen_filters = True
         return self.eval()
 
     def freeze_model(self) -> FilteredModel:
         """The same for the model alone: its filters can be trained."""
         self.model.requires_grad_(False).eval()
-        self.frozen = True
+        self.frozen_model = True
         return self
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
@@ -272,9 +272,13 @@ class FilteredModel(nn.Module):
         self.model.activation_checkpointing_enable(*args, **kwargs)
 
 
+@contextmanager
+def _frozen(batch: Batch) -> Iterator[None]:
+    """Without an autograd graph, and in the number type of the weights."""
+    with torch.no_grad(), torch.autocast(batch["input_ids"].device.type, enabled=False):
+        yield
+
+
 def _classifies_by_last_token(model: nn.Module) -> bool:
     """Whether a sequence classifier of transformers reads the last token: those that do call their head `score`."""
     return isinstance(getattr(model, "score", None), nn.Linear)
-
-
-# --- files ----------------------------------------------------------------------------------------------------

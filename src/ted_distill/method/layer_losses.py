@@ -1,11 +1,16 @@
 """Layer losses: how far a student's states are from its teacher's, pair by pair.
 
+A layer loss is a function of one pair's states, the mask, and the number of tokens to average over. Constants of its
+own, such as the variance that `normalized_mse` divides by, are bound once, before the training (`bind_layer_loss`).
+
 Shapes: B batch, T tokens, F filter width, K pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -14,21 +19,44 @@ from torch import Tensor
 
 from .losses import masked_mean, wide
 
+LayerLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(student_states, teacher_states, mask, count) -> scalar."""
 
-def mse_layer_loss(
-    student_states: Tensor,
-    teacher_states: Tensor,
+
+def layer_losses(
+    student_states: Sequence[Tensor],
+    teacher_states: Sequence[Tensor],
     mask: Tensor,
     count: Tensor | None = None,
-    teacher_variance: Tensor | None = None,
+    losses: Sequence[LayerLoss] | None = None,
 ) -> Tensor:
+    """The layer loss of each pair, (K,); the paper's loss is their mean.
+
+    Args:
+        student_states, teacher_states: K times (B, T, F).
+        mask: (B, T), non-zero at real tokens.
+        count: number of real tokens to average over [those of the mask].
+        losses: one for each pair, as `bind_layer_loss` gives them [`mse_layer_loss`].
+
+    Raises:
+        ValueError: the numbers of pairs differ, there is no pair, or see the layer loss.
+    """
+    if len(student_states) != len(teacher_states) or not student_states:
+        raise ValueError(
+            f"layer loss: expected as many student as teacher states, and at least one pair, got {len(student_states)} "
+            f"and {len(teacher_states)}; set filter_interval and teacher_filter_interval"
+        )
+    pairs = zip(losses or [mse_layer_loss] * len(student_states), student_states, teacher_states, strict=True)
+    return torch.stack([loss(student, teacher, mask, count) for loss, student, teacher in pairs])
+
+
+def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean squared difference of one pair's filtered states over real tokens and F (paper, equation 5).
 
     Args:
         student_states, teacher_states: (B, T, F).
         mask: (B, T), non-zero at real tokens.
         count: number of real tokens to average over.
-        teacher_variance: not looked at; every layer loss takes it.
 
     Raises:
         ValueError: shapes differ, or the mask has no real token.
@@ -47,7 +75,7 @@ class _SquaredDistance(torch.autograd.Function):
     def forward(ctx: Any, student_states: Tensor, teacher_states: Tensor, mask: Tensor) -> Tensor:
         difference = student_states.to(torch.promote_types(student_states.dtype, torch.float32), copy=True)
         difference.sub_(teacher_states)
-        # What stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
+        # Padding may hold inf or NaN, which must reach neither the loss nor a gradient.
         padding = mask == 0
         if mask.device.type != "cpu":
             difference.masked_fill_(padding.unsqueeze(-1), 0)
@@ -74,47 +102,38 @@ def normalized_mse_layer_loss(
     teacher_states: Tensor,
     mask: Tensor,
     count: Tensor | None = None,
-    teacher_variance: Tensor | None = None,
+    *,
+    teacher_variance: Tensor,
 ) -> Tensor:
     """`mse_layer_loss` divided by the variance of the teacher's states, so that one mse_alpha serves all tasks.
 
     Its value is the part of the teacher's states that the student does not explain: 1 for one that says their mean.
 
     Args:
-        teacher_variance: scalar, as `states_variances` gives it; the other arguments as in `mse_layer_loss`.
+        teacher_variance: scalar, one of those of `states_variances`; the other arguments as in `mse_layer_loss`.
 
     Raises:
-        ValueError: see `mse_layer_loss`, or there is no variance.
+        ValueError: see `mse_layer_loss`.
     """
-    if teacher_variance is None:
-        raise ValueError("normalized_mse: the variance of the teacher's states is missing; see `states_variances`")
     return mse_layer_loss(student_states, teacher_states, mask, count) / teacher_variance
 
 
 def cosine_layer_loss(
-    student_states: Tensor,
-    teacher_states: Tensor,
-    mask: Tensor,
-    count: Tensor | None = None,
-    teacher_variance: Tensor | None = None,
+    student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None
 ) -> Tensor:
     """1 less the cosine of the angle between one pair's states, over F, averaged over real tokens: 0 to 2.
 
     Args and raises: see `mse_layer_loss`. A state of length 0 has cosine 0 with everything.
     """
     _require_same_states(student_states, teacher_states)
-    # What stands at padding may be inf or NaN, and must reach neither the loss nor a gradient.
+    # Padding may hold inf or NaN, which must reach neither the loss nor a gradient.
     student, teacher = (
         wide(states).masked_fill((mask == 0).unsqueeze(-1), 0) for states in (student_states, teacher_states)
     )
     return masked_mean(1 - F.cosine_similarity(student, teacher, dim=-1), mask, count)
 
 
-LayerLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
-"""(student_states, teacher_states, mask, count, teacher_variance) -> scalar."""
-
-
-LAYER_LOSSES: dict[str, LayerLoss] = {
+LAYER_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": mse_layer_loss,
     "normalized_mse": normalized_mse_layer_loss,
     "cosine": cosine_layer_loss,
@@ -122,34 +141,24 @@ LAYER_LOSSES: dict[str, LayerLoss] = {
 """Layer losses by name. A new one is a function and a line here."""
 
 
-NEED_VARIANCE = {"normalized_mse"}
-"""Those that look at `teacher_variance`, which is measured for them alone."""
-
-
-def layer_losses(
-    student_states: Sequence[Tensor],
-    teacher_states: Sequence[Tensor],
-    mask: Tensor,
-    count: Tensor | None = None,
-    layer_loss: LayerLoss = mse_layer_loss,
-    teacher_variances: Sequence[Tensor] | Tensor | None = None,
-) -> Tensor:
-    """The layer loss of each pair, (K,); the paper's loss is their mean.
+def bind_layer_loss(name: str, pairs: int, measure_variances: Callable[[], Tensor]) -> list[LayerLoss]:
+    """The layer loss of each pair, with its constants bound.
 
     Args:
-        teacher_variances: (K,), for the losses that look at them.
-
-    Raises:
-        ValueError: the numbers of pairs differ, there is no pair, or see the layer loss.
+        name: one of `LAYER_LOSSES`.
+        pairs: K.
+        measure_variances: gives (K,), see `states_variances`; called only for a loss that has an argument
+            `teacher_variance`.
     """
-    if len(student_states) != len(teacher_states) or not student_states:
-        raise ValueError(
-            f"layer loss: {len(student_states)} student and {len(teacher_states)} teacher states came, "
-            "as many of each, and at least one, were expected; set filter_interval and teacher_filter_interval"
-        )
-    variances = [None] * len(student_states) if teacher_variances is None else teacher_variances
-    pairs = zip(student_states, teacher_states, variances, strict=True)
-    return torch.stack([layer_loss(student, teacher, mask, count, variance) for student, teacher, variance in pairs])
+    loss = LAYER_LOSSES[name]
+    if "teacher_variance" not in signature(loss).parameters:
+        return [loss] * pairs
+    return [partial(loss, teacher_variance=variance) for variance in measure_variances()]
+
+
+def bound_variances(losses: Sequence[LayerLoss]) -> list[float]:
+    """The variances that `bind_layer_loss` has bound; none for losses that have no such constant."""
+    return [float(loss.keywords["teacher_variance"]) for loss in losses if isinstance(loss, partial)]
 
 
 def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tensor:
@@ -168,13 +177,13 @@ def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tens
         count += tokens.shape[1]
         sums, squares = sums + tokens.sum(dim=1), squares + tokens.square().sum(dim=1)
     if count == 0:
-        raise ValueError("the masks have no real token: the variance of nothing is not 0 but undefined")
+        raise ValueError("expected a real token in the masks, got none: the variance of nothing is undefined, not 0")
     return (squares / count - (sums / count).square()).mean(dim=-1).float()
 
 
 def _require_same_states(student_states: Tensor, teacher_states: Tensor) -> None:
     if student_states.shape != teacher_states.shape:
         raise ValueError(
-            f"layer loss: student states {tuple(student_states.shape)} and teacher states "
-            f"{tuple(teacher_states.shape)} must have one shape; give both models the same filter_output_dim"
+            f"layer loss: expected states of one shape, got {tuple(student_states.shape)} of the student and "
+            f"{tuple(teacher_states.shape)} of the teacher; give both models the same filter_output_dim"
         )

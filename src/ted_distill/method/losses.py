@@ -15,13 +15,16 @@ from torch import Tensor
 
 
 def distillation_loss(
-    pred_loss: Tensor, kl_loss: Tensor, layer_averaged_mse_loss: Tensor, kl_alpha: float, mse_alpha: float
+    pred_loss: Tensor, match_loss: Tensor, layer_loss: Tensor, kl_alpha: float, mse_alpha: float
 ) -> Tensor:
-    """Stage II: `pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss` (paper, equation 6)."""
-    return pred_loss + kl_alpha * kl_loss + mse_alpha * layer_averaged_mse_loss
+    """Stage II: `pred_loss + kl_alpha * match_loss + mse_alpha * layer_loss` (paper, equation 6).
 
-
-# --- layer loss -----------------------------------------------------------------------------------------------
+    Args:
+        pred_loss: of the student's predictions against the labels.
+        match_loss: of the student's predictions against the teacher's: a KL, or a squared error of scores.
+        layer_loss: of the student's filtered states against the teacher's, the mean over the pairs.
+    """
+    return pred_loss + kl_alpha * match_loss + mse_alpha * layer_loss
 
 
 # --- prediction matching --------------------------------------------------------------------------------------
@@ -41,8 +44,8 @@ def class_kl(
     require_same_shape("class_kl", student_logits, teacher_logits)
     if student_logits.shape[-1] < 2:
         raise ValueError(
-            "class_kl: one logit a row came, two classes or more were expected; the KL over one class is always 0. "
-            "Match a regression teacher with `score_mse`"
+            "class_kl: expected two classes or more, got one logit a row; the KL over one class is always 0: "
+            "match a regression teacher with `score_mse`"
         )
     student, teacher = wide(student_logits) / temperature, wide(teacher_logits) / temperature
     return temperature**2 * _mean(row_kl(student, teacher), count)
@@ -159,7 +162,7 @@ def masked_mean(token_losses: Tensor, mask: Tensor, count: Tensor | None = None)
         ValueError: the shapes differ, or the mask has no real token.
     """
     if mask.shape != token_losses.shape:
-        raise ValueError(f"mask {tuple(mask.shape)} and token losses {tuple(token_losses.shape)} must have one shape")
+        raise ValueError(f"expected a mask of shape {tuple(token_losses.shape)}, got {tuple(mask.shape)}")
     require_real_tokens(mask)
     # where() and not a product: a padding token's loss may be inf or NaN, and 0 * NaN is NaN.
     total = torch.where(mask != 0, token_losses, torch.zeros_like(token_losses)).sum()
@@ -191,14 +194,18 @@ def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
 
 
 def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Raise `ValueError` where the two models' logits do not have one shape."""
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
-            f"{name}: student logits {tuple(student_logits.shape)} and teacher logits "
-            f"{tuple(teacher_logits.shape)} must have one shape; do both models have the same labels?"
+            f"{name}: expected logits of one shape, got {tuple(student_logits.shape)} of the student and "
+            f"{tuple(teacher_logits.shape)} of the teacher; do both models have the same labels?"
         )
 
 
 def require_real_tokens(mask: Tensor) -> None:
-    """Looks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage."""
+    """Raise `ValueError` for a mask of padding alone.
+
+    Looks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage.
+    """
     if mask.device.type == "cpu" and not bool((mask != 0).any()):
-        raise ValueError("the mask has no real token: the mean over nothing is not 0 but undefined")
+        raise ValueError("expected a real token in the mask, got none: the mean over nothing is undefined, not 0")

@@ -11,6 +11,49 @@ from collections.abc import Sequence
 from ..errors import InputError, raise_if_any
 
 
+def resolve_pairs(
+    teacher_blocks: int,
+    student_blocks: int,
+    *,
+    pairs: Sequence[str | Sequence[int]] | None = None,
+    teacher_filter_interval: int | None = None,
+    filter_interval: int | None = None,
+    made_of: Sequence[int] | None = None,
+    learnt: tuple[Sequence[int], Sequence[int]] | None = None,
+) -> list[tuple[int, int]]:
+    """(teacher block, student block) of each pair: the one place that decides which blocks are matched.
+
+    `pairs` as given; or else the student's filtered blocks, each with the teacher's block that it was copied from; or
+    else with the teacher's filtered blocks, in their order.
+
+    Args:
+        teacher_blocks, student_blocks: how many blocks the models have.
+        pairs: given outright, see `parse_pairs`.
+        filter_interval: the student's [1].
+        teacher_filter_interval: the teacher's [as the numbers of blocks divide].
+        made_of: the teacher's block that each of the student's was copied from, if it is known.
+        learnt: the blocks that have filters already, of teacher and student.
+
+    Raises:
+        InputError: blocks the models do not have, or intervals that give them different numbers of filters.
+    """
+    if pairs:
+        parsed = parse_pairs(pairs)
+        check_pairs(parsed, teacher_blocks, student_blocks)
+        return parsed
+    interval = 1 if filter_interval is None else filter_interval
+    of_student = list(learnt[1]) if learnt else filtered_blocks(student_blocks, interval)
+    if teacher_filter_interval is None and made_of and len(made_of) == student_blocks:
+        of_teacher = [made_of[block - 1] for block in of_student]
+        if learnt is None or set(of_teacher) <= set(learnt[0]):
+            return list(zip(of_teacher, of_student, strict=True))
+    if learnt:
+        return _zipped(learnt[0], of_student)
+    if teacher_filter_interval is None:
+        teacher_filter_interval = _even_interval(teacher_blocks, len(of_student))
+    return _zipped(filtered_blocks(teacher_blocks, teacher_filter_interval), of_student)
+
+
 def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
     """Blocks I, 2I, 3I, ... up to `num_blocks`, 1-based (method, section 1).
 
@@ -18,25 +61,8 @@ def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
         InputError: the interval is below 1 or leaves no block.
     """
     if not 1 <= filter_interval <= num_blocks:
-        raise InputError(
-            f"filter_interval: 1 to {num_blocks} (the model's blocks) was expected, {filter_interval} came"
-        )
+        raise InputError(f"filter_interval: expected 1 to {num_blocks} (the model's blocks), got {filter_interval}")
     return list(range(filter_interval, num_blocks + 1, filter_interval))
-
-
-def make_pairs(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """(teacher block, student block) of each pair.
-
-    Raises:
-        InputError: the models have different numbers of filtered blocks.
-    """
-    if len(teacher_blocks) != len(student_blocks):
-        raise InputError(
-            f"pairs: the teacher has filters after {len(teacher_blocks)} blocks ({listed(teacher_blocks)}) and the "
-            f"student after {len(student_blocks)} ({listed(student_blocks)}), but every pair needs one of each; "
-            "set teacher_filter_interval and filter_interval so that both give the same number"
-        )
-    return list(zip(teacher_blocks, student_blocks, strict=True))
 
 
 def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
@@ -50,11 +76,13 @@ def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
         parsed = [(int(teacher), int(student)) for teacher, student in split]
     except (TypeError, ValueError) as error:
         given = " ".join(map(str, pairs))
-        raise InputError(f"pairs: teacher block:student block was expected, as 4:1 8:2 12:3, {given} came") from error
+        raise InputError(f"pairs: expected teacher block:student block, as in 4:1 8:2 12:3, got {given}") from error
     for owner, blocks in zip(("teacher", "student"), zip(*parsed, strict=True), strict=True) if parsed else ():
         twice = sorted({block for block in blocks if blocks.count(block) > 1})
         if twice:
-            raise InputError(f"pairs: every block may be in one pair; {owner} block {listed(twice)} is in several")
+            raise InputError(
+                f"pairs: expected every block in one pair at most, got {owner} block {listed(twice)} in several"
+            )
     return parsed
 
 
@@ -65,7 +93,7 @@ def check_pairs(pairs: Sequence[tuple[int, int]], teacher_blocks: int, student_b
         InputError: names both models' problems.
     """
     raise_if_any(
-        f"pairs: the {owner}'s blocks are 1 to {total}, {listed(wrong)} came"
+        f"pairs: expected blocks 1 to {total} of the {owner}, got {listed(wrong)}"
         for owner, total, blocks in (
             ("teacher", teacher_blocks, [teacher for teacher, _ in pairs]),
             ("student", student_blocks, [student for _, student in pairs]),
@@ -74,46 +102,25 @@ def check_pairs(pairs: Sequence[tuple[int, int]], teacher_blocks: int, student_b
     )
 
 
-def default_teacher_filter_interval(teacher_blocks: int, student_blocks: int, filter_interval: int) -> int:
-    """The teacher's interval that pairs evenly with a student of `student_blocks`: 12 and 6 blocks give 2 for 1.
+def _zipped(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of filtered blocks in their order. Raises `InputError` where their numbers differ."""
+    if len(teacher_blocks) != len(student_blocks):
+        raise InputError(
+            f"pairs: expected as many filtered blocks of the teacher as of the student, got {len(teacher_blocks)} "
+            f"({listed(teacher_blocks)}) and {len(student_blocks)} ({listed(student_blocks)}); set "
+            "teacher_filter_interval and filter_interval so that both give the same number, or give pairs"
+        )
+    return list(zip(teacher_blocks, student_blocks, strict=True))
 
-    Raises:
-        InputError: the numbers of blocks do not divide.
-    """
-    pairs = len(filtered_blocks(student_blocks, filter_interval))
+
+def _even_interval(teacher_blocks: int, pairs: int) -> int:
+    """The teacher's interval that gives so many pairs: 12 blocks and 6 pairs give 2. Raises `InputError`."""
     if teacher_blocks % pairs:
         raise InputError(
-            f"pairs: {pairs} filtered blocks of the student do not divide the teacher's {teacher_blocks} evenly; "
-            "set teacher_filter_interval and filter_interval"
+            f"pairs: expected filtered blocks of the student that divide the teacher's {teacher_blocks} evenly, got "
+            f"{pairs}; set teacher_filter_interval and filter_interval, or give pairs"
         )
     return teacher_blocks // pairs
-
-
-def default_pairs(
-    teacher_blocks: int,
-    student_blocks: int,
-    teacher_filter_interval: int | None = None,
-    filter_interval: int | None = None,
-    made_of: Sequence[int] | None = None,
-) -> list[tuple[int, int]]:
-    """Pairs where none are given: as the student was made of the teacher, or by intervals.
-
-    Args:
-        teacher_blocks, student_blocks: how many blocks the models have.
-        filter_interval: the student's; 1 if it is not given.
-        made_of: the teacher's block that each of the student's was copied from, if it is known.
-
-    Raises:
-        InputError: intervals that fit no block, or that give the models different numbers of filters.
-    """
-    interval = 1 if filter_interval is None else filter_interval
-    of_student = filtered_blocks(student_blocks, interval)
-    if teacher_filter_interval is not None:
-        return make_pairs(filtered_blocks(teacher_blocks, teacher_filter_interval), of_student)
-    if made_of and len(made_of) == student_blocks and max(made_of) <= teacher_blocks:
-        return [(made_of[block - 1], block) for block in of_student]
-    by_interval = default_teacher_filter_interval(teacher_blocks, student_blocks, interval)
-    return make_pairs(filtered_blocks(teacher_blocks, by_interval), of_student)
 
 
 def listed(blocks: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
-"""A narrower copy of a model: the same blocks with fewer heads, from the leading part of the weights or from none.
+"""A narrower copy of a model: the same blocks with fewer heads, of the leading part of the weights or of random ones.
 
-The width of a head stays, so that whole heads are kept: the first ones. What lies behind them is cut off every weight
-matrix, and the rows and columns that stay keep their meaning. Nothing is rescaled: such a student is a start, and not
-yet a model.
+The width of a head stays the same, so that whole heads are kept: the first ones. Whatever comes after them is cut off
+every weight matrix, and the remaining rows and columns keep their meaning. Nothing is rescaled: such a student is a
+start for a training, not a model to use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FAMILIES = {
     "albert", "bert", "deberta-v2", "distilbert", "electra", "gpt2", "llama", "mistral", "modernbert", "qwen2", "qwen3",
     "roberta", "xlm-roberta",
 }  # fmt: skip
-# Matrices that hold several side by side: (family, end of the module's name) -> how many, and on which axis.
+# Matrices that hold several others side by side: (family, end of the module's name) -> how many, and on which axis.
 _FUSED = {
     ("gpt2", "attn.c_attn"): (3, -1),
     ("modernbert", "attn.Wqkv"): (3, 0),
@@ -28,14 +28,14 @@ _FUSED = {
 }
 _INNER = ("intermediate_size", "hidden_dim", "n_inner")
 _AS_WIDE = ("pooler_hidden_size", "embedding_size")
-"""Widths that are the hidden size in one model and another number in the next."""
+"""Widths that are the hidden size in some models and another number in others."""
 
 
 def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfig:
     """The config of a model of this width: heads and inner width in proportion.
 
     Raises:
-        InputError: a width that gives no whole number of heads.
+        InputError: a width that is not a whole number of heads.
     """
     width, heads = config.hidden_size, config.num_attention_heads
     shared = heads // (getattr(config, "num_key_value_heads", None) or heads)
@@ -44,8 +44,8 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
     if not 0 < hidden_size <= width or hidden_size % step:
         nearest = min(range(step, width + 1, step), key=lambda known: abs(known - hidden_size))
         raise InputError(
-            f"hidden_size: a multiple of {step} up to {width} was expected, which keeps whole heads, {hidden_size} "
-            f"came; the nearest is {nearest}"
+            f"hidden_size: expected a multiple of {step} up to {width}, which keeps whole heads, got {hidden_size}; "
+            f"the nearest is {nearest}"
         )
     values = config.to_dict()
     narrow = copy.deepcopy(config)
@@ -68,16 +68,18 @@ def narrow_model(
     """A model of this width, of the same kind and with the same vocabulary and head.
 
     Args:
-        weights: `truncated`, the leading part of each of the model's weights, or `random`, drawn from `seed`.
+        weights: `truncated` (the leading part of each of the model's weights) or `random` (drawn from `seed`).
 
     Raises:
-        InputError: see `narrow_config`; or a family whose weights are not known well enough to be cut.
+        InputError: see `narrow_config`; or weights to be cut in a family whose layout of weights is not known.
     """
     family = model.config.model_type
     if weights not in WEIGHTS:
-        raise InputError(f"narrow: one of {', '.join(WEIGHTS)} was expected, {weights} came")
+        raise InputError(f"narrow: expected one of {', '.join(WEIGHTS)}, got {weights}")
     if weights == "truncated" and family not in _FAMILIES:
-        raise InputError(f"narrow: how weights of family {family} are laid out is not known; use --narrow random")
+        raise InputError(
+            f"narrow: expected a family whose layout of weights is known, got {family}; use --narrow random"
+        )
     set_seed(seed)
     student = type(model)(narrow_config(model.config, hidden_size)).to(model.dtype).train(model.training)
     if weights == "truncated":
@@ -90,9 +92,9 @@ def narrow_model(
 
 
 def _leading(teacher_state: dict[str, Tensor], name: str, wanted: Tensor, family: str) -> Tensor:
-    """The leading part of the teacher's weight of this name, in the shape that is wanted."""
+    """The leading part of the teacher's weight of this name, in the wanted shape."""
     if name not in teacher_state:
-        raise InputError(f"narrow: the teacher has no weight {name}; use --narrow random")
+        raise InputError(f"narrow: expected a weight {name} in the teacher, got no such weight; use --narrow random")
     parts, axis = _parts(name, family)
     shape = list(wanted.shape)
     if parts == 1:

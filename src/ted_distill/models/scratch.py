@@ -1,4 +1,4 @@
-"""A model of random weights and a tokenizer made from the training text: a teacher where there is none to download."""
+"""A model of random weights and a tokenizer made from the training text: a teacher where none can be downloaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedTokenizerFast, set_seed
 
 from ..errors import InputError
-from ..output import whole_files
+from ..output import atomic_files
 from ..tasks import MaskedLM, Task
 
 END = "<|endoftext|>"
@@ -24,34 +24,39 @@ def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
     """The config of a recipe's `from_scratch`: `model_type`, `vocab_size`, and fields of that family's config.
 
     Raises:
-        InputError: no such family, or fields or values its config does not have.
+        InputError: no such family, or fields or values that its config does not have.
     """
     values = {key: value for key, value in values.items() if key != "special_tokens"}
     family = str(values.pop("model_type", ""))
     if family not in CONFIG_MAPPING:
         near = get_close_matches(family, list(CONFIG_MAPPING), n=1)
         raise InputError(
-            f"from_scratch: model_type: a family of transformers was expected, such as gpt2, llama or bert, "
-            f"{family or 'nothing'} came" + (f"; did you mean {near[0]}?" if near else "")
+            f"from_scratch: expected a model_type of transformers, such as gpt2, llama or bert, got "
+            f"{family or 'nothing'}" + (f"; did you mean {near[0]}?" if near else "")
         )
     known = CONFIG_MAPPING[family]()
-    strangers = [key for key in values if not hasattr(known, key)]
-    if strangers:
-        raise InputError(f"from_scratch: the config of {family} has no {', '.join(strangers)}")
-    # The configs of transformers check kinds of values, and none of their errors is a common one.
+    unknown = [key for key in values if not hasattr(known, key)]
+    if unknown:
+        raise InputError(
+            f"from_scratch: expected fields of the config of {family}, got {', '.join(unknown)}; fix or remove them"
+        )
+    # Configs of transformers check the types of values, and their errors have no common class.
     try:
         return AutoConfig.for_model(family, **{"vocab_size": _VOCAB_SIZE, **values})
     except Exception as error:
-        raise InputError(f"from_scratch: {family} cannot have these values ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"from_scratch: expected values that the config of {family} accepts, got an error "
+            f"({str(error).splitlines()[0]}); change them"
+        ) from error
 
 
 def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: int) -> None:
     """Write a tokenizer trained on the task's training text, and a model of random weights, into `folder`.
 
-    The tokenizer is a byte-level BPE, as GPT-2's; for masked language modelling with RoBERTa's special tokens.
+    The tokenizer is a byte-level BPE like GPT-2's; for masked language modelling it has RoBERTa's special tokens.
 
     Args:
-        values: see `scratch_config`; `special_tokens` are more tokens that the text holds as they stand.
+        values: see `scratch_config`; `special_tokens` are further tokens that occur in the text as they are.
     """
     config = scratch_config(values)
     masked = isinstance(task, MaskedLM)
@@ -66,7 +71,7 @@ def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: in
     if model.can_generate():
         for name in ("bos", "eos", "pad"):
             setattr(model.generation_config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
-    with whole_files(folder) as partial:
+    with atomic_files(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
 
@@ -103,6 +108,8 @@ def _texts(task: Task) -> Iterator[list[str]]:
     """Training text, some rows at a time."""
     rows = task.rows["train"]
     if "text" not in (rows.column_names or []):
-        raise InputError(f"from_scratch: task {task.name} has no running text to make a tokenizer from; give a teacher")
+        raise InputError(
+            f"from_scratch: expected a task with running text to train a tokenizer on, got {task.name}; give a teacher"
+        )
     for batch in rows.iter(batch_size=1000):
         yield [text for text in batch["text"] if text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +15,15 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
-from ..method.filter_files import fingerprint
-from ..output import read_json, whole_files
-from .load import ModelArguments, load_config, load_pretrained
+from ..identity import backbone_fingerprint
+from ..output import atomic_files, read_json
+from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
 from .narrow import WEIGHTS, narrow_config, narrow_model
 
+logger = logging.getLogger(__name__)
+
 STUDENT_NAME = "student.json"
-"""Beside a student made from a teacher: which of its blocks it was made of."""
+"""The file beside a student made from a teacher: it lists the teacher's blocks that the student was made of."""
 
 
 @dataclass
@@ -29,49 +32,49 @@ class StudentArguments:
 
     _argument_group_name: ClassVar[str] = "student"
 
-    layers: str | None = field(default=None, metadata={"help": "the teacher's blocks it keeps, 1-based, as 2,4,6"})
-    num_layers: int | None = field(default=None, metadata={"help": "or how many: evenly spaced, the last among them"})
-    hidden_size: int | None = field(default=None, metadata={"help": "a narrower student, with fewer heads"})
+    layers: str | None = field(default=None, metadata={"help": "the teacher's blocks to keep, 1-based, such as 2,4,6"})
+    num_layers: int | None = field(default=None, metadata={"help": "or how many: evenly spaced, ending with the last"})
+    hidden_size: int | None = field(default=None, metadata={"help": "width of a narrower student, with fewer heads"})
     narrow: str = field(
         default="truncated", metadata={"help": "its weights: truncated (the leading part of the teacher's) or random"}
     )
-    seed: int = field(default=42, metadata={"help": "of random weights"})
+    seed: int = field(default=42, metadata={"help": "random seed of such weights"})
     model_revision: str = field(default="main", metadata={"help": "the teacher's branch, tag or commit on the Hub"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that a Hub model brings"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
 
 
-def resolve_layers(total: int, layers: list[int] | None, num_layers: int | None) -> list[int]:
-    """The blocks a student keeps: those named, or so many evenly spaced ones that end with the last, or all.
+def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None) -> list[int]:
+    """The blocks a student keeps: `blocks`, or `num_blocks` evenly spaced ones that end with the last, or all.
 
     Raises:
-        InputError: both are given, or blocks or a number that a model of `total` blocks does not have.
+        InputError: both are given, or blocks that a model of `total` blocks does not have.
     """
-    if layers is not None and num_layers is not None:
-        raise InputError("layers: given beside num_layers; give one or the other")
-    if layers is not None:
-        check_blocks(layers, total)
-        return layers
-    if num_layers is None:
+    if blocks is not None and num_blocks is not None:
+        raise InputError("layers: expected either layers or num_layers, got both; give one of them")
+    if blocks is not None:
+        check_blocks(blocks, total)
+        return blocks
+    if num_blocks is None:
         return list(range(1, total + 1))
-    if not 1 <= num_layers <= total:
-        raise InputError(f"num_layers: 1 to {total} (the teacher's blocks) was expected, {num_layers} came")
-    return [total * number // num_layers for number in range(1, num_layers + 1)]
+    if not 1 <= num_blocks <= total:
+        raise InputError(f"num_layers: expected 1 to {total} (the teacher's blocks), got {num_blocks}")
+    return [total * number // num_blocks for number in range(1, num_blocks + 1)]
 
 
 def check_blocks(blocks: list[int], total: int) -> None:
     """Refuse blocks of a student that a model of `total` blocks does not have.
 
     Raises:
-        InputError: not rising numbers from 1 to `total`.
+        InputError: they are not ascending numbers from 1 to `total`.
     """
     if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
-        raise InputError(f"student_layers: rising numbers from 1 to {total} were expected, {blocks} came")
+        raise InputError(f"student_layers: expected ascending numbers from 1 to {total}, got {blocks}")
 
 
 def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
     """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
 
-    A model that runs one block again and again (ALBERT) does so as often as there are `blocks`.
+    A model that runs one block again and again (ALBERT) runs it as often as there are `blocks`.
 
     Raises:
         InputError: a block the model does not have, or a model whose blocks cannot be found.
@@ -90,19 +93,23 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
                 if getattr(student.config, "layer_types", None):
                     student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
                 return _rebuilt(student, blocks)
-    raise InputError(f"student_layers: no list of {total} blocks was found in {type(model).__name__}; give a student")
+    raise InputError(
+        f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none; "
+        "give a student"
+    )
 
 
 def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """The same weights in a model made from the config, as every reload makes it: a block may depend on its place."""
+    """The same weights in a model made from the config, as a reload makes it: blocks may depend on their position."""
     rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
     try:
         rebuilt.load_state_dict(student.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(
-            f"student_layers: blocks {blocks} make no {type(student).__name__}: in this family a block's weights "
-            f"depend on its place ({reason}); keep block 1, the only one of its kind, or give a student"
+            f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "
+            f"weights of a block depend on its position ({reason}); keep block 1, the only one of its kind, or give a "
+            "student"
         ) from error
     rebuilt.tie_weights()
     if student.can_generate():
@@ -128,21 +135,18 @@ def make_student(
         Parameters of teacher and student.
 
     Raises:
-        InputError: no such teacher, no such blocks, or a width that does not suit.
+        InputError: no such teacher, no such blocks, or a width that does not fit.
     """
     hub = (arguments or ModelArguments()).hub
-    config = load_config(str(teacher), arguments)
-    # The class the checkpoint was saved from keeps its head, if it is one of transformers' own.
-    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
-    model = load_pretrained(saved_class, str(teacher), hub, dtype=torch.float32)
+    model = load_as_saved(str(teacher), arguments)
     student = student_from_teacher(model, blocks)
     description: dict[str, Any] = {
-        "teacher": str(teacher), "teacher_weights": fingerprint(model), "layers": blocks
+        "teacher": str(teacher), "teacher_backbone": backbone_fingerprint(model), "layers": blocks
     }  # fmt: skip
-    if hidden_size is not None and hidden_size != config.hidden_size:
+    if hidden_size is not None and hidden_size != model.config.hidden_size:
         student = narrow_model(student, hidden_size, narrow, seed)
         description |= {"hidden_size": hidden_size, "weights": narrow}
-    with whole_files(folder) as partial:
+    with atomic_files(folder) as partial:
         student.save_pretrained(partial)
         load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(partial)
         (partial / STUDENT_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -150,46 +154,79 @@ def make_student(
 
 
 def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments) -> str:
-    """The command `ted student`: make a student and say what it is.
+    """The command `ted student`: make a student and describe it.
 
     Raises:
-        InputError: with all problems, before anything is written; also if the folder holds something.
+        InputError: with all problems, before anything is written; also if the folder is not empty.
     """
     folder = Path(folder)
     model_arguments = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     problems: list[str] = []
     blocks: list[int] = []
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        problems.append(f"OUT: a new or empty folder was expected, {folder} holds something; give another one")
+        problems.append(f"OUT: expected a new or empty folder, got {folder}, which holds something; give another one")
     if arguments.layers is None and arguments.num_layers is None and arguments.hidden_size is None:
-        problems.append("layers: what the student keeps is missing; give --layers 2,4,6, --num_layers or --hidden_size")
+        problems.append(
+            "layers: expected what the student keeps, got nothing; give --layers 2,4,6, --num_layers or --hidden_size"
+        )
     if arguments.narrow not in WEIGHTS:
-        problems.append(f"narrow: one of {', '.join(WEIGHTS)} was expected, {arguments.narrow} came")
+        problems.append(f"narrow: expected one of {', '.join(WEIGHTS)}, got {arguments.narrow}")
     with collect(problems):
         config = load_config(str(teacher), model_arguments)
         with collect(problems):
-            blocks = resolve_layers(config.num_hidden_layers, _numbers(arguments.layers), arguments.num_layers)
+            blocks = resolve_blocks(config.num_hidden_layers, _numbers(arguments.layers), arguments.num_layers)
         with collect(problems):
             narrow_config(config, arguments.hidden_size or config.hidden_size)
     raise_if_any(problems)
     width, own = config.hidden_size, arguments.hidden_size
     before, after = make_student(teacher, blocks, folder, model_arguments, own, arguments.narrow, arguments.seed)
-    said = f"{config.num_hidden_layers} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
-    said += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
+    text = f"{config.num_hidden_layers} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
+    text += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
     if own and own != width:
         kinds = {"truncated": "the leading part of the teacher's", "random": "random"}
-        said += f"\nwidth {width} -> {own}; weights: {kinds[arguments.narrow]}"
-    return said
+        text += f"\nwidth {width} -> {own}; weights: {kinds[arguments.narrow]}"
+    return text
 
 
 def _numbers(layers: str | None) -> list[int] | None:
     try:
         return None if layers is None else [int(number) for number in layers.split(",")]
     except ValueError as error:
-        raise InputError(f"layers: numbers with commas between were expected, as 2,4,6, {layers} came") from error
+        raise InputError(f"layers: expected numbers separated by commas, such as 2,4,6, got {layers}") from error
 
 
-def read_student_layers(folder: str | Path) -> list[int] | None:
-    """The teacher's blocks a student was made of, 1-based; None for a model that was not, or is not known to be."""
-    found = read_json(Path(folder) / STUDENT_NAME)
-    return None if found is None else list(found["layers"])
+def load_as_saved(name: str, arguments: ModelArguments | None = None) -> PreTrainedModel:
+    """A model in the class it was saved from, where that is one of transformers', so that it keeps its head."""
+    config = load_config(name, arguments)
+    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
+    return load_pretrained(saved_class, name, (arguments or ModelArguments()).hub, dtype=torch.float32)
+
+
+# --- which of a teacher's blocks a student was made of ---------------------------------------------------------------
+
+
+def made_of(student: str | Path, teacher: LoadedModel | str) -> list[int] | None:
+    """The blocks of this teacher that a student was made of, 1-based; None for a student made otherwise.
+
+    A teacher that was fine-tuned after the student was made of it is the same teacher: the manifest of its stage
+    records what it descends from.
+
+    Args:
+        teacher: as loaded, or its name; its weights are looked at only where the manifest does not settle it.
+    """
+    found = read_json(Path(student) / STUDENT_NAME)
+    if not isinstance(found, dict) or not found.get("layers"):
+        return None
+    origin = found.get("teacher_backbone")
+    if isinstance(teacher, str):
+        known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher))
+    else:
+        known = origin in teacher.ancestry
+    if known:
+        return list(found["layers"])
+    logger.warning(
+        "pairs: expected student %s to be made of this teacher's blocks, got one made of blocks %s of another model; "
+        "pairing by intervals instead: give pairs to choose others",
+        student, ", ".join(map(str, found["layers"])),
+    )  # fmt: skip
+    return None

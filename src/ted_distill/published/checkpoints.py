@@ -13,36 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import (
-    DebertaV2Config,
-    DebertaV2ForQuestionAnswering,
-    DebertaV2ForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import InputError, raise_if_any
 from ..method.filter_files import load_filters, save_filters
 from ..method.filters import FilterConfig, Filters
-from ..output import check_writable, read_json, whole_files, write_json
+from ..output import atomic_files, check_writable, read_json, write_json
 from ..tasks.glue import GLUE
 
 logger = logging.getLogger(__name__)
 
-MODEL_TYPE = "ted-deberta-v2"
+MODEL_TYPE, PLAIN_MODEL_TYPE = "ted-deberta-v2", "deberta-v2"
 CONFIG_NAME = "config.json"
 SAFETENSORS_NAME, PICKLE_NAME = "model.safetensors", "pytorch_model.bin"
 TOKENIZER_NAMES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "spm.model",
 )  # fmt: skip
 
-HEADS: dict[str, type[PreTrainedModel]] = {
-    "classifier.": DebertaV2ForSequenceClassification,
-    "qa_outputs.": DebertaV2ForQuestionAnswering,
-}
-"""The first letters of a head's weights -> the plain model that has them."""
+HEADS = {"classifier.": "DebertaV2ForSequenceClassification", "qa_outputs.": "DebertaV2ForQuestionAnswering"}
+"""The first letters of a head's weights -> the plain model of transformers that has them."""
 
 _OWN_CONFIG_KEYS = {
     "train_filters", "filter_interval", "filter_output_dim", "filter_nonlinear", "filter_disabled",
@@ -67,7 +60,7 @@ class Checkpoint:
     tokenizer_files: list[Path]
 
 
-def import_reference(source: str | Path, out: str | Path) -> Filters | None:
+def import_published(source: str | Path, out: str | Path) -> Filters | None:
     """Write a plain checkpoint, its filter files, and the tokenizer files if there are any, into `out`.
 
     Every weight is kept bit for bit; only the heads that Stage I throws away are left out.
@@ -87,7 +80,7 @@ def import_reference(source: str | Path, out: str | Path) -> Filters | None:
         raise InputError(f"output: {out} exists and is not an empty folder; give another, or delete it")
     checkpoint = read_checkpoint(find_checkpoint(source))
     check_writable(out)
-    with whole_files(out) as folder:
+    with atomic_files(out) as folder:
         write_json(folder / CONFIG_NAME, checkpoint.config)
         save_file(checkpoint.weights, folder / SAFETENSORS_NAME, metadata={"format": "pt"})
         for file in checkpoint.tokenizer_files:
@@ -159,7 +152,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config.get("model_type") != MODEL_TYPE:
         hint = (
             "; a plain checkpoint needs no import: give it to `ted` as it is"
-            if config.get("model_type") == DebertaV2Config.model_type
+            if config.get("model_type") == PLAIN_MODEL_TYPE
             else ""
         )
         raise InputError(
@@ -199,13 +192,13 @@ def _model_class(weights: dict[str, Tensor], folder: Path) -> type[PreTrainedMod
             f"{folder}: one head was expected, {' or '.join(f'{start}weight' for start in HEADS)}, "
             f"{'both' if found else 'none'} came; give a checkpoint of Stage I or Stage II"
         )
-    return found.pop()
+    return getattr(transformers, found.pop())
 
 
 def _plain_config(config: dict[str, Any], model_class: type[PreTrainedModel]) -> dict[str, Any]:
     """The config without what only the published code knows, and with label names that are strings."""
     plain = {key: value for key, value in config.items() if key not in _OWN_CONFIG_KEYS}
-    plain |= {"model_type": DebertaV2Config.model_type, "architectures": [model_class.__name__]}
+    plain |= {"model_type": PLAIN_MODEL_TYPE, "architectures": [model_class.__name__]}
     names = plain.get("id2label")
     if isinstance(names, dict) and all(str(position).isdecimal() for position in names):
         named = _label_names(names, str(config.get("finetuning_task")))
@@ -229,7 +222,7 @@ def _empty_model(model_class: type[PreTrainedModel], config: dict[str, Any], fol
     """The plain model without memory for its weights: it has their names and shapes."""
     try:
         with torch.device("meta"):
-            return model_class(DebertaV2Config.from_dict(config))
+            return model_class(model_class.config_class.from_dict(config))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder / CONFIG_NAME}: no model can be made of it ({error})") from error
 
@@ -238,7 +231,7 @@ def _empty_model(model_class: type[PreTrainedModel], config: dict[str, Any], fol
 
 
 def _filter_config(
-    config: dict[str, Any], model_config: DebertaV2Config, found: bool, folder: Path
+    config: dict[str, Any], model_config: PretrainedConfig, found: bool, folder: Path
 ) -> FilterConfig | None:
     if not found and config.get("filter_disabled"):
         logger.warning(

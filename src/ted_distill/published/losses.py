@@ -1,7 +1,7 @@
 """The options that give the published implementation's numbers where ours differ on purpose: all of them are here.
 
 Each is a task that overrides one method, so that the losses and the stages are the same ones. They are for
-comparisons with published numbers (`benchmarks/reference_parity.py`); for training, the ordinary tasks are right.
+comparisons with published numbers (`benchmarks/published_parity.py`); for training, the ordinary tasks are right.
 
     distill(teacher, student, as_published(load_task("stsb")), StageArguments("runs/stsb_as_published"))
 
@@ -40,7 +40,7 @@ class KLOverBatch(Regression):
     scores, and depends on which rows meet in a batch; ours is the squared difference of the scores.
     """
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """`losses.class_kl` with the batch in the place of the classes."""

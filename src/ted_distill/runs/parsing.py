@@ -1,95 +1,96 @@
-"""Flags and YAML keys -> dataclasses, by transformers' own parser, with every problem reported at once."""
+"""YAML keys and values -> dataclasses: each value checked against the type of its field, all problems in one error."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import math
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from enum import Enum
+from inspect import isclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
+from pydantic import TypeAdapter
 
 from ..errors import InputError, collect, raise_if_any
 
-
-class Parser(HfArgumentParser):
-    """`HfArgumentParser` that raises `InputError` instead of leaving the program."""
-
-    def __init__(self, kinds: Sequence[type], **options: Any) -> None:
-        super().__init__(list(kinds), allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse."""
-        raise InputError(message.removeprefix("argument "))
-
-    @property
-    def flags(self) -> set[str]:
-        """All flags, with their dashes."""
-        return {flag for action in self._actions for flag in action.option_strings if flag.startswith("--")}
+MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
+"""How large a YAML document may be, how many values it may hold once its aliases are written out, and how deep."""
+_QUOTED = 60
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
-def parse(kinds: Sequence[type], argv: Sequence[str], where: str = "", parser: Parser | None = None) -> tuple[Any, ...]:
-    """Dataclasses of `kinds` from flags.
+def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "") -> tuple[Any, ...]:
+    """Dataclasses of `kinds` from keys and values as YAML gives them; None leaves a default.
 
     Args:
-        where: what the flags are of, for messages about YAML keys; empty for a command line.
+        where: what the keys belong to, for messages.
 
     Raises:
-        InputError: every unknown flag (with the nearest known one) and every value of the wrong kind.
+        InputError: all unknown keys (with the nearest known one), values that do not fit, and what the kinds refuse.
     """
-    parser = parser or Parser(kinds, add_help=False)
     problems: list[str] = []
-    for flag, *values in _by_flag(argv):
-        name = flag.split("=")[0]
-        if name not in parser.flags:
-            problems.append(_unknown(name, parser.flags, where))
-            continue
-        wrong: list[str] = []
-        with collect(wrong):
-            parser.parse_known_args([flag, *values], namespace=argparse.Namespace())
-        problems += [_wrong_value(problem, where) for problem in wrong]
-    raise_if_any(problems)
-    return tuple(parser.parse_args_into_dataclasses(args=list(argv), look_for_args_file=False))
+    return construct(kinds, convert(kinds, values, where, problems), where, problems)
 
 
-def to_argv(values: dict[str, Any]) -> list[str]:
-    """YAML keys and values as flags, so that both have one meaning; None leaves the default."""
-    argv: list[str] = []
+def convert(kinds: Sequence[type], values: Mapping[Any, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """`values` in the types of their fields; what does not fit is left out and added to `problems`."""
+    known = settings_of(kinds)
+    converted: dict[str, Any] = {}
+    prefix = f"{where}: " if where else ""
     for key, value in values.items():
-        if isinstance(value, dict):
-            argv += [f"--{key}", json.dumps(value)]
-        elif isinstance(value, (list, tuple)):
-            argv += [f"--{key}", *(":".join(map(str, item)) if isinstance(item, list) else str(item) for item in value)]
-        elif value is False and key.endswith("_strategy"):
-            argv.append(f"--{key}=no")  # what YAML takes for a truth value
+        if key not in known:
+            name = key if isinstance(key, str) else shown(key)
+            problems.append(f"{prefix}unknown key {name[:_QUOTED]}{nearest(name, known)}")
         elif value is not None:
-            argv.append(f"--{key}={value}")
-    return argv
+            try:
+                converted[key] = known[key].convert(value)
+            except InputError as error:
+                problems += [f"{prefix}{key}: {problem}" for problem in error.problems]
+    return converted
 
 
-def read_yaml(file: str | Path, what: str) -> dict[str, Any]:
-    """Content of a YAML file of `key: value` lines.
+def construct(
+    kinds: Sequence[type], values: Mapping[str, Any], where: str = "", problems: Sequence[str] = ()
+) -> tuple[Any, ...]:
+    """Dataclasses of `kinds` from values that fit their fields.
+
+    Args:
+        problems: those found so far. If there are any, a dataclass may refuse what follows from a value that was left
+            out, so only what it says of given values is added.
 
     Raises:
-        InputError: no such file (with the nearest name), or no such content.
+        InputError: `problems`, and what the dataclasses refuse.
     """
-    file = Path(file)
-    if not file.is_file():
-        near = get_close_matches(file.name, [path.name for path in file.parent.glob("*.y*ml")], n=1)
-        raise InputError(
-            f"{what}: {file} does not exist" + (f"; did you mean {file.parent / near[0]}?" if near else "")
-        )
+    found, made, certain = list(problems), [], not problems
+    for kind in kinds:
+        own = {name: values[name] for name in field_names(kind) if name in values}
+        refused: list[str] = []
+        with collect(refused):
+            made.append(_made(kind, own))
+        refused = [problem for problem in refused if certain or problem.partition(": ")[0] in own]
+        found += [f"{where}: {problem}" if where else problem for problem in refused]
+    raise_if_any(found)
+    return tuple(made)
+
+
+def _made(kind: type, values: dict[str, Any]) -> Any:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{what}: {file} is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{what}: {file} holds no `key: value` lines; recipes/ has examples")
-    return content
+        return kind(**values)
+    except InputError:
+        raise
+    except OSError as error:
+        name = next((name for name, value in values.items() if value == error.filename), "arguments")
+        raise InputError(f"{name}: expected a file, got {shown(error.filename)} ({error.strerror})") from error
+    # What transformers and accelerate raise for arguments that contradict each other.
+    except (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError) as error:
+        raise InputError(f"arguments: {' '.join(str(error).split())}") from error
 
 
 def field_names(*kinds: type) -> set[str]:
@@ -97,34 +98,202 @@ def field_names(*kinds: type) -> set[str]:
     return {field.name for kind in kinds for field in dataclasses.fields(kind) if field.init}
 
 
+def settings_of(kinds: Sequence[type]) -> dict[str, Setting]:
+    """The fields of `kinds` that can be set, by name; the values of an enum are choices."""
+    found = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for field in [field for field in dataclasses.fields(kind) if field.init]:
+            hint = hints[field.name]
+            members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            types = tuple(member for member in members if member is not NoneType)
+            values = [item.value for member in types if isclass(member) and issubclass(member, Enum) for item in member]
+            found[field.name] = Setting(field.name, types, tuple(field.metadata.get("choices") or values))
+    return found
+
+
+# --- one value ------------------------------------------------------------------------------------------------
+
+_ONE = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+_MANY = {int: "a list of whole numbers", float: "a list of numbers"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A field: the types it may hold besides None, and the texts it may hold, if they are limited."""
+
+    name: str
+    types: tuple[Any, ...]
+    choices: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """What it may hold, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        named = [(get_origin(kind) or kind, get_args(kind)) for kind in self.types]
+        words = [_MANY.get(of[0], "a list") if kind is list else _ONE.get(kind, "an object") for kind, of in named]
+        return " or ".join(words)
+
+    def convert(self, value: Any) -> Any:
+        """`value` in the type of the field.
+
+        Raises:
+            InputError: it does not fit.
+        """
+        if value is False and self.name.endswith("_strategy"):
+            value = "no"  # YAML reads the word as a truth value.
+        if self.choices:
+            if value in self.choices:
+                return value
+            near = nearest(shown(value).strip("'"), self.choices)
+            raise InputError(f"expected {self.expected}, got {shown(value)}{near}")
+        mappings = [kind for kind in self.types if dict in (kind, get_origin(kind))]
+        if mappings and isinstance(value, str):
+            return self._mapping(mappings[0], value)
+        # Where several types fit, the value's own.
+        for kind in sorted(mappings or self.types, key=lambda kind: type(value) is not (get_origin(kind) or kind)):
+            try:
+                return _fitting(kind, value)
+            except (ValueError, OverflowError, RecursionError):
+                continue
+        hint = "; put it in quotes" if isinstance(value, bool) and str in self.types else ""
+        raise InputError(f"expected {self.expected}, got {shown(value)}{hint}")
+
+    def _mapping(self, kind: Any, text: str) -> Any:
+        """A mapping from JSON text; the name of a file stays one, where the field takes that."""
+        if text.lstrip().startswith("{"):
+            try:
+                return _fitting(kind, json.loads(text))
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"expected a mapping in JSON, got {shown(text)}") from error
+        if str not in self.types or self.name.endswith("_kwargs"):
+            raise InputError(f"expected a mapping, got {shown(text)}")
+        return text
+
+
+def _fitting(kind: Any, value: Any) -> Any:
+    """`value` as a `kind`. Raises `ValueError` where it does not fit."""
+    origin = get_origin(kind) or kind
+    if isinstance(value, bool) and origin in (int, float, str):
+        raise ValueError("a truth value")
+    if origin is list:
+        (item,) = get_args(kind)
+        parts = list(value) if isinstance(value, (list, tuple)) else [value]
+        for place, part in enumerate(parts):
+            if item is str and isinstance(part, list) and {*map(type, part)} == {int}:
+                parts[place] = ":".join(map(str, part))  # a pair of blocks
+        return [_fitting(item, part) for part in parts]
+    if origin is str and isinstance(value, (int, float)):
+        return str(value)
+    if origin is int and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    if origin is dict:
+        value = TypeAdapter(dict[str, Any]).validate_python(with_numbers(value))
+    if dataclasses.is_dataclass(origin) and not isinstance(value, kind):
+        raise ValueError("not an object that Python code made")
+    return TypeAdapter(kind).validate_python(value)
+
+
+# --- YAML -----------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves as text what few mean as a number: `4:1` (of base 60), `010` (of base 8), and dates."""
+
+    _text = re.compile(r"[-+]?(0[0-9]+|[0-9]+(:[0-9]+)+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)")
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
+        """The tag of a value."""
+        is_text = kind is yaml.ScalarNode and implicit[0] and self._text.fullmatch(value)
+        return "tag:yaml.org,2002:str" if is_text else super().resolve(kind, value, implicit)
+
+
+def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
+    """Content of a YAML file of `key: value` lines.
+
+    Raises:
+        InputError: no such file (with the nearest name), or no such content.
+    """
+    file = Path(file)
+    try:
+        if not file.is_file():
+            near = nearest(file.name, [path.name for path in file.parent.glob("*.y*ml")])
+            raise InputError(f"{what}: {file} does not exist{near}")
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise InputError(f"{what}: expected at most {MAX_BYTES:,} bytes of YAML, got {size:,} in {file}")
+        content = parse_yaml(file.read_text(encoding="utf-8"), f"{what}: {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{what}: {file} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{what}: expected `key: value` lines in {file}, got {shown(content)}; recipes/ has examples")
+    return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text, in which nothing is shared: what an alias names is copied.
+
+    Raises:
+        InputError: no YAML, or too large once its aliases are written out.
+    """
+    fits = False
+    try:
+        loader = _Loader(text)
+        if (node := loader.get_single_node()) is None:
+            return None
+        nodes, levels = _extent(node, {})
+        fits = nodes <= MAX_NODES and levels <= MAX_LEVELS
+        content = _copied(loader.construct_document(node)) if fits else None
+    except RecursionError:
+        pass  # deeper than MAX_LEVELS by far
+    # PyYAML raises any of these for a tag that its value does not fit, such as `!!float x`.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not fits:
+        limits = f"{MAX_NODES:,} values and {MAX_LEVELS} levels"
+        raise InputError(f"{where}: expected at most {limits}, got more; remove aliases or brackets")
+    return content
+
+
+def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """Nodes and levels of a document with its aliases written out; infinite where an alias stands in itself."""
+    if id(node) not in known:
+        known[id(node)] = (math.inf, math.inf)
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        inner = [_extent(part, known) for part in parts]
+        known[id(node)] = (1 + sum(nodes for nodes, _ in inner), 1 + max((levels for _, levels in inner), default=0))
+    return known[id(node)]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
+
+
+def with_numbers(value: Any) -> Any:
+    """A mapping in which texts such as `1e-5`, which PyYAML does not take for numbers, are numbers."""
+    if isinstance(value, dict):
+        return {key: with_numbers(part) for key, part in value.items()}
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it, cut to about 60 characters."""
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    quote = reprlib.Repr()
+    quote.maxstring = quote.maxother = quote.maxlong = _QUOTED
+    try:
+        text = quote.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def _unknown(flag: str, flags: set[str], where: str) -> str:
-    if where:
-        key = flag.removeprefix("--")
-        return f"{where}: unknown key {key}{nearest(key, [known.removeprefix('--') for known in flags])}"
-    if not flag.startswith("--"):
-        return f"a flag was expected, {flag} came"
-    return f"unknown flag {flag}{nearest(flag, flags)}"
-
-
-def _wrong_value(problem: str, where: str) -> str:
-    """What argparse says of a value, under the name that was given and not its twin with dashes."""
-    flags, _, reason = problem.partition(": ")
-    flag = flags.split("/")[0]
-    return f"{where.split()[0]}: {flag.removeprefix('--')}: {reason}" if where else f"{flag}: {reason}"
-
-
-def _by_flag(argv: Sequence[str]) -> list[list[str]]:
-    """Each flag with the values that follow it."""
-    groups: list[list[str]] = []
-    for word in argv:
-        if word.startswith("--") or not groups:
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    return groups

@@ -1,4 +1,4 @@
-"""The recipes that come with the package: where they are, what they are called, and which one a word means."""
+"""The recipes that come with the package: where they are, what they are called, and which one a name means."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def recipe_files() -> dict[str, Path]:
 
 
 def _folder() -> Path | None:
-    """`recipes/`: inside the package where that was installed, at the top of the repository in a checkout."""
+    """`recipes/`: inside an installed package, or at the top of the repository in a checkout."""
     package = Path(__file__).parents[1]
     found = [folder for folder in (package / "recipes", package.parents[1] / "recipes") if folder.is_dir()]
     return found[0] if found else None
@@ -27,17 +27,17 @@ def _name(path: str) -> str:
 
 
 def recipe_title(file: str | Path) -> str:
-    """The first line of a recipe, a comment that says what it is; empty where there is none."""
+    """The first line of a recipe, a comment that describes it; empty where there is no such comment."""
     with Path(file).open(encoding="utf-8") as lines:
         first = lines.readline()
     return first.lstrip("#").strip() if first.startswith("#") else ""
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file a word means: a file that exists, or else one of `recipe_files`, with or without `recipes/` and `.yaml`.
+    """The file a name means: a file that exists, or one of `recipe_files`, with or without `recipes/` and `.yaml`.
 
     Raises:
-        InputError: neither; names what is near.
+        InputError: it is neither; the message has the nearest names.
     """
     file, known = Path(name), recipe_files()
     if file.is_file():
@@ -46,12 +46,12 @@ def find_recipe(name: str | Path) -> Path:
     if name in known:
         return known[name]
     near = _near(file, name, known)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` names those that come with the package"
-    raise InputError(f"recipe: {file} does not exist; {hint}")
+    hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` shows the recipes"
+    raise InputError(f"recipe: expected a file or a recipe of the package, got {file}; {hint}")
 
 
 def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:
-    """A file of like name in the same folder, recipes of like name, or those that a part of the name is in."""
+    """A file of similar name in the same folder, or recipes of that folder name, or one of similar name."""
     beside = get_close_matches(file.name, [path.name for path in file.parent.glob("*.y*ml")], n=1)
     if beside:
         return [str(file.parent / beside[0])]

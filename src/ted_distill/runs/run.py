@@ -5,8 +5,8 @@ RUN/student_init                           a student made of blocks of a model, 
 RUN/teacher  RUN/student                   fine-tuned models
 RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
 RUN/kd  RUN/lwd  RUN/ted                   distilled students (Stage II)
-RUN/cache                                  what the teacher says about each row, while the run lasts
-RUN/score_on                               scores on further data, if the recipe names some
+RUN/cache                                  the teacher's outputs for each row, while the run lasts
+RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
 """
 
@@ -14,31 +14,34 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
-from ..method.pairs import check_pairs, default_pairs, parse_pairs
 from ..models.load import load_config
-from ..models.narrow import narrow_config
 from ..models.scratch import make_from_scratch
-from ..models.students import make_student, read_student_layers, resolve_layers
-from ..output import MANIFEST_NAME, RESULTS_NAME, check_writable, read_json, whole_files, write_json, write_stage
-from ..stages import LearnFiltersArguments, distill, evaluate, finetune, learn_filters
-from ..stages.lifecycle import Results
+from ..models.students import make_student
+from ..output import MANIFEST_NAME, SETTINGS_NAME, atomic_files, check_writable, write_json
+from ..stages.distill import open_distill
+from ..stages.finetune import open_finetune
+from ..stages.learn_filters import open_learn_filters
+from ..stages.lifecycle import OpenStage, Results, check_folder, stage_identity
 from ..tasks import Task, load_task
 from ..training.stage_arguments import StageArguments
-from .recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, Recipe, RunArguments, score_on_arguments, stage_arguments
+from .kept_scores import kept_scores
+from .layout import filter_arguments, run_pairs, student_blocks
+from .made_models import is_made, make_once, scratch_identity, student_identity
+from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, SCORE_ON, Recipe, score_on_arguments, stage_arguments
 from .table import results_table
 
 logger = logging.getLogger(__name__)
 
 CACHE_NAME = "cache"
+_RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
 def run(recipe: Recipe) -> dict[str, Results]:
@@ -50,221 +53,204 @@ def run(recipe: Recipe) -> dict[str, Results]:
     Raises:
         InputError, TrainingError: see the stages.
     """
-    task = load_task(recipe.task)
-    folder = Path(str(recipe.run.output_dir))
-    further = {
-        name: load_task(score_on_arguments(name, values)) for name, values in recipe.content.get(SCORE_ON, {}).items()
-    }
-    recipe = _with_teacher(recipe, task, further, folder)
-    stage_one_filters = filter_arguments(recipe)
-    pairs = run_pairs(recipe)
-    results: dict[str, Results] = {}
-    teacher, results["teacher"] = _teacher(recipe, task)
-    # Blocks of a teacher made from scratch are worth something only once it is trained.
-    raw_student = _student(recipe, folder, teacher if recipe.content.get(FROM_SCRATCH) else str(recipe.run.teacher))
-    student, results["student"] = _student_stage(recipe, raw_student, task)
-    filtered = {"teacher": teacher, "student": student}
-    if "ted" in recipe.run.methods:
-        stage_one = {}
-        for owner, source in filtered.items():
-            filtered[owner], stage_one[owner] = _learn_filters(recipe, owner, source, task, stage_one_filters[owner])
-    pretrained = recipe.run.start_from == "pretrained"
-    for method in recipe.run.methods:
-        args, arguments = stage_arguments(recipe, method)
-        _announce(method, args)
-        _share_cache(recipe, args)
-        own = (arguments.pairs, arguments.filter_interval, arguments.teacher_filter_interval)
-        if method != "kd" and not any(own):
-            arguments.pairs = [f"{teacher_block}:{student_block}" for teacher_block, student_block in pairs]
-        if method == "ted":
-            results[method] = distill(filtered["teacher"], filtered["student"], task, args, arguments)
-            results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one.values())
+    started = _Run(recipe)
+    started.check()
+    return started.results()
+
+
+class _Run:
+    """A recipe, and where in its folder each model is or will be."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.folder = Path(str(recipe.run.output_dir))
+        self.from_scratch = bool(recipe.content.get(FROM_SCRATCH))
+        teacher = str(self.folder / "teacher_init") if self.from_scratch else str(recipe.run.teacher)
+        self.recipe = replace(recipe, run=replace(recipe.run, teacher=teacher))
+        run = recipe.run
+        self.task = load_task(recipe.task)
+        entries = recipe.content.get(SCORE_ON, {})
+        self.further: dict[str, Task] = {
+            name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
+        }
+        self.makes_student = bool(run.student_layers or run.student_num_layers or run.student_hidden_size)
+        # Blocks of a teacher made from scratch are worth something only once it is trained.
+        self.student_source = run.student or (str(self.folder / "teacher") if self.from_scratch else teacher)
+        student = str(self.folder / "student_init") if self.makes_student else self.student_source
+        self.raw = {"teacher": teacher, "student": student}
+        self.tuned = {
+            owner: raw if recipe.sections.get(f"finetune_{owner}") is False else str(self.folder / owner)
+            for owner, raw in self.raw.items()
+        }
+        self.filtered = {owner: str(self.folder / f"{owner}_filters") for owner in self.raw}
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages of the recipe, in the order they are run in."""
+        methods = self.recipe.run.methods
+        tuned = [name for name in FINETUNE if self.recipe.sections.get(name) is not False]
+        return [*tuned, *(LEARN_FILTERS if "ted" in methods else ()), *methods]
+
+    # --- before anything is written -------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse what can be refused before the first stage. Writes nothing.
+
+        Raises:
+            InputError: with all problems.
+        """
+        problems: list[str] = []
+        with collect(problems):
+            check_writable(self.folder)
+            self._check_folder()
+        for task in (self.task, *self.further.values()):
+            with collect(problems):
+                task.rows  # noqa: B018  (reading them is what checks them)
+        if not self.from_scratch:
+            with collect(problems):
+                self.pairs  # noqa: B018  (pairs that cannot be are refused)
+        raise_if_any(problems)
+        with collect(problems):
+            self._check_made_models()
+        for name in self.stages:
+            with collect(problems):
+                self._check_stage(name)
+        raise_if_any(problems)
+
+    def _check_folder(self) -> None:
+        """Refuse a folder whose recipe or results no run wrote."""
+        file = self.folder / "recipe.yaml"
+        held = ["recipe.yaml"] if file.is_file() else ["results.json", "results.md"]
+        held = [name for name in held if (self.folder / name).exists()]
+        if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(_RECIPE_HEAD)):
+            raise InputError(
+                f"output_dir: expected a new folder, or one of a run, got {self.folder}, where no run wrote "
+                f"{', '.join(held)}; give another output_dir"
+            )
+
+    def _check_made_models(self) -> None:
+        if self.from_scratch:
+            is_made(self.folder / "teacher_init", scratch_identity(self.recipe, self.task))
+        if self.makes_student and (self.folder / "student_init" / MANIFEST_NAME).is_file():
+            is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source))
+
+    def _check_stage(self, name: str) -> None:
+        """Open a stage that was begun before; where its input is not there yet, compare the rest."""
+        args = stage_arguments(self.recipe, name)[0]
+        folder = Path(args.output_dir)
+        if not (folder / SETTINGS_NAME).is_file():
+            return
+        made = [Path(model) for model in self._input(name) if self.folder in Path(model).parents]
+        if all((model / MANIFEST_NAME).is_file() for model in made):
+            self._open(name)
         else:
-            results[method] = distill(teacher, raw_student if pretrained else student, task, args, arguments)
-    models = {"teacher": teacher, "student": student}
-    for name in results:
-        scored = models.get(name, str(folder / name))
-        results[name] |= _scores_on(recipe, name, scored, further, folder)
-    if PartialState().is_main_process:
-        with whole_files(folder) as partial:
-            write_json(partial / "results.json", results)
-            (partial / "results.md").write_text(results_table(results) + "\n", encoding="utf-8")
-        shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
-    return results
+            kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
+            check_folder(folder, stage_identity(kind, self.task, args))
 
+    # --- stages -----------------------------------------------------------------------------------------------------
 
-def _with_teacher(recipe: Recipe, task: Task, further: dict[str, Task], folder: Path) -> Recipe:
-    """Refuse what can be refused before the first stage; record the recipe; make the teacher if there is none."""
-    problems: list[str] = []
-    with collect(problems):
-        check_writable(folder)
-    for each in (task, *further.values()):
-        with collect(problems):
-            each.rows  # noqa: B018  (reading them is what checks them)
-    if recipe.run.teacher:
-        with collect(problems):
-            filter_arguments(recipe)
-    raise_if_any(problems)
-    if PartialState().is_main_process:
-        with whole_files(folder) as partial:
-            text = yaml.safe_dump(recipe.content, sort_keys=False, allow_unicode=True)
-            (partial / "recipe.yaml").write_text(text, encoding="utf-8")
-    if recipe.run.teacher:
-        return recipe
-    made = folder / "teacher_init"
-    wanted = {"stage": "from scratch", **recipe.content[FROM_SCRATCH]}
-    seed = stage_arguments(recipe, "finetune_teacher")[0].seed
-    _made_once(made, wanted, lambda: make_from_scratch(task, recipe.content[FROM_SCRATCH], made, seed))
-    return replace(recipe, run=replace(recipe.run, teacher=str(made)))
+    def results(self) -> dict[str, Results]:
+        """All stages, then the table."""
+        self._record_recipe()
+        if self.from_scratch:
+            made, values = self.folder / "teacher_init", self.recipe.content[FROM_SCRATCH]
+            identity = scratch_identity(self.recipe, self.task)
+            make_once(made, identity, lambda: make_from_scratch(self.task, values, made, identity["seed"]))
+        results = {"teacher": self._fine_tuned("teacher")}
+        if self.makes_student:
+            self._make_student()
+        results["student"] = self._fine_tuned("student")
+        methods = self.recipe.run.methods
+        stage_one = [self._stage(name) for name in LEARN_FILTERS] if "ted" in methods else []
+        for method in methods:
+            results[method] = self._stage(method)
+            if method == "ted":
+                results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one)
+        for name in results:
+            results[name] |= self._scores_on(name)
+        self._write_results(results)
+        return results
 
+    def _input(self, name: str) -> list[str]:
+        """The models that go into a stage: one, or teacher and student."""
+        if name in FINETUNE:
+            return [self.raw[name.rpartition("_")[2]]]
+        if name in LEARN_FILTERS:
+            return [self.tuned[name.rpartition("_")[2]]]
+        if name == "ted":
+            return [self.filtered["teacher"], self.filtered["student"]]
+        pretrained = self.recipe.run.start_from == "pretrained"
+        return [self.tuned["teacher"], self.raw["student"] if pretrained else self.tuned["student"]]
 
-def _made_once(folder: Path, wanted: dict[str, Any], make: Callable[[], object]) -> None:
-    """Make a model that no stage trains, unless the folder holds it. Raises `InputError` if it holds another."""
-    found = read_json(folder / MANIFEST_NAME)
-    if found is None:
+    def _open(self, name: str) -> OpenStage:
+        args, own = stage_arguments(self.recipe, name)
+        models = self._input(name)
+        if name in FINETUNE:
+            return open_finetune(models[0], self.task, args, own)
+        if name in LEARN_FILTERS:
+            owner = name.rpartition("_")[2]
+            if owner == "teacher":
+                self._share_cache(args)
+            return open_learn_filters(models[0], self.task, args, filter_arguments(self.recipe)[owner])
+        self._share_cache(args)
+        if name != "kd" and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
+            own.pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
+        return open_distill(models[0], models[1], self.task, args, own)
+
+    def _stage(self, name: str) -> Results:
+        stage = self._open(name)
+        state = f"-> {stage.args.output_dir}" if stage.finished is None else "is finished, skipped"
+        logger.warning("== %s %s", name.replace("_", " "), state)
+        return stage.result()
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The run's pairs; KD alone needs none, so that any two models will do."""
+        return run_pairs(self.recipe) if set(self.recipe.run.methods) - {"kd"} else []
+
+    def _share_cache(self, args: StageArguments) -> None:
+        """The teacher's outputs serve every stage and method of the run."""
+        if args.cache_dir is None:
+            args.cache_dir = str(self.folder / CACHE_NAME)
+
+    def _make_student(self) -> None:
+        source, width, made = self.student_source, self.recipe.run.student_hidden_size, self.folder / "student_init"
+        blocks = student_blocks(self.recipe.run, load_config(source, self.recipe.model).num_hidden_layers) or []
+        identity = student_identity(self.recipe, source)
+        make_once(made, identity, lambda: make_student(source, blocks, made, self.recipe.model, width))
+
+    # --- scores -----------------------------------------------------------------------------------------------------
+
+    def _fine_tuned(self, owner: str) -> Results:
+        """Results of a fine-tuned model: fine-tuned here, or scored as it is."""
+        name = f"finetune_{owner}"
+        if name in self.stages:
+            return self._stage(name)
+        scores = self._scores(owner, self.raw[owner], self.task, owner)
+        return {**scores, "metric": self.task.metric, "seconds": 0.0}
+
+    def _scores_on(self, name: str) -> Results:
+        """Scores of a finished model on the data of `score_on`, each under its name."""
+        found: Results = {}
+        for data, task in self.further.items():
+            scores = self._scores(name, self.tuned.get(name, str(self.folder / name)), task, f"{name}_{data}")
+            found |= {f"{data}_{key}": value for key, value in scores.items() if key != "parameters"}
+        return found
+
+    def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
+        args = stage_arguments(self.recipe, FINETUNE[0] if name != "student" else FINETUNE[1])[0]
+        return kept_scores(self.folder / "scores" / f"{file}.json", model, task, args, self.recipe.model)
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _record_recipe(self) -> None:
         if PartialState().is_main_process:
-            logger.warning("== %s -> %s", ", ".join(f"{key}: {value}" for key, value in wanted.items()), folder)
-            make()
-            with whole_files(folder) as partial:
-                write_json(partial / MANIFEST_NAME, wanted)
-        PartialState().wait_for_everyone()
-    elif found != wanted:
-        raise InputError(
-            f"output_dir: {folder} holds {found}, the recipe asks for {wanted}; delete the folder or give another "
-            "output_dir"
-        )
+            text = yaml.safe_dump(self.recipe.content, sort_keys=False, allow_unicode=True)
+            with atomic_files(self.folder) as partial:
+                (partial / "recipe.yaml").write_text(_RECIPE_HEAD + text, encoding="utf-8")
 
-
-def _scores_on(recipe: Recipe, name: str, model: str, further: dict[str, Task], folder: Path) -> Results:
-    """Scores of a finished model on the data of `score_on`, each under its name."""
-    found: Results = {}
-    args, _ = stage_arguments(recipe, FINETUNE[0])
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    for data, task in further.items():
-        file = folder / "score_on" / f"{name}_{data}.json"
-        wanted = {"model": model, **{key: value for key, value in vars(task.arguments).items() if value is not None}}
-        known = read_json(file)
-        if known is None or known.get("of") != wanted:
-            logger.warning("== scoring %s on %s", name, data)
-            size = args.per_device_eval_batch_size
-            scores = evaluate(model, task, batch_size=size, mixed_precision=precision)
-            known = {"of": wanted, "scores": scores}
-            if PartialState().is_main_process:
-                with whole_files(file.parent) as partial:
-                    write_json(partial / file.name, known)
-        scores = {key: value for key, value in known["scores"].items() if key != "parameters"}
-        found |= {f"{data}_{key}": value for key, value in scores.items()}
-    return found
-
-
-def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
-    """Filters of one width for both models, after blocks that pair.
-
-    Raises:
-        InputError: see `run_pairs`.
-    """
-    run = recipe.run
-    width = run.filter_output_dim or load_config(str(run.teacher), recipe.model).hidden_size
-    return {
-        owner: LearnFiltersArguments(1, width, run.filter_nonlinear, sorted(blocks))
-        for owner, blocks in zip(("teacher", "student"), zip(*run_pairs(recipe), strict=True), strict=True)
-    }
-
-
-def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
-    """(teacher block, student block) of a recipe: given outright, by intervals, or as the student is made.
-
-    Raises:
-        InputError: blocks the models do not have, or intervals that do not pair.
-    """
-    run = recipe.run
-    total = load_config(str(run.teacher), recipe.model).num_hidden_layers
-    source = load_config(str(run.student or run.teacher), recipe.model)
-    layers = student_layers(run, source.num_hidden_layers)
-    if run.student_hidden_size:
-        narrow_config(source, run.student_hidden_size)
-    student_blocks = len(layers) if layers else source.num_hidden_layers
-    if run.pairs:
-        pairs = parse_pairs(run.pairs)
-        check_pairs(pairs, total, student_blocks)
-        return pairs
-    of_teacher = run.student in (None, run.teacher)
-    made_of = (layers if of_teacher else None) if layers else read_student_layers(str(run.student))
-    return default_pairs(total, student_blocks, run.teacher_filter_interval, run.filter_interval, made_of)
-
-
-def student_layers(run: RunArguments, total: int) -> list[int] | None:
-    """Blocks of a model of `total` the student is made of; None where it is a model of its own. Raises `InputError`."""
-    if not (run.student_layers or run.student_num_layers or run.student_hidden_size):
-        return None
-    return resolve_layers(total, run.student_layers, run.student_num_layers)
-
-
-def _announce(stage: str, args: StageArguments) -> None:
-    state = "is finished, skipped" if (Path(args.output_dir) / MANIFEST_NAME).exists() else f"-> {args.output_dir}"
-    logger.warning("== %s %s", stage.replace("_", " "), state)
-
-
-def _teacher(recipe: Recipe, task: Task) -> tuple[str, Results]:
-    """The fine-tuned teacher: fine-tuned here, or scored as it is."""
-    if recipe.sections.get("finetune_teacher") is not False:
-        return _finetune(recipe, "finetune_teacher", str(recipe.run.teacher), task)
-    return _scored(recipe, "teacher", str(recipe.run.teacher), task)
-
-
-def _student_stage(recipe: Recipe, raw_student: str, task: Task) -> tuple[str, Results]:
-    if recipe.sections.get("finetune_student") is not False:
-        return _finetune(recipe, "finetune_student", raw_student, task)
-    return _scored(recipe, "student", raw_student, task)
-
-
-def _scored(recipe: Recipe, owner: str, name: str, task: Task) -> tuple[str, Results]:
-    """A model that is fine-tuned already, and its scores."""
-    args, _ = stage_arguments(recipe, f"finetune_{owner}")
-    _announce(f"scoring the {owner}", args)
-    folder = Path(args.output_dir)
-    known = read_json(folder / MANIFEST_NAME)
-    if known is None or known.get("model") != name:
-        precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-        scores = evaluate(name, task, batch_size=args.per_device_eval_batch_size, mixed_precision=precision)
+    def _write_results(self, results: dict[str, Results]) -> None:
         if PartialState().is_main_process:
-            results = {**scores, "metric": task.metric, "seconds": 0.0}
-            write_stage(folder, lambda partial: None, results, {"stage": "evaluate", "task": task.name, "model": name})
-        PartialState().wait_for_everyone()
-    return name, read_json(folder / RESULTS_NAME) or {}
-
-
-def _student(recipe: Recipe, folder: Path, teacher: str) -> str:
-    """The student before fine-tuning: a model, or one made of some of a model's blocks."""
-    source = str(recipe.run.student or teacher)
-    blocks = student_layers(recipe.run, load_config(source, recipe.model).num_hidden_layers)
-    if not blocks:
-        return source
-    width = recipe.run.student_hidden_size
-    made = folder / "student_init"
-    wanted: dict[str, Any] = {"stage": "student", "source": source, "student_layers": blocks}
-    wanted |= {"student_hidden_size": width} if width else {}
-    _made_once(made, wanted, lambda: make_student(source, blocks, made, recipe.model, width))
-    return str(made)
-
-
-def _finetune(recipe: Recipe, name: str, model: str, task: Task) -> tuple[str, Results]:
-    args, model_arguments = stage_arguments(recipe, name)
-    _announce(name, args)
-    return args.output_dir, finetune(model, task, args, model_arguments)
-
-
-def _learn_filters(
-    recipe: Recipe, owner: str, model: str, task: Task, filters: LearnFiltersArguments
-) -> tuple[str, Results]:
-    args, _ = stage_arguments(recipe, f"learn_filters_{owner}")
-    _announce(f"learn_filters_{owner}", args)
-    if owner == "teacher":
-        _share_cache(recipe, args)
-    return args.output_dir, learn_filters(model, task, args, filters)
-
-
-def _share_cache(recipe: Recipe, args: StageArguments) -> None:
-    """What the teacher says serves every stage and method of the run."""
-    if args.cache_dir is None:
-        args.cache_dir = str(Path(str(recipe.run.output_dir)) / CACHE_NAME)
+            with atomic_files(self.folder) as partial:
+                write_json(partial / "results.json", results)
+                (partial / "results.md").write_text(results_table(results) + "\n", encoding="utf-8")
+            shutil.rmtree(self.folder / CACHE_NAME, ignore_errors=True)

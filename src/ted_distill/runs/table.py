@@ -9,7 +9,7 @@ _NOT_A_SCORE = {"metric", "parameters", "seconds", "steps", "best_step", "train_
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table with a row a model: its scores in percent, parameters and seconds of training."""
+    """A Markdown table with one row per model: its scores in percent, parameters and seconds of training."""
     scores = _scores(next(iter(results.values())))
     rows = [["model", *scores, "parameters", "seconds"]]
     for name, result in results.items():
@@ -19,7 +19,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the head, as a Markdown table that is aligned on a screen too."""
+    """Rows of cells, the first of them the header, as a Markdown table that is aligned on a screen too."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
     rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
@@ -27,7 +27,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
-    """Names of scores worth a column, the deciding one first."""
+    """Names of the scores worth a column, the task's own metric first."""
     found = [name for name, value in result.items() if name not in _NOT_A_SCORE and isinstance(value, (int, float))]
     kept = [name for name in found if not name.startswith("best_") and not name.endswith(("_total", "_thresh"))]
     return sorted(kept, key=lambda name: name != result["metric"])

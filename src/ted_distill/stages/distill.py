@@ -6,6 +6,7 @@ KD, LWD and TED are this stage with other filters: see `methods.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,77 +17,76 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
-from ..fast.precision import cast_weights, frozen_dtype
-from ..method.filter_files import load_filters, save_filters
-from ..method.filters import Batch, FilteredOutput, Filters
-from ..method.layer_losses import LAYER_LOSSES, NEED_VARIANCE, LayerLoss, layer_losses, mse_layer_loss, states_variances
+from ..fast.precision import cast_weights, resolve_dtype
+from ..method.filter_files import filters_fingerprint, load_filters, save_filters
+from ..method.filters import Batch, FilteredModel, Filters, Signals
+from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses, states_variances
 from ..method.losses import distillation_loss
-from ..method.pairs import make_pairs
-from ..method.teacher import FrozenTeacher, Teacher, TeacherSignals
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..models.tokenizers import shared_tokenizer
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
 from ..training.model_card import write_card
-from ..training.speed import make_fast, train_seen_rows
+from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer, collate
-from .lifecycle import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
-from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_weight
+from .lifecycle import OpenStage, Results, StageData, places, prepare, publish, read_data, stage_identity, states_cache
+from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
 
 _VARIANCE_FEATURES = 512
 """Features that the variance of the teacher's states is measured on: the same ones in every run."""
 
 
 def distillation_terms(
-    student: FilteredOutput,
-    teacher: TeacherSignals,
+    student: Signals,
+    teacher: Signals,
     task: Task,
     batch: Batch,
+    *,
     kl_alpha: float,
     mse_alpha: float,
     temperature: float,
     counts: Counts | None = None,
-    layer_loss: LayerLoss = mse_layer_loss,
-    teacher_variances: Tensor | None = None,
+    losses: Sequence[LayerLoss] | None = None,
 ) -> dict[str, Tensor]:
-    """Prediction loss, KL, the layer loss of each pair and their mean, and under `loss` the weighted sum.
+    """The terms of Stage II's loss, and under `loss` their weighted sum (method, section 1).
 
-    Without states nothing but the predictions is matched. `counts` defaults to the items of the batch.
+    `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are left out where no layer is matched.
+
+    Args:
+        counts: items of the whole update to average over [those of the batch].
+        losses: the layer loss of each pair [`mse_layer_loss`].
     """
-    labels, rows, tokens = counts or (None, None, None)
+    labels, predictions, tokens = counts or (None, None, None)
     pred_loss = task.loss(student.logits, batch, labels)
-    kl_loss = task.kl(student.logits, teacher.logits, batch, temperature, rows)
-    terms = {"pred_loss": pred_loss, "kl_loss": kl_loss}
-    averaged = torch.zeros_like(pred_loss)
+    match_loss = task.match(student.logits, teacher.logits, batch, temperature, predictions)
+    terms = {"pred_loss": pred_loss, "match_loss": match_loss}
+    layer_loss = torch.zeros_like(pred_loss)
     if student.states or teacher.states:
-        mask = task.mask(batch)
-        pair_losses = layer_losses(student.states, teacher.states, mask, tokens, layer_loss, teacher_variances)
-        averaged = pair_losses.mean()
-        terms |= {"layer_averaged_mse_loss": averaged, "pair_losses": pair_losses}
-    return {"loss": distillation_loss(pred_loss, kl_loss, averaged, kl_alpha, mse_alpha), **terms}
+        pair_losses = layer_losses(student.states, teacher.states, task.mask(batch), tokens, losses)
+        layer_loss = pair_losses.mean()
+        terms |= {"layer_loss": layer_loss, "pair_losses": pair_losses}
+    return {"loss": distillation_loss(pred_loss, match_loss, layer_loss, kl_alpha, mse_alpha), **terms}
 
 
 class DistillTrainer(StageTrainer):
     """Trains the student, a `FilteredModel`, and its filters against a teacher.
 
     Args:
-        teacher: gives the teacher's logits and states for a batch.
+        teacher: a frozen `FilteredModel`.
         pairs: (teacher block, student block); empty where no layer is matched.
-        layer_loss: of one pair, one of `losses.LAYER_LOSSES`.
-        teacher_variances: (K,), for a layer loss that looks at them.
+        losses: the layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`].
     """
 
     def __init__(
         self,
         *args: Any,
-        teacher: Teacher,
+        teacher: FilteredModel,
         pairs: list[tuple[int, int]],
         kl_alpha: float,
         mse_alpha: float,
         temperature: float,
-        layer_loss: LayerLoss = mse_layer_loss,
-        teacher_variances: Tensor | None = None,
+        losses: Sequence[LayerLoss] | None = None,
     ) -> None:
         super().__init__(*args)
         self.teacher = teacher
@@ -94,24 +94,23 @@ class DistillTrainer(StageTrainer):
         self.kl_alpha = kl_alpha
         self.mse_alpha = mse_alpha
         self.temperature = temperature
-        self.layer_loss = layer_loss
-        self.teacher_variances = teacher_variances
+        self.losses = losses
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
-        """Prediction loss, KL, each pair's layer loss, and their weighted sum (method, section 1, Stage II)."""
+        """See `distillation_terms`."""
         # The teacher first: what it needs on the way is gone when the student's graph is made.
         teacher = self.teacher(batch)
         student = model(batch)
-        weights = self.kl_alpha, self.mse_alpha, self.temperature
         return distillation_terms(
-            student, teacher, self.task, batch, *weights, counts, self.layer_loss, self.teacher_variances
-        )
+            student, teacher, self.task, batch, kl_alpha=self.kl_alpha, mse_alpha=self.mse_alpha,
+            temperature=self.temperature, counts=counts, losses=self.losses,
+        )  # fmt: skip
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """`mse_loss/teacher_4_student_2` for a pair."""
+        """`layer_loss/teacher_4_student_2` for a pair."""
         if name == "pair_losses":
             for (teacher, student), loss in zip(self.pairs, terms, strict=True):
-                yield f"mse_loss/teacher_{teacher}_student_{student}", loss
+                yield f"layer_loss/teacher_{teacher}_student_{student}", loss
         else:
             yield name, terms
 
@@ -149,6 +148,20 @@ def distill(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
+    return open_distill(
+        teacher_name_or_path, student_name_or_path, task, args, distill_arguments, model_arguments
+    ).result()
+
+
+def open_distill(
+    teacher_name_or_path: str | Path,
+    student_name_or_path: str | Path,
+    task: Task,
+    args: StageArguments,
+    distill_arguments: DistillArguments | None = None,
+    model_arguments: ModelArguments | None = None,
+) -> OpenStage:
+    """`distill` up to where it would write: arguments, data, models and folder are checked. Raises `InputError`."""
     arguments = distill_arguments or DistillArguments()
     args = prepare(task, args, check=lambda: check_arguments(arguments))
     problems: list[str] = []
@@ -160,80 +173,85 @@ def distill(
     with collect(problems):
         loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)
     raise_if_any(problems)
-    return _distill(loaded["teacher"], loaded["student"], task, args, arguments)
+    shared_tokenizer(loaded["teacher"], loaded["student"])
+    filters = METHODS[arguments.method](loaded["teacher"], loaded["student"], arguments)
+    identity = stage_identity("distill", task, args, loaded, distill=_settings(arguments, filters))
+    return OpenStage(
+        f"distill {arguments.method}", args, identity, places(task, loaded),
+        run=lambda: _run(loaded["teacher"], loaded["student"], filters, task, args, arguments),
+    )  # fmt: skip
 
 
-def _distill(
-    teacher: LoadedModel, student: LoadedModel, task: Task, args: StageArguments, arguments: DistillArguments
+def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, Any]:
+    """What decides the method's loss: weights, pairs, and learnt filters by content, random ones by their shape."""
+    found: dict[str, Any] = {name: getattr(arguments, name) for name in ("method", "kl_alpha", "temperature")}
+    found |= {"mse_alpha": arguments.layer_weight(filters.pairs), "pairs": filters.pairs}
+    if filters.pairs:
+        found["layer_loss"] = arguments.layer_loss
+    for owner, of_owner in filters._asdict().items():
+        if of_owner is not None and of_owner.config is not None:
+            learnt = arguments.method == "ted"
+            found[f"{owner}_filters"] = filters_fingerprint(of_owner) if learnt else asdict(of_owner.config)
+    return found
+
+
+def _run(
+    teacher: LoadedModel,
+    student: LoadedModel,
+    filters: MethodFilters,
+    task: Task,
+    args: StageArguments,
+    arguments: DistillArguments,
 ) -> Results:
-    tokenizer = shared_tokenizer(teacher, student)
-    filters = METHODS[arguments.method](teacher, student, arguments)
-    pairs = make_pairs(*([] if side is None else side.blocks for side in filters))
-    weights = {
-        "kl_alpha": arguments.kl_alpha,
-        "mse_alpha": layer_weight(arguments, pairs),
-        "temperature": arguments.temperature,
-    }
-    method = {"method": arguments.method, "pairs": pairs, "layer_loss": arguments.layer_loss, **weights}
-    finished = begin(args, settings("distill", task, args, {"teacher": teacher, "student": student}, **method))
-    if finished is not None:
-        return finished
-    data = read_data(task, tokenizer, args)
-    layer_loss = arguments.layer_loss
-    trainer = make_trainer(teacher, student, filters, task, args, data, layer_loss=layer_loss, **weights)
+    data = read_data(task, shared_tokenizer(teacher, student), args)
+    trainer = distill_trainer(teacher, student, filters, task, args, data, arguments)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:
         if filters.student is not None:
             save_filters(folder, filters.student, student.model)
+        weights = {name: getattr(trainer, name) for name in ("kl_alpha", "mse_alpha", "temperature")}
         write_card(
-            folder, arguments.method, task, scores, student.name, teacher=teacher.name, pairs=pairs, weights=weights
-        )
+            folder, arguments.method, task, scores, student.name,
+            teacher=teacher.name, pairs=filters.pairs, weights=weights,
+        )  # fmt: skip
 
-    variances = trainer.teacher_variances
-    measured = {} if variances is None else {"teacher_variances": [round(value, 6) for value in variances.tolist()]}
-    return finish(trainer, {**scores, **measured}, student, f"distill {arguments.method}", write_files)
+    variances = [round(variance, 6) for variance in bound_variances(trainer.losses or [])]
+    measured = {"teacher_variances": variances} if variances else {}
+    return publish(trainer, {**scores, **measured}, student, f"distill {arguments.method}", write_files)
 
 
-def make_trainer(
+def distill_trainer(
     teacher: LoadedModel,
     student: LoadedModel,
     filters: MethodFilters,
     task: Task,
     args: StageArguments,
     data: StageData,
-    *,
-    kl_alpha: float,
-    mse_alpha: float,
-    temperature: float,
-    layer_loss: str = "mse",
+    arguments: DistillArguments,
 ) -> DistillTrainer:
-    """The trainer of a student and its filters; the teacher is cast to `teacher_dtype` in place.
+    """The trainer of a student and its filters; the teacher is cast to `frozen_dtype` in place.
 
-    What the teacher says is kept for later epochs, and for other methods and students where `cache_dir` is shared.
+    The teacher's outputs are kept for later epochs, and for other methods and students where `cache_dir` is shared.
     """
     tokenizer = shared_tokenizer(teacher, student)
     frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
-    teacher_variances = None
-    if layer_loss in NEED_VARIANCE and filters.teacher is not None:
-        teacher_variances = measure_variances(frozen_teacher, filters.teacher.blocks, task, args, tokenizer, data.train)
-    make_fast(student.model, args)
-    train_seen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+    losses = bind_layer_loss(
+        arguments.layer_loss,
+        len(filters.pairs),
+        lambda: measure_variances(frozen_teacher, task, args, tokenizer, data.train),
+    )
+    use_fast_modules(student.model, args)
+    freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
     return DistillTrainer(
         student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation,
-        teacher=frozen_teacher, pairs=make_pairs(*([] if side is None else side.blocks for side in filters)),
-        kl_alpha=kl_alpha, mse_alpha=mse_alpha, temperature=temperature,
-        layer_loss=LAYER_LOSSES[layer_loss], teacher_variances=teacher_variances,
+        teacher=frozen_teacher, pairs=filters.pairs, losses=losses, kl_alpha=arguments.kl_alpha,
+        mse_alpha=arguments.layer_weight(filters.pairs), temperature=arguments.temperature,
     )  # fmt: skip
 
 
 def measure_variances(
-    teacher: Teacher,
-    blocks: Sequence[int],
-    task: Task,
-    args: StageArguments,
-    tokenizer: PreTrainedTokenizerBase,
-    features: Dataset,
+    teacher: FilteredModel, task: Task, args: StageArguments, tokenizer: PreTrainedTokenizerBase, features: Dataset
 ) -> Tensor:
     """(K,) variance of each pair's teacher states, over real tokens of the first features, averaged over F.
 
@@ -248,7 +266,7 @@ def measure_variances(
             yield teacher(batch).states, task.mask(batch)
 
     variances = states_variances(batches())
-    constant = [block for block, variance in zip(blocks, variances.tolist(), strict=True) if not variance > 0]
+    constant = [block for block, variance in zip(teacher.blocks, variances.tolist(), strict=True) if not variance > 0]
     if constant:
         raise InputError(
             f"layer_loss: normalized_mse divides by the variance of the teacher's states, and that of block "
@@ -259,14 +277,14 @@ def measure_variances(
 
 def _frozen_teacher(
     teacher: LoadedModel, filters: Filters | None, task: Task, args: StageArguments, features: Dataset
-) -> FrozenTeacher:
-    """The teacher where the batches are, in its own precision; what it says is kept for later epochs and methods."""
-    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+) -> FilteredModel:
+    """The teacher where the batches are, in its own number type; its outputs are kept for later epochs and methods."""
+    dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     model = teacher.with_filters(filters, task)
     model.cache = states_cache(args, task, teacher, model.blocks, dtype, False, features)
     cast_weights(model, dtype)
-    frozen_teacher = FrozenTeacher(model).to(args.device)
-    make_fast(model, args, frozen=True)
+    model.freeze().to(args.device)
+    use_fast_modules(model, args, frozen=True)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
-    return frozen_teacher
+    return model

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+import torch
+from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
 from ..models.load import LoadedModel, ModelArguments, load_model
 from ..models.tokenizers import shared_tokenizer
-from ..output import RESULTS_NAME, check_writable, whole_files, write_json
+from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
 from ..tasks.base import Metrics, Split, Task
 from ..training import evaluation
+from .lifecycle import refuse_foreign
+
+PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
@@ -28,7 +35,7 @@ def evaluate(
     """Score a fine-tuned checkpoint on the task's validation data.
 
     Args:
-        teacher_name_or_path: also report how often this model says the same (`agreement...`).
+        teacher_name_or_path: also report how often this model predicts the same (`agreement...`).
         output_dir: where `all_results.json` and the predictions go, if anywhere.
         mixed_precision: `no`, `bf16` or `fp16`.
 
@@ -40,9 +47,11 @@ def evaluate(
     """
     models: dict[str, LoadedModel] = {}
     problems: list[str] = []
+    if mixed_precision not in PRECISIONS:
+        problems.append(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision}")
     with collect(problems):
         if output_dir is not None:
-            check_writable(Path(output_dir))
+            _check_folder(Path(output_dir))
     with collect(problems):
         check_validation(task)
     raise_if_any(problems)
@@ -52,39 +61,77 @@ def evaluate(
         if teacher_name_or_path is not None:
             models["teacher"] = load_model(teacher_name_or_path, task)
     raise_if_any(problems)
+    return score_models(models, task, batch_size, mixed_precision, output_dir)
+
+
+def score_models(
+    models: dict[str, LoadedModel],
+    task: Task,
+    batch_size: int = 32,
+    mixed_precision: str = "no",
+    output_dir: str | Path | None = None,
+) -> Metrics:
+    """Scores of the model `model`, and how far it agrees with `teacher` where that is given; see `evaluate`."""
     tokenizer = models["model"].tokenizer
     if "teacher" in models:
         tokenizer = shared_tokenizer(models["teacher"], models["model"])
     splits = {name: Split(rows, task.encode(rows, tokenizer)) for name, rows in task.rows.items() if name != "train"}
-    accelerator = Accelerator(mixed_precision=mixed_precision)
+    state = PartialState()
     metrics: Metrics = {"parameters": models["model"].model.num_parameters()}
+    if output_dir is not None and state.is_main_process:
+        with atomic_files(Path(output_dir)) as partial_folder:
+            write_json(partial_folder / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
     for name, split in splits.items():
         predictions = {
-            owner: _predictions(loaded, task, split, tokenizer, accelerator, batch_size)
+            owner: _predictions(loaded, task, split, tokenizer, state.device, batch_size, mixed_precision)
             for owner, loaded in models.items()
         }
         scores = task.score(predictions["model"], split.rows)
         if "teacher" in predictions:
             scores |= task.agreement(predictions["model"], predictions["teacher"])
         metrics |= {evaluation.prefixed(name, key): value for key, value in scores.items()}
-        if output_dir is not None and accelerator.is_main_process:
+        if output_dir is not None and state.is_main_process:
             folder = Path(output_dir) if name == "validation" else Path(output_dir) / name
-            with whole_files(folder) as partial:
-                task.write_predictions(predictions["model"], split, partial)
-    if output_dir is not None and accelerator.is_main_process:
-        with whole_files(Path(output_dir)) as partial:
-            write_json(partial / RESULTS_NAME, metrics)
+            with atomic_files(folder) as partial_folder:
+                task.write_predictions(predictions["model"], split, partial_folder)
+    if output_dir is not None and state.is_main_process:
+        with atomic_files(Path(output_dir)) as partial_folder:
+            write_json(partial_folder / RESULTS_NAME, metrics)
     return metrics
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but the scores of an earlier call. Raises `InputError`."""
+    check_writable(folder)
+    settings = read_json(folder / SETTINGS_NAME)
+    identity = settings.get("identity") if isinstance(settings, dict) else None
+    if isinstance(identity, dict) and identity.get("stage") == "evaluate":
+        return
+    if identity is not None:
+        raise InputError(
+            f"output_dir: expected a folder for scores, got {folder}, which holds a stage; give another output_dir"
+        )
+    refuse_foreign(folder)
+
+
 def _predictions(
-    loaded: LoadedModel, task: Task, split: Split, tokenizer: Any, accelerator: Accelerator, batch_size: int
+    loaded: LoadedModel,
+    task: Task,
+    split: Split,
+    tokenizer: Any,
+    device: torch.device,
+    batch_size: int,
+    mixed_precision: str,
 ) -> Any:
-    model = loaded.with_filters(None, task).eval().to(accelerator.device)
+    model = loaded.as_module(task).eval().to(device)
+    dtype = PRECISIONS[mixed_precision]
+    # Not accelerate's: it allows one precision in the life of a process, and a stage may have run in another.
+    autocast: Callable[[], AbstractContextManager[Any]] = partial(
+        torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
+    )
     logits = evaluation.predict(
-        lambda batch: task.scored(model(batch).logits, batch),
-        task, split, tokenizer, accelerator.device, batch_size, accelerator.autocast,
-    )  # fmt: skip
+        lambda batch: task.scored(model(batch).logits, batch), task, split, tokenizer, device, batch_size, autocast
+    )
     return task.decode(logits, split)
 
 

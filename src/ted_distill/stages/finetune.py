@@ -7,14 +7,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..method.filters import Batch
-from ..models.load import ModelArguments, load_model, read_weights
+from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
 from ..training.model_card import write_card
-from ..training.speed import make_fast, train_seen_rows
+from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
-from .lifecycle import Results, begin, finish, prepare, read_data, settings
+from .lifecycle import OpenStage, Results, places, prepare, publish, read_data, stage_identity
 
 
 class FinetuneTrainer(StageTrainer):
@@ -53,20 +53,28 @@ def finetune(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
+    return open_finetune(model_name_or_path, task, args, model_arguments).result()
+
+
+def open_finetune(
+    model_name_or_path: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
+) -> OpenStage:
+    """`finetune` up to where it would write: arguments, data, model and folder are checked. Raises `InputError`."""
     args = prepare(task, args)
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
-    finished = begin(args, settings("finetune", task, args, {"model": loaded}))
-    if finished is not None:
-        return finished
+    models = {"model": loaded}
+    identity = stage_identity("finetune", task, args, models)
+    return OpenStage("finetune", args, identity, places(task, models), run=lambda: _run(loaded, task, args))
+
+
+def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:
     data = read_data(task, loaded.tokenizer, args)
-    make_fast(loaded.model, args)
-    train_seen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
-    trainer = FinetuneTrainer(
-        loaded.with_filters(None, task), args, task, loaded.tokenizer, data.train, data.validation
-    )
+    use_fast_modules(loaded.model, args)
+    freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
+    trainer = FinetuneTrainer(loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:
         write_card(folder, "finetune", task, scores, loaded.name)
 
-    return finish(trainer, scores, loaded, "finetune", write_files)
+    return publish(trainer, scores, loaded, "finetune", write_files)

@@ -15,23 +15,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..fast.precision import cast_weights, frozen_dtype, restore_weights
+from ..fast.precision import cast_weights, resolve_dtype, restore_weights
 from ..fast.states_cache import StatesCache
 from ..method.filter_files import save_filters
-from ..method.filters import Batch, FilterConfig, FilteredModel, Filters
+from ..method.filters import Batch, FilterConfig, FilteredModel, Filters, initializer_range
 from ..models.load import LoadedModel, ModelArguments, load_model
 from ..output import write_json
 from ..tasks.base import Counts, Metrics, Split, Task
 from ..training import evaluation
 from ..training.model_card import write_card
-from ..training.speed import make_fast, make_plain
+from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
-from .lifecycle import Results, StageData, begin, finish, prepare, read_data, settings, states_cache
+from .lifecycle import OpenStage, Results, StageData, places, prepare, publish, read_data, stage_identity, states_cache
 
 logger = logging.getLogger(__name__)
 
-LAYER_SCORES_NAME = "layer_scores.json"
+BLOCK_SCORES_NAME = "block_scores.json"
 _CHECKPOINT_NAME = "filters_and_heads.safetensors"
 
 
@@ -48,9 +48,6 @@ class LearnFiltersArguments:
     frozen_dropout: bool = field(
         default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
     )
-
-
-HeadOutputs = tuple[list[Tensor], Tensor]
 
 
 class FilterLearner(nn.Module):
@@ -72,13 +69,15 @@ class FilterLearner(nn.Module):
         self.filtered.model.train(mode and self.frozen_dropout)
         return self
 
-    def forward(self, batch: Batch, read: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__) -> HeadOutputs:
-        """What `read(head, states)` gives of each of the K heads, by default its logits; and the model's own logits.
+    def forward(
+        self, batch: Batch, apply: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__
+    ) -> tuple[list[Tensor], Tensor]:
+        """`apply(head, states)` for each of the K heads, by default its logits; and the model's own logits.
 
         In training nobody looks at the latter, and they may be those of the last token alone.
         """
-        output = self.filtered(batch, need_logits=not self.training)
-        return [read(head, states) for head, states in zip(self.heads, output.states, strict=True)], output.logits
+        signals = self.filtered(batch, need_logits=not self.training)
+        return [apply(head, states) for head, states in zip(self.heads, signals.states, strict=True)], signals.logits
 
 
 def filter_head_losses(block_losses: list[Tensor]) -> dict[str, Tensor]:
@@ -93,10 +92,10 @@ class LearnFiltersTrainer(StageTrainer):
 
     caches: dict[str, StatesCache | None] = {}
     """Where the frozen model's hidden states on a validation split are kept, by the split's name."""
-    layer_scores: dict[str, Metrics] = {}
+    block_scores: dict[str, Metrics] = {}
     """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
     scored_step: int | None = None
-    """The step whose weights `layer_scores` speaks of."""
+    """The step whose weights `block_scores` speaks of."""
 
     @property
     def blocks(self) -> list[int]:
@@ -105,8 +104,8 @@ class LearnFiltersTrainer(StageTrainer):
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """Mean over the K heads of the task's loss."""
-        read = partial(self._head_loss, batch=batch, count=counts.labels)
-        return filter_head_losses(model(batch, read)[0])
+        loss = partial(self._head_loss, batch=batch, count=counts.labels)
+        return filter_head_losses(model(batch, loss)[0])
 
     def _head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor) -> Tensor:
         return self.task.filter_head_loss(head, states, batch, count)
@@ -119,21 +118,21 @@ class LearnFiltersTrainer(StageTrainer):
             yield name, terms
 
     def score(self) -> Metrics:
-        """Means of the heads' scores, and each head's deciding one; all their scores go to `layer_scores`."""
+        """Means of the heads' scores, and each head's deciding one; all their scores go to `block_scores`."""
         names = [*map(str, self.blocks), "model"]
-        self.layer_scores = {name: {} for name in names}
+        self.block_scores = {name: {} for name in names}
         self.scored_step = self.state.global_step
         for split_name, split in self.validation.items():
             logits = self._logits_with(self.caches.get(split_name), split)
             for number, name in enumerate(names):
                 scores = evaluation.score([row[number] for row in logits], self.task, split)
-                self.layer_scores[name] |= {
+                self.block_scores[name] |= {
                     evaluation.prefixed(split_name, key): value for key, value in scores.items()
                 }
-        heads = [self.layer_scores[str(block)] for block in self.blocks]
+        heads = [self.block_scores[str(block)] for block in self.blocks]
         means = {name: sum(scores[name] for scores in heads) / len(heads) for name in heads[0]}
         metric = self.task.metric
-        return means | {f"{metric}_block_{block}": self.layer_scores[str(block)][metric] for block in self.blocks}
+        return means | {f"{metric}_block_{block}": self.block_scores[str(block)][metric] for block in self.blocks}
 
     def _logits_with(self, cache: StatesCache | None, split: Split) -> list[np.ndarray]:
         training_cache, self.model.filtered.cache = self.model.filtered.cache, cache
@@ -167,7 +166,7 @@ def learn_filters(
     filter_arguments: LearnFiltersArguments | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> Results:
-    """Learn a fine-tuned model's filters; leave model, filters and `layer_scores.json` in `args.output_dir`.
+    """Learn a fine-tuned model's filters; leave model, filters and `block_scores.json` in `args.output_dir`.
 
     Returns:
         The heads' mean score in percent and each block's, and what else `all_results.json` holds.
@@ -176,44 +175,68 @@ def learn_filters(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
+    return open_learn_filters(model_name_or_path, task, args, filter_arguments, model_arguments).result()
+
+
+def open_learn_filters(
+    model_name_or_path: str | Path,
+    task: Task,
+    args: StageArguments,
+    filter_arguments: LearnFiltersArguments | None = None,
+    model_arguments: ModelArguments | None = None,
+) -> OpenStage:
+    """`learn_filters` up to where it would write: arguments, data, model and folder are checked. `InputError`."""
     filter_arguments = filter_arguments or LearnFiltersArguments()
     args = prepare(task, args)
-    loaded = load_model(model_name_or_path, task, model_arguments)
+    models = {"model": load_model(model_name_or_path, task, model_arguments)}
     shape = {name: value for name, value in vars(filter_arguments).items() if name != "frozen_dropout"}
-    config = FilterConfig.for_model(loaded.model.config, **shape)
-    own = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout}
-    finished = begin(args, settings("learn_filters", task, args, {"model": loaded}, **own))
-    if finished is not None:
-        return finished
+    config = FilterConfig.for_model(models["model"].model.config, **shape)
+    filters = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout}
+    identity = stage_identity("learn_filters", task, args, models, filters=filters)
+
+    def run() -> Results:
+        return _run(models["model"], config, task, args, model_arguments, filter_arguments.frozen_dropout)
+
+    return OpenStage("learn_filters", args, identity, places(task, models), run)
+
+
+def _run(
+    loaded: LoadedModel,
+    config: FilterConfig,
+    task: Task,
+    args: StageArguments,
+    model_arguments: ModelArguments | None,
+    frozen_dropout: bool,
+) -> Results:
     data = read_data(task, loaded.tokenizer, args)
     # In another type the model could not be saved as it came: then it is loaded again at the end, or kept if it
     # would come with other weights.
-    cast = frozen_dtype(args.teacher_dtype, args.device, args.fp16) != loaded.model.dtype
-    kept = copy.deepcopy(loaded.model) if cast and not loaded.complete else None
-    trainer = make_trainer(loaded, config, task, args, data, filter_arguments.frozen_dropout)
+    cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
+    kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
+    trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout)
     scores = trainer.fit()
     if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
         trainer.score()
     if cast:
-        make_plain(loaded.model)
-        restore_weights(loaded.model, kept or load_model(model_name_or_path, task, model_arguments).model)
+        undo_fast_modules(loaded.model)
+        restore_weights(loaded.model, kept or load_model(loaded.name, task, model_arguments).model)
     filters = trainer.model.filtered.filters
 
     def write_files(folder: Path) -> None:
         save_filters(folder, filters, loaded.model)
         write_json(
-            folder / LAYER_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.layer_scores}
+            folder / BLOCK_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.block_scores}
         )
         write_card(folder, "learn_filters", task, scores, loaded.name)
 
-    results = finish(trainer, scores, loaded, "learn_filters", write_files)
+    results = publish(trainer, scores, loaded, "learn_filters", write_files)
     logger.warning(
-        "%s of each block's filter head:\n%s", task.metric, layer_scores_table(trainer.layer_scores, task.metric)
+        "%s of each block's filter head:\n%s", task.metric, block_scores_table(trainer.block_scores, task.metric)
     )
     return results
 
 
-def make_trainer(
+def filter_trainer(
     loaded: LoadedModel,
     config: FilterConfig,
     task: Task,
@@ -221,18 +244,18 @@ def make_trainer(
     data: StageData,
     frozen_dropout: bool = False,
 ) -> LearnFiltersTrainer:
-    """The trainer of fresh filters and heads on a frozen model, which is cast to `teacher_dtype` in place.
+    """The trainer of fresh filters and heads on a frozen model, which is cast to `frozen_dtype` in place.
 
-    What the model says is kept for later epochs, of training and of validation rows, unless its dropout is on.
+    The model's outputs are kept for later epochs, of training and of validation rows, unless its dropout is on.
     """
-    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
-    filters = Filters.random(config, getattr(loaded.model.config, "initializer_range", 0.02))
+    dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
+    filters = Filters.random(config, initializer_range(loaded.model.config))
     heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model) for _ in config.blocks)
-    loaded.weights_sha256  # noqa: B018  (of the weights as they came)
+    loaded.identity  # noqa: B018  (of the weights as they came: it is kept)
     cast_weights(loaded.model, dtype)
     learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
-    make_fast(loaded.model, args, frozen=not frozen_dropout)
+    use_fast_modules(loaded.model, args, frozen=not frozen_dropout)
     if not frozen_dropout:
         keep = partial(states_cache, args, task, loaded, config.blocks, dtype, task.first_token_only)
         learner.filtered.cache = keep(data.train)
@@ -240,9 +263,9 @@ def make_trainer(
     return trainer
 
 
-def layer_scores_table(layer_scores: dict[str, Metrics], metric: str) -> str:
+def block_scores_table(block_scores: dict[str, Metrics], metric: str) -> str:
     """One line a block, with a bar, for the screen."""
-    found = {name: scores[metric] for name, scores in layer_scores.items() if metric in scores}
+    found = {name: scores[metric] for name, scores in block_scores.items() if metric in scores}
     longest = max([100.0, *found.values()])  # a perplexity is no percentage
     rows = []
     for name, value in found.items():

@@ -10,11 +10,11 @@ from typing import ClassVar, NamedTuple
 
 from ..errors import InputError, collect, raise_if_any
 from ..method.filter_files import load_filters
-from ..method.filters import FilterConfig, Filters
+from ..method.filters import FilterConfig, Filters, initializer_range
 from ..method.layer_losses import LAYER_LOSSES
-from ..method.pairs import check_pairs, default_pairs, filtered_blocks, make_pairs, parse_pairs
+from ..method.pairs import filtered_blocks, parse_pairs, resolve_pairs
 from ..models.load import LoadedModel
-from ..models.students import read_student_layers
+from ..models.students import made_of
 
 
 @dataclass
@@ -24,7 +24,7 @@ class DistillArguments:
     _argument_group_name: ClassVar[str] = "distillation"
 
     method: str = field(default="ted", metadata={"help": "ted (learnt filters), lwd (random filters) or kd (none)"})
-    kl_alpha: float = field(default=5.0, metadata={"help": "weight of the KL of the predictions"})
+    kl_alpha: float = field(default=5.0, metadata={"help": "weight of matching the teacher's predictions"})
     mse_alpha: float | None = field(default=None, metadata={"help": "weight of the layer loss [100; kd: 0]"})
     temperature: float = field(default=2.0, metadata={"help": "softens both predictions in the KL"})
     filter_interval: int | None = field(
@@ -43,13 +43,12 @@ class DistillArguments:
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
     student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
 
+    def layer_weight(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """`mse_alpha`, or what it is where none is given: 100 where layers are matched."""
+        return (100.0 if pairs else 0.0) if self.mse_alpha is None else self.mse_alpha
 
-def layer_weight(arguments: DistillArguments, pairs: Sequence[tuple[int, int]]) -> float:
-    """`mse_alpha`, or what it is where none is given: 100 where layers are matched."""
-    return (100.0 if pairs else 0.0) if arguments.mse_alpha is None else arguments.mse_alpha
 
-
-# --- methods: which filters ---------------------------------------------------------------------------------
+# --- methods: which filters -----------------------------------------------------------------------------------
 
 
 class MethodFilters(NamedTuple):
@@ -57,6 +56,13 @@ class MethodFilters(NamedTuple):
 
     teacher: Filters | None
     student: Filters | None
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(teacher block, student block) of each pair."""
+        if self.teacher is None or self.student is None:
+            return []
+        return list(zip(self.teacher.blocks, self.student.blocks, strict=True))
 
 
 def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
@@ -67,7 +73,7 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
     """
     if arguments.mse_alpha:
         raise InputError(
-            f"mse_alpha: 0 was expected with method kd, which matches no layers, {arguments.mse_alpha} came; "
+            f"mse_alpha: expected 0 with method kd, which matches no layers, got {arguments.mse_alpha}; "
             "leave it out or choose method lwd or ted"
         )
     return MethodFilters(None, None)
@@ -75,15 +81,11 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
     """Layer-wise distillation: the teacher's hidden states as they are, the student's through random Linear filters."""
-    pairs = _given_pairs(teacher, student, arguments)
-    if pairs is None:
-        blocks = [loaded.model.config.num_hidden_layers for loaded in (teacher, student)]
-        intervals = arguments.teacher_filter_interval, arguments.filter_interval
-        pairs = default_pairs(blocks[0], blocks[1], *intervals, read_student_layers(student.name))
+    pairs = _pairs(teacher, student, arguments)
     config = FilterConfig.for_model(student.model.config, 1, teacher.model.config.hidden_size)
     config = replace(config, blocks=[block for _, block in pairs])
-    initializer_range = getattr(student.model.config, "initializer_range", 0.02)
-    return MethodFilters(Filters.identity([block for block, _ in pairs]), Filters.random(config, initializer_range))
+    of_student = Filters.random(config, initializer_range(student.model.config))
+    return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student)
 
 
 def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
@@ -100,43 +102,40 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
     ):
         with collect(problems):
             found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
-            if arguments.pairs:
-                continue
             expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
             if expected and expected != found[owner].blocks:
                 problems.append(
-                    f"{owner} filters: blocks {expected} were asked for, those learnt read {found[owner].blocks}; "
+                    f"{owner} filters: expected filters of blocks {expected}, got those of {found[owner].blocks}; "
                     "learn them with that filter_interval, or leave it out here"
                 )
     widths = {owner: filters.config.filter_output_dim for owner, filters in found.items() if filters.config}
     if len(set(widths.values())) > 1:
         problems.append(
-            f"filters: one filter_output_dim was expected, the teacher's filters are {widths['teacher']} and the "
-            f"student's {widths['student']} wide; learn the student's with --filter_output_dim {widths['teacher']}"
+            f"filters: expected one filter_output_dim, got {widths['teacher']} of the teacher and "
+            f"{widths['student']} of the student; learn the student's with --filter_output_dim {widths['teacher']}"
         )
     raise_if_any(problems)
-    teacher_filters, student_filters = found["teacher"], found["student"]
-    pairs = _given_pairs(teacher, student, arguments)
-    if pairs is None:
-        # As the student was made of the teacher, where filters were learnt there; else those learnt, in their order.
-        made_of = read_student_layers(student.name) or []
-        pairs = [(made_of[block - 1], block) for block in student_filters.blocks if block <= len(made_of)]
-        if not {block for block, _ in pairs} <= {*teacher_filters.blocks} or len(pairs) < len(student_filters.blocks):
-            pairs = make_pairs(teacher_filters.blocks, student_filters.blocks)
+    pairs = _pairs(teacher, student, arguments, (found["teacher"].blocks, found["student"].blocks))
     return MethodFilters(
-        teacher_filters.select([block for block, _ in pairs]), student_filters.select([block for _, block in pairs])
+        found["teacher"].select([block for block, _ in pairs]), found["student"].select([block for _, block in pairs])
     )
 
 
-def _given_pairs(
-    teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments
-) -> list[tuple[int, int]] | None:
-    """Pairs given outright, if any. Raises `InputError` for blocks the models do not have."""
-    if not arguments.pairs:
-        return None
-    pairs = parse_pairs(arguments.pairs)
-    check_pairs(pairs, teacher.model.config.num_hidden_layers, student.model.config.num_hidden_layers)
-    return pairs
+def _pairs(
+    teacher: LoadedModel,
+    student: LoadedModel,
+    arguments: DistillArguments,
+    learnt: tuple[list[int], list[int]] | None = None,
+) -> list[tuple[int, int]]:
+    return resolve_pairs(
+        teacher.model.config.num_hidden_layers,
+        student.model.config.num_hidden_layers,
+        pairs=arguments.pairs,
+        teacher_filter_interval=arguments.teacher_filter_interval,
+        filter_interval=arguments.filter_interval,
+        made_of=None if arguments.pairs else made_of(student.name, teacher),
+        learnt=learnt,
+    )
 
 
 METHODS: dict[str, Callable[[LoadedModel, LoadedModel, DistillArguments], MethodFilters]] = {
@@ -156,11 +155,11 @@ def check_arguments(arguments: DistillArguments) -> None:
     if arguments.method not in METHODS:
         near = get_close_matches(arguments.method, METHODS, n=1)
         problems.append(
-            f"method: one of {', '.join(METHODS)} was expected, {arguments.method} came"
+            f"method: expected one of {', '.join(METHODS)}, got {arguments.method}"
             + (f"; did you mean {near[0]}?" if near else "")
         )
     if arguments.layer_loss not in LAYER_LOSSES:
-        problems.append(f"layer_loss: one of {', '.join(LAYER_LOSSES)} was expected, {arguments.layer_loss} came")
+        problems.append(f"layer_loss: expected one of {', '.join(LAYER_LOSSES)}, got {arguments.layer_loss}")
     with collect(problems):
         parse_pairs(arguments.pairs or [])
     if arguments.pairs and (arguments.filter_interval or arguments.teacher_filter_interval):
@@ -169,7 +168,7 @@ def check_arguments(arguments: DistillArguments) -> None:
         problems.append("pairs: method kd matches no layers; leave pairs out or choose method lwd or ted")
     for name in ("kl_alpha", "mse_alpha"):
         if not 0 <= (getattr(arguments, name) or 0) < math.inf:
-            problems.append(f"{name}: a weight of at least 0 was expected, {getattr(arguments, name)} came")
+            problems.append(f"{name}: expected a weight of at least 0, got {getattr(arguments, name)}")
     if not 0 < arguments.temperature < math.inf:
-        problems.append(f"temperature: a number above 0 was expected, {arguments.temperature} came")
+        problems.append(f"temperature: expected a number above 0, got {arguments.temperature}")
     raise_if_any(problems)

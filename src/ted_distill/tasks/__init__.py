@@ -1,4 +1,4 @@
-"""Tasks by name. A new task is a subclass of `Task` in a file of its own and one line in `TASKS`."""
+"""Tasks by name. A new task is a subclass of `Task` in its own file and one line in `TASKS`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..method.filters import Batch
 from .base import Counts, Metrics, Split, Task
 from .glue import GLUE
 from .multi_label_classification import MultiLabelClassification
+from .reading.columns import shown
 from .regression import Regression
 from .sequence_classification import SequenceClassification
 from .squad.question_answering import QuestionAnswering
@@ -54,34 +55,34 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
         for name, glue_task in GLUE.items()
     },
 }
-"""Task or data set name -> what makes the task from its arguments."""
+"""Name of a task or data set -> what makes the task from its arguments."""
 
 _DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} | {
     "squad": "SQuAD 1.1: which words of a passage answer a question?",
-    "squad_v2": "SQuAD 2.0: the same, where the passage may hold no answer.",
+    "squad_v2": "SQuAD 2.0: the same, but the passage may hold no answer.",
     "conll2003": "CoNLL-2003: people, organisations, places and other names in news.",
-    "wnut_17": "WNUT-17: new and rare names in posts, in six kinds.",
+    "wnut_17": "WNUT-17: new and rare names of six kinds in social media.",
     "lambada": "LAMBADA: which word ends a passage?",
 }
 
 
 def load_task(task: str | TaskArguments) -> Task:
-    """The task of this name, or the one that arguments name and describe.
+    """The task of this name, or the one that the arguments describe.
 
     Raises:
-        InputError: no task is named, or none has this name.
+        InputError: the name is missing or unknown.
     """
     arguments = TaskArguments(task=task) if isinstance(task, str) else task
     known = ", ".join(TASKS)
     if not arguments.task:
-        raise InputError(f"no task is named; give --task, one of {known}")
+        raise InputError(f"task: expected one of {known}, got nothing; set --task")
     if arguments.task not in TASKS:
         nearest = get_close_matches(arguments.task.lower(), TASKS, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise InputError(f"there is no task {arguments.task!r}; {hint}Tasks are {known}")
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "`ted list` describes them"
+        raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}; {hint}")
     return TASKS[arguments.task](arguments)
 
 
 def describe_task(name: str) -> str:
-    """One line that says what the task of this name is."""
+    """One line about the task of this name."""
     return _DATA_SETS.get(name) or (getdoc(TASKS[name]) or "").split("\n")[0]

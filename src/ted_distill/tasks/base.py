@@ -1,4 +1,4 @@
-"""The contract of a task: rows of text -> batches, which logits matter, their loss, and their score.
+"""The contract of a task: from rows to batches, from logits to losses, predictions and scores.
 
 Shapes, here and everywhere: B batch, T tokens, D width, F filter width, C classes, V vocabulary, L blocks, K pairs.
 """
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..errors import InputError, collect, raise_if_any
+from ..identity import Identity, file_fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.splits import read_splits, sample_rows
 from .task_arguments import TaskArguments
@@ -35,9 +36,9 @@ class Counts(NamedTuple):
     """
 
     labels: Tensor
-    """Labelled items of the prediction loss."""
-    rows: Tensor
-    """Items of the KL: rows, or label tokens where every token has a prediction."""
+    """Labelled items, for the prediction loss."""
+    predictions: Tensor
+    """Items of the matching loss: rows, or labelled tokens where every token has a prediction."""
     tokens: Tensor
     """Real tokens, for the layer loss."""
 
@@ -54,10 +55,10 @@ class Split:
 
 
 class Task(ABC):
-    """Base of all tasks. A new one is a subclass in a file of its own and one line in `TASKS`.
+    """Base class of all tasks.
 
-    Scores are in percent (correlations and Matthews too), like the published tables. `metric` names the score that
-    decides which checkpoint is best; more of it is better unless it is one of `lower_is_better`.
+    Scores are in percent (correlations too), as in published tables. `metric` names the score that decides which
+    checkpoint is best: the highest, or the lowest if it is in `lower_is_better`.
     """
 
     auto_model: ClassVar[Any]
@@ -68,17 +69,17 @@ class Task(ABC):
     """Keys of a batch that hold labels."""
     default_max_seq_length: ClassVar[int] = 128
     first_token_only: ClassVar[bool] = False
-    """Stage I's filter heads read the first token alone."""
-    streams: ClassVar[bool] = False
-    """Training rows may be a stream: an `IterableDataset`, which has no length."""
-    cacheable: ClassVar[bool] = True
-    """What a frozen model says about a row is worth keeping; not so where rows are many, or others in every epoch."""
+    """Whether Stage I's filter heads read only the first token."""
+    can_stream: ClassVar[bool] = False
+    """Whether training rows may be a stream: an `IterableDataset`, which has no length."""
+    can_cache: ClassVar[bool] = True
+    """Whether a frozen model's outputs are worth keeping: not if rows are many, or differ from epoch to epoch."""
     padding_counts: ClassVar[bool] = False
-    """What stands at padding matters: nothing that is kept on disk, which has real tokens only, can be used."""
+    """Whether outputs depend on padding: kept outputs, which are of real tokens only, are then of no use."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
-    """Names of scores that improve downwards."""
+    """Names of the scores that are better when lower."""
     pipeline_tag: ClassVar[str]
-    """The Hub's name for what such a model does, for the model card."""
+    """The Hub's name for the task, for the model card."""
     metric: str
 
     def __init__(self, arguments: TaskArguments) -> None:
@@ -90,14 +91,17 @@ class Task(ABC):
 
     @cached_property
     def rows(self) -> dict[str, Dataset]:
-        """Checked rows: `train`, `validation` and, for MNLI, `validation_mismatched`; a split not given is absent.
+        """Checked rows of the splits that were given: `train`, `validation` and, for MNLI, `validation_mismatched`.
 
-        Raises `InputError` with every problem of every split.
+        Raises:
+            InputError: with every problem of every split.
         """
         splits: dict[str, Dataset] = {}
         problems: list[str] = []
-        if self.arguments.streaming and not self.streams:
-            raise InputError(f"streaming: task {self.name} reads all its rows; leave it out")
+        if self.arguments.streaming and not self.can_stream:
+            raise InputError(
+                f"streaming: expected false, as task {self.name} needs all its rows at once, got true; leave it out"
+            )
         for name, rows in read_splits(self.arguments, self.hub_dataset(), self.validation_splits()).items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)
@@ -109,13 +113,22 @@ class Task(ABC):
             name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples)) for name, rows in splits.items()
         }
 
+    @cached_property
+    def identity(self) -> Identity:
+        """The task's settings and the content of its rows, wherever they are."""
+        rows = {name: rows_fingerprint(rows) for name, rows in self.rows.items()}
+        if self.arguments.streaming and self.arguments.train_file:
+            rows["train"] = file_fingerprint(Path(self.arguments.train_file).expanduser())
+        settings = {**self.arguments.settings, "max_seq_length": self.max_seq_length}
+        return {"task": settings, "rows": self.row_counts, "data": rows}
+
     @property
     def row_counts(self) -> dict[str, int | str]:
-        """Rows of each split, or `stream`."""
+        """Number of rows of each split, or `stream`."""
         return {name: "stream" if isinstance(rows, IterableDataset) else len(rows) for name, rows in self.rows.items()}
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
-        """(name, configuration) on the Hub where neither files nor `dataset_name` are given."""
+        """(name, configuration) of the Hub data set to use if neither files nor `dataset_name` are given."""
         return None
 
     def validation_splits(self) -> dict[str, str]:
@@ -128,11 +141,11 @@ class Task(ABC):
 
     @abstractmethod
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
-        """What is wrong with normalised rows: each a sentence with what was expected, what came, what to do."""
+        """What is wrong with normalised rows, each a line "WHERE: expected X, got Y; do Z"."""
 
     @property
     def label_names(self) -> list[str] | None:
-        """Names of the classes in the order of the data's label numbers; None where there are no classes."""
+        """Names of the classes in the order of the data's class numbers; None if there are no classes."""
         return None
 
     @property
@@ -145,15 +158,15 @@ class Task(ABC):
         """Features of the rows, in their order (one row may give several windows). Raises `InputError`."""
 
     def encode_training(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Features of the training rows, where those to train on are others than those to score on."""
+        """Features of the training rows, if a task trains on other features than it scores on."""
         return self.encode(rows, tokenizer)
 
     @abstractmethod
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """A right-padded batch: `input_ids`, `attention_mask`, `token_type_ids` if made, and the labels."""
 
-    def draw(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
-        """What chance has to say about a training batch: another `seed` each time; by default nothing."""
+    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
+        """A training batch after random changes, which depend on `seed` alone [no changes]."""
         return batch
 
     # --- mathematics ------------------------------------------------------------------------------------------
@@ -163,46 +176,49 @@ class Task(ABC):
         return outputs.logits
 
     def mask(self, batch: Batch) -> Tensor:
-        """(B, T), 1 at real tokens: those the layer loss looks at."""
+        """(B, T), 1 at real tokens, which the layer loss compares."""
         return batch["attention_mask"]
 
     def counts(self, batch: Batch) -> Counts:
         """Items of this batch that the losses average over."""
         mask = self.mask(batch)
         rows = torch.tensor(float(mask.shape[0]), device=mask.device)
-        return Counts(labels=rows, rows=rows, tokens=mask.sum(dtype=torch.float32))
+        return Counts(labels=rows, predictions=rows, tokens=mask.sum(dtype=torch.float32))
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
-        """Prediction loss against the labels: a sum over items divided by `count` (default: those of the batch)."""
+        """Prediction loss against the labels: a sum over items divided by `count` [the items of the batch]."""
 
     @abstractmethod
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
-        """Prediction-matching loss of this kind of output; divided by `count` (default: the items of the batch)."""
+        """Loss of the student's predictions against the teacher's, divided by `count` [the items of the batch].
+
+        A KL where there are distributions, a squared error where there are scores.
+        """
 
     @abstractmethod
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """A throw-away predictor of Stage I on this frozen model: filter states (B, T, F) -> logits like `logits`."""
 
     def filter_head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
-        """`loss` of what a filter head makes of states (B, T, F)."""
+        """`loss` of a filter head's logits on states (B, T, F)."""
         return self.loss(head(states), batch, count)
 
     # --- scores -----------------------------------------------------------------------------------------------
 
     def scored(self, logits: Tensor, batch: Batch) -> Tensor:
-        """(B, ...) what scores need of a batch's logits: those of all rows are held in memory together."""
+        """(B, ...) the part of a batch's logits that scores need: that of all rows is held in memory at once."""
         return logits
 
     @abstractmethod
     def decode(self, logits: list[np.ndarray], split: Split) -> Any:
-        """Predictions from what `scored` kept: one float32 array a feature, in their order, padding included."""
+        """Predictions from the results of `scored`: one float32 array per feature, in order, padding included."""
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Names of what `score` gives: each may decide which checkpoint is best."""
+        """Names of the scores that `score` gives; each may decide which checkpoint is best."""
         return (self.metric,)
 
     @abstractmethod
@@ -211,12 +227,12 @@ class Task(ABC):
 
     @abstractmethod
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
-        """How far two models say the same, labels apart. Keys start with `agreement`."""
+        """How far two models agree, whatever the labels. Keys start with `agreement`."""
 
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
         """Write predictions for people and other tools into `folder`."""
         (folder / "predictions.json").write_text(json.dumps(np.asarray(predictions).tolist()), encoding="utf-8")
 
     def read_predictions(self, file: Path) -> Any:
-        """Predictions as `write_predictions` (or the task's official format) holds them. Raises `InputError`."""
+        """Predictions from a file of `write_predictions`, or of the task's official format. Raises `InputError`."""
         return np.asarray(json.loads(file.read_text(encoding="utf-8")))

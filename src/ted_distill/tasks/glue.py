@@ -9,10 +9,10 @@ GLUE_HUB_NAME = "nyu-mll/glue"
 
 @dataclass(frozen=True)
 class GlueTask:
-    """What one GLUE task fixes. Without `label_names` its labels are scores, and the task a regression."""
+    """What is fixed of one GLUE task. Without `label_names` its labels are scores, and the task is a regression."""
 
     name: str
-    """Also the configuration's name on the Hub."""
+    """Also the name of its configuration on the Hub."""
     description: str
     text: str
     text_pair: str | None = None
@@ -36,7 +36,7 @@ _GLUE_TASKS = (
     ),
     GlueTask(
         "mrpc",
-        "MRPC: do two sentences from the news say the same?",
+        "MRPC: do two sentences from the news mean the same?",
         "sentence1",
         "sentence2",
         ("not_equivalent", "equivalent"),
@@ -44,7 +44,7 @@ _GLUE_TASKS = (
     ),
     GlueTask(
         "qqp",
-        "QQP: do two questions ask the same?",
+        "QQP: do two questions ask the same thing?",
         "question1",
         "question2",
         ("not_duplicate", "duplicate"),

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..method import losses
 from ..method.filters import Batch
 from .base import Split
+from .reading.columns import shown
 from .reading.labels import class_numbers, label_name, read_label_sets
 from .sequence_classification import SequenceClassification, read_list, require_known, stack_logits, write_list
 
@@ -22,8 +23,8 @@ from .sequence_classification import SequenceClassification, read_list, require_
 class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
 
-    A row's label column holds a list of names or whole numbers, or names between `|` or `,`; or every label has its
-    own column of zeros and ones: `--label_column a,b,c`. Normalised labels are C zeros and ones.
+    The label column of a row holds a list of names or whole numbers, or names separated by `|` or `,`; or each label
+    has its own column of zeros and ones (`--label_column a,b,c`). Normalised labels are C zeros and ones.
     """
 
     problem_type: ClassVar[str] = "multi_label_classification"
@@ -36,25 +37,25 @@ class MultiLabelClassification(SequenceClassification):
         return labels, List(Value("float32"))
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
-        """None: no number is kept free for hidden label sets."""
+        """No rows: there is no mark for hidden label sets."""
         return []
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
         """Sigmoid cross-entropy, averaged over labels and rows."""
         return losses.multi_label_loss(logits, batch["labels"], count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """KL of each label's Bernoulli distribution, averaged over labels and rows."""
         return losses.multi_label_kl(student_logits, teacher_logits, temperature, count)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
-        """(N, C) zeros and ones: a label from a probability of 0.5 on. Raises `InputError` for NaN logits."""
+        """(N, C), 1 where the probability is at least 0.5. Raises `InputError` for logits that are not finite."""
         return (stack_logits(logits) >= 0).astype(np.int64)
 
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
-        """Write `predictions.json`: a list with one list of label names a row."""
+        """Write `predictions.json`: a list with one list of label names per row."""
         names = np.array(self.label_names or [])
         write_list(folder, [names[np.asarray(row, dtype=bool)].tolist() for row in predictions])
 
@@ -62,8 +63,12 @@ class MultiLabelClassification(SequenceClassification):
         """(N, C) zeros and ones from a list of lists of label names. Raises `InputError`."""
         numbers = class_numbers(self.label_names or [])
         rows = read_list(file)
-        if not all(isinstance(row, list) for row in rows):
-            raise InputError(f"{file}: a list of lists of label names was expected, other rows came")
+        strangers = [row for row in rows if not isinstance(row, list)]
+        if strangers:
+            raise InputError(
+                f"{file}: expected a list of lists of label names, got {shown(strangers[0])} for a row; "
+                "give each row a list"
+            )
         names = [[label_name(value) for value in row] for row in rows]
         require_known([name for row in names for name in row], numbers, file)
         return np.array([[int(name in row) for name in numbers] for row in names])

@@ -1,25 +1,55 @@
-"""Rows of unequal length -> one tensor, padded on the right."""
+"""Rows of unequal length -> tensors padded on the right."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..method.filters import Batch
 
 _MULTIPLE = 8
 """Widths of batches are rounded up to this: GPUs multiply such matrices faster, and see fewer different shapes."""
 
 
 def padded_width(lengths: Sequence[int], longest_allowed: int) -> int:
-    """The width of a batch: its longest row's, rounded up, but no more than a model may have positions."""
+    """The width of a batch: the length of its longest row, rounded up as far as the model has positions."""
     longest = max(lengths)
     return max(longest, min(-(-longest // _MULTIPLE) * _MULTIPLE, longest_allowed))
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
-    """(B, `width`) of rows of token numbers or labels, `fill` behind each."""
+    """Rows of token ids or labels as (B, `width`), with `fill` after each."""
     tensor = torch.full((len(rows), width), fill, dtype=torch.long)
     for number, row in enumerate(rows):
         tensor[number, : len(row)] = torch.as_tensor(row, dtype=torch.long)
     return tensor
+
+
+def padded_batch(
+    features: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    longest_allowed: int,
+    fills: Mapping[str, int] | None = None,
+) -> Batch:
+    """(B, T) `input_ids`, `attention_mask` and, if features have them, `token_type_ids` and the keys of `fills`.
+
+    Args:
+        longest_allowed: T is rounded up to a multiple of 8, but not beyond this.
+        fills: further columns -> what to put after their rows.
+    """
+    width = padded_width([len(feature["input_ids"]) for feature in features], longest_allowed)
+    every = {
+        "input_ids": tokenizer.pad_token_id or 0,
+        "attention_mask": 0,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        **(fills or {}),
+    }
+    return {
+        name: padded([feature[name] for feature in features], width, fill)
+        for name, fill in every.items()
+        if name in features[0]
+    }

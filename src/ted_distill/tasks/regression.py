@@ -24,7 +24,7 @@ from .sequence_classification import SequenceClassification, read_list, stack_lo
 class Regression(SequenceClassification):
     """One score for each text or pair of texts.
 
-    Scores are numbers of any scale, whole ones too; `label` of a normalised row is the number as it came.
+    Scores are numbers on any scale, whole numbers too; `label` of a normalised row is the number unchanged.
     """
 
     problem_type: ClassVar[str] = "regression"
@@ -37,7 +37,7 @@ class Regression(SequenceClassification):
         return read_scores(rows, column, split), Value("float64")
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
-        """All rows if all have -1, as in STS-B's test split; else none, since -1 may be a score."""
+        """All rows if all have -1, as in STS-B's test split; else no rows, since -1 may be a score."""
         hidden = pc.all(pc.equal(labels, HIDDEN), min_count=1).as_py()
         return list(range(len(labels))) if hidden else []
 
@@ -48,21 +48,21 @@ class Regression(SequenceClassification):
 
     @property
     def num_labels(self) -> int:
-        """One score."""
+        """1: the score."""
         return 1
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
         """Squared error, averaged over rows."""
         return losses.score_loss(logits, batch["labels"], count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
-        """Squared difference of the scores, averaged over rows; there is no distribution, and no temperature."""
+        """Squared difference of the scores, averaged over rows; `temperature` has no effect."""
         return losses.score_mse(student_logits, teacher_logits, count)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
-        """(N,) scores. Raises `InputError` for logits that are no numbers."""
+        """(N,) scores. Raises `InputError` for logits that are not finite."""
         return stack_logits(logits).reshape(len(logits))
 
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
@@ -72,7 +72,7 @@ class Regression(SequenceClassification):
         return {"agreement_pearson": pearson(teacher_predictions, predictions)}
 
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
-        """Write `predictions.json`: a list with one score a row."""
+        """Write `predictions.json`: a list with one score per row."""
         write_list(folder, np.asarray(predictions).tolist())
 
     def read_predictions(self, file: Path) -> np.ndarray:
@@ -81,4 +81,4 @@ class Regression(SequenceClassification):
         try:
             return np.array([float(score) for score in scores])
         except (TypeError, ValueError) as error:
-            raise InputError(f"{file}: a list of numbers was expected ({error})") from error
+            raise InputError(f"{file}: expected a list of numbers, got another value ({error}); fix it") from error

@@ -1,4 +1,4 @@
-"""Scores of classes and of numbers, by name; all in percent but `mse`."""
+"""Scores of classes and of numbers, by name; all but `mse` in percent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InputError
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Share of rows that are right; of rows whose whole label set is right where rows have several labels."""
+    """Share of rows that are right; a row with several labels is right if all of them are."""
     return float(100 * np.mean(np.all((labels == predictions).reshape(len(labels), -1), axis=1)))
 
 
@@ -35,7 +35,7 @@ def matthews_correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "a single label was found": then it is 0
+        warnings.simplefilter("ignore")  # "a single label was found": the coefficient is then 0
         return float(100 * matthews_corrcoef(labels, predictions))
 
 
@@ -59,13 +59,15 @@ def mse(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def require_scorable(predictions: np.ndarray, num_rows: int) -> None:
-    """Refuse what would give a score that means nothing.
+    """Refuse predictions whose score would mean nothing.
 
     Raises:
-        InputError: not one prediction a row, no row at all, or a prediction that is not a finite number.
+        InputError: not one prediction per row, no rows, or predictions that are not finite.
     """
     if len(predictions) != num_rows or not num_rows:
-        raise InputError(f"{len(predictions)} predictions came for {num_rows} rows; one a row was expected")
+        raise InputError(
+            f"predictions: expected one per row, got {len(predictions)} for {num_rows} rows; predict on the same rows"
+        )
     require_numbers(predictions)
 
 
@@ -74,8 +76,8 @@ def require_numbers(predictions: np.ndarray) -> None:
     finite = np.isfinite(predictions).reshape(len(predictions), -1).all(axis=1)
     if not finite.all():
         raise InputError(
-            f"{np.sum(~finite)} of {len(finite)} predictions are NaN or infinite (the first is row "
-            f"{int(np.argmin(finite)) + 1}); finite numbers were expected: see the training loss, try another precision"
+            f"predictions: expected finite numbers, got NaN or infinity in {np.sum(~finite)} of {len(finite)} rows "
+            f"(first: row {int(np.argmin(finite)) + 1}); check the training loss or try another precision"
         )
 
 
@@ -90,7 +92,7 @@ def _correlation(of: Callable, labels: np.ndarray, predictions: np.ndarray) -> f
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "nearly constant": the number is right to fewer digits
+        warnings.simplefilter("ignore")  # "nearly constant": fewer digits are exact
         value = float(of(labels, predictions).statistic)
     return 100 * value if np.isfinite(value) else 0.0
 

@@ -1,4 +1,7 @@
-"""Sequence classification: a text, or a pair of texts, and one class of C. Also what its two relatives share."""
+"""Sequence classification: a text, or a pair of texts, and one class of C.
+
+Also the base of regression and multi-label classification.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,33 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 
 from ..errors import InputError, collect, raise_if_any
 from ..method import losses
-from ..method.filters import Batch
+from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .glue import GLUE_HUB_NAME, GlueTask
-from .reading.columns import Columns, find_columns, row_list, values, with_labels, with_texts
+from .padding import padded_batch
+from .reading.columns import (
+    TextColumns,
+    find_columns,
+    listed,
+    row_list,
+    shown,
+    values,
+    with_labels,
+    with_texts,
+)
 from .reading.labels import HIDDEN, class_numbers, label_name, read_classes
+from .reading.mapped import mapped
 from .scores import SCORES, accuracy, require_numbers, require_scorable
 from .task_arguments import TaskArguments
-
-# Widths of batches are rounded up to this: GPUs multiply such matrices faster, and see fewer different shapes.
-PAD_TO_MULTIPLE_OF = 8
+from .tokenizers import require_length
 
 
 class SequenceClassification(Task):
     """One class for each text or pair of texts.
 
-    Rows have `text`, `text_pair` where there are pairs, `label` (class number), and the columns the data came with.
-    The classes are those that a `ClassLabel` feature declares, in its order, or else those of the training rows (of
-    the validation rows if they are alone), sorted. A GLUE task has its official ones.
+    Rows have `text`, `text_pair` if there are pairs, and `label` (class number). The classes are those that a
+    `ClassLabel` feature declares, in its order, or else those of the training rows (of the validation rows if there
+    are no others), sorted. A GLUE task has its official classes.
     """
 
     auto_model = AutoModelForSequenceClassification
@@ -51,27 +63,27 @@ class SequenceClassification(Task):
         self.metrics = preset.metrics if preset else self.metrics
         self.metric = self.metrics[0]
         self._label_names = list(preset.label_names) if preset and preset.label_names else None
-        self._columns: Columns | None = None
+        self._columns: TextColumns | None = None
 
     # --- data -------------------------------------------------------------------------------------------------
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
-        """(name, configuration) of a GLUE task; None for one's own data."""
+        """(name, configuration) of a GLUE task; None for other data."""
         return (GLUE_HUB_NAME, self.preset.name) if self.preset else None
 
     def validation_splits(self) -> dict[str, str]:
-        """Our split name -> the Hub's, for every split the task is scored on."""
+        """Those of the GLUE task, if it is one."""
         return self.preset.validation_splits if self.preset else super().validation_splits()
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
-        """Columns `text`, `text_pair` and `label`, and the others as they came.
+        """Columns `text`, `text_pair` if there are pairs, and `label`.
 
         Raises:
-            InputError: columns are missing or cannot be told apart, or labels are none of the classes.
+            InputError: columns are missing or cannot be told apart, or a label is not one of the classes.
         """
         arguments, preset = self.arguments, self.preset
-        # Later splits have to have the columns of the first: guessed anew, they might be others.
-        named = self._columns or Columns(
+        # Later splits must have the columns of the first, which a new guess might miss.
+        named = self._columns or TextColumns(
             arguments.text_column or (preset.text if preset else None),
             arguments.text_pair_column or (preset.text_pair if preset else None),
             arguments.label_column or ("label" if preset else None),
@@ -83,7 +95,8 @@ class SequenceClassification(Task):
         with collect(problems):
             labels, feature = self.read_labels(rows, str(self._columns.label), split)
         raise_if_any(problems)
-        return with_labels(texts, labels, feature)
+        kept = [name for name in ("text", "text_pair") if name in texts.column_names]
+        return with_labels(texts.select_columns(kept), labels, feature)
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Labels of the rows, None where missing, and their feature. Raises `InputError`."""
@@ -96,19 +109,19 @@ class SequenceClassification(Task):
         texts = {name: values(rows, name) for name in ("text", "text_pair") if name in rows.column_names}
         for name, column in texts.items():
             if missing := _where(pc.is_null(column)):
-                yield f"{split}: {row_list(missing)} without {name}; mend or drop them"
+                yield f"{split}: expected {name} in every row, got none in {row_list(missing)}; fix or remove them"
         if blank := _where(pc.equal(pc.utf8_trim_whitespace(pc.binary_join_element_wise(*texts.values(), "")), "")):
-            yield f"{split}: {row_list(blank)} with nothing but blanks as text; mend or drop them"
+            yield f"{split}: expected words in every text, got blank text in {row_list(blank)}; fix or remove them"
         yield from self.label_problems(values(rows, "label"), split)
 
     def label_problems(self, labels: pa.ChunkedArray, split: str) -> Iterator[str]:
         """Rows whose normalised label is missing or hidden."""
         if missing := _where(pc.is_null(labels)):
-            yield f"{split}: {row_list(missing)} without label; mend or drop them"
+            yield f"{split}: expected a label in every row, got none in {row_list(missing)}; fix or remove them"
         if hidden := self.hidden_labels(labels):
             yield (
-                f"{split}: {row_list(hidden)} with label -1, which marks hidden labels as in GLUE's test splits; "
-                "give a split with labels (or, if -1 is one of the classes, name the classes in words)"
+                f"{split}: expected public labels, got -1, which marks hidden labels as in GLUE's test splits, in "
+                f"{row_list(hidden)}; give a split with labels (or, if -1 is a class, name the classes in words)"
             )
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
@@ -117,70 +130,51 @@ class SequenceClassification(Task):
 
     @property
     def label_names(self) -> list[str] | None:
-        """Names of the classes in the order of the class numbers; reads the data if they are to be seen there."""
+        """Names of the classes in the order of the class numbers; reads the data if need be."""
         if self._label_names is None:
             _ = self.rows
         return self._label_names
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """One feature a row: what the tokenizer makes of the text or pair, its length, and the label.
+        """One feature per row: the tokenised text or pair, its length, and the label.
 
         Raises:
             InputError: `max_seq_length` does not fit the tokenizer, or the tokenizer cannot pad.
         """
         pairs = "text_pair" in rows.column_names
         self._check_tokenizer(tokenizer, pairs)
-        max_length = self._longest(tokenizer)
-        # The first call writes its truncation into the tokenizer, which would be another tokenizer to the cache.
-        tokenizer("", truncation=True, max_length=max_length)
-        return rows.map(
+        return mapped(
+            rows,
             _tokenise,
-            batched=True,
-            remove_columns=rows.column_names,
-            fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+            description="tokenise",
             num_proc=self.arguments.preprocessing_num_workers,
-            desc="tokenise",
+            tokenizer=tokenizer,
+            max_length=self._longest(tokenizer),
         )
 
     def _longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Tokens a row at most: `max_seq_length`, but a default gives way to what the tokenizer allows."""
+        """Maximum tokens per row: `max_seq_length` if it was given, else the default up to the tokenizer's limit."""
         return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
 
     def _check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, pairs: bool) -> None:
         shortest = tokenizer.num_special_tokens_to_add(pair=pairs) + (2 if pairs else 1)
         longest = self._longest(tokenizer)
-        if not shortest <= longest <= tokenizer.model_max_length:
-            raise InputError(
-                f"--max_seq_length is {longest}; {shortest} to {tokenizer.model_max_length} tokens were expected, "
-                f"as the tokenizer {tokenizer.name_or_path} and its model allow"
-            )
+        require_length(longest, shortest, tokenizer)
         if tokenizer.pad_token_id is None:
             raise InputError(
-                f"the tokenizer {tokenizer.name_or_path} has no padding token; set one and save it with the model, "
-                "as in tokenizer.pad_token = tokenizer.eos_token, and config.pad_token_id with it"
+                f"tokenizer {tokenizer.name_or_path}: expected a padding token, got none; set one, as in "
+                "tokenizer.pad_token = tokenizer.eos_token, and config.pad_token_id, and save both with the model"
             )
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """(B, T) tensors padded on the right, T the longest row's rounded up to a multiple of 8, and `labels`."""
-        longest = max(len(feature["input_ids"]) for feature in features)
-        width = -(-longest // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
-        width = max(longest, min(width, self._longest(tokenizer)))  # a model may have no more positions
-        padding = {
-            "input_ids": tokenizer.pad_token_id,
-            "attention_mask": 0,
-            "token_type_ids": tokenizer.pad_token_type_id,
-        }
-        batch = {
-            name: torch.tensor([feature[name] + [pad] * (width - len(feature[name])) for feature in features])
-            for name, pad in padding.items()
-            if name in features[0]
-        }
+        """(B, T) tensors padded on the right to a multiple of 8, and `labels`."""
+        batch = padded_batch(features, tokenizer, self._longest(tokenizer))
         return batch | {"labels": torch.tensor([feature["labels"] for feature in features], dtype=self.label_dtype)}
 
     # --- mathematics ------------------------------------------------------------------------------------------
 
     def counts(self, batch: Batch) -> Counts:
-        """Items of this batch that the losses average over: rows, less those labelled -100 for the prediction loss."""
+        """Rows; for the prediction loss without those labelled -100."""
         labelled = (batch["labels"] != -100).reshape(len(batch["labels"]), -1).any(dim=-1)
         return super().counts(batch)._replace(labels=labelled.sum(dtype=torch.float32))
 
@@ -188,20 +182,20 @@ class SequenceClassification(Task):
         """Cross-entropy, averaged over rows."""
         return losses.class_loss(logits, batch["labels"], count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """KL of the two distributions over classes, averaged over rows."""
         return losses.class_kl(student_logits, teacher_logits, temperature, count)
 
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
-        """A throw-away predictor of Stage I: filter states (B, T, F) -> logits (B, C)."""
+        """Filter states (B, T, F) -> logits (B, C)."""
         return FirstTokenHead(filter_output_dim, self.num_labels, model.config)
 
     # --- scores -----------------------------------------------------------------------------------------------
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
-        """(N,) class numbers. Raises `InputError` for logits that are no numbers."""
+        """(N,) class numbers. Raises `InputError` for logits that are not finite."""
         return stack_logits(logits).argmax(axis=-1)
 
     @property
@@ -210,19 +204,19 @@ class SequenceClassification(Task):
         return self.metrics
 
     def score(self, predictions: Any, rows: Dataset) -> Metrics:
-        """The task's `metrics` in percent (`mse` in squared units). Raises `InputError` for NaN predictions."""
+        """The task's `metrics`, in percent (`mse` in squared units). Raises `InputError`, see `require_scorable`."""
         predictions, labels = np.asarray(predictions), np.asarray(rows["label"][:])
         require_scorable(predictions, len(labels))
         return {name: SCORES[name](labels, predictions) for name in self.metrics}
 
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
-        """Percent of rows that both models put into the same class."""
+        """Percent of rows that both models put in the same class."""
         predictions, teacher_predictions = np.asarray(predictions), np.asarray(teacher_predictions)
         require_scorable(predictions, len(teacher_predictions))
         return {"agreement": accuracy(teacher_predictions, predictions)}
 
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
-        """Write `predictions.json`: a list with one label name a row."""
+        """Write `predictions.json`: a list with one label name per row."""
         names = self.label_names or []
         write_list(folder, [names[number] for number in predictions])
 
@@ -242,9 +236,7 @@ class FirstTokenHead(nn.Module):
         self.dropout = nn.Dropout(_classifier_dropout(config))
         self.dense = nn.Linear(filter_output_dim, filter_output_dim)
         self.out_proj = nn.Linear(filter_output_dim, num_labels)
-        for linear in (self.dense, self.out_proj):
-            nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", None) or 0.02)
-            nn.init.zeros_(linear.bias)
+        draw_weights(self, initializer_range(config))
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits (B, C) of filter states (B, T, F)."""
@@ -253,14 +245,14 @@ class FirstTokenHead(nn.Module):
 
 
 def _classifier_dropout(config: PretrainedConfig) -> float:
-    """The dropout of the model's own classifier, under the name its family has for it."""
+    """The dropout of the model's own classifier, whatever its family calls it."""
     families = ("classifier_dropout", "cls_dropout", "classifier_dropout_prob", "seq_classif_dropout")
     found = (getattr(config, name, None) for name in (*families, "hidden_dropout_prob"))
     return next((float(dropout) for dropout in found if dropout is not None), 0.0)
 
 
 def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:
-    """Features of a batch of rows. On module level, and with all it uses as arguments, for the cache of `datasets`."""
+    """Features of a batch of rows."""
     encoded = tokenizer(
         rows["text"],
         rows.get("text_pair"),
@@ -282,7 +274,7 @@ def stack_logits(logits: list[np.ndarray]) -> np.ndarray:
 
 
 def write_list(folder: Path, predictions: list[Any]) -> None:
-    """Write `predictions.json`, one row a line."""
+    """Write `predictions.json`, one row per line."""
     lines = ",\n".join(json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
     (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
@@ -292,9 +284,13 @@ def read_list(file: Path) -> list[Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: a JSON list of predictions was expected, and could not be read ({error})") from error
+        raise InputError(
+            f"{file}: expected a JSON list of predictions, got an unreadable file ({error}); check it"
+        ) from error
     if not isinstance(found, list):
-        raise InputError(f"{file}: a JSON list with one prediction a row was expected, {type(found).__name__} came")
+        raise InputError(
+            f"{file}: expected a JSON list with one prediction per row, got a {type(found).__name__}; give a list"
+        )
     return found
 
 
@@ -302,9 +298,9 @@ def require_known(names: Sequence[str | None], numbers: dict[str, int], file: Pa
     """Raise `InputError` if a predicted name is not that of a class."""
     strangers = sorted({str(name) for name in names if name not in numbers})
     if strangers:
-        raise InputError(f"{file}: {strangers[0]!r} is no label name; label names are {', '.join(numbers)}")
+        raise InputError(f"{file}: expected the label names {listed(numbers)}, got {shown(strangers[0])}; fix the file")
 
 
 def _where(rows: pa.ChunkedArray) -> list[int]:
-    """Numbers of the rows where a condition holds; null is no."""
+    """Numbers of the rows where a condition holds; null counts as false."""
     return np.flatnonzero(pc.fill_null(rows, False).to_numpy()).tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass
@@ -12,7 +12,7 @@ class TaskArguments:
 
     _argument_group_name: ClassVar[str] = "task and data"
 
-    task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` names them"})
+    task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` shows them"})
     dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
     dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
     dataset_revision: str | None = field(default=None, metadata={"help": "its branch, tag or commit"})
@@ -24,25 +24,38 @@ class TaskArguments:
     label_column: str | None = field(
         default=None, metadata={"help": "label, score or labels; `a,b,c` for several 0/1 columns"}
     )
-    max_seq_length: int | None = field(default=None, metadata={"help": "tokens a row at most [128; QA 384]"})
+    max_seq_length: int | None = field(default=None, metadata={"help": "maximum tokens per row [128; QA 384]"})
     max_train_samples: int | None = field(default=None, metadata={"help": "train on a random sample of the rows"})
     max_eval_samples: int | None = field(default=None, metadata={"help": "score on a random sample of the rows"})
-    doc_stride: int = field(default=128, metadata={"help": "QA: tokens two windows share"})
-    max_answer_length: int = field(default=30, metadata={"help": "QA: tokens an answer at most"})
-    n_best_size: int = field(default=20, metadata={"help": "QA: start and end logits looked at a window"})
+    doc_stride: int = field(default=128, metadata={"help": "QA: tokens that two windows share"})
+    max_answer_length: int = field(default=30, metadata={"help": "QA: maximum tokens per answer"})
+    n_best_size: int = field(default=20, metadata={"help": "QA: best start and end logits per window"})
     null_score_diff_threshold: float = field(default=0.0, metadata={"help": "QA: no answer if its score leads by more"})
     version_2_with_negative: bool | None = field(
         default=None, metadata={"help": "QA: questions may have no answer [squad_v2, or seen in the data]"}
     )
     row_separator: str = field(
-        default="auto", metadata={"help": "LM: eos after each row, none, or auto: none if rows end in line feeds"}
+        default="auto", metadata={"help": "LM: eos after each row, none, or auto: none if rows end with newlines"}
     )
-    stride: int | None = field(default=None, metadata={"help": "LM: tokens between two windows to score on [half]"})
-    mlm_probability: float = field(default=0.15, metadata={"help": "masked_lm: share of hidden tokens"})
+    stride: int | None = field(default=None, metadata={"help": "LM: tokens from one scored window to the next [half]"})
+    mlm_probability: float = field(default=0.15, metadata={"help": "masked_lm: share of tokens to hide"})
     streaming: bool = field(default=False, metadata={"help": "LM: read the training rows as they are needed"})
-    shuffle_buffer: int = field(default=1000, metadata={"help": "streaming: blocks that are shuffled together"})
+    shuffle_buffer: int = field(default=1000, metadata={"help": "streaming: blocks shuffled together"})
     validation_split: str | None = field(default=None, metadata={"help": "the Hub's split to score on [validation]"})
     validation_size: int | None = field(
-        default=None, metadata={"help": "score on so many rows taken off the training rows"}
+        default=None, metadata={"help": "score on this many rows held out of the training rows"}
     )
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that change what a task computes from its rows."""
+        return {name: value for name, value in vars(self).items() if name not in SELECT_ROWS}
+
+
+SELECT_ROWS = {
+    "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file",
+    "validation_mismatched_file", "text_column", "text_pair_column", "label_column", "max_train_samples",
+    "max_eval_samples", "validation_split", "validation_size", "preprocessing_num_workers",
+}  # fmt: skip
+"""Arguments that select the rows; the rows themselves tell whether they are the same."""

@@ -19,28 +19,30 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTr
 
 from ..errors import InputError
 from ..method import losses
-from ..method.filters import Batch
+from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
-from .padding import padded, padded_width
-from .reading.columns import row_list, values
+from .padding import padded_batch
+from .reading.columns import listed, missing_column, row_list, shown, values
 from .reading.labels import label_name
+from .reading.mapped import mapped
 from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
 from .task_arguments import TaskArguments
+from .tokenizers import require_fast, require_length
 
 logger = logging.getLogger(__name__)
 
 _USUAL_TAGS = ("ner_tags", "tags", "labels")
 _ENTITY = re.compile(r"[BIES]-.+")
-# Both data sets are scripts, which `datasets` no longer runs; the Hub keeps its own parquet copy of each.
+# Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
 
 
 class TokenClassification(Task):
     """One tag for each word: names of people and places (NER), parts of speech.
 
-    Rows have `tokens`, a list of words, and `tags`, a class number for each. Where tags are entities (O, B-X, I-X),
-    whole entities are scored with `seqeval`; other tags are scored word by word.
+    Rows have `tokens`, a list of words, and `tags`, a class number for each. Tags that are parts of entities (O, B-X,
+    I-X) are scored by whole entities, with `seqeval`; other tags are scored word by word.
     """
 
     auto_model = AutoModelForTokenClassification
@@ -56,17 +58,21 @@ class TokenClassification(Task):
 
     @property
     def metric(self) -> str:  # type: ignore[override]
-        """`f1` of whole entities, or `accuracy` of words where tags are none."""
+        """`f1` of whole entities, or `accuracy` of words if tags are not parts of entities."""
         return "f1" if self.has_entities else "accuracy"
 
     # --- data -------------------------------------------------------------------------------------------------
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
-        """The data set of this name; None for one's own."""
+        """The data set that the task is named after; None for other data."""
         return (self.preset.hub_name, None) if self.preset else None
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
-        """Columns `tokens` and `tags` alone. Raises `InputError` for columns missing, not lists, or unknown tags."""
+        """Only the columns `tokens` and `tags`.
+
+        Raises:
+            InputError: a column is missing or does not hold lists, or a tag is unknown.
+        """
         tokens, tags = self._columns(rows, split)
         words = values(rows, tokens).to_pylist()
         names = self._tag_names(rows, tags, split)
@@ -77,8 +83,9 @@ class TokenClassification(Task):
         if any(strangers):
             first = min(name for row in strangers for name in row)
             raise InputError(
-                f"{split}: unknown tag {first!r} in {row_list(number for number, row in enumerate(strangers) if row)}; "
-                f"the tags are {', '.join(known)}: mend the rows, or name another column with --label_column"
+                f"{split}: expected the tags {listed(known)}, got {shown(first)} in "
+                f"{row_list(number for number, row in enumerate(strangers) if row)}; fix or remove them, or name "
+                "another column with --label_column"
             )
         numbers = {name: number for number, name in enumerate(known)}
         coded = [None if row is None else [numbers.get(name) if name else None for name in row] for row in names]
@@ -92,21 +99,18 @@ class TokenClassification(Task):
         problems = []
         for role, name in (("text", tokens), ("label", tags)):
             if name not in rows.column_names:
-                problems.append(
-                    f"{split}: column {name!r} is missing (columns are: {', '.join(rows.column_names)}); "
-                    f"name it with --{role}_column"
-                )
+                problems.append(missing_column(split, name, rows.column_names, f"name it with --{role}_column"))
             elif not isinstance(rows.features[name], List):
                 problems.append(
-                    f"{split}: column {name!r} holds {rows.features[name]}, a list with an entry a word was expected; "
-                    "give json lines or parquet with lists"
+                    f"{split}: expected a list with one entry per word in column {name!r}, got "
+                    f"{shown(rows.features[name])}; give json lines or parquet with lists"
                 )
         if problems:
             raise InputError(problems)
         return tokens, tags
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
-        """The tags of each row as names; numbers without names stand for those of the data set, or for themselves."""
+        """The tags of each row as names. A number is that of a known name or, if there is none, a name itself."""
         names = _declared(rows, column) or (self.preset.tags if self.preset else self._label_names) or []
         by_number = dict(enumerate(names)) | {-100: None}
 
@@ -116,66 +120,63 @@ class TokenClassification(Task):
         return [None if row is None else [name(tag) for tag in row] for row in values(rows, column).to_pylist()]
 
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
-        """Rows without words, with words or tags that are missing, or with another number of the one than the other."""
+        """Rows without words, with missing words or tags, or with different numbers of them."""
         words, tags = rows["tokens"][:], rows["tags"][:]
         checks = {
-            "without a word": [not row for row in words],
-            "with a word that is missing": [None in (row or ()) for row in words],
-            "with a tag that is missing (or -100)": [row is None or None in row for row in tags],
-            "with another number of tags than of words": [
+            "expected words, got none": [not row for row in words],
+            "expected no missing words, got some": [None in (row or ()) for row in words],
+            "expected no missing tags (or -100), got some": [row is None or None in row for row in tags],
+            "expected as many tags as words, got more or fewer": [
                 len(row or ()) != len(of_row or ()) for row, of_row in zip(words, tags, strict=True)
             ],
         }
         for what, wrong in checks.items():
             if any(wrong):
-                yield f"{split}: {row_list(np.flatnonzero(wrong).tolist())} {what}; mend or drop them"
-        if len(self._label_names or ()) < 2:
-            yield f"{split}: a single tag ({', '.join(self._label_names or ())}) came, two or more were expected"
+                yield f"{split}: {what} in {row_list(np.flatnonzero(wrong).tolist())}; fix or remove them"
+        names = self._label_names or ()
+        if len(names) < 2:
+            yield (
+                f"{split}: expected two or more tags, got {listed(names) or 'none'}; give rows with more, or name "
+                "another column with --label_column"
+            )
 
     @property
     def label_names(self) -> list[str] | None:
-        """Names of the tags in the order of the class numbers; reads the data if they are to be seen there."""
+        """Names of the tags in the order of the class numbers; reads the data if need be."""
         if self._label_names is None:
             _ = self.rows
         return self._label_names
 
     @property
     def has_entities(self) -> bool:
-        """Whether tags are parts of entities, and not one kind of word each."""
+        """Whether tags are parts of entities (B-X, I-X) and not kinds of words."""
         return any(_ENTITY.fullmatch(name) for name in self.label_names or ())
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """A feature a row. The first token of a word has its tag as label, the others have -100.
+        """One feature per row. The first token of a word has its tag as label, the others have -100.
 
-        `first_tokens` are the places of these tokens, -1 for a word that was cut off or gave none: it is scored as
+        `first_tokens` are the places of these tokens, -1 for a word that was cut off or has no token: it is scored as
         `O`, or as wrong.
 
         Raises:
-            InputError: not a fast tokenizer, no padding token, or `max_seq_length` that does not fit.
+            InputError: the tokenizer is not fast, or does not allow `max_seq_length`.
         """
-        if not tokenizer.is_fast:
-            raise InputError(f"the tokenizer {tokenizer.name_or_path} is not a fast one, which words are found with")
+        require_fast(tokenizer)
         longest = self._longest(tokenizer)
-        if not tokenizer.num_special_tokens_to_add() < longest <= tokenizer.model_max_length:
-            raise InputError(
-                f"--max_seq_length is {longest}; up to {tokenizer.model_max_length} tokens were expected, as the "
-                f"tokenizer {tokenizer.name_or_path} and its model allow"
-            )
-        # The first call writes its truncation into the tokenizer, which would be another tokenizer to the cache.
-        tokenizer("", truncation=True, max_length=longest)
-        features = rows.map(
+        require_length(longest, tokenizer.num_special_tokens_to_add() + 1, tokenizer)
+        features = mapped(
+            rows,
             _tokenise,
-            batched=True,
-            remove_columns=rows.column_names,
-            fn_kwargs={"tokenizer": tokenizer, "max_length": longest},
+            description="tokenise",
             num_proc=self.arguments.preprocessing_num_workers,
-            desc="tokenise",
+            tokenizer=tokenizer,
+            max_length=longest,
         )
         places = features.with_format("arrow")[:].column("first_tokens").combine_chunks().flatten().to_numpy()
         if lost := int((places < 0).sum()):
             logger.warning(
-                "%d of %d words are behind max_seq_length (%d tokens) or have no token: their tags are not learnt, and "
-                "scored as not found", lost, len(places), longest,
+                "max_seq_length: expected a token for every word within %d tokens, got none for %d of %d words; raise "
+                "it, or their tags are not learnt and count as not found", longest, lost, len(places),
             )  # fmt: skip
         return features
 
@@ -184,26 +185,20 @@ class TokenClassification(Task):
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) tensors padded on the right; `labels` are -100 where no word begins."""
-        width = padded_width([len(feature["input_ids"]) for feature in features], self._longest(tokenizer))
-        fills = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "token_type_ids": 0, "labels": -100}
-        return {
-            name: padded([feature[name] for feature in features], width, fill)
-            for name, fill in fills.items()
-            if name in features[0]
-        }
+        return padded_batch(features, tokenizer, self._longest(tokenizer), {"labels": -100})
 
     # --- mathematics ------------------------------------------------------------------------------------------
 
     def counts(self, batch: Batch) -> Counts:
-        """Labelled tokens, for prediction loss and KL; real tokens, for the layer loss."""
+        """Labelled tokens, for prediction and matching loss; real tokens, for the layer loss."""
         labelled = (batch["labels"] != -100).sum(dtype=torch.float32)
-        return super().counts(batch)._replace(labels=labelled, rows=labelled)
+        return super().counts(batch)._replace(labels=labelled, predictions=labelled)
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
         """Cross-entropy, averaged over labelled tokens."""
         return losses.class_loss(logits.flatten(0, 1), batch["labels"].flatten(), count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """KL over the tags, averaged over labelled tokens."""
@@ -213,14 +208,13 @@ class TokenClassification(Task):
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """Linear(F, C) on every token."""
         head = nn.Linear(filter_output_dim, self.num_labels)
-        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
-        nn.init.zeros_(head.bias)
+        draw_weights(head, initializer_range(model.config))
         return head
 
     # --- scores -----------------------------------------------------------------------------------------------
 
     def decode(self, logits: list[np.ndarray], split: Split) -> list[list[str]]:
-        """The tag of each word of each row. Raises `InputError` for logits that are no numbers."""
+        """The tag of each word of each row. Raises `InputError` for logits that are not finite."""
         names = self.label_names or []
         nothing = OUTSIDE if OUTSIDE in names else ""
         found = []
@@ -232,19 +226,22 @@ class TokenClassification(Task):
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """`f1`, `precision` and `recall` of entities, and `accuracy` of words; without entities the last alone."""
+        """`f1`, `precision` and `recall` of entities, and `accuracy` of words; without entities only the last."""
         return ("f1", "precision", "recall", "accuracy") if self.has_entities else ("accuracy",)
 
     def score(self, predictions: list[list[str]], rows: Dataset) -> Metrics:
-        """Scores in percent. Raises `InputError` for predictions of other rows or words."""
+        """Scores in percent. Raises `InputError` for predictions on other rows."""
         names = self.label_names or []
         gold = [[names[tag] for tag in row] for row in rows["tags"]]
         if list(map(len, predictions)) != list(map(len, gold)):
-            raise InputError("predictions: a tag for each word of each row was expected; predict on the rows scored")
+            raise InputError(
+                f"predictions: expected a tag for each word of each row, got {sum(map(len, predictions))} tags in "
+                f"{len(predictions)} rows for {sum(map(len, gold))} words in {len(gold)} rows; predict on the same rows"
+            )
         return self._compare(gold, predictions)
 
     def agreement(self, predictions: list[list[str]], teacher_predictions: list[list[str]]) -> Metrics:
-        """The same scores with the teacher's tags in the place of the labels."""
+        """`accuracy` and `f1` with the teacher's tags in place of the labels."""
         found = self._compare(teacher_predictions, predictions)
         names = {"accuracy": "agreement", "f1": "agreement_f1"}
         return {names[name]: value for name, value in found.items() if name in names}
@@ -266,16 +263,20 @@ class TokenClassification(Task):
         (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
     def read_predictions(self, file: Path) -> list[list[str]]:
-        """What `write_predictions` wrote. Raises `InputError`."""
+        """Predictions that `write_predictions` wrote. Raises `InputError`."""
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: a JSON list of tags for each row was expected ({error})") from error
+            raise InputError(
+                f"{file}: expected a JSON list of tags for each row, got an unreadable file ({error}); check it"
+            ) from error
         if not isinstance(found, list) or not all(isinstance(row, list) for row in found):
-            raise InputError(f"{file}: a list of tags for each row was expected, something else came")
+            raise InputError(f"{file}: expected a list of tags for each row, got other JSON; give each row a list")
         strangers = sorted({str(tag) for row in found for tag in row} - {*(self.label_names or ()), ""})
         if strangers:
-            raise InputError(f"{file}: {strangers[0]!r} is no tag; tags are {', '.join(self.label_names or ())}")
+            raise InputError(
+                f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
+            )
         return found
 
 
@@ -291,10 +292,10 @@ def _in_order(names: set[str]) -> list[str]:
 
 
 def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:
-    """Features of a batch of rows. On module level, and with all it uses as arguments, for the cache of `datasets`.
+    """Features of a batch of rows.
 
-    Words are joined by blanks and tokenised as the text they are, so that every kind of tokenizer sees what it was
-    trained on; a token belongs to the word that holds its last character.
+    Words are joined by spaces and tokenised as one text, so that every kind of tokenizer gets text like that it was
+    trained on; a token belongs to the word that has its last character.
     """
     encoded = tokenizer(
         [" ".join(words) for words in rows["tokens"]],

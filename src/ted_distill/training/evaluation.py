@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import TrainingError
-from ..fast.states_cache import FEATURE
+from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Metrics, Split, Task
 
@@ -68,7 +68,7 @@ def predict(
     mine = batches[state.process_index :: state.num_processes]
     found: list[tuple[int, np.ndarray]] = []
     for rows in tqdm(mine, desc="evaluate", disable=not (progress and state.is_main_process), leave=False):
-        batch = task.collate([features[row] for row in rows], tokenizer) | {FEATURE: torch.tensor(rows)}
+        batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with autocast():
             logits = forward(batch)

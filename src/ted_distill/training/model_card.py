@@ -1,4 +1,4 @@
-"""The model card of a finished stage: what the model is, where it comes from, what it scores, and the command."""
+"""The model card of a finished stage: what the model is, its origin, its scores, and the command."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CARD_NAME = "README.md"
 _WHAT = {
     "finetune": "Fine-tuned on {task}.",
     "learn_filters": (
-        "Fine-tuned on {task}. Beside it, in `filters.safetensors` and `filters.json`, are filters that pick out of "
-        "its hidden states what the task needs (Stage I of TED). `layer_scores.json` holds the score of each block's "
+        "Fine-tuned on {task}. Beside it, in `filters.safetensors` and `filters.json`, are filters that extract from "
+        "its hidden states what the task needs (Stage I of TED). `block_scores.json` holds the score of each block's "
         "filter head. The model itself is unchanged."
     ),
     "kd": "Distilled on {task} by knowledge distillation: it matches the teacher's predictions.",
@@ -65,7 +65,7 @@ def write_card(
     ]
     lines += ["", _WHAT[what].format(task=f"`{task.name}`"), ""]
     lines += (
-        [f"- Teacher: `{teacher}`", f"- Student, as it started: `{base_model}`"]
+        [f"- Teacher: `{teacher}`", f"- Student before distillation: `{base_model}`"]
         if teacher
         else [f"- From: `{base_model}`"]
     )
@@ -78,7 +78,7 @@ def write_card(
     lines += [f"| {name} | {value:.2f} |" for name, value in scores.items() if isinstance(value, (int, float))]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
-    lines += ["The checkpoint loads with transformers alone; filters play no part in its predictions.", ""]
+    lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions.", ""]
     (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -91,5 +91,5 @@ def folder_title(base_model: str, task: Task, what: str) -> str:
 
 
 def _loss(weights: dict[str, float], layers: bool) -> str:
-    loss = f"pred_loss + {weights['kl_alpha']:g} * kl_loss (temperature {weights['temperature']:g})"
-    return loss + (f" + {weights['mse_alpha']:g} * layer_averaged_mse_loss" if layers else "")
+    loss = f"pred_loss + {weights['kl_alpha']:g} * match_loss (temperature {weights['temperature']:g})"
+    return loss + (f" + {weights['mse_alpha']:g} * layer_loss" if layers else "")

@@ -1,4 +1,4 @@
-"""The training arguments of every stage: those of transformers with defaults that keep the best checkpoint."""
+"""The training arguments of every stage: those of transformers, with defaults that keep the best checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..errors import InputError, raise_if_any
-from ..fast.precision import TEACHER_DTYPES, does_bfloat16_well
+from ..fast.precision import FROZEN_DTYPES, does_bfloat16_well
 
 ATTENTIONS = ("auto", "fast", "plain", "flash")
 
@@ -18,43 +18,49 @@ ATTENTIONS = ("auto", "fast", "plain", "flash")
 class StageArguments(TrainingArguments):
     """`transformers.TrainingArguments`, all of them, with other defaults and a few more fields.
 
-    Every epoch is scored and saved, the best one is kept and is what comes out; `--eval_strategy no` keeps the last.
+    Every epoch is scored and saved, and the best one is the stage's result; with `--eval_strategy no` it is the last.
 
     Raises:
         InputError: arguments that contradict each other.
     """
 
-    eval_strategy: str = field(default="epoch", metadata={"help": "score every: no, steps, epoch"})
-    save_strategy: str = field(default="epoch", metadata={"help": "checkpoint every: no, steps, epoch"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to score: no, steps, epoch"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint: no, steps, epoch"})
     save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept beside the best one"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "the best checkpoint comes out"})
-    logging_steps: float = field(default=50, metadata={"help": "steps between two points of the curves"})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide a loss that is no number"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "left to the task"})
-    keep_checkpoints: bool = field(default=False, metadata={"help": "keep checkpoint-* folders of a finished stage"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "the result is the best checkpoint"})
+    logging_steps: float = field(default=50, metadata={"help": "steps between two points of a curve"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide NaN and infinite losses"})
+    seed: int = field(default=42, metadata={"help": "random seed"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "decided by the task"})
+    keep_checkpoints: bool = field(
+        default=False, metadata={"help": "keep the checkpoint-* folders of a finished stage"}
+    )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "stop after so many evaluations without a better score"}
+        default=None, metadata={"help": "stop after this number of evaluations without a better score"}
     )
     # What makes it fast (docs/performance.md has the effect of each).
     bf16: bool | None = field(
-        default=None, metadata={"help": "autocast to bfloat16 [where the machine multiplies in it; not with fp16]"}
+        default=None, metadata={"help": "autocast to bfloat16 [where the hardware supports it well; not with fp16]"}
     )
     train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "batches of rows of like length, or random, or sequential"}
+        default="group_by_length",
+        metadata={"help": "group_by_length (rows of similar length in a batch), random or sequential"},
     )
-    teacher_dtype: str = field(
+    frozen_dtype: str = field(
         default="auto",
         metadata={
-            "help": "type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, float16, "
-            "or auto: bfloat16 where the machine multiplies in it"
+            "help": "data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, "
+            "float16, or auto: bfloat16 where the hardware supports it well"
         },
     )
     cache_limit: float = field(
-        default=20.0, metadata={"help": "gigabytes of disk for what frozen models say; 0 to run them in every epoch"}
+        default=20.0, metadata={"help": "gigabytes of disk for outputs of frozen models; 0 runs them in every epoch"}
     )
     cache_dir: str | None = field(
         default=None,
-        metadata={"help": "folder of that cache, kept and shared with other stages [in output_dir, then deleted]"},
+        metadata={
+            "help": "folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"
+        },
     )
     disentangled_attention: str = field(
         default="auto",
@@ -63,23 +69,26 @@ class StageArguments(TrainingArguments):
             "or auto: flash where it is installed, otherwise fast"
         },
     )
-    fast_dropout: bool = field(default=True, metadata={"help": "on a CPU draw dropout's numbers four at once"})
+    fast_dropout: bool = field(
+        default=True, metadata={"help": "on a CPU, draw the random numbers of dropout four at a time"}
+    )
     keep_freed_memory: bool = field(
-        default=True, metadata={"help": "on a CPU do not give memory back to the system between steps"}
+        default=True, metadata={"help": "on a CPU, do not give memory back to the system between steps"}
     )
     packed_linear: bool = field(
-        default=True, metadata={"help": "on a CPU lay out the weights of frozen bfloat16 models once, not in each call"}
+        default=True,
+        metadata={"help": "on a CPU, lay out the weights of frozen bfloat16 models once instead of in each call"},
     )
     freeze_unseen_embeddings: bool = field(
         default=True,
-        metadata={"help": "do not train rows of tokens that the training data lacks; Adam would not change them"},
+        metadata={"help": "do not train embeddings of tokens that the training data lacks; Adam would not change them"},
     )
 
     def __post_init__(self) -> None:
         if str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no":
             self.load_best_model_at_end = False
         self.remove_unused_columns = False
-        # transformers refuses bf16 on a CPU unless told that the CPU is meant.
+        # transformers refuses bf16 on a CPU unless it is told to use the CPU.
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
@@ -92,25 +101,37 @@ class StageArguments(TrainingArguments):
             raise InputError(f"training arguments: {error}") from error
 
     def _wrong(self) -> list[str]:
-        """Values of our own fields that are none."""
+        """Invalid values of our own fields."""
         problems = [
-            f"{name}: one of {', '.join(choices)} was expected, {getattr(self, name)} came"
-            for name, choices in (("teacher_dtype", TEACHER_DTYPES), ("disentangled_attention", ATTENTIONS))
+            f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)}"
+            for name, choices in (("frozen_dtype", FROZEN_DTYPES), ("disentangled_attention", ATTENTIONS))
             if getattr(self, name) not in choices
         ]
         if not 0 <= self.cache_limit < math.inf:
-            problems.append(f"cache_limit: gigabytes, at least 0, were expected, {self.cache_limit} came")
+            problems.append(f"cache_limit: expected gigabytes, at least 0, got {self.cache_limit}")
         return problems
 
     def _unused(self) -> list[str]:
-        """Arguments the stages would silently ignore: they compute their own losses and publish their own folder."""
+        """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
         problems = []
         if self.label_smoothing_factor:
-            problems.append("label_smoothing_factor: not used by the stages' losses; leave it out")
+            problems.append(
+                f"label_smoothing_factor: expected 0, as the stages' losses do not use it, got "
+                f"{self.label_smoothing_factor}; leave it out"
+            )
         if self.neftune_noise_alpha:
-            problems.append("neftune_noise_alpha: not used by the stages; leave it out")
+            problems.append(
+                f"neftune_noise_alpha: expected no value, as the stages do not use it, got {self.neftune_noise_alpha}; "
+                "leave it out"
+            )
         if self.fsdp or self.deepspeed:
-            problems.append("fsdp, deepspeed: checkpoints of sharded models are not written yet; use torchrun alone")
+            problems.append(
+                "fsdp, deepspeed: expected neither, as checkpoints of sharded models are not supported, got one; use "
+                "torchrun alone"
+            )
         if self.push_to_hub:
-            problems.append("push_to_hub: upload the finished folder with `hf upload` instead")
+            problems.append(
+                "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "
+                "`hf upload`"
+            )
         return problems

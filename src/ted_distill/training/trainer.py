@@ -19,7 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import InputError, TrainingError
 from ..fast.memory import keep_freed_memory
-from ..fast.states_cache import FEATURE
+from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..output import checkpoint_folder, last_checkpoint
 from ..tasks.base import Counts, Metrics, Split, Task
@@ -144,7 +144,7 @@ class StageTrainer(Trainer):
         # Not where batches are made: that is ahead of the training, and a stage that goes on would draw others.
         place = self.args.seed, self.state.global_step, self.accelerator.process_index
         batches = [
-            self.task.draw(batch, self.processing_class, zlib.crc32(repr((*place, number)).encode()))
+            self.task.augment(batch, self.processing_class, zlib.crc32(repr((*place, number)).encode()))
             for number, batch in enumerate(batches)
         ]
         counts = torch.stack([torch.stack(tuple(self.task.counts(batch))) for batch in batches]).sum(dim=0).to(device)
@@ -276,8 +276,8 @@ class StageTrainer(Trainer):
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The task's batch, and the numbers of its rows where the features have them."""
     batch = task.collate(features, tokenizer)
-    if FEATURE in features[0]:
-        batch[FEATURE] = torch.tensor([feature[FEATURE] for feature in features])
+    if ROW in features[0]:
+        batch[ROW] = torch.tensor([feature[ROW] for feature in features])
     return batch
 
 

@@ -1,4 +1,4 @@
-"""What a recipe would do, without doing it: `ted show`."""
+"""`ted show`: prints what a recipe would do, without running it."""
 
 from .features import PlannedData
 from .plan import Plan, PlannedModel, plan

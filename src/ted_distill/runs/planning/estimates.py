@@ -1,9 +1,9 @@
 """Estimates of the memory a stage needs at its peak: formulas, not measurements, and rough ones.
 
-Counted are weights, gradients and AdamW's moments of what is trained, the weights of what is frozen, what the backward
-pass keeps, states, and logits over a vocabulary. Left out are PyTorch's own needs (about half a gigabyte on a GPU),
-kernels' workspaces and fragments; too high is the count of embeddings, most of which are not trained
-(`freeze_unseen_embeddings`), and of attention maps where a fused kernel makes none.
+The estimates include weights, gradients and AdamW's moments of what is trained, the weights of what is frozen, what the
+backward pass keeps, states, and logits over a vocabulary. They leave out PyTorch's own needs (about half a gigabyte on
+a GPU), kernels' workspaces and fragmentation. They are too high for embeddings, most of which are not trained
+(`freeze_unseen_embeddings`), and for attention maps where a fused kernel makes none.
 
 Shapes: B batch, T tokens, D width, F filter width, L blocks, K pairs, V vocabulary.
 """
@@ -36,14 +36,14 @@ class BatchShape(NamedTuple):
 
 
 def trained_bytes(parameters: int, batch: BatchShape) -> int:
-    """16 a parameter: weight, gradient and two moments in float32; and 2 for autocast's copy of the weight."""
+    """16 per parameter for weight, gradient and two moments in float32, and 2 for autocast's copy of the weight."""
     return parameters * (16 + (2 if batch.item_bytes == 2 else 0))
 
 
 def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -> int:
-    """What the backward pass keeps of so many blocks.
+    """What the backward pass keeps of this number of blocks.
 
-    B * T * D * (34 + 5 * heads * T / D) bytes a block in 16 bit, twice that in float32 (Korthikanti et al., arXiv
+    B * T * D * (34 + 5 * heads * T / D) bytes per block in 16 bits, twice that in float32 (Korthikanti et al., arXiv
     2205.05198, equation 1).
     """
     heads = config.num_attention_heads
@@ -52,7 +52,7 @@ def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -
 
 
 def logits_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
-    """B * T * V in float32 twice, logits and their gradient, for a model that predicts tokens; else next to nothing."""
+    """B * T * V in float32 twice, logits and their gradient, for a model that predicts tokens; otherwise 0."""
     output = model.get_output_embeddings()
     return 2 * 4 * batch.all_tokens * model.config.vocab_size if isinstance(output, nn.Module) else 0
 
@@ -100,7 +100,7 @@ def distilling_bytes(
 
 
 def filter_parameters(filters: FilterConfig) -> int:
-    """How many numbers the filters of a model have."""
+    """The number of weights in the filters of a model."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in Filters.random(filters).parameters())
 

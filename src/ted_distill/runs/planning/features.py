@@ -1,4 +1,4 @@
-"""How much data a recipe trains on, and how long its rows are: a sample of them is tokenised."""
+"""The amount of data a recipe trains on, and the lengths of its rows: a sample of them is tokenised."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class PlannedData:
     """Rows, and the features (tokenised rows, windows or blocks) that are made of them."""
 
     rows: dict[str, int | str]
-    """Of each split; `stream` where nobody knows."""
+    """Of each split; `stream` where the number is not known."""
     features: int | Unknown
     """To train on."""
     exact: bool
-    """`features` is no estimate."""
+    """Whether `features` is counted rather than estimated."""
     tokens: float
     """Of a feature, on average."""
     longest: int
@@ -37,7 +37,7 @@ class PlannedData:
 
     @property
     def all_to_train(self) -> float:
-        """Rows of all splits, for each training row."""
+        """Rows of all splits divided by the training rows."""
         counts = [count for count in self.rows.values() if isinstance(count, int)]
         return sum(counts) / int(self.rows["train"])
 
@@ -46,12 +46,12 @@ def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> Pl
     """Count rows, and tokens of some of them.
 
     Raises:
-        InputError: the tokenizer is none for this task.
+        InputError: the tokenizer does not fit this task.
     """
     train, counts, most = task.rows["train"], task.row_counts, task.max_seq_length
     if isinstance(train, IterableDataset):
-        return PlannedData(counts, Unknown("a stream has no end that is known"), False, most, most, 0)
-    # Where Stage I reads the first token of a row alone, a row is a feature.
+        return PlannedData(counts, Unknown("the end of a stream is not known"), False, most, most, 0)
+    # Where Stage I reads only the first token of a row, a row is a feature.
     by_row = task.first_token_only
     if isinstance(tokenizer, Unknown):
         return PlannedData(counts, len(train) if by_row else tokenizer, by_row, most, most, 0)

@@ -1,7 +1,8 @@
 """What a recipe would do, found out without training and without writing.
 
-Configs, tokenizers and data are read as a run would read them, weights never. What the Hub does not give is `Unknown`
-and says why; a recipe that is wrong is refused with all its problems.
+Configs, tokenizers and data are read as a run would read them; weights only where a student is made of a model's
+blocks, to find out whether that model is the teacher. Whatever cannot be fetched becomes `Unknown`, with the reason.
+A wrong recipe is refused with all its problems.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from ...models.scratch import scratch_config
 from ...models.students import student_from_teacher
 from ...stages.methods import check_arguments
 from ...tasks import Task, load_task
+from ..layout import filter_arguments, run_pairs, student_blocks
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
-from ..run import filter_arguments, run_pairs, student_layers
 from .features import PlannedData, look_at_data
 from .unknown import Hub, Unknown
 
@@ -37,7 +38,7 @@ class PlannedModel:
     model: PreTrainedModel | Unknown
     """With the task's head, on the meta device: shapes without weights."""
     kept_blocks: list[int] | None = None
-    """The blocks of `name` it is made of, if not all."""
+    """The blocks of `name` that it is made of, if it is made of some."""
 
     @property
     def parameters(self) -> int | Unknown:
@@ -47,7 +48,7 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe would do, its stages excepted: those follow from this."""
+    """What a recipe would do, except for its stages, which follow from this."""
 
     recipe: Recipe
     task: Task
@@ -63,7 +64,7 @@ def plan(recipe: Recipe) -> Plan:
     """Find out what a recipe would do.
 
     Raises:
-        InputError: the recipe is wrong, whatever else is missing; with all problems.
+        InputError: the recipe is wrong; with all problems, whatever cannot be fetched.
     """
     problems: list[str] = []
     for method in recipe.run.methods:
@@ -75,7 +76,7 @@ def plan(recipe: Recipe) -> Plan:
     if not recipe.content.get(FROM_SCRATCH):
         return _plan(recipe, task)
     with tempfile.TemporaryDirectory() as folder:
-        # A teacher that is to be made from scratch is a folder with a config meanwhile.
+        # A folder with a config stands in for a teacher that is made from scratch.
         scratch_config(recipe.content[FROM_SCRATCH]).save_pretrained(folder)
         return _plan(replace(recipe, run=replace(recipe.run, teacher=folder)), task)
 
@@ -105,7 +106,7 @@ def _plan(recipe: Recipe, task: Task) -> Plan:
 
 
 def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | Unknown:
-    """A model without its weights. Raises `InputError` where the recipe asks for one that there cannot be."""
+    """A model without its weights. Raises `InputError` where the recipe asks for an impossible one."""
     source = _source(recipe, owner)
     config = hub.ask(source, lambda: load_config(source, recipe.model))
     if isinstance(config, Unknown):
@@ -116,10 +117,10 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     kept = None
     if owner == "student":
         total, width = config.num_hidden_layers, recipe.run.student_hidden_size
-        kept = student_layers(recipe.run, total)
+        kept = student_blocks(recipe.run, total)
         config = narrow_config(config, width) if width else config
     name = f"a {config.model_type} of random weights" if recipe.content.get(FROM_SCRATCH) else source
-    # The labels of one's own data are seen in the data.
+    # The labels of the user's own data are known only from the data.
     labels = hub.ask(_data_name(task), lambda: task.num_labels)
     if isinstance(labels, Unknown):
         return PlannedModel(name, config, labels, kept)
@@ -142,7 +143,9 @@ def _without_weights(recipe: Recipe, name: str, config: PretrainedConfig, task: 
             return task.auto_model.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"model: {name} makes no {task.auto_model.__name__} ({reason})") from error
+        raise InputError(
+            f"model: expected a config that makes a {task.auto_model.__name__}, got {name} ({reason}); use another"
+        ) from error
 
 
 def _stage_one_filters(recipe: Recipe, models: dict[str, PlannedModel | Unknown]) -> dict[str, FilterConfig]:
@@ -150,7 +153,7 @@ def _stage_one_filters(recipe: Recipe, models: dict[str, PlannedModel | Unknown]
     found = {}
     for owner, arguments in filter_arguments(recipe).items():
         model = models[owner]
-        assert isinstance(model, PlannedModel)  # else nobody asks
+        assert isinstance(model, PlannedModel)  # checked by the caller
         shape = {name: value for name, value in vars(arguments).items() if name != "frozen_dropout"}
         found[owner] = FilterConfig.for_model(model.config, **shape)
     return found
@@ -165,9 +168,9 @@ def _data(recipe: Recipe, task: Task, models: dict[str, PlannedModel | Unknown],
     if isinstance(rows, Unknown):
         return rows
     if "train" not in rows:
-        raise InputError("data: nothing to train on; give train_file")
+        raise InputError("data: expected rows to train on, got none; give train_file")
     if recipe.content.get(FROM_SCRATCH):
-        return look_at_data(task, Unknown("the tokenizer is yet to be made of the text"))
+        return look_at_data(task, Unknown("the tokenizer will be made from the text"))
     source = _source(recipe, "student")
     tokenizer = hub.ask(source, lambda: load_pretrained(AutoTokenizer, source, recipe.model.hub))
     if not isinstance(tokenizer, Unknown):
@@ -178,7 +181,7 @@ def _data(recipe: Recipe, task: Task, models: dict[str, PlannedModel | Unknown],
 
 
 def _data_name(task: Task) -> str:
-    """What stands for the data in `Hub.ask`: a file, or the name of a data set."""
+    """The name of the data for `Hub.ask`: a file, or the name of a data set."""
     arguments, (name, *_) = task.arguments, task.hub_dataset() or ("./no data",)
     file = arguments.train_file or arguments.validation_file
     return f"./{file}" if file else arguments.dataset_name or name

@@ -1,4 +1,4 @@
-"""A plan as text for the screen: what `ted show` prints."""
+"""`ted show` prints what a recipe would do: models, pairs and data, then its stages, without running it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDTH = 112
 
 
 def show(plan: Plan) -> str:
-    """What is trained on what, then a table of the stages, then what cannot be known and why.
+    """Models, pairs and data, then a table of the stages, then what is unknown and why.
 
     Raises:
         InputError: see `plan_stages`.
@@ -70,13 +70,13 @@ def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> st
 
 def _pairs(pairs: Pairs | Unknown) -> str:
     if isinstance(pairs, Unknown):
-        return "unknown, as the models are"
+        return "unknown, because the models are"
     return "teacher block:student block " + " ".join(f"{teacher}:{student}" for teacher, student in pairs)
 
 
 def _filters(filters: dict[str, FilterConfig] | Unknown) -> str:
     if isinstance(filters, Unknown):
-        return "unknown, as the models are"
+        return "unknown, because the models are"
     return "; ".join(f"{owner} {len(config.blocks)} x {_filter(config)}" for owner, config in filters.items())
 
 
@@ -96,17 +96,17 @@ def _data(data: PlannedData | Unknown) -> str:
     features = f"{'' if data.exact else 'about '}{data.features:,} features to train on"
     if not data.looked_at:
         return f"rows: {rows}; {features}, up to {data.longest} tokens each"
-    seen = f"{data.tokens:.0f} tokens on average and {data.longest} at most in {data.looked_at:,} rows looked at"
+    seen = f"{data.tokens:.0f} tokens on average and {data.longest} at most in a sample of {data.looked_at:,} rows"
     return f"rows: {rows}; {features}, {seen}"
 
 
 def _method(method: PlannedMethod | None) -> str:
     assert method is not None
     arguments = method.arguments
-    text = f"pred_loss + {arguments.kl_alpha:g} kl_loss (temperature {arguments.temperature:g})"
+    text = f"pred_loss + {arguments.kl_alpha:g} match_loss (temperature {arguments.temperature:g})"
     if method.pairs == []:
-        return f"{text}; no layer is matched"
-    text += f" + {method.mse_alpha:g} layer loss ({arguments.layer_loss})"
+        return f"{text}; no blocks are matched"
+    text += f" + {method.mse_alpha:g} layer_loss ({arguments.layer_loss})"
     if isinstance(method.pairs, Unknown):
         return text
     student = "" if method.filters is None else f"; student filters {_filter(method.filters)}"
@@ -117,7 +117,7 @@ def _method(method: PlannedMethod | None) -> str:
 
 
 def _table(stages: list[PlannedStage]) -> list[list[str]]:
-    rows = [["stage", "steps", "rows a step", "learning rate", "warm-up", "memory", "cache"]]
+    rows = [["stage", "steps", "rows per step", "learning rate", "warm-up", "memory", "cache"]]
     for stage in stages:
         args = stage.args
         batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
@@ -141,13 +141,13 @@ def _bytes(number: int | Unknown) -> str:
 def _notes(plan: Plan, stages: list[PlannedStage]) -> Iterator[str]:
     text = (
         "memory: an estimate for one device, weights and optimizer included; a process on a CPU takes 1 to 2 GB more. "
-        "cache: disk for what frozen models say, the teacher's shared by its stages and deleted after the run."
+        "cache: disk for outputs of frozen models; the teacher's are shared by the stages and deleted after the run."
     )
     if any(stage.too_large for stage in stages):
         limit = stages[0].args.cache_limit
-        text += f" Too large is more than cache_limit, {limit:g} GB: the frozen model is then run in every epoch."
+        text += f" Too large means more than cache_limit, {limit:g} GB: the frozen model then runs in every epoch."
     yield fill(text, _WIDTH)
-    # Models and data that are not there say so above.
+    # The reasons for unknown models and data are printed above.
     said = {fact.why for fact in (plan.data, *plan.models.values()) if isinstance(fact, Unknown)}
     values = [value for stage in stages for value in (stage.steps, stage.memory, stage.disk)]
     reasons = dict.fromkeys(value.why for value in values if isinstance(value, Unknown) and value.why not in said)

@@ -1,4 +1,4 @@
-"""What each stage of a plan does: steps, what is matched, and estimates of memory and disk."""
+"""What each stage of a plan does: its steps, what it matches, and estimates of its memory and disk."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel
 
 from ...errors import collect, raise_if_any
-from ...fast.precision import frozen_dtype
+from ...fast.precision import resolve_dtype
 from ...method.filters import FilterConfig
-from ...method.pairs import check_pairs, default_pairs, parse_pairs
-from ...models.students import read_student_layers
+from ...method.pairs import resolve_pairs
+from ...models.students import made_of
 from ...stages.lifecycle import keeps_states
-from ...stages.methods import DistillArguments, layer_weight
+from ...stages.methods import DistillArguments
 from ...training.stage_arguments import StageArguments
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -30,7 +30,7 @@ class PlannedMethod:
     mse_alpha: float
     pairs: Pairs | Unknown
     filters: FilterConfig | None
-    """The student's; None where no layer is matched, or nobody knows."""
+    """The student's; None where no blocks are matched, or where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
 def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     """What a method matches. Raises `InputError` for pairs of blocks that the models do not have."""
     pairs = _method_pairs(plan, arguments)
-    # Pairs that nobody knows are some all the same.
-    mse_alpha = layer_weight(arguments, [(1, 1)] if isinstance(pairs, Unknown) else pairs)
+    # Unknown pairs are pairs all the same.
+    mse_alpha = arguments.layer_weight([(1, 1)] if isinstance(pairs, Unknown) else pairs)
     teacher, student = plan.models.values()
     if not pairs or isinstance(pairs, Unknown) or isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return PlannedMethod(arguments, mse_alpha, pairs, None)
@@ -116,28 +116,30 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
 
 
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
-    """The run's pairs, or those the method's own section asks for."""
+    """The run's pairs, or those that the method's own section asks for."""
     teacher, student = plan.models.values()
     if arguments.method == "kd":
         return []
     if isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return plan.pairs
-    totals = teacher.config.num_hidden_layers, student.config.num_hidden_layers
-    if arguments.pairs:
-        pairs = parse_pairs(arguments.pairs)
-        check_pairs(pairs, *totals)
-        return pairs
-    intervals = arguments.teacher_filter_interval, arguments.filter_interval
-    if any(intervals):
-        return default_pairs(*totals, *intervals, student.kept_blocks or read_student_layers(student.name))
-    return plan.pairs
+    own = arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval
+    if not any(own):
+        return plan.pairs
+    return resolve_pairs(
+        teacher.config.num_hidden_layers,
+        student.config.num_hidden_layers,
+        pairs=arguments.pairs,
+        teacher_filter_interval=arguments.teacher_filter_interval,
+        filter_interval=arguments.filter_interval,
+        made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name)),
+    )
 
 
 # --- memory and disk ------------------------------------------------------------------------------------------
 
 
 def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown:
-    """See `estimates`. Rows are as long as the longest seen, or as they may be."""
+    """See `estimates`. Rows are as long as the longest one in the sample, or as the task allows."""
     models: dict[str, PreTrainedModel] = {}
     for owner, planned in plan.models.items():
         model = planned if isinstance(planned, Unknown) else planned.model
@@ -146,7 +148,7 @@ def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod |
         models[owner] = model
     longest = plan.task.max_seq_length if isinstance(plan.data, Unknown) else plan.data.longest
     batch = BatchShape(args.per_device_train_batch_size, -(-longest // 8) * 8, 2 if args.bf16 or args.fp16 else 4)
-    dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+    dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     if method is not None:
         return distilling_bytes(models["teacher"], models["student"], method.filters, batch, dtype)
     owner = name.rpartition("_")[2]
@@ -158,9 +160,9 @@ def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod |
 
 
 def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown | None:
-    """Tokens x width x bytes of a number x blocks whose hidden states are kept: see `stages.base.states_cache`.
+    """Tokens x width x bytes of a number x blocks whose hidden states are kept: see `stages.lifecycle.states_cache`.
 
-    Stage I keeps those of the rows to score on too, and of the first token alone where its heads read no other.
+    Stage I also keeps those of the validation rows, and only those of the first token where its heads read no other.
     """
     owner = "teacher" if method else name.rpartition("_")[2]
     shared = owner == "teacher" or args.cache_dir is not None
@@ -172,6 +174,6 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
             return data.features
         features = data.features * (1 if method else data.all_to_train)
         tokens = features * (1 if plan.task.first_token_only and not method else data.tokens)
-        dtype = frozen_dtype(args.teacher_dtype, args.device, args.fp16)
+        dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
         return round(tokens * model.config.hidden_size * dtype.itemsize * len(pairs))
     return next(missing for missing in (model, data, pairs) if isinstance(missing, Unknown))

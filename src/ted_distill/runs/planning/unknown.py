@@ -1,4 +1,4 @@
-"""What cannot be found out, and asking for what may not be there."""
+"""Facts that cannot be found out, and questions to the Hub, which may not answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ...errors import InputError
 Found = TypeVar("Found")
 
 _SLOW = 5.0
-"""Seconds after which a Hub name that was not found was not found for want of a connection."""
+"""Seconds; a Hub name that is not found after longer than this was not found because there is no connection."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """In the place of something that cannot be found out."""
+    """Takes the place of a fact that cannot be found out."""
 
     why: str
 
@@ -27,13 +27,13 @@ class Unknown:
 
 
 class Hub:
-    """Asks for models and data; once the Hub did not answer it is not asked again: every name takes half a minute."""
+    """Asks for models and data; a Hub that did not answer is not asked again, as every name takes half a minute."""
 
     def __init__(self) -> None:
         self.silent = False
 
     def ask(self, name: str, read: Callable[[], Found]) -> Found | Unknown:
-        """What `read` gives of a Hub name; of a folder or file too, where nothing may be missing.
+        """What `read` returns for a Hub name, or for a folder or file, which must exist.
 
         Raises:
             InputError: a folder or file is missing or wrong.
@@ -41,7 +41,7 @@ class Hub:
         if name.startswith((".", "/", "~")) or Path(name).exists():
             return read()
         if self.silent:
-            return Unknown(f"{name} was not looked for, as the Hub did not answer")
+            return Unknown(f"{name} was not looked up, as the Hub did not answer")
         began = time.monotonic()
         try:
             return read()

@@ -1,4 +1,4 @@
-"""Which columns hold the texts and the labels: as named by arguments, by the data set, or by habit."""
+"""Which columns hold the texts and the labels: as arguments name them, as the data set does, or as is usual."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ USUAL_PAIRS = (
 )
 USUAL_TEXTS = ("text", "sentence", "sentence1", "question", "review", "content")
 USUAL_LABELS = ("label", "labels", "score")
+_SHOWN = 60
 
 
-class Columns(NamedTuple):
-    """Names of columns; None where they are to be guessed, and for the pair also where there is none."""
+class TextColumns(NamedTuple):
+    """Names of columns; None for those to be guessed, and for a pair that does not exist."""
 
     text: str | None
     text_pair: str | None
     label: str | None
 
 
-def find_columns(available: Sequence[str], named: Columns, split: str) -> Columns:
-    """The named columns, and for those not named the ones whose names are usual.
+def find_columns(available: Sequence[str], named: TextColumns, split: str) -> TextColumns:
+    """The named columns; in place of those not named, the ones with usual names.
 
     Raises:
-        InputError: a named column is missing, or no column or several have a usual name.
+        InputError: a named column is missing, or not exactly one column has a usual name.
     """
     problems = [
-        f"{split}: column {name!r} is missing ({_listed(available)}); name it with --{role}_column"
+        missing_column(split, name, available, f"name it with --{role}_column")
         for role, column in named._asdict().items()
         for name in (label_columns(column, available) if role == "label" and column else [column])
         if name is not None and name not in available
@@ -63,21 +64,19 @@ def find_columns(available: Sequence[str], named: Columns, split: str) -> Column
         else:
             label = labels[0]
     raise_if_any(problems)
-    return Columns(text, text_pair, label)
+    return TextColumns(text, text_pair, label)
 
 
 def label_columns(label: str, available: Sequence[str]) -> list[str]:
-    """The columns that a label column stands for: itself, or a, b and c for `a,b,c`."""
+    """The columns that a label column names: itself, or a, b and c for `a,b,c`."""
     return [label] if label in available else label.split(",")
 
 
 def _not_unique(split: str, role: str, candidates: Sequence[str], available: Sequence[str]) -> str:
-    came = f"{' and '.join(map(repr, candidates))} may all be it" if candidates else "no column has a usual name"
-    return f"{split}: which column is the {role}? {came} ({_listed(available)}); name it with --{role}_column"
-
-
-def _listed(available: Sequence[str]) -> str:
-    return f"columns are: {', '.join(available)}"
+    return (
+        f"{split}: expected one column with a usual name for the {role}, got "
+        f"{' and '.join(map(repr, candidates)) or 'none'} (columns: {listed(available)}); name it with --{role}_column"
+    )
 
 
 def values(rows: Dataset, column: str) -> pa.ChunkedArray:
@@ -85,17 +84,17 @@ def values(rows: Dataset, column: str) -> pa.ChunkedArray:
     return rows.select_columns([column]).with_format("arrow")[:].column(0)
 
 
-def with_texts(rows: Dataset, columns: Columns, split: str) -> Dataset:
-    """The texts as string columns `text` and, if there is one, `text_pair`; other columns of these names go.
+def with_texts(rows: Dataset, columns: TextColumns, split: str) -> Dataset:
+    """The texts as string columns `text` and, for pairs, `text_pair`; other columns of these names are removed.
 
-    Numbers and truth values become text, as a csv file cannot tell them from it.
+    Numbers and truth values become text, as a csv file does not tell them apart.
 
     Raises:
-        InputError: a text column holds something else, such as lists.
+        InputError: a text column holds anything else, such as lists.
     """
     new_names = {columns.text: "text"} | ({columns.text_pair: "text_pair"} if columns.text_pair else {})
     problems = [
-        f"{split}: column {name!r} holds {rows.features[name]}, text was expected; name another one with --{new}_column"
+        f"{split}: expected text in column {name!r}, got {shown(rows.features[name])}; name another with --{new}_column"
         for name, new in new_names.items()
         if not _is_text_like(rows.features[name])
     ]
@@ -117,8 +116,27 @@ def with_labels(rows: Dataset, labels: Sequence[object], feature: object) -> Dat
     return others.add_column("label", list(labels), feature=feature)
 
 
+# --- words of messages ----------------------------------------------------------------------------------------
+
+
+def missing_column(split: str, name: str, available: Sequence[str], what_to_do: str) -> str:
+    """The problem that a column is missing."""
+    return f"{split}: expected a column {name!r}, got columns {listed(available)}; {what_to_do}"
+
+
 def row_list(numbers: Iterable[int]) -> str:
-    """Rows in words: "2 rows (3 and 8)", counted from 1, the first few only."""
-    rows = [number + 1 for number in numbers]
-    first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} ({first}; the first is 1)"
+    """Rows by number: "2 rows (3, 8; counted from 1)", the first five only."""
+    rows = [str(number + 1) for number in numbers]
+    return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} ({listed(rows, 5)}; counted from 1)"
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names separated by commas, the first `most` only."""
+    every = list(names)
+    return ", ".join([*every[:most], *(["..."] if len(every) > most else [])])
+
+
+def shown(value: object) -> str:
+    """The `repr` of a value, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

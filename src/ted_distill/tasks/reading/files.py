@@ -1,14 +1,13 @@
 """Data files -> data sets, without the network: csv, tsv, json, json lines and parquet, each also gzipped.
 
-A file is parsed once and kept as Arrow in the cache of `datasets`, under a name made from its contents. Rows then
-stay on disk, and whatever `Dataset.map` makes of them (such as tokens) is found again by the next stage.
+A file is parsed once and kept as Arrow in the cache of `datasets`, under a name made from its content. Rows then stay
+on disk, and what is computed from them, such as tokens, is found there by the next stage.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -24,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
+from ... import identity
 from ...errors import InputError
+from .columns import listed, shown
+from .squad_format import flatten_squad, is_squad_document
 
-# Part of the cached name: raise it when a reader gives other rows for the same bytes.
-_READERS_VERSION = 1
-
-# Neither matches what a number would not give back: 007, or an identifier of 20 digits.
+# Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
@@ -41,7 +40,7 @@ def read_file(path: Path, flag: str) -> Dataset:
         flag: the argument that named the file, for messages.
 
     Raises:
-        InputError: no such file, unknown extension, no rows, or it cannot be read to its end.
+        InputError: no such file, unknown extension, no rows, or a file that cannot be read to its end.
     """
     read = _reader(path, flag)
     try:
@@ -53,13 +52,14 @@ def read_file(path: Path, flag: str) -> Dataset:
     except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
-            f"{flag} {path}: could not be read to its end ({reason}); is it complete, and in UTF-8?"
+            f"{flag} {path}: expected a complete file, its text in UTF-8, got one that cannot be read to its end "
+            f"({reason}); replace it"
         ) from error
     return Dataset.from_file(str(cached))
 
 
 def stream_file(path: Path, flag: str) -> IterableDataset:
-    """The rows of a data file, read as they are asked for: parquet, json lines, csv, and text a line a row.
+    """The rows of a data file, read as they are needed: parquet, json lines, csv, and text with one row per line.
 
     Raises:
         InputError: no such file, or unknown extension.
@@ -68,7 +68,9 @@ def stream_file(path: Path, flag: str) -> IterableDataset:
     suffix = next(suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz").lower()
     kinds = {".jsonl": "json", ".txt": "text", ".parquet": "parquet", ".csv": "csv", ".json": "json"}
     if suffix not in kinds:
-        raise InputError(f"{flag} {path}: one of {', '.join(kinds)} was expected with streaming; convert the file")
+        raise InputError(
+            f"{flag} {path}: expected one of {listed(kinds)} for streaming, got {suffix}; convert the file"
+        )
     options = {"keep_linebreaks": True} if suffix == ".txt" else {}
     return datasets.load_dataset(kinds[suffix], data_files=str(path), split="train", streaming=True, **options)
 
@@ -76,22 +78,22 @@ def stream_file(path: Path, flag: str) -> IterableDataset:
 def _reader(path: Path, flag: str) -> Callable[[bytes], pa.Table]:
     """The reader of this file's extension, if there is such a file."""
     if path.is_dir():
-        raise InputError(f"{flag} {path}: a file was expected, this is a folder; name a file in it")
+        raise InputError(f"{flag} {path}: expected a file, got a folder; name a file in it")
     if not path.exists():
-        raise InputError(f"{flag} {path}: {_nearest(path)}")
+        raise InputError(f"{flag} {path}: expected a file, found {_nearest(path)}")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
     if not suffix or suffix[0] not in READERS:
-        known = ", ".join(READERS)
         raise InputError(
-            f"{flag} {path}: one of {known} (or these with .gz) was expected as extension; convert the file"
+            f"{flag} {path}: expected the extension {listed(READERS)}, or one of these with .gz, got "
+            f"{''.join(suffix) or 'none'}; convert the file"
         )
     return READERS[suffix[0]]
 
 
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
-        return f"no such file, and no folder {path.parent}"
+        return f"no folder {path.parent}; check the path"
     nearest = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
     return f"no such file; did you mean {path.parent / nearest[0]}?" if nearest else "no such file; check the path"
 
@@ -104,7 +106,7 @@ def _contents(path: Path) -> bytes:
 def _table_with_rows(read: Callable[[bytes], pa.Table], data: bytes) -> pa.Table:
     table = read(data) if data.strip() else None
     if not table:
-        raise InputError("the file is empty; at least one row was expected")
+        raise InputError("expected at least one row, got none; give a file with rows")
     return table
 
 
@@ -112,15 +114,14 @@ def _table_with_rows(read: Callable[[bytes], pa.Table], data: bytes) -> pa.Table
 
 
 def _cached_name(path: Path) -> Path:
-    digest = hashlib.sha256(f"{_READERS_VERSION} {''.join(path.suffixes).lower()} ".encode())
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return Path(datasets.config.HF_DATASETS_CACHE) / "ted_distill" / f"{digest.hexdigest()[:32]}.arrow"
+    """Named by content and by the readers' source: another version may give other rows for the same bytes."""
+    readers = [identity.source_fingerprint(reader) for reader in (read_file, flatten_squad)]
+    key = [readers, [suffix.lower() for suffix in path.suffixes], identity.file_fingerprint(path)]
+    return Path(datasets.config.HF_DATASETS_CACHE) / "ted_distill" / f"{identity.fingerprint(key)[:32]}.arrow"
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
-    """Write under another name first: a second process never sees half a file."""
+    """Written under another name first, so that a second process never sees half a file."""
     table = table.cast(Features.from_arrow_schema(table.schema).arrow_schema)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
@@ -142,42 +143,44 @@ def _read_parquet(data: bytes) -> pa.Table:
 
 
 def _read_csv(data: bytes) -> pa.Table:
-    """Comma-separated with quotes; no word means "missing", so that a sentence "null" or "NA" stays one."""
+    """Comma-separated with quotes; no word means "missing", so that the text "null" or "NA" stays as it is."""
     csv.field_size_limit(max(csv.field_size_limit(), len(data) + 1))
-    # Strict, or a quotation mark that is never closed would take all the rest of the file into one field.
+    # Strict: otherwise a quotation mark that is never closed would put the rest of the file into one field.
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     try:
         return _table((reader.line_num, fields) for fields in reader if fields)
     except csv.Error as error:
         raise InputError(
-            f"line {reader.line_num}: {error}; a field with quotation marks, commas or line ends must stand in "
-            'quotes, its own quotation marks doubled (""); or give a tsv file'
+            f"line {reader.line_num}: expected quotes around a field with quotation marks, commas or line breaks, and "
+            f'its own quotation marks doubled (""), got {error}; fix the line or give a tsv file'
         ) from error
 
 
 def _read_tsv(data: bytes) -> pa.Table:
-    """Tab-separated without quoting, as GLUE's own files are: a quotation mark is a character like any other."""
+    """Tab-separated without quoting, like GLUE's own files: a quotation mark is an ordinary character."""
     lines = (line.rstrip("\r") for line in data.decode("utf-8-sig").split("\n"))
     return _table((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line)
 
 
 def _table(lines: Iterator[tuple[int, list[str]]]) -> pa.Table:
-    """A table from numbered lines of fields, the first of which is the header."""
+    """A table from numbered lines of fields, of which the first is the header."""
     _, header = next(lines, (0, []))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise InputError(f"column {repeated[0]!r} is named twice in the first line; give each column its own name")
+        raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
     rows = []
     for number, fields in lines:
         if len(fields) != len(header):
-            raise InputError(f"line {number} has {len(fields)} fields where the first line has {len(header)}; mend it")
+            raise InputError(
+                f"line {number}: expected {len(header)} fields, as in the first line, got {len(fields)}; fix the line"
+            )
         rows.append(fields)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     return pa.table({name: _column(column) for name, column in zip(header, columns, strict=True)})
 
 
 def _column(fields: Any) -> pa.Array:
-    """Numbers where every field that is not empty is one (an empty field is then null), else text as it stands."""
+    """Numbers if every field that is not empty is one (empty fields are then null), else unchanged text."""
     filled = [field for field in fields if field]
     if filled and all(map(_INTEGER.fullmatch, filled)):
         return pa.array([int(field) if field else None for field in fields], pa.int64())
@@ -188,8 +191,6 @@ def _column(fields: Any) -> pa.Array:
 
 def _read_json(data: bytes) -> pa.Table:
     """A list of records, records line by line, `{"data": [records]}`, or the official SQuAD document."""
-    from .squad_format import flatten_squad, is_squad_document
-
     document = _parse_json(data.decode("utf-8-sig"))
     if is_squad_document(document):
         return _records_table(flatten_squad(document))
@@ -199,7 +200,7 @@ def _read_json(data: bytes) -> pa.Table:
 
 
 def _parse_json(text: str) -> Any:
-    """One JSON value, or a list of those that stand on a line each."""
+    """One JSON value, or a list of the values of all lines."""
     try:
         return json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
@@ -211,24 +212,33 @@ def _parse_json(text: str) -> Any:
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise InputError(f"line {number} is no JSON record ({error.msg}); is the file complete?") from error
+                raise InputError(
+                    f"line {number}: expected a JSON record, got {shown(line)} ({error.msg}); is the file complete?"
+                ) from error
     return records
 
 
 def _records_table(records: Any) -> pa.Table:
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise InputError('records {"column": value, ...} were expected, in a list or one a line; other JSON came')
+    every = records if isinstance(records, list) else [records]
+    strangers = [record for record in every if not isinstance(record, dict)]
+    if strangers:
+        raise InputError(
+            f'expected records {{"column": value, ...}}, in a list or one per line, got {shown(strangers[0])}; '
+            "convert the file"
+        )
     columns = {}
     for name in dict.fromkeys(name for record in records for name in record):
         try:
             columns[name] = pa.array([record.get(name) for record in records])
         except pa.ArrowException as error:
-            raise InputError(f"column {name!r} mixes kinds of values; one kind was expected ({error})") from error
+            raise InputError(
+                f"expected values of one kind in column {name!r}, got several ({error}); convert them to one"
+            ) from error
     return pa.table(columns)
 
 
 def _read_text(data: bytes) -> pa.Table:
-    """A row a line, with its line feed, so that rows joined are the text again."""
+    """One row per line, newline included, so that the rows joined are the text."""
     return pa.table({"text": pa.array(data.decode("utf-8-sig").splitlines(keepends=True), pa.string())})
 
 

@@ -1,4 +1,4 @@
-"""Labels as data hold them -> class numbers, label sets or scores, the same ones whatever the kind of value."""
+"""Labels of any kind of value -> class numbers, label sets or scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any
-from .columns import label_columns, row_list, values
+from .columns import label_columns, listed, row_list, shown, values
 
 HIDDEN = -1
-"""The label of rows whose label is not public, as in the test splits of GLUE."""
+"""Marks a row whose label is not public, as in the test splits of GLUE."""
 
 
 def read_classes(
@@ -22,11 +22,11 @@ def read_classes(
     """Label names, and each row's class number: None where missing, -1 where hidden.
 
     Args:
-        names: the label names if they are known; else those of a `ClassLabel` feature, or those seen, sorted.
-        numbered: the data may hold the numbers of `names` in their stead.
+        names: the label names, if known [those of a `ClassLabel` feature, or those in the rows, sorted].
+        numbered: the data may hold numbers in place of `names`.
 
     Raises:
-        InputError: values that are no classes, a single class, or a label that is not among `names`.
+        InputError: values that are not classes, a single class, or a label that is not among `names`.
     """
     _require_one_column(rows, column, split)
     raw = _values(rows, column)
@@ -45,11 +45,11 @@ def read_label_sets(
 ) -> tuple[list[str], list[list[float] | None]]:
     """Label names, and each row's labels as C zeros and ones (None where missing).
 
-    A row holds a list of names or whole numbers, or a text of names between `|` or `,`; or else every label has a
-    column of zeros and ones, and `column` is their names between commas.
+    A row holds a list of names or whole numbers, or names separated by `|` or `,`; or each label has its own column of
+    zeros and ones, and `column` is their names separated by commas.
 
     Raises:
-        InputError: other values than these, a single class, or a label that is not among `names`.
+        InputError: values of other kinds, a single class, or a label that is not among `names`.
     """
     columns = label_columns(column, rows.column_names)
     if len(columns) > 1:
@@ -63,10 +63,10 @@ def read_label_sets(
 
 
 def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
-    """Each row's score (None where missing); numbers that stand as text count.
+    """Each row's score (None where missing), also from numbers in text.
 
     Raises:
-        InputError: values that are no finite numbers.
+        InputError: values that are not finite numbers.
     """
     _require_one_column(rows, column, split)
     raw = _values(rows, column)
@@ -74,15 +74,15 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
     broken = [row for row, score in enumerate(scores) if score is not None and not math.isfinite(score)]
     if broken:
         raise InputError(
-            f"{split}: column {column!r} holds {raw[broken[0]]!r} in {row_list(broken)}, finite numbers were expected; "
-            "mend the rows, or use --task sequence_classification for class names"
+            f"{split}: expected finite numbers in column {column!r}, got {shown(raw[broken[0]])} in "
+            f"{row_list(broken)}; fix or remove them, or use --task sequence_classification for class names"
         )
     return scores
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label: text as it stands, "3" for 3 and 3.0, "True" for True, None for what is missing."""
-    if value is None or value != value:  # NaN, which stands for a missing number, is not equal to itself.
+    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing."""
+    if value is None or value != value:  # NaN, a missing number, is not equal to itself.
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -99,7 +99,7 @@ def class_numbers(names: Sequence[str], numbered: bool = False) -> dict[str, int
 
 
 def _values(rows: Dataset, column: str) -> list[Any]:
-    """The values of a column, those of `ClassLabel` features (alone or in lists) as names."""
+    """The values of a column, with names for those of `ClassLabel` features (alone or in lists)."""
     found = values(rows, column).to_pylist()
     declared = _declared_names(rows, column)
     if declared is None:
@@ -120,8 +120,8 @@ def _seen_names(rows: Dataset, column: str, visible: Iterable[Iterable[str]], sp
     names = _declared_names(rows, column) or _sorted_names(name for row in visible for name in row)
     if len(names) < 2:
         raise InputError(
-            f"{split}: column {column!r} holds a single class ({', '.join(names) or 'no label at all'}), two or more "
-            "were expected; name the right one with --label_column"
+            f"{split}: expected two or more classes in column {column!r}, got {listed(names) or 'no label'}; "
+            "name another column with --label_column"
         )
     return names
 
@@ -133,23 +133,24 @@ def _sorted_names(names: Iterable[str]) -> list[str]:
 
 
 def _name_lists(raw: list[Any], column: str, split: str) -> list[list[str] | None]:
-    """The label names of each row, None where there is neither a list nor a text."""
+    """The label names of each row, None where the value is neither a list nor text."""
     separator = "|" if any(isinstance(value, str) and "|" in value for value in raw) else ","
     lists = [value.split(separator) if isinstance(value, str) else value for value in raw]
     lists = [[value] if isinstance(value, int) else value for value in lists]
     for number, value in enumerate(lists):
         if isinstance(value, dict) or (isinstance(value, float) and not math.isnan(value)):
             raise InputError(
-                f"{split}: column {column!r} holds {raw[number]!r} in row {number + 1}; "
-                "a list of label names was expected, or names between | or ,"
+                f"{split}: expected lists of label names, or names separated by | or commas, in column {column!r}, got "
+                f"{shown(raw[number])} in row {number + 1}; fix it, or name another column with --label_column"
             )
     found = [[label_name(name) for name in value] if isinstance(value, list) else None for value in lists]
     named = [[name for name in row if name is not None] if row is not None else None for row in found]
     twice = [number for number, row in enumerate(named) if row and len(set(row)) < len(row)]
     if twice:
         raise InputError(
-            f"{split}: column {column!r} holds {raw[twice[0]]!r}, a label twice, in {row_list(twice)}; if these are "
-            "zeros and ones, give each label its column and name them with --label_column a,b,c"
+            f"{split}: expected each label once per row in column {column!r}, got {shown(raw[twice[0]])} in "
+            f"{row_list(twice)}; if these are zeros and ones, give each label its own column and name them with "
+            "--label_column a,b,c"
         )
     return named
 
@@ -162,14 +163,15 @@ def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[floa
         broken = [number for number, value in enumerate(column) if value not in (None, 0, 1)]
         if broken:
             problems.append(
-                f"{split}: label column {name!r} holds {column[broken[0]]!r} in {row_list(broken)}; 0 or 1 was expected"
+                f"{split}: expected 0 or 1 in label column {name!r}, got {shown(column[broken[0]])} in "
+                f"{row_list(broken)}; fix or remove them"
             )
     raise_if_any(problems)
     return [None if None in row else [float(value) for value in row] for row in zip(*by_column, strict=True)]
 
 
 def _score(value: Any) -> float | None:
-    """A number, None for nothing, NaN for what is no number."""
+    """A number, None for no value, NaN for any other value."""
     if value is None or value == "":
         return None
     try:
@@ -184,8 +186,7 @@ def _score(value: Any) -> float | None:
 def _require_one_column(rows: Dataset, column: str, split: str) -> None:
     if column not in rows.column_names:
         raise InputError(
-            f"{split}: one label column was expected, {column!r} came; several columns are for "
-            "--task multi_label_classification"
+            f"{split}: expected one label column, got {column!r}; for several use --task multi_label_classification"
         )
 
 
@@ -193,14 +194,14 @@ def _no_classes(raw: Sequence[Any], column: str, split: str) -> Iterable[str]:
     strange = [number for number, value in enumerate(raw) if not isinstance(value, str | int | float | None)]
     if strange:
         yield (
-            f"{split}: column {column!r} holds {raw[strange[0]]!r} in {row_list(strange)}, one label a row was "
-            "expected; for lists of labels use --task multi_label_classification"
+            f"{split}: expected one label per row in column {column!r}, got {shown(raw[strange[0]])} in "
+            f"{row_list(strange)}; for lists of labels use --task multi_label_classification"
         )
     broken = [number for number, value in enumerate(raw) if isinstance(value, float) and value % 1 > 0]
     if broken:
         yield (
-            f"{split}: column {column!r} holds {raw[broken[0]]} in {row_list(broken)}, class names or whole numbers "
-            "were expected; for scores use --task regression"
+            f"{split}: expected class names or whole numbers in column {column!r}, got {raw[broken[0]]} in "
+            f"{row_list(broken)}; for scores use --task regression"
         )
 
 
@@ -209,8 +210,7 @@ def _unknown(visible: Sequence[list[str]], known: Iterable[str], names: Sequence
     strangers = [number for number, row in enumerate(visible) if not known.issuperset(row)]
     if strangers:
         first = _sorted_names({name for number in strangers for name in visible[number]} - known)
-        shown = ", ".join(map(repr, first[:5])) + (", ..." if len(first) > 5 else "")
         yield (
-            f"{split}: unknown label {shown} in {row_list(strangers)}; the labels are {', '.join(names)}: "
-            "mend the rows, or name another column with --label_column"
+            f"{split}: expected the labels {listed(names)}, got {listed(map(shown, first), 5)} in "
+            f"{row_list(strangers)}; fix or remove them, or name another column with --label_column"
         )

@@ -1,4 +1,4 @@
-"""Where rows come from: the files that were named, or else a data set of the Hugging Face Hub."""
+"""Where rows come from: the files that arguments name, or else a data set of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Rows: TypeAlias = Dataset | IterableDataset
 def read_splits(
     arguments: TaskArguments, hub_dataset: tuple[str, str | None] | None, validation_splits: dict[str, str]
 ) -> dict[str, Rows]:
-    """The splits that are given, `train` first, as they come: nothing is renamed and nothing left out.
+    """The splits that were given, `train` first, with all their columns unchanged.
 
-    Files are read without touching the network. Only where none is named is the Hub asked, for
-    `arguments.dataset_name` or else `hub_dataset`.
+    Files are read without the network. Only if no file is named is the Hub asked, for `arguments.dataset_name` or else
+    `hub_dataset`.
 
     Args:
         hub_dataset: (name, configuration) of the task's own data set, if it has one.
         validation_splits: our name -> the Hub's, for every split to score on.
 
     Raises:
-        InputError: with every problem of every file, or why the Hub gave nothing, or that no data are named.
+        InputError: with every problem of every file; the Hub gave nothing; or no data were named.
     """
     files = {
-        "train": ("--train_file", arguments.train_file),
-        "validation": ("--validation_file", arguments.validation_file),
-        "validation_mismatched": ("--validation_mismatched_file", arguments.validation_mismatched_file),
+        "train": ("train_file", arguments.train_file),
+        "validation": ("validation_file", arguments.validation_file),
+        "validation_mismatched": ("validation_mismatched_file", arguments.validation_mismatched_file),
     }
     named = {split: (flag, Path(file).expanduser()) for split, (flag, file) in files.items() if file}
     raise_if_any(_argument_problems(arguments, set(named), validation_splits))
@@ -57,24 +57,24 @@ def read_splits(
 
 def _nothing_named() -> InputError:
     return InputError(
-        "no data are named; give --train_file and --validation_file (csv, tsv, json, jsonl or parquet), "
-        "or --dataset_name for a data set of the Hub"
+        "data: expected files or a data set of the Hub, got neither; set --train_file and --validation_file (csv, tsv, "
+        "json, jsonl or parquet), or --dataset_name"
     )
 
 
 def _held_out(splits: dict[str, Rows], size: int) -> dict[str, Rows]:
-    """`size` rows taken off the training rows to score on: a stream's first, or else a random sample."""
+    """`size` training rows held out to score on: the first of a stream, or else a random sample."""
     train = splits["train"]
     if isinstance(train, IterableDataset):
         return {"train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
     if size >= len(train):
-        raise InputError(f"validation_size: less than the {len(train)} training rows was expected, {size} came")
+        raise InputError(f"validation_size: expected less than the {len(train)} training rows, got {size}; lower it")
     halves = train.train_test_split(test_size=size, seed=SAMPLE_SEED)
     return {"train": halves["train"], "validation": halves["test"]}
 
 
 def sample_rows(rows: Rows, maximum: int | None) -> Rows:
-    """A random sample of at most `maximum` rows (None: all), always the same one; of a stream the first."""
+    """A random sample of at most `maximum` rows [all], always the same one; the first rows of a stream."""
     if isinstance(rows, IterableDataset):
         return rows if maximum is None else rows.take(maximum)
     if maximum is None or maximum >= len(rows):
@@ -84,20 +84,20 @@ def sample_rows(rows: Rows, maximum: int | None) -> Rows:
 
 def _argument_problems(arguments: TaskArguments, named: set[str], validation_splits: dict[str, str]) -> Iterator[str]:
     if named and arguments.dataset_name:
-        yield "both files and --dataset_name are given; give one or the other"
+        yield "dataset_name: expected files or a data set of the Hub, got both; leave out one or the other"
     for split in sorted(named - {"train", *validation_splits}):
-        yield f"--{split}_file is given, but this task has no such split; leave it out"
+        yield f"{split}_file: expected none, as this task has no such split, got a file; leave it out"
     for flag in ("max_train_samples", "max_eval_samples"):
         maximum = getattr(arguments, flag)
         if maximum is not None and maximum < 1:
-            yield f"--{flag} is {maximum}; 1 or more was expected, or leave it out for all rows"
+            yield f"{flag}: expected 1 or more, got {maximum}; raise it, or leave it out for all rows"
     if arguments.validation_size is not None:
         if arguments.validation_size < 1:
-            yield f"--validation_size is {arguments.validation_size}; 1 or more was expected"
+            yield f"validation_size: expected 1 or more, got {arguments.validation_size}; raise it or leave it out"
         if "validation" in named:
-            yield "both --validation_file and --validation_size are given; give one or the other"
+            yield "validation_size: expected this or a validation_file, got both; leave out one or the other"
         if named and "train" not in named:
-            yield "--validation_size takes rows off --train_file, which is not given"
+            yield "validation_size: expected a train_file to hold rows out of, got none; set --train_file"
 
 
 def _read_files(named: dict[str, tuple[str, Path]], streaming: bool) -> dict[str, Rows]:
@@ -118,22 +118,22 @@ def _read_hub(
     options = {option: value for option, value in options.items() if value is not None}
     try:
         found = datasets.load_dataset(name, config, **options)
-    # What can go wrong on the way has no common base: network, authorisation, a wrong name, a wrong configuration.
+    # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"{title}: the Hub did not give it ({reason}); check the name and the connection, "
-            "or give --train_file and --validation_file"
+            f"{title}: expected it from the Hub, got an error ({reason}); check the name and the connection, "
+            "or set --train_file and --validation_file"
         ) from error
     wanted = {"train": "train", **validation_splits}
     missing = [theirs for theirs in validation_splits.values() if theirs not in found]
     if missing:
         raise InputError(
-            f"{title}: split {missing[0]!r} was expected, there are {', '.join(found)}; "
-            "give the rows to score on as --validation_file, and --train_file"
+            f"{title}: expected a split {missing[0]!r}, got {', '.join(found)}; name another one with "
+            "--validation_split, or set --train_file and --validation_file"
         )
     splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
-    # What is scored on is read whole: it is small, and scored on in every epoch.
+    # Rows to score on are read whole: they are few, and needed in every epoch.
     return {
         split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
         for split, rows in splits.items()

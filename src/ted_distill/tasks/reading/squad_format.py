@@ -1,10 +1,11 @@
-"""The official SQuAD file: one JSON document of articles, paragraphs and questions, and the same as flat rows."""
+"""The official SQuAD file, a JSON document of articles, paragraphs and questions -> flat rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ...errors import InputError
+from .columns import shown
 
 Row = dict[str, Any]
 
@@ -18,10 +19,10 @@ def is_squad_document(document: Any) -> bool:
 
 
 def flatten_squad(document: dict[str, Any]) -> list[Row]:
-    """One row a question: `id`, `title`, `context`, `question`, `answers` with lists `text` and `answer_start`.
+    """One row per question: `id`, `title`, `context`, `question`, `answers` with lists `text` and `answer_start`.
 
     An unanswerable question (`is_impossible`, or an empty list of answers) has empty lists. A question without
-    `answers` that is not marked impossible, as in test files, has `answers` None: nothing is known about it.
+    `answers` that is not marked impossible, as in test files, has `answers` None: they are unknown.
 
     Raises:
         InputError: a paragraph or question lacks a field.
@@ -31,7 +32,10 @@ def flatten_squad(document: dict[str, Any]) -> list[Row]:
         title = article.get("title") or ""
         for paragraph in article["paragraphs"]:
             if not isinstance(paragraph, dict) or not {"context", "qas"} <= paragraph.keys():
-                raise InputError(f"SQuAD file: a paragraph of article {title!r} has no 'context' or no 'qas'")
+                raise InputError(
+                    f"article {shown(title)}: expected 'context' and 'qas' in every paragraph, got one without; add "
+                    "what is missing"
+                )
             rows.extend(_row(title, paragraph["context"], question) for question in paragraph["qas"])
     return rows
 
@@ -39,7 +43,10 @@ def flatten_squad(document: dict[str, Any]) -> list[Row]:
 def _row(title: str, context: str, question: dict[str, Any]) -> Row:
     missing = sorted({"id", "question"} - question.keys())
     if missing:
-        raise InputError(f"SQuAD file: a question of article {title!r} has no {' and no '.join(map(repr, missing))}")
+        raise InputError(
+            f"article {shown(title)}: expected 'id' and 'question' in every question, got one without "
+            f"{' and '.join(map(repr, missing))}; add what is missing"
+        )
     return {
         "id": str(question["id"]),
         "title": title,
@@ -63,6 +70,6 @@ def _answers(title: str, question: dict[str, Any]) -> dict[str, list[Any]] | Non
         }
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"SQuAD file: an answer to question {question['id']!r} of article {title!r} is not "
-            '{"text": ..., "answer_start": ...}'
+            f"article {shown(title)}: expected answers "
+            f'{{"text": ..., "answer_start": ...}}, got {shown(answers)} for question {question["id"]!r}; fix them'
         ) from error

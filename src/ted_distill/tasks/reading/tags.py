@@ -1,4 +1,4 @@
-"""Tags of words: which data sets are known by name, and the order of their tags."""
+"""Data sets of tagged words that are known by name, and the order of their tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class TaggedDataset:
-    """A data set known by name."""
+    """A data set of tagged words that is known by name."""
 
     hub_name: str
     entities: tuple[str, ...]

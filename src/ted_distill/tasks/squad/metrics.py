@@ -1,8 +1,8 @@
 """Exact match and token F1 of answers to questions, and their aggregates, as SQuAD defines them.
 
-The definitions are those of the official scripts (v1.1 and v2.0), so that scores compare with published ones to the
-last digit: answers are compared without case, punctuation, articles and extra white space; the best of several gold
-answers counts; a question without gold answers has the one gold answer "".
+The definitions are those of the official scripts (v1.1 and v2.0), so that scores equal published ones to the last
+digit: answers are compared without case, punctuation, articles and extra white space; the best of several gold answers
+counts; a question without gold answers has the one gold answer "".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalise_answer(text: str) -> str:
-    """The text in lower case, without ASCII punctuation and English articles, words one space apart."""
+    """The text in lower case, without ASCII punctuation and English articles, one space between words."""
     bare = text.lower().translate(_NO_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", bare).split())
 
@@ -53,14 +53,14 @@ def squad_scores(
     """Scores of a data set, in percent.
 
     Args:
-        answers: question id -> answer, "" for no answer; holds every id of `gold_answers`, others are ignored.
-        gold_answers: question id -> gold answers, none where the question has no answer; not empty.
-        null_odds: question id -> score of no answer less score of the best answer. If given, the result also has
+        answers: question id -> answer, "" for no answer; has every id of `gold_answers`, others are ignored.
+        gold_answers: question id -> gold answers, an empty list for no answer; not empty.
+        null_odds: question id -> score of no answer minus score of the best answer. If given, the result also has
             `best_exact`, `best_f1` and the thresholds that reach them (see `best_threshold`).
-        by_answerable: also score answerable (`HasAns_`) and unanswerable (`NoAns_`) questions apart, where there are.
+        by_answerable: also score answerable (`HasAns_`) and unanswerable (`NoAns_`) questions separately, if any.
 
     Returns:
-        `exact_match`, `f1`, `total`, and the keys named above. Totals are counts, thresholds are in `null_odds`' unit.
+        `exact_match`, `f1`, `total`, and the keys above. Totals are counts; thresholds have the unit of `null_odds`.
     """
     ids = list(gold_answers)
     has_answer = np.array([bool(gold_answers[id_]) for id_ in ids])
@@ -87,26 +87,26 @@ def squad_scores(
 def best_threshold(
     values: np.ndarray, has_answer: np.ndarray, answered: np.ndarray, rows: np.ndarray, odds: np.ndarray
 ) -> tuple[float, float]:
-    """The highest score, in percent, that a threshold on the null odds could give, and the threshold.
+    """The highest score, in percent, that a threshold on the null odds can give, and that threshold.
 
-    Starts from answering nothing, then lets the questions answer one by one in the order of their null odds. As in
-    the official script, a question that was already given no answer stays so at every threshold.
+    Starts with no answers, then adds the questions' answers in the order of their null odds. As in the official
+    script, a question that was already given no answer stays so at every threshold.
 
     Args:
         values: (N,) score of each question, 0..1.
-        has_answer, answered: (N,) whether its gold answer, and its predicted answer, is not empty.
-        rows, odds: (M,) the questions with null odds, as numbers into the others, and the odds.
+        has_answer, answered: (N,) whether its gold answer, or its predicted answer, is not empty.
+        rows, odds: (M,) indices of the questions with null odds into the arrays above, and the odds.
     """
     order = np.argsort(odds, kind="stable")
     rows, odds = rows[order], odds[order]
     gains = np.where(has_answer[rows], values[rows], -answered[rows].astype(np.float64))
     totals = np.cumsum(np.concatenate([[np.count_nonzero(~has_answer)], gains]))
-    best = int(np.argmax(totals))  # the first of equals, so the lowest threshold
+    best = int(np.argmax(totals))  # the first of equals: the lowest threshold
     return 100.0 * float(totals[best]) / len(values), float(odds[best - 1]) if best else 0.0
 
 
 def _best_of_gold(answer: str, gold_answers: Sequence[str]) -> tuple[float, float]:
-    # A gold answer such as "the" is empty once normalised: it must not make an empty answer right.
+    # A gold answer such as "the" is empty after normalising: it must not make an empty answer right.
     gold = [text for text in gold_answers if normalise_answer(text)] or [""]
     return max(exact_match(answer, text) for text in gold), max(token_f1(answer, text) for text in gold)
 

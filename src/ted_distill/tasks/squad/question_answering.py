@@ -19,35 +19,36 @@ from transformers.utils import ModelOutput
 
 from ...errors import InputError
 from ...method import losses
-from ...method.filters import Batch
+from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Metrics, Split, Task
+from ..padding import padded_batch
+from ..reading.columns import shown
 from ..task_arguments import TaskArguments
 from .metrics import exact_match, squad_scores, token_f1
-from .rows import Columns, normalise_rows, row_problems, some
+from .rows import QuestionColumns, normalise_rows, row_problems, some
 from .span_answers import answer_questions
 from .windows import encode_windows
 
 HUB_DATASETS = {"squad": "rajpurkar/squad", "squad_v2": "rajpurkar/squad_v2"}
-"""Tasks by name, and their data sets on the Hub."""
+"""Task name -> its data set on the Hub."""
 
 _PREDICTIONS, _NULL_ODDS, _N_BEST = "predictions.json", "null_odds.json", "nbest_predictions.json"
-_PAD_MULTIPLE = 8
 
 
 @dataclass
 class SpanPredictions:
-    """Answers of one model to the questions of a split, by question id."""
+    """One model's answers to the questions of a split, by question id."""
 
     answers: dict[str, str]
     """The answer, "" for no answer."""
     null_odds: dict[str, float] = field(default_factory=dict)
-    """Score of no answer less score of the best answer; only where questions may have no answer."""
+    """Score of no answer minus score of the best answer; only if questions may have no answer."""
     n_best: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The best answers, each with `text`, `probability` (they sum to 1), `start_logit` and `end_logit`."""
 
 
 class QuestionAnswering(Task):
-    """Find the words of a passage that answer a question, or say that it has no answer."""
+    """Find the words of a passage that answer a question, or find that it has no answer."""
 
     auto_model = AutoModelForQuestionAnswering
     label_columns: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
@@ -66,7 +67,7 @@ class QuestionAnswering(Task):
 
     @property
     def version_2_with_negative(self) -> bool:
-        """Whether questions may have no answer: as the arguments say, else the task's name, else the data so far."""
+        """Whether questions may have no answer: see the arguments, else the task's name, else the data so far."""
         if self.arguments.version_2_with_negative is not None:
             return self.arguments.version_2_with_negative
         return {"squad": False, "squad_v2": True}.get(self.name, self._unanswerable_seen)
@@ -78,10 +79,10 @@ class QuestionAnswering(Task):
         return (HUB_DATASETS[self.name], None) if self.name in HUB_DATASETS else None
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
-        """Rows with `id`, `context`, `question` and `answers`. Raises `InputError` where columns are missing."""
+        """Rows with `id`, `context`, `question` and `answers`. Raises `InputError` if columns are missing."""
         arguments = self.arguments
-        defaults = Columns()
-        columns = Columns(
+        defaults = QuestionColumns()
+        columns = QuestionColumns(
             question=arguments.text_column or defaults.question,
             context=arguments.text_pair_column or defaults.context,
             answers=arguments.label_column or defaults.answers,
@@ -96,15 +97,16 @@ class QuestionAnswering(Task):
         unanswerable = [] if self.version_2_with_negative else _unanswerable(rows)
         if unanswerable:
             yield (
-                f"{split}: {some(len(unanswerable), 'question', unanswerable)} without answer came, but in task "
-                f"{self.name!r} every question has one; use task squad_v2, set version_2_with_negative, or drop them"
+                f"{split}: expected an answer to every question in task {self.name!r}, got none for "
+                f"{some(len(unanswerable), 'question', unanswerable)}; use task squad_v2, set version_2_with_negative, "
+                "or remove them"
             )
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """The windows of the rows, with the columns of `windows.cut_windows`.
 
         Raises:
-            InputError: the tokenizer is not a fast one, or questions leave no room for the context.
+            InputError: the tokenizer is not fast, or questions leave no room for the context.
         """
         arguments = self.arguments
         return encode_windows(
@@ -113,19 +115,7 @@ class QuestionAnswering(Task):
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) `input_ids`, `attention_mask`, `token_type_ids` if made; (B,) positions. T is a multiple of 8."""
-        longest = max(len(feature["input_ids"]) for feature in features)
-        # Not wider than any window may be: a model may have no more positions than that.
-        width = max(longest, min(-(-longest // _PAD_MULTIPLE) * _PAD_MULTIPLE, self.max_seq_length))
-        fill = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "token_type_ids": 0}
-        batch: Batch = {}
-        for name, value in fill.items():
-            if name not in features[0]:
-                continue
-            padded = torch.full((len(features), width), value, dtype=torch.long)
-            for row, feature in enumerate(features):
-                values = torch.as_tensor(feature[name], dtype=torch.long)
-                padded[row, : len(values)] = values
-            batch[name] = padded
+        batch = padded_batch(features, tokenizer, self.max_seq_length)
         for name in self.label_columns:
             batch[name] = torch.tensor([int(feature[name]) for feature in features])
         return batch
@@ -140,7 +130,7 @@ class QuestionAnswering(Task):
         """See `losses.span_loss`."""
         return losses.span_loss(logits, batch["start_positions"], batch["end_positions"], self.mask(batch), count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """See `losses.span_kl`."""
@@ -149,17 +139,16 @@ class QuestionAnswering(Task):
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """Linear(F, 2) on every token."""
         head = nn.Linear(filter_output_dim, 2)
-        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
-        nn.init.zeros_(head.bias)
+        draw_weights(head, initializer_range(model.config))
         return head
 
     # --- scores -----------------------------------------------------------------------------------------------
 
     def decode(self, logits: list[np.ndarray], split: Split) -> SpanPredictions:
-        """Answers from (T, 2) logits, one array a window.
+        """Answers from (T, 2) logits, one array per window.
 
         Raises:
-            ValueError: there are not as many arrays as windows, or one is shorter than its window.
+            ValueError: the numbers of arrays and windows differ, or an array is shorter than its window.
         """
         arguments = self.arguments
         found = answer_questions(logits, split, arguments.n_best_size, arguments.max_answer_length)
@@ -177,20 +166,21 @@ class QuestionAnswering(Task):
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """`f1`, `exact_match` and, where questions may have no answer, those that `score` adds."""
+        """`f1`, `exact_match` and, if questions may have no answer, those that `score` adds."""
         if not self.version_2_with_negative:
             return ("f1", "exact_match")
         kinds = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
         return ("f1", "exact_match", *kinds)
 
     def score(self, predictions: SpanPredictions, rows: Dataset) -> Metrics:
-        """`exact_match` and `f1` in percent and `total`; where questions may have no answer, more.
+        """`exact_match` and `f1` in percent and `total`; if questions may have no answer, more.
 
-        Those are the scores of answerable (`HasAns_`) and unanswerable questions (`NoAns_`), and with null odds the
-        best scores that another `null_score_diff_threshold` could give, as the official script finds them.
+        Those are the scores of answerable (`HasAns_`) and unanswerable questions (`NoAns_`) and, with null odds, the
+        best scores that another `null_score_diff_threshold` could give, as in the official script. Predictions for
+        other questions are ignored.
 
         Raises:
-            InputError: questions without prediction. Predictions without question are ignored.
+            InputError: a question has no prediction.
         """
         gold = {id_: answers["text"] for id_, answers in zip(rows["id"], rows["answers"], strict=True)}
         _require_predictions(predictions, list(gold), "predictions")
@@ -216,16 +206,19 @@ class QuestionAnswering(Task):
             (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def read_predictions(self, file: Path) -> SpanPredictions:
-        """Predictions of the official form {id: answer}, also as `.json.gz`.
+        """Predictions in the official form {id: answer}, also as `.json.gz`.
 
-        Takes along the `null_odds.json` beside a `predictions.json`, so that both give the scores they had.
+        Also reads the `null_odds.json` next to a `predictions.json`, so that all scores are the same as before.
 
         Raises:
-            InputError: there is no such file, or it holds something else.
+            InputError: there is no such file, or it holds anything else.
         """
         answers = _read_json(file)
         if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
-            raise InputError(f'{file}: answers by question id were expected, {{id: text}}, with "" for no answer')
+            raise InputError(
+                f'{file}: expected answers by question id, {{id: text}}, with "" for no answer, got {shown(answers)}; '
+                "fix the file"
+            )
         odds_file = file.with_name(_NULL_ODDS)
         null_odds = _read_json(odds_file) if file.name == _PREDICTIONS and odds_file.exists() else {}
         return SpanPredictions(answers, null_odds)
@@ -259,8 +252,8 @@ def _require_predictions(predictions: SpanPredictions, ids: list[str], whose: st
     missing = [id_ for id_ in ids if id_ not in predictions.answers]
     if missing:
         raise InputError(
-            f"{whose}: {some(len(missing), 'question', missing)} of {len(ids)} have no prediction; "
-            "predict on the same rows that are scored"
+            f"{whose}: expected one for each of {len(ids)} questions, got none for "
+            f"{some(len(missing), 'question', missing)}; predict on the same rows"
         )
 
 
@@ -269,4 +262,4 @@ def _read_json(file: Path) -> Any:
         data = file.read_bytes()
         return json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{file}: a JSON file was expected, but it could not be read ({error})") from error
+        raise InputError(f"{file}: expected a JSON file, got an unreadable one ({error}); check it") from error

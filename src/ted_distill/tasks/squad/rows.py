@@ -1,4 +1,4 @@
-"""Rows of questions in one form, whatever file they came in, and what may be wrong with them."""
+"""Rows of questions in one form, whatever the form of their file, and what may be wrong with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from ...errors import InputError
-from ..reading.columns import row_list
+from ..reading.columns import missing_column, row_list, shown
+from ..reading.mapped import mapped
 
 ROW_FEATURES = Features(
     {
@@ -20,26 +21,25 @@ ROW_FEATURES = Features(
         "answers": {"text": List(Value("string")), "answer_start": List(Value("int32"))},
     }
 )
-"""Normalised rows. Empty lists: the question has no answer. `answers` None: none could be read, a problem."""
+"""Normalised rows. Empty lists: the question has no answer. `answers` None: unreadable, which is a problem."""
 
 _NAMED = 3
-_QUOTED = 40
+"""How many ids a message names."""
 
 
-class Columns(NamedTuple):
-    """Names of the columns as they come."""
+class QuestionColumns(NamedTuple):
+    """Names of the columns in the data."""
 
     question: str = "question"
     context: str = "context"
     answers: str = "answers"
 
 
-def normalise_rows(rows: Dataset, split: str, columns: Columns) -> Dataset:
+def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Dataset:
     """The rows under `ROW_FEATURES`.
 
-    Answers come as a dict (or its JSON) of lists `text` and `answer_start`, as a list of such pairs, or as the two
-    columns `answer_text` (empty: no answer) and `answer_start`. Rows without an `id` column get their row number,
-    counted from 0.
+    Answers are a dict (or its JSON) of lists `text` and `answer_start`, a list of such pairs, or the two columns
+    `answer_text` (empty: no answer) and `answer_start`. Without a column `id`, the row number, counted from 0, is used.
 
     Raises:
         InputError: columns are missing.
@@ -54,14 +54,14 @@ def normalise_rows(rows: Dataset, split: str, columns: Columns) -> Dataset:
         same = rows.select_columns(list(ROW_FEATURES))
         if same.features == ROW_FEATURES:
             return same
-    return rows.map(
+    return mapped(
+        rows,
         standard_rows,
-        batched=True,
+        description=f"{split}: rows",
         with_indices=True,
-        fn_kwargs={"columns": tuple(columns), "flat": flat},
-        remove_columns=found,
         features=ROW_FEATURES,
-        desc=f"{split}: rows",
+        columns=tuple(columns),
+        flat=flat,
     )
 
 
@@ -81,15 +81,13 @@ def standard_rows(batch: dict[str, Any], numbers: list[int], columns: Sequence[s
     }
 
 
-def _missing_columns(missing: list[str], columns: Columns, found: list[str], split: str) -> list[str]:
+def _missing_columns(missing: list[str], columns: QuestionColumns, found: list[str], split: str) -> list[str]:
     what_to_do = {
         columns.question: "rename one, or name it with --text_column",
         columns.context: "rename one, or name it with --text_pair_column",
         columns.answers: "give a file with it or with 'answer_text' and 'answer_start', or name it with --label_column",
     }
-    return [
-        f"{split}: column {name!r} is missing (columns are: {', '.join(found)}); {what_to_do[name]}" for name in missing
-    ]
+    return [missing_column(split, name, found, what_to_do[name]) for name in missing]
 
 
 def _text(value: Any) -> str | None:
@@ -97,14 +95,14 @@ def _text(value: Any) -> str | None:
 
 
 def _pair_answers(text: Any, start: Any) -> dict[str, list[Any]] | None:
-    # Only nothing at all is "no answer": a blank would be an answer that no token holds.
+    # Only an empty field is "no answer": a space would be an answer that no token holds.
     if text is None or text == "":
         return {"text": [], "answer_start": []}
     return _standard([text], [start])
 
 
 def _read_answers(value: Any) -> dict[str, list[Any]] | None:
-    """Answers in any of the forms of `normalise_rows`; None if it is none of them."""
+    """Answers in any of the forms of `normalise_rows`; None for anything else."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -135,44 +133,54 @@ def _standard(texts: Any, starts: Any) -> dict[str, list[Any]] | None:
 
 
 def is_readable(answers: dict[str, Any] | None) -> bool:
-    """Whether normalised `answers` say something: a list of texts and as many offsets."""
+    """Whether normalised `answers` are a list of texts and as many offsets."""
     if answers is None or answers["text"] is None or answers["answer_start"] is None:
         return False
     return len(answers["text"]) == len(answers["answer_start"]) and None not in answers["text"]
 
 
 def row_problems(rows: Dataset, split: str) -> Iterator[str]:
-    """What is wrong with normalised rows, each kind in one sentence."""
+    """What is wrong with normalised rows: one message for each kind of problem."""
     if len(rows) == 0:
-        yield f"{split}: there are no rows; give a file with at least one question"
+        yield f"{split}: expected at least one question, got no rows; give a file with some"
         return
     ids, contexts, questions, answers = (rows[name][:] for name in ROW_FEATURES)
     if without := [number for number, id_ in enumerate(ids) if id_ is None]:
-        yield f"{split}: no id in {row_list(without)}; give each one, or leave out the column"
-    named = [f"row {number + 1}" if id_ is None else repr(id_) for number, id_ in enumerate(ids)]
+        yield f"{split}: expected an id in every row, got none in {row_list(without)}; add them or remove the column"
+    named = [f"row {number + 1}" if id_ is None else shown(id_) for number, id_ in enumerate(ids)]
     repeated = [id_ for id_, count in Counter(ids).items() if count > 1 and id_ is not None]
-    # Predictions are kept by id; training looks at none.
+    # Predictions are kept by id; training does not use it.
     if repeated and split != "train":
-        yield f"{split}: {some(len(repeated), 'id', repeated)} more than once; give every question an id of its own"
-    # A blank question is only odd; a blank context has no token to answer with.
+        yield (
+            f"{split}: expected a different id for every question, got {some(len(repeated), 'id', repeated)} more than "
+            "once; give every question its own"
+        )
+    # A blank question is merely odd; a blank context has no token to answer with.
     blank = [None if context is None or not context.strip() else context for context in contexts]
     for column, values in (("question", questions), ("context", blank)):
         empty = [name for name, text in zip(named, values, strict=True) if text is None]
         if empty:
-            yield f"{split}: no {column} in {len(empty)} rows (first: {', '.join(empty[:_NAMED])}); mend or drop them"
+            yield (
+                f"{split}: expected a {column} in every row, got none in {_counted(empty, 'row')}; fix or remove them"
+            )
     unreadable = [name for name, answer in zip(named, answers, strict=True) if not is_readable(answer)]
     if unreadable:
         yield (
-            f"{split}: {len(unreadable)} questions have no answers that can be read (first: "
-            f'{", ".join(unreadable[:_NAMED])}); expected {{"text": [...], "answer_start": [...]}}, in a csv file '
-            "as JSON, with empty lists where there is no answer; files without answers cannot be trained or scored on"
+            f'{split}: expected answers {{"text": [...], "answer_start": [...]}}, in a csv file as JSON, with empty '
+            f"lists for no answer, got none that can be read for {_counted(unreadable, 'question')}; fix or remove "
+            "them (a file without answers cannot be trained or scored on)"
         )
     yield from _offset_problems(split, named, contexts, answers)
 
 
 def some(number: int, what: str, ids: Sequence[str]) -> str:
     """Words such as "5 ids (first: 'a', 'b', 'c')"."""
-    return f"{number} {what}{'' if number == 1 else 's'} (first: {', '.join(map(repr, ids[:_NAMED]))})"
+    return f"{number} {what}{'' if number == 1 else 's'} (first: {', '.join(map(shown, ids[:_NAMED]))})"
+
+
+def _counted(named: Sequence[str], what: str) -> str:
+    """The same for names that are quoted already."""
+    return f"{len(named)} {what}{'' if len(named) == 1 else 's'} (first: {', '.join(named[:_NAMED])})"
 
 
 def _offset_problems(split: str, named: list[str], contexts: list[Any], answers: list[Any]) -> Iterator[str]:
@@ -183,13 +191,10 @@ def _offset_problems(split: str, named: list[str], contexts: list[Any], answers:
         for text, start in zip(answer["text"], answer["answer_start"], strict=True):
             there = context[start : start + len(text)] if start >= 0 else ""
             if there != text or not text.strip():
-                wrong.append(f"{name}: {_quoted(text)} at {start}, where {_quoted(there)} stands")
+                wrong.append(f"{name}: {shown(text)} at {start}, where the context has {shown(there)}")
     if wrong:
         yield (
-            f"{split}: {len(wrong)} answers do not stand in their context at their answer_start "
-            f"(first: {'; '.join(wrong[:_NAMED])}); offsets are characters from 0: mend or drop these rows"
+            f"{split}: expected each answer in its context at answer_start, in characters from 0, got "
+            f"{len(wrong)} that {'is' if len(wrong) == 1 else 'are'} not there (first: {'; '.join(wrong[:_NAMED])}); "
+            "fix or remove these rows"
         )
-
-
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= _QUOTED else text[: _QUOTED - 3] + "...")

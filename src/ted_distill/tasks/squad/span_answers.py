@@ -1,4 +1,4 @@
-"""From the logits of windows to answers of questions."""
+"""From the logits of windows to answers to questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_ANSWER_ODDS = 1e9
 
 
 class QuestionAnswers(NamedTuple):
-    """What the logits say about one question. An answer is a dict of `text`, `start_logit` and `end_logit`."""
+    """The answers to one question. An answer is a dict of `text`, `start_logit` and `end_logit`."""
 
     id: str
     answers: list[dict[str, Any]]
@@ -25,11 +25,11 @@ class QuestionAnswers(NamedTuple):
     null: dict[str, Any]
     """No answer: the logits of the CLS token in the window where they are lowest."""
     null_odds: float
-    """Score of no answer less that of the best answer; a score is start logit + end logit."""
+    """Score of no answer minus that of the best answer; a score is start logit + end logit."""
 
 
 class _Candidates(NamedTuple):
-    """Spans of all windows, in the order of their rows, then from the best to the worst: arrays (S,)."""
+    """Spans of all windows in the order of their rows, then from best to worst: arrays (S,)."""
 
     row: np.ndarray
     start: np.ndarray
@@ -46,23 +46,26 @@ def answer_questions(
     """The answers to each question of the split, in the order of its rows.
 
     Args:
-        logits: one (T, 2) array a window, start and end; padding may follow the window's tokens.
+        logits: one (T, 2) array per window, start and end; padding may follow the window's tokens.
 
     Raises:
-        ValueError: there are not as many arrays as windows, or one is shorter than its window.
+        ValueError: the numbers of arrays and windows differ, or an array is shorter than its window.
     """
     if len(logits) != len(split.features):
-        raise ValueError(f"decode: {len(logits)} arrays of logits came for {len(split.features)} windows")
+        raise ValueError(
+            f"decode: expected one array of logits per window, got {len(logits)} for {len(split.features)} windows; "
+            "decode the features that were predicted on"
+        )
     candidates, nulls = _all_candidates(logits, split.features, len(split.rows), n_best_size, max_answer_length)
     bounds = np.searchsorted(candidates.row, np.arange(len(split.rows) + 1)).tolist()
-    # Python numbers, once: they are what JSON takes, and slicing lists is faster than reading arrays one by one.
+    # Python numbers, which JSON needs; slicing lists is faster than reading single elements of arrays.
     spans = list(zip(*(column.tolist() for column in candidates[1:]), strict=True))
     for row, (id_, context) in enumerate(zip(split.rows["id"], split.rows["context"], strict=True)):
         answers: dict[str, dict[str, Any]] = {}
         for start, end, start_logit, end_logit in spans[bounds[row] : bounds[row + 1]]:
             if len(answers) == n_best_size:
                 break
-            # A token may begin with the space before its word, or be nothing but a space.
+            # A token may begin with the space before its word, or be only a space.
             text = context[start:end].strip()
             if text and text not in answers:
                 answers[text] = {"text": text, "start_logit": start_logit, "end_logit": end_logit}
@@ -76,7 +79,7 @@ def answer_questions(
 def _all_candidates(
     logits: list[np.ndarray], features: Dataset, rows: int, n_best_size: int, max_answer_length: int
 ) -> tuple[_Candidates, np.ndarray]:
-    """The candidates, and (rows, 2) the start and end logit of no answer."""
+    """The candidates, and (rows, 2) start and end logit of no answer."""
     columns = features.select_columns(["offset_start", "offset_end", "example_index", "cls_index"]).with_format("arrow")
     parts: list[_Candidates] = []
     nulls = np.full((rows, 2), np.inf)
@@ -104,7 +107,7 @@ def _all_candidates(
 
 
 def _lower(nulls: np.ndarray, row: np.ndarray, values: np.ndarray) -> None:
-    """Put the (N, 2) values into `nulls` where their sum is lower than what any window of the row had before."""
+    """Put the (N, 2) values into `nulls` where their sum is lower than in any window of the row so far."""
     order = np.lexsort((values.sum(axis=1), row))
     rows, firsts = np.unique(row[order], return_index=True)
     lowest = values[order[firsts]]
@@ -129,7 +132,8 @@ def _stacked(logits: list[np.ndarray], real: np.ndarray, first: int) -> np.ndarr
     for number, (window, length) in enumerate(zip(logits, lengths, strict=True)):
         if window.shape[0] < length or window.shape[1:] != (2,):
             raise ValueError(
-                f"decode: logits {window.shape} came for window {first + number}, ({length} or more, 2) was expected"
+                f"decode: expected logits ({length} or more, 2) for window {first + number}, got {window.shape}; "
+                "decode the features that were predicted on"
             )
         windows[number, :length] = window[:length]
     return windows

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 _CHUNK_ELEMENTS = 2**21
-"""Elements of the largest array of a chunk: 16 MiB in float64, so that memory does not grow with the data."""
+"""Elements of a chunk's largest array: 16 MiB in float64, so that memory does not grow with the data."""
 
 
 class Spans(NamedTuple):
-    """Spans of tokens, one an entry, all arrays (S,): ordered by window, then from the best to the worst score."""
+    """Spans of tokens as arrays (S,), ordered by window, then from the best to the worst score."""
 
     window: np.ndarray
     start: np.ndarray
-    """First token, a number in its window."""
+    """First token, as an index into its window."""
     end: np.ndarray
     """Last token."""
     start_logit: np.ndarray
@@ -35,12 +35,12 @@ def best_spans(
 ) -> Spans:
     """Up to n spans of each window with the highest start logit + end logit.
 
-    A span starts at one of the n best start tokens and ends at one of the n best end tokens, not before its start,
-    and has at most `max_answer_length` tokens. Of equal scores the earlier token wins, whatever the padding.
+    A span goes from one of the n best start tokens to the same or a later token of the n best end tokens, and has at
+    most `max_answer_length` tokens. Of equal scores the earlier token wins, whatever the padding.
 
     Args:
         start_logits, end_logits: (N, T), finite at the candidates.
-        candidates: (N, T), True at the tokens an answer may have: those of the context.
+        candidates: (N, T), True at the tokens of the context, which answers are made of.
     """
     starts, start_best = _top(start_logits, candidates, n_best_size)
     ends, end_best = _top(end_logits, candidates, n_best_size)
@@ -51,7 +51,7 @@ def best_spans(
     scores = scores.reshape(len(scores), -1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n_best_size]
     window, rank = np.nonzero(np.take_along_axis(scores, order, axis=1) > -np.inf)
-    # `order` numbers the pairs row by row: which start, then which end.
+    # `order` counts pairs: all ends of the first start, then of the second.
     start_rank, end_rank = np.divmod(order[window, rank], ends.shape[1])
     return Spans(
         window=window,
@@ -63,7 +63,7 @@ def best_spans(
 
 
 def _top(logits: np.ndarray, candidates: np.ndarray, n_best_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, n) token numbers and float64 logits, best first; -inf where a window has fewer candidates."""
+    """(N, n) token indices and float64 logits, best first; -inf where a window has fewer candidates."""
     values = np.where(candidates, logits, -np.inf).astype(np.float64)
     order = np.argsort(-values, axis=1, kind="stable")[:, :n_best_size]
     return order, np.take_along_axis(values, order, axis=1)

@@ -1,7 +1,7 @@
 """Questions and contexts as the windows of tokens that a model sees.
 
-A context longer than a window is cut into several that share `doc_stride` tokens. A window keeps, beside what the
-model takes, where each token stands in the context: that is all decoding needs.
+A context longer than a window is cut into several windows that share `doc_stride` tokens. Besides the model's inputs, a
+window keeps the place of each token in the context, which is all that decoding needs.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
+from ..reading.mapped import mapped
+from ..tokenizers import require_fast
 from .rows import some
-
-# Goes into the cache key: `datasets` knows a function of a module by its name, not by its code.
-_ENCODING_VERSION = 1
 
 _QUESTIONS_AT_ONCE = 10_000
 
 
 def window_features(with_token_type_ids: bool) -> Features:
-    """Columns of a window. Small integers: a cached SQuAD 2.0 then takes a quarter of the space."""
+    """Columns of a window, in small integers: a cached SQuAD 2.0 then takes a quarter of the space."""
     features = {
         "input_ids": List(Value("int32")),
         "attention_mask": List(Value("int8")),
@@ -43,31 +42,22 @@ def encode_windows(
     """The windows of all rows, in order; see `cut_windows` for the columns.
 
     Raises:
-        InputError: the tokenizer is not a fast one, or questions leave no room for the context.
+        InputError: the tokenizer is not fast, or questions leave no room for the context.
     """
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"question answering needs a fast tokenizer, which knows where its tokens stand in the text; "
-            f"{type(tokenizer).__name__} is none: save the model with the fast tokenizer of its family"
-        )
-    # Also leaves the tokenizer without truncation: its state is part of the cache key and has to be the same each time.
+    require_fast(tokenizer)
     _require_room(rows, tokenizer, max_seq_length, doc_stride)
     with_token_type_ids = "token_type_ids" in tokenizer.model_input_names
-    return rows.map(
+    return mapped(
+        rows,
         cut_windows,
-        batched=True,
-        with_indices=True,
-        fn_kwargs={
-            "tokenizer": tokenizer,
-            "max_seq_length": max_seq_length,
-            "doc_stride": doc_stride,
-            "with_token_type_ids": with_token_type_ids,
-            "version": _ENCODING_VERSION,
-        },
-        remove_columns=rows.column_names,
-        features=window_features(with_token_type_ids),
+        description="tokenise",
         num_proc=num_proc,
-        desc="tokenise",
+        with_indices=True,
+        features=window_features(with_token_type_ids),
+        tokenizer=tokenizer,
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        with_token_type_ids=with_token_type_ids,
     )
 
 
@@ -78,15 +68,14 @@ def cut_windows(
     max_seq_length: int,
     doc_stride: int,
     with_token_type_ids: bool,
-    version: int,
 ) -> dict[str, list[Any]]:
     """The map function of `encode_windows`.
 
     Returns:
-        One entry a window: `input_ids`, `attention_mask`, `token_type_ids` if asked for; `offset_start` and
-        `offset_end`, characters of the context, -1 at tokens that are not of it; `example_index`, the row number;
-        `cls_index`; `start_positions` and `end_positions`, the tokens of the row's first answer, or `cls_index` where
-        the window does not hold all of it; `length`, the number of tokens.
+        One entry per window: `input_ids`, `attention_mask`, `token_type_ids` if asked for; `offset_start` and
+        `offset_end`, characters of the context, -1 at tokens outside it; `example_index`, the row number; `cls_index`;
+        `start_positions` and `end_positions`, the tokens of the row's first answer, or `cls_index` if the window does
+        not hold all of it; `length`, the number of tokens.
     """
     encoded = tokenizer(
         [question.lstrip() for question in batch["question"]],
@@ -119,14 +108,14 @@ def cut_windows(
 
 
 def _require_room(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, doc_stride: int) -> None:
-    """A window has to hold the question, the special tokens, and more of the context than the last window had."""
+    """A window must hold the question, the special tokens, and more of the context than the last window had."""
     room = max_seq_length - tokenizer.num_special_tokens_to_add(pair=True) - doc_stride
     too_long: list[str] = []
     longest = 0
     for start in range(0, len(rows), _QUESTIONS_AT_ONCE):
         part = rows[start : start + _QUESTIONS_AT_ONCE]
         questions = [question.lstrip() for question in part["question"]]
-        # Quiet about the tokenizer's own limit: these ids reach no model.
+        # Without a warning about the tokenizer's limit: these ids reach no model.
         ids = tokenizer(questions, add_special_tokens=False, padding=False, truncation=False, verbose=False)[
             "input_ids"
         ]
@@ -135,29 +124,29 @@ def _require_room(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_len
         too_long += [part["id"][row] for row in np.flatnonzero(lengths >= room)]
     if too_long:
         raise InputError(
-            f"{some(len(too_long), 'question', too_long)} leave no room for the context: of max_seq_length "
-            f"{max_seq_length}, doc_stride takes {doc_stride} and the longest question {longest} tokens; "
-            "shorten or drop them, raise max_seq_length or lower doc_stride"
+            f"max_seq_length: expected room for the context, got none for {some(len(too_long), 'question', too_long)}: "
+            f"of {max_seq_length} tokens, doc_stride takes {doc_stride} and the longest question {longest}; shorten or "
+            "remove these questions, raise max_seq_length or lower doc_stride"
         )
 
 
 def _context_offsets(pairs: list[tuple[int, int]], sequence_ids: list[int | None]) -> np.ndarray:
-    """(T, 2) characters of the context that each token stands for, -1 at the question and special tokens."""
+    """(T, 2) first and last character + 1 of each token in the context, -1 at the question and special tokens."""
     in_context = np.fromiter((number == 1 for number in sequence_ids), dtype=bool, count=len(sequence_ids))
     return np.where(in_context[:, None], np.asarray(pairs, dtype=np.int32).reshape(-1, 2), -1)
 
 
 def _cls_index(ids: list[int], cls_token_id: int | None) -> int:
-    # Not always the first token, and some families have none: then "no answer" is the first token.
+    # Not always the first token; for families without it, "no answer" is the first token.
     return ids.index(cls_token_id) if cls_token_id in ids else 0
 
 
 def _answer_spans(
     answers: list[dict[str, list[Any]]], sample: np.ndarray, offsets: list[np.ndarray]
 ) -> list[tuple[int, int] | None]:
-    """For each window, the characters [start, end) of its row's first answer; None where there is none.
+    """For each window, the characters [start, end) of its row's first answer; None if there is no answer.
 
-    Without white space around it, and cut to the characters that any token of the row stands for: some tokenizers drop
+    Without white space around it, and cut to the characters that tokens of the row cover: some tokenizers drop
     characters, and an answer that starts with one would otherwise be in no window.
     """
     covered = {row: (np.iinfo(np.int32).max, 0) for row in sample.tolist()}
@@ -177,14 +166,14 @@ def _answer_spans(
 
 
 def _answer_tokens(offsets: np.ndarray, answer: tuple[int, int] | None, cls_index: int) -> tuple[int, int]:
-    """First and last token that stand for characters of the answer, if the window holds all of it."""
+    """First and last token with characters of the answer, if the window holds all of it."""
     in_context = offsets[:, 0] >= 0
     if answer is None or not in_context.any():
         return cls_index, cls_index
     start, end = answer
     if start < offsets[in_context, 0].min() or end > offsets[in_context, 1].max():
         return cls_index, cls_index
-    # Tokens that overlap the answer, rather than tokens that begin or end with it: a token may take the space before
-    # its word along (SentencePiece, byte-level BPE), and an answer may be a part of a word.
+    # Tokens that overlap the answer, not only tokens that begin or end with it: a token may include the space before
+    # its word (SentencePiece, byte-level BPE), and an answer may be part of a word.
     tokens = np.flatnonzero(in_context & (offsets[:, 0] < end) & (offsets[:, 1] > start))
     return (int(tokens[0]), int(tokens[-1])) if len(tokens) else (cls_index, cls_index)

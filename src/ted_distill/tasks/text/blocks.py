@@ -1,8 +1,8 @@
 """Running text -> blocks of tokens to train on, and windows with a stride to score on.
 
-Rows are joined: as documents, with an end-of-text token after each, or as they stand where they are lines of one
-text. The tokens of all rows then stand in one sequence that is cut into blocks; nothing is padded and nothing lost but
-the rest of a stream that fills no block.
+Rows are joined into one sequence of tokens: as documents, with an end-of-text token after each, or unchanged if they
+are lines of one text. The sequence is cut into blocks; nothing is padded, and nothing is lost but the end of a stream
+that fills no block.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
+from ..reading.mapped import mapped
 
 _ROWS = 1000
-"""Rows of a stream that are tokenised at a time."""
+"""Rows of a stream that are tokenised at once."""
 
 
 class Ends(NamedTuple):
-    """Tokens in front of each row and after it."""
+    """Tokens before and after each row."""
 
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
 
 
 def document_ends(tokenizer: PreTrainedTokenizerBase) -> Ends:
-    """What stands around a document: the beginning-of-text token, if the tokenizer makes one, and end-of-text.
+    """The tokens around a document: beginning-of-text, if the tokenizer makes one, and end-of-text.
 
     Raises:
         InputError: the tokenizer has no end-of-text token.
@@ -37,8 +38,8 @@ def document_ends(tokenizer: PreTrainedTokenizerBase) -> Ends:
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if end is None:
         raise InputError(
-            f"the tokenizer {tokenizer.name_or_path} has no end-of-text token to put between documents; set one, as in "
-            "tokenizer.eos_token, or give rows that are lines of one text with --row_separator none"
+            f"tokenizer {tokenizer.name_or_path}: expected an end-of-text token to put between documents, got none; "
+            "set tokenizer.eos_token, or give rows that are lines of one text and --row_separator none"
         )
     begin = tokenizer.bos_token_id
     begins = begin is not None and tokenizer("").input_ids[:1] == [begin] and begin != tokenizer.cls_token_id
@@ -48,21 +49,14 @@ def document_ends(tokenizer: PreTrainedTokenizerBase) -> Ends:
 def token_sequence(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, ends: Ends, num_proc: int | None = None
 ) -> np.ndarray:
-    """(N,) token ids of all rows' `text`, joined; tokenising is cached by `datasets`."""
-    tokens = rows.map(
-        _tokenise,
-        batched=True,
-        remove_columns=rows.column_names,
-        fn_kwargs={"tokenizer": tokenizer, "ends": tuple(ends)},
-        num_proc=num_proc,
-        desc="tokenise",
-    )
+    """(N,) token ids of the `text` of all rows, joined; cached by `datasets`."""
+    tokens = mapped(rows, _tokenise, description="tokenise", num_proc=num_proc, tokenizer=tokenizer, ends=tuple(ends))
     column = tokens.with_format("arrow")[:].column("input_ids").combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False)
 
 
 def blocks(tokens: np.ndarray, size: int, before: Sequence[int] = (), after: Sequence[int] = ()) -> Dataset:
-    """Blocks of `size` tokens, `before` and `after` in each included, and a last one with what is left.
+    """Blocks of `size` tokens, including `before` and `after`; the last one has what is left.
 
     Raises:
         InputError: fewer than two tokens.
@@ -76,17 +70,19 @@ def windows(
 ) -> Dataset:
     """Windows of `size` tokens that start every `stride` tokens, up to the one that reaches the end.
 
-    `scored_from` is the first position of a window that no earlier one held: what stands before is context alone, so
-    that every token is scored once.
+    `scored_from` is the first position of a window that was in no earlier one: the tokens before it are only context,
+    so that every token is scored once.
 
     Raises:
-        InputError: fewer than two tokens, or a stride that is none.
+        InputError: fewer than two tokens, or a stride outside its range.
     """
     room = size - len(before) - len(after)
     if len(tokens) < 2:
-        raise InputError(f"the text has {len(tokens)} tokens, two at least were expected; is it empty?")
+        raise InputError(f"text: expected at least two tokens, got {len(tokens)}; give more text")
     if not 1 <= stride <= room:
-        raise InputError(f"stride: 1 to {room} tokens (a window of {size}) were expected, {stride} came")
+        raise InputError(
+            f"stride: expected 1 to {room} tokens, for windows of {size}, got {stride}; set it in this range"
+        )
     starts = np.arange(0, max(len(tokens) - (room - stride), 1), stride)
     pieces = [tokens[start : start + room] for start in starts]
     if before or after:
@@ -108,7 +104,7 @@ def stream_blocks(
     before: Sequence[int] = (),
     after: Sequence[int] = (),
 ) -> IterableDataset:
-    """The blocks of a stream of rows with `text`, made as they are asked for."""
+    """The blocks of a stream of rows with `text`, made as they are needed."""
     arguments = {"rows": rows, "tokenizer": tokenizer, "ends": tuple(ends), "room": size - len(before) - len(after)}
     ends_of_block = {"before": list(before), "after": list(after)}
     return IterableDataset.from_generator(_stream, gen_kwargs={**arguments, **ends_of_block})
@@ -135,8 +131,8 @@ def _stream(
 def _tokenise(
     rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, ends: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> dict[str, list[Any]]:
-    """Token ids of a batch of rows. On module level, and with all it uses as arguments, for the cache of `datasets`."""
+    """Token ids of a batch of rows."""
     before, after = map(list, ends)
-    # A long text is meant here: no warning that it is longer than the model can read.
+    # Without a warning that a text is longer than the model can read: it will be cut.
     found = tokenizer(rows["text"], add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     return {"input_ids": [before + ids + after if ids else ids for ids in found]}

@@ -10,9 +10,11 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from ...errors import InputError
+from ...errors import raise_if_any
 from ...method.filters import Batch
 from ..base import Metrics
+from ..reading.columns import row_list
+from ..tokenizers import require_fast
 from .blocks import windows
 from .language_modelling import LanguageModelling
 
@@ -20,8 +22,8 @@ from .language_modelling import LanguageModelling
 class CausalLM(LanguageModelling):
     """Predict the next token of running text.
 
-    Scored on windows of `max_seq_length` tokens that start every `stride` tokens: each token is scored once, with
-    `max_seq_length - stride` tokens before it at least, those at the start of the text excepted.
+    Scored on windows of `max_seq_length` tokens that start every `stride` tokens: each token is scored once, with at
+    least `max_seq_length - stride` tokens before it, except at the start of the text.
     """
 
     auto_model = AutoModelForCausalLM
@@ -29,7 +31,7 @@ class CausalLM(LanguageModelling):
     pipeline_tag = "text-generation"
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Windows to score on: `input_ids`, `length`, and `scored_from`. Raises `InputError` for no text."""
+        """Windows to score on: `input_ids`, `length`, and `scored_from`. Raises `InputError` if there is no text."""
         size = self.size(tokenizer)
         return windows(self.tokens(rows, tokenizer), size, self.arguments.stride or max(1, size // 2))
 
@@ -42,7 +44,7 @@ class CausalLM(LanguageModelling):
         return batch | {"labels": labels}
 
     def targets(self, batch: Batch) -> Tensor:
-        """(B, T) the next token; none for the last position."""
+        """(B, T) the next token, -100 at the last position."""
         labels = batch["labels"]
         return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], dim=1)
 
@@ -54,7 +56,7 @@ class CausalLM(LanguageModelling):
     lower_is_better = (*LanguageModelling.lower_is_better, "word_perplexity")
 
     def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
-        """Also `word_perplexity`: exp of the nats a word between blanks, which other tokenizers' can be compared to."""
+        """Also `word_perplexity`: exp of the nats per word between spaces, which can be compared between tokenizers."""
         scores = super().score(predictions, rows)
         words = sum(len(text.split()) for text in rows["text"])
         nats = scores["loss"] * sum(map(len, predictions))
@@ -64,8 +66,8 @@ class CausalLM(LanguageModelling):
 class LastWord(CausalLM):
     """Predict the last word of each passage, as in LAMBADA.
 
-    `accuracy`: it is right if all its tokens are the likeliest, one after the other.
-    `perplexity` is exp of the nats a word. Scoring only; the passages are short and not joined.
+    `accuracy`: a word is right if each of its tokens is the most likely one.
+    `perplexity` is exp of the nats per word. Passages to score on are short and not joined.
     """
 
     metric = "accuracy"
@@ -76,17 +78,16 @@ class LastWord(CausalLM):
         return self.hub if self.name == "lambada" else None
 
     def validation_splits(self) -> dict[str, str]:
-        """LAMBADA's is called `test`."""
+        """That of LAMBADA is called `test`."""
         return {"validation": "test"} if self.name == "lambada" else super().validation_splits()
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """A feature a passage; `scored_from` is where its last word begins.
+        """One feature per passage; `scored_from` is where its last word begins.
 
         Raises:
-            InputError: passages of less than two words, or longer than `max_seq_length`; or not a fast tokenizer.
+            InputError: passages of fewer than two words or longer than `max_seq_length`; a tokenizer that is not fast.
         """
-        if not tokenizer.is_fast:
-            raise InputError(f"the tokenizer {tokenizer.name_or_path} is not a fast one, which words are found with")
+        require_fast(tokenizer)
         size = self.size(tokenizer)
         begin = tokenizer("").input_ids[:1] if tokenizer.bos_token_id is not None else []
         begin = begin if begin == [tokenizer.bos_token_id] else []
@@ -94,7 +95,7 @@ class LastWord(CausalLM):
         short, long = [], []
         for number, text in enumerate(rows["text"]):
             context, blank, word = text.rstrip().rpartition(" ")
-            # The whole passage at once, as the model would meet it: a tokenizer may begin a text otherwise than a word.
+            # The whole passage at once: a tokenizer may treat the beginning of a text unlike that of a word.
             tokens = tokenizer(context + blank + word, add_special_tokens=False, return_offsets_mapping=True)
             places = [place for place, (_, end) in enumerate(tokens["offset_mapping"]) if end > len(context)]
             if not context.strip() or not places:
@@ -106,16 +107,17 @@ class LastWord(CausalLM):
             features["input_ids"].append(ids)
             features["length"].append(len(ids))
             features["scored_from"].append(len(begin) + places[0])
-        problems = [
-            f"rows {numbers[0] + 1} and {len(numbers) - 1} others: {what}"
-            for numbers, what in (
-                (short, "a passage of two words at least was expected; drop them"),
-                (long, f"longer than max_seq_length ({size} tokens); raise it or drop them"),
+        problems = []
+        if short:
+            problems.append(
+                f"text: expected two or more words per passage, got fewer in {row_list(short)}; remove them"
             )
-            if numbers
-        ]
-        if problems:
-            raise InputError(problems)
+        if long:
+            problems.append(
+                f"max_seq_length: expected passages of up to {size} tokens, got longer ones in {row_list(long)}; "
+                "raise it or remove them"
+            )
+        raise_if_any(problems)
         return Dataset.from_dict(features)
 
     @property
@@ -124,7 +126,7 @@ class LastWord(CausalLM):
         return ("accuracy", "perplexity")
 
     def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
-        """`accuracy`: percent of passages whose last word is right with all its tokens; `perplexity` a word."""
+        """`accuracy`: percent of passages whose last word is right in all its tokens; `perplexity` per word."""
         right = [bool(tokens[:, 1].all()) for tokens in predictions]
         nats = [-float(tokens[:, 0].sum()) for tokens in predictions]
         return {"accuracy": 100 * float(np.mean(right)), "perplexity": float(np.exp(min(float(np.mean(nats)), 700.0)))}

@@ -1,9 +1,8 @@
-"""What causal and masked language modelling share: rows of text, losses over a vocabulary, perplexity."""
+"""The common parts of causal and masked language modelling: rows of text, losses over a vocabulary, perplexity."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -18,64 +17,64 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...method import vocabulary_losses
-from ...method.filters import Batch
+from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
-from ..reading.columns import Columns, row_list, values, with_texts
+from ..reading.columns import TextColumns, listed, missing_column, row_list, values, with_texts
+from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
-
-logger = logging.getLogger(__name__)
 
 SEPARATORS = ("auto", "eos", "none")
 _LOOKED_AT = 1000
-"""Rows looked at to find out whether they are lines of one text."""
+"""Rows read to find out whether they are lines of one text."""
 
 
 class LanguageModelling(Task):
     """Rows have `text`. They are joined and cut into blocks of `max_seq_length` tokens.
 
-    Predictions are, for each feature, (n, 3) numbers of its predicted tokens: log-probability of the right token,
-    whether it was thought the likeliest, and which token was.
+    Predictions of a feature are (n, 3): for each predicted token the log-probability of the right one, whether that was
+    the most likely, and the most likely token.
     """
 
     metric = "perplexity"
     lower_is_better: ClassVar[tuple[str, ...]] = ("perplexity", "loss")
-    cacheable = False
-    streams = True
+    can_cache = False
+    can_stream = True
 
     # --- data -------------------------------------------------------------------------------------------------
 
     def normalise(self, rows: Dataset | IterableDataset, split: str) -> Dataset | IterableDataset:
-        """Rows with `text` alone. Raises `InputError` where there is no such column, or it holds no text."""
+        """Rows with only `text`. Raises `InputError` if there is no such column, or it holds no text."""
         available = list(rows.column_names or _first(rows))
         name = self.arguments.text_column or "text"
         if name not in available:
-            raise InputError(
-                f"{split}: column {name!r} is missing (columns are: {', '.join(available)}); "
-                "name the one with the text with --text_column"
-            )
+            raise InputError(missing_column(split, name, available, "name the one with the text with --text_column"))
         if isinstance(rows, IterableDataset):
             others = [column for column in available if column != name]
             return rows.remove_columns(others).rename_columns({} if name == "text" else {name: "text"})
-        return with_texts(rows.select_columns([name]), Columns(name, None, None), split)
+        return with_texts(rows.select_columns([name]), TextColumns(name, None, None), split)
 
     def problems(self, rows: Dataset | IterableDataset, split: str) -> Iterator[str]:
-        """Rows without text; of a stream the first ones alone."""
+        """Rows without text; of a stream, among its first rows."""
         if self.arguments.row_separator not in SEPARATORS:
-            yield f"row_separator: one of {', '.join(SEPARATORS)} was expected, {self.arguments.row_separator} came"
+            separator = self.arguments.row_separator
+            yield f"row_separator: expected one of {listed(SEPARATORS)}, got {separator}; set one of these"
         if isinstance(rows, IterableDataset):
             first = [row["text"] for row in islice(rows, _LOOKED_AT)]
         else:
             missing = np.flatnonzero(values(rows, "text").is_null().to_numpy()).tolist()
             if missing:
-                yield f"{split}: {row_list(missing)} without text; mend or drop them"
+                yield f"{split}: expected text in every row, got none in {row_list(missing)}; fix or remove them"
             first = rows[:_LOOKED_AT]["text"]
         if not any((text or "").strip() for text in first):
             column = self.arguments.text_column or "text"
-            yield f"{split}: no text in the first {len(first)} rows of {column}; name another column with --text_column"
+            yield (
+                f"{split}: expected text in column {column!r}, got none in the first {len(first)} rows; "
+                "name another column with --text_column"
+            )
 
     def ends(self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Ends:
-        """What stands between rows: nothing where they are lines, which end in line feeds, else end-of-text."""
+        """The tokens around rows: none if rows are lines, which end with newlines, else end-of-text."""
         separator = self.arguments.row_separator
         if separator == "auto":
             lines = any((row["text"] or "").endswith("\n") for row in islice(rows, _LOOKED_AT))
@@ -83,17 +82,18 @@ class LanguageModelling(Task):
         return Ends() if separator == "none" else document_ends(tokenizer)
 
     def around(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
-        """What stands in front of each block and after it."""
+        """The tokens before and after each block."""
         return Ends()
 
     def size(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Tokens of a block: `max_seq_length`, but a default gives way to what the tokenizer allows. `InputError`."""
+        """Tokens per block: `max_seq_length` if it was given, else the default up to the tokenizer's limit.
+
+        Raises:
+            InputError: the tokenizer does not allow it.
+        """
         size = self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
-        if not 2 + sum(map(len, self.around(tokenizer))) <= size <= tokenizer.model_max_length:
-            raise InputError(
-                f"max_seq_length: up to {tokenizer.model_max_length} tokens were expected, as the tokenizer "
-                f"{tokenizer.name_or_path} and its model allow, {size} came"
-            )
+        shortest = 2 + sum(map(len, self.around(tokenizer)))
+        require_length(size, shortest, tokenizer)
         return size
 
     def tokens(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
@@ -103,16 +103,16 @@ class LanguageModelling(Task):
     def encode_training(
         self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase
     ) -> Dataset | IterableDataset:
-        """Blocks of tokens: `input_ids` and `length`. Raises `InputError` for a text of no length."""
+        """Blocks of tokens: `input_ids` and `length`. Raises `InputError` if there is no text."""
         size, around = self.size(tokenizer), self.around(tokenizer)
         if isinstance(rows, IterableDataset):
             return stream_blocks(rows, tokenizer, self.ends(rows, tokenizer), size, *around)
         return blocks(self.tokens(rows, tokenizer), size, *around)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """(B, T) `input_ids`, `attention_mask` and `labels`, -100 where nothing is to be predicted.
+        """(B, T) `input_ids` and `attention_mask`, padded on the right.
 
-        Padded on the right; padding is no token the loss looks at, so that a tokenizer without one will do.
+        No loss looks at padding, so that the tokenizer needs no padding token.
         """
         rows = [feature["input_ids"] for feature in features]
         width = padded_width(list(map(len, rows)), self.size(tokenizer))
@@ -122,24 +122,24 @@ class LanguageModelling(Task):
     # --- mathematics ------------------------------------------------------------------------------------------
 
     def targets(self, batch: Batch) -> Tensor:
-        """(B, T) the token each position is to predict, -100 for none."""
+        """(B, T) the token to predict at each position, -100 for none."""
         return batch["labels"]
 
     def selected(self, batch: Batch) -> Tensor | None:
-        """(B * T,) positions worth a look where most have no label; None for all of them."""
+        """(B * T,) the positions with a label, if few have one; None for all positions."""
         return None
 
     def counts(self, batch: Batch) -> Counts:
-        """Predicted tokens, for prediction loss and KL; real tokens, for the layer loss."""
+        """Predicted tokens, for prediction and matching loss; real tokens, for the layer loss."""
         predicted = (self.targets(batch) != -100).sum(dtype=torch.float32)
-        return super().counts(batch)._replace(labels=predicted, rows=predicted)
+        return super().counts(batch)._replace(labels=predicted, predictions=predicted)
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
         """Cross-entropy, averaged over predicted tokens."""
         logits, targets = self._tokens(logits, batch), self._tokens(self.targets(batch).unsqueeze(-1), batch)
         return vocabulary_losses.token_loss(logits, targets.squeeze(-1), count)
 
-    def kl(
+    def match(
         self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch, temperature: float, count: Tensor | None
     ) -> Tensor:
         """KL over the vocabulary, averaged over predicted tokens."""
@@ -153,7 +153,7 @@ class LanguageModelling(Task):
         return flat if selected is None else flat[selected]
 
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
-        """The model's own frozen output embedding, behind a Linear where it has another width (method, section 5)."""
+        """The model's own frozen output embedding, after a Linear if its width differs (docs/method.md, section 5)."""
         return VocabularyHead(filter_output_dim, model)
 
     def filter_head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
@@ -170,42 +170,45 @@ class LanguageModelling(Task):
         return vocabulary_losses.token_scores(logits.flatten(0, 1), targets.flatten()).unflatten(0, targets.shape)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> list[np.ndarray]:
-        """(n, 3) of each feature: its predicted tokens."""
+        """(n, 3) for each feature: the rows of its predicted tokens."""
         return [tokens[tokens[:, 2] >= 0] for tokens in logits]
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """`perplexity`, `loss` (nats a token) and `accuracy` of the likeliest token."""
+        """`perplexity`, `accuracy` of the most likely token, and `loss` (nats per token)."""
         return ("perplexity", "accuracy", "loss")
 
     def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
-        """`perplexity` a token, `loss` in nats a token, and `accuracy` in percent."""
+        """`perplexity` per token, `accuracy` in percent, and `loss` in nats per token."""
         tokens = np.concatenate(predictions).astype(np.float64)
         if len(tokens) == 0:
-            raise InputError("no token was predicted: the text to score on is too short")
+            raise InputError("text: expected at least one token to predict, got none; give more text to score on")
         loss = -float(tokens[:, 0].mean())
         return {"perplexity": _exp(loss), "accuracy": 100 * float(tokens[:, 1].mean()), "loss": loss}
 
     def agreement(self, predictions: list[np.ndarray], teacher_predictions: list[np.ndarray]) -> Metrics:
-        """Percent of tokens for which both models think the same one likeliest."""
+        """Percent of tokens for which both models have the same most likely token."""
         own, teacher = np.concatenate(predictions), np.concatenate(teacher_predictions)
         return {"agreement": 100 * float((own[:, 2] == teacher[:, 2]).mean())}
 
     def write_predictions(self, predictions: list[np.ndarray], split: Split, folder: Path) -> None:
-        """Write `predictions.json`: for each feature a list of [log-probability, right or not, likeliest token]."""
+        """Write `predictions.json`: for each feature a list of [log-probability, right or not, most likely token]."""
         lines = ",\n".join(json.dumps(tokens.astype(np.float64).round(6).tolist()) for tokens in predictions)
         (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
     def read_predictions(self, file: Path) -> list[np.ndarray]:
-        """What `write_predictions` wrote. Raises `InputError`."""
+        """Predictions that `write_predictions` wrote. Raises `InputError`."""
         try:
             return [np.asarray(tokens, dtype=np.float64).reshape(-1, 3) for tokens in json.loads(file.read_text())]
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{file}: [log-probability, right, token] of each token was expected ({error})") from error
+            raise InputError(
+                f"{file}: expected [log-probability, right, token] for each token, got an unreadable file ({error}); "
+                "check it"
+            ) from error
 
 
 class VocabularyHead(nn.Module):
-    """Filter states (B, T, F) -> logits (B, T, V): [Linear(F, D) where F is not D ->] the frozen output embedding.
+    """Filter states (B, T, F) -> [Linear(F, D) if F is not D ->] the frozen output embedding -> logits (B, T, V).
 
     Raises:
         InputError: the model has no output embedding of its own.
@@ -216,15 +219,14 @@ class VocabularyHead(nn.Module):
         output = model.get_output_embeddings()
         if not isinstance(output, nn.Linear):
             raise InputError(
-                f"filters: {type(model).__name__} has no output embedding that a filter head can share; "
-                "this architecture cannot learn filters for language modelling"
+                "filters: expected a model with an output embedding that filter heads can share, got "
+                f"{type(model).__name__}; choose another architecture to learn filters for language modelling"
             )
         self.output = output
         self.project: nn.Module = nn.Identity()
         if filter_output_dim != output.in_features:
             self.project = nn.Linear(filter_output_dim, output.in_features)
-            nn.init.normal_(self.project.weight, std=getattr(model.config, "initializer_range", None) or 0.02)
-            nn.init.zeros_(self.project.bias)
+            draw_weights(self.project, initializer_range(model.config))
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits of all tokens."""

@@ -1,4 +1,4 @@
-"""Masked language modelling: some tokens are hidden and to be found again (BERT, RoBERTa and their like)."""
+"""Masked language modelling: predict hidden tokens (BERT, RoBERTa and their like)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SCORING_SEED = 42
 
 
 class MaskedLM(LanguageModelling):
-    """Find hidden tokens of running text (BERT, RoBERTa): `mlm_probability` of them.
+    """Predict the hidden tokens of running text: a share of `mlm_probability`.
 
-    Of these 8 in 10 are masked, 1 is another token, and 1 stays.
-    Training hides others in every epoch; scoring always the same ones. `perplexity` is that of the hidden tokens.
+    Of 10 hidden tokens 8 are masked, 1 is replaced by another token, and 1 is unchanged.
+    Training hides other tokens in every epoch, scoring always the same. `perplexity` is that of the hidden tokens.
     """
 
     auto_model = AutoModelForMaskedLM
@@ -30,7 +30,7 @@ class MaskedLM(LanguageModelling):
     pipeline_tag = "fill-mask"
 
     def around(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
-        """`[CLS]` and `[SEP]`, or what the tokenizer has in their place."""
+        """`[CLS]` and `[SEP]`, or the tokenizer's own such tokens."""
         made = tokenizer("").input_ids
         return Ends(tuple(made[: len(made) // 2]), tuple(made[len(made) // 2 :]))
 
@@ -41,13 +41,15 @@ class MaskedLM(LanguageModelling):
         hidden = [hide.torch_mask_tokens(torch.tensor([ids])) for ids in text["input_ids"]]
         ids, labels = ([pair[part][0].tolist() for pair in hidden] for part in (0, 1))
         if all(label == -100 for row in labels for label in row):
-            raise InputError("mlm_probability: no token of the text to score on is hidden; raise it, or give more text")
+            raise InputError(
+                "mlm_probability: expected hidden tokens in the text to score on, got none; raise it, or give more text"
+            )
         feature = List(Value("int32"))
         text = text.remove_columns("input_ids").add_column("input_ids", ids, feature=feature)
         return text.add_column("labels", labels, feature=feature)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """(B, T) `input_ids` and `attention_mask`; of features to score on also `labels`, -100 where none is hidden."""
+        """(B, T) `input_ids`, `attention_mask` and, for features to score on, `labels`: -100 at tokens not hidden."""
         batch = super().collate(features, tokenizer)
         if "labels" not in features[0]:
             return batch
@@ -56,8 +58,8 @@ class MaskedLM(LanguageModelling):
             labels[row, : len(feature["labels"])] = torch.as_tensor(np.asarray(feature["labels"]))
         return batch | {"labels": labels}
 
-    def draw(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
-        """Hide tokens of a training batch: `input_ids` without them, and `labels`, -100 where none is hidden."""
+    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
+        """A training batch with tokens hidden in `input_ids`, and `labels`: -100 at tokens not hidden."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         not_hidden = torch.ones_like(ids, device="cpu")
         for row, (of_row, length) in enumerate(zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)):
@@ -74,10 +76,13 @@ class MaskedLM(LanguageModelling):
     def _hide(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> DataCollatorForLanguageModeling:
         """What hides tokens. Raises `InputError`."""
         if tokenizer.mask_token is None:
-            raise InputError(f"the tokenizer {tokenizer.name_or_path} has no mask token; masked_lm needs one")
+            raise InputError(
+                f"tokenizer {tokenizer.name_or_path}: expected a mask token, which masked_lm needs, got none; use a "
+                "model with one"
+            )
         probability = self.arguments.mlm_probability
         if not 0 < probability < 1:
-            raise InputError(f"mlm_probability: a number between 0 and 1 was expected, {probability} came")
+            raise InputError(f"mlm_probability: expected a number between 0 and 1, got {probability}; 0.15 is usual")
         hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability, seed=seed)
         hide.create_rng()
         return hide

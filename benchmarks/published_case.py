@@ -84,7 +84,7 @@ class Case:
 
     def with_filters(self, model: PreTrainedModel, filters: Filters | None) -> FilteredModel:
         """The model as the stages use it."""
-        return FilteredModel(model, filters, read_logits=self.task.logits)
+        return FilteredModel(model, filters, select_logits=self.task.logits)
 
     def skipped(self, stage: str) -> set[str]:
         """Parameters whose exact gradient is 0: what stands there is rounding noise, which Adam turns into steps."""

@@ -1,6 +1,6 @@
 """Recompute the golden numbers of the published implementation with this package, and say how far apart they are.
 
-    python benchmarks/reference_parity.py CASE_DIR [--batch full|padded]
+    python benchmarks/published_parity.py CASE_DIR [--batch full|padded]
 
 CASE_DIR is a directory of golden cases (docs/method.md, "Parity"): two plain checkpoints, initial filters and
 heads, batches, and the losses, states, gradients and five-step trajectories that the published code made of them.
@@ -21,10 +21,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from reference_case import Case, Golden, Parameters
+from published_case import Case, Golden, Parameters
 from ted_distill.method.filters import Batch, Filters
-from ted_distill.method.pairs import filtered_blocks, make_pairs
-from ted_distill.method.teacher import FrozenTeacher
+from ted_distill.method.pairs import filtered_blocks
 from ted_distill.stages.distill import distillation_terms
 from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
 
@@ -36,8 +35,8 @@ LIMITS = {
 
 TERM_NAMES = {
     "pred_loss": "pred_loss",
-    "kl_loss": "kl_loss",
-    "layer_averaged_mse_loss": "mse_loss",
+    "match_loss": "kl_loss",
+    "layer_loss": "mse_loss",
     "loss": "total_loss",
 }
 """Our names of the terms of Stage II -> those of the golden files."""
@@ -85,21 +84,22 @@ def stage2_errors(case: Case, method: str) -> Iterator[Error]:
     golden, info, batch = case.golden["stage2"][method], case.info, case.batch
     teacher_model, model = case.model("teacher"), case.model("student")
     teacher_filters, filters = _method_filters(case, method, teacher_model.config, model.config)
-    pairs = make_pairs(*([] if side is None else side.blocks for side in (teacher_filters, filters)))
     student = case.with_filters(model, filters).train()
-    teacher = FrozenTeacher(case.with_filters(teacher_model, teacher_filters))(batch)
+    teacher = case.with_filters(teacher_model, teacher_filters).freeze()(batch)
     with torch.no_grad():
         output = student(batch)
     yield _logits_error("student_logits", output.logits, golden["student_logits"])
     yield _logits_error("teacher_logits", teacher.logits, golden["teacher_logits"])
-    if pairs:
+    if filters is not None:
         teacher_states = _hidden_states(case, teacher_model)[1:] if method == "lwd" else teacher.states
         yield _states_error("student_states", output.states, golden["student_filter_states"], batch)
         yield _states_error("teacher_states", teacher_states, golden["teacher_states_all"], batch)
 
     def terms() -> dict[str, Tensor]:
-        weights = golden["kl_alpha"], golden["mse_alpha"], info["temperature"]
-        return distillation_terms(student(batch), teacher, case.task, batch, *weights)
+        return distillation_terms(
+            student(batch), teacher, case.task, batch,
+            kl_alpha=golden["kl_alpha"], mse_alpha=golden["mse_alpha"], temperature=info["temperature"],
+        )  # fmt: skip
 
     trained = train(
         terms, {**dict(model.named_parameters()), **dict(filters.named_parameters() if filters else ())}, info
@@ -136,7 +136,7 @@ def _method_filters(
         )
     if method == "kd":
         return None, None
-    raise ValueError(f"stage2: ted, lwd or kd was expected, {method} came")
+    raise ValueError(f"stage2: expected ted, lwd or kd, got {method}")
 
 
 @torch.no_grad()

@@ -1,0 +1,63 @@
+"""`ted student` and `ted import-published`: a model folder in, another one out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..errors import InputError
+
+
+def read_student(words: list[str]) -> tuple[Any, ...] | None:
+    """Teacher, folder and arguments of a new student; None if help was printed.
+
+    Raises:
+        InputError: unknown flags, wrong values, or not exactly two names before the flags.
+    """
+    from ..models.students import StudentArguments
+    from .flags import parse_flags
+
+    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    names, flags = words[:count], words[count:]
+    title = "A student made of some of a teacher's blocks."
+    parsed = parse_flags("student TEACHER OUT", title, (StudentArguments,), flags if words else ["--help"])
+    if parsed is None:
+        return None
+    if len(names) != 2:
+        given = " ".join(names) or "nothing"
+        raise InputError(f"expected a teacher and a new folder before the flags, got {given}; write TEACHER OUT first")
+    return (*names, *parsed)
+
+
+def student(teacher: str, folder: str, arguments: Any) -> None:
+    """Make a student of some of a teacher's blocks."""
+    from ..models.students import student
+
+    sys.stdout.write(f"{student(teacher, folder, arguments)}\n{folder}\n")
+
+
+def read_import(words: list[str]) -> tuple[Any, ...] | None:
+    """Source and new folder of an import; None if help was printed.
+
+    Raises:
+        InputError: not exactly two words.
+    """
+    if {"-h", "--help", "--help-all"} & {*words}:
+        sys.stdout.write(
+            "usage: ted import-published SOURCE OUT\n\n"
+            "SOURCE is a folder or Hub id with a checkpoint of the published code (model_type ted-deberta-v2), saved\n"
+            "after Stage I or Stage II. OUT is a new folder: a plain checkpoint, its filter files and its tokenizer.\n"
+        )
+        return None
+    if len(words) != 2:
+        raise InputError(f"expected two words, got {len(words)}; write ted import-published SOURCE OUT")
+    return tuple(words)
+
+
+def import_published(source: str, folder: str) -> None:
+    """Turn a checkpoint of the published code into a plain one and filter files."""
+    from ..published.checkpoints import import_published as import_published
+
+    filters = import_published(source, folder)
+    described = f"{len(filters.blocks)} filters after blocks {filters.blocks}" if filters else "no filters"
+    sys.stdout.write(f"{folder}: a plain checkpoint and {described}\n")

@@ -1,0 +1,83 @@
+"""The help of a command on one screen: the flags that most people set, in few words."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..runs.parsing import field_names
+
+# Training arguments worth a line in the help; all others work too.
+_SHOWN = {
+    "output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
+    "early_stopping_patience", "report_to", "train_sampling_strategy",
+}  # fmt: skip
+# Ours, but for rare cases.
+_HIDDEN = {
+    "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
+    "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
+    "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
+    "null_score_diff_threshold", "preprocessing_num_workers",
+}  # fmt: skip
+
+_WORDS = {
+    "output_dir": "folder of the finished model",
+    "learning_rate": "peak learning rate [5e-5]",
+    "num_train_epochs": "passes over the data [3]",
+    "max_steps": "stop after this number of steps instead",
+    "per_device_train_batch_size": "rows per batch on each device [8]",
+    "gradient_accumulation_steps": "batches per step [1]",
+    "warmup_steps": "steps until the peak, or their share of all steps [0]",
+    "seed": "random seed [42]",
+    "bf16": "bf16 autocast [where the hardware supports it well]",
+    "fp16": "fp16 autocast",
+    "report_to": "tensorboard, wandb, ... for the curves [none]",
+    "train_sampling_strategy": "random, sequential, or group_by_length, which pads least [group_by_length]",
+    "logging_nan_inf_filter": "hide NaN and infinite losses",
+    "frozen_dtype": "data type of frozen models [bfloat16 where the hardware supports it well]",
+    "cache_limit": "GB of disk for outputs of frozen models; 0 computes them in each epoch [20]",
+}
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """One line per flag, without metavars."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=112)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return ", ".join(action.option_strings)
+
+
+def reword(parser: argparse.ArgumentParser) -> None:
+    """Describe well-known training arguments in few words."""
+    for action in parser._actions:
+        action.help = _WORDS.get(action.dest, action.help)
+
+
+def shorten(parser: argparse.ArgumentParser) -> None:
+    """Hide the training arguments that few people set; they work all the same."""
+    hidden = field_names(TrainingArguments) - _SHOWN | _HIDDEN | {f"no_{name}" for name in _HIDDEN}
+    for action in parser._actions:
+        twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
+        action.option_strings = [flag for flag in action.option_strings if flag not in twins]
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
+    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
+    if any(action.dest == "num_train_epochs" for action in parser._actions):
+        parser.epilog = (
+            "All flags of transformers.TrainingArguments work; --help-all lists them and the ones for speed."
+        )
+    # Two dataclasses may name one group; one heading is enough, and what most people know already comes last.
+    by_title: dict[str | None, Any] = {}
+    for group in parser._action_groups:
+        if group.title in ("options", "optional arguments"):
+            group.title = "training"
+        first = by_title.setdefault(group.title, group)
+        if first is not group:
+            first._group_actions += group._group_actions
+            group._group_actions = []
+    parser._action_groups.sort(key=lambda group: group.title == "training")

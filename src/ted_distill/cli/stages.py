@@ -1,0 +1,140 @@
+"""`ted finetune`, `learn-filters`, `distill` and `evaluate`: flags in, one stage run, its results on the screen."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+# Imports of the package are inside: they import torch, and `ted --help` should not.
+
+
+@dataclass
+class OneModel:
+    """The model of a stage that has one."""
+
+    _argument_group_name: ClassVar[str] = "models"
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "folder or Hub id"})
+
+
+@dataclass
+class TwoModels:
+    """The models of Stage II."""
+
+    _argument_group_name: ClassVar[str] = "models"
+
+    teacher_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned teacher"})
+    student_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned student"})
+
+
+@dataclass
+class EvaluateArguments:
+    """What to score, and where the results go."""
+
+    _argument_group_name: ClassVar[str] = "scoring"
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned model to score"})
+    teacher_name_or_path: str | None = field(default=None, metadata={"help": "also score how often this model agrees"})
+    predictions_file: str | None = field(default=None, metadata={"help": "score these predictions instead of a model"})
+    output_dir: str | None = field(default=None, metadata={"help": "folder for the scores and the predictions"})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "rows per batch [32]"})
+    bf16: bool = field(default=False, metadata={"help": "bf16 autocast"})
+    fp16: bool = field(default=False, metadata={"help": "fp16 autocast"})
+
+
+def finetune_kinds() -> tuple[type, ...]:
+    """The arguments of `ted finetune`."""
+    return _for_training(OneModel)
+
+
+def finetune(model: OneModel, task: Any, model_arguments: Any, args: Any) -> None:
+    """Fine-tune one model."""
+    from ..stages import finetune
+    from ..tasks import load_task
+
+    name = str(model.model_name_or_path)
+    print_results(finetune(name, load_task(task), args, model_arguments), args.output_dir)
+
+
+def learn_filters_kinds() -> tuple[type, ...]:
+    """The arguments of `ted learn-filters`."""
+    from ..stages import LearnFiltersArguments
+
+    return _for_training(OneModel, LearnFiltersArguments)
+
+
+def learn_filters(model: OneModel, filters: Any, task: Any, model_arguments: Any, args: Any) -> None:
+    """Learn the filters of one model."""
+    from ..stages import learn_filters
+    from ..tasks import load_task
+
+    name = str(model.model_name_or_path)
+    print_results(learn_filters(name, load_task(task), args, filters, model_arguments), args.output_dir)
+
+
+def distill_kinds() -> tuple[type, ...]:
+    """The arguments of `ted distill`."""
+    from ..stages import DistillArguments
+
+    return _for_training(TwoModels, DistillArguments)
+
+
+def distill(models: TwoModels, distillation: Any, task: Any, model_arguments: Any, args: Any) -> None:
+    """Distil a teacher into a student."""
+    from ..stages import distill
+    from ..tasks import load_task
+
+    names = str(models.teacher_name_or_path), str(models.student_name_or_path)
+    print_results(distill(*names, load_task(task), args, distillation, model_arguments), args.output_dir)
+
+
+def evaluate_kinds() -> tuple[type, ...]:
+    """The arguments of `ted evaluate`."""
+    from ..models.load import ModelArguments
+    from ..tasks import TaskArguments
+
+    return EvaluateArguments, TaskArguments, ModelArguments
+
+
+def evaluate(what: EvaluateArguments, task: Any, model_arguments: Any) -> None:
+    """Score a model, or predictions made elsewhere."""
+    from ..stages.evaluate import evaluate, score_predictions
+    from ..tasks import load_task
+
+    if what.predictions_file:
+        print_results(score_predictions(what.predictions_file, load_task(task)), None)
+        return
+    results = evaluate(
+        str(what.model_name_or_path),
+        load_task(task),
+        teacher_name_or_path=what.teacher_name_or_path,
+        output_dir=what.output_dir,
+        batch_size=what.per_device_eval_batch_size,
+        mixed_precision="bf16" if what.bf16 else "fp16" if what.fp16 else "no",
+        model_arguments=model_arguments,
+    )
+    print_results(results, what.output_dir)
+
+
+def _for_training(*own: type) -> tuple[type, ...]:
+    """`own`, and the arguments of every stage that trains."""
+    from ..models.load import ModelArguments
+    from ..tasks import TaskArguments
+    from ..training.stage_arguments import StageArguments
+
+    return *own, TaskArguments, ModelArguments, StageArguments
+
+
+def print_results(results: dict[str, Any], folder: str | None) -> None:
+    """Print results, one per line, on the main process."""
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    for name, value in results.items():
+        if value is not None:
+            sys.stdout.write(f"{name:<28} {value:.2f}\n" if isinstance(value, float) else f"{name:<28} {value}\n")
+    if folder:
+        sys.stdout.write(f"{Path(folder)}\n")

@@ -1,0 +1,210 @@
+"""One answer to "is it still the same?": fingerprints of models, tokenizers, data and filters, and their comparison.
+
+A fingerprint is the sha256 of content, never of a place: moved or renamed inputs have the fingerprint they had.
+Whatever asks whether something is still the same asks here: whether a finished stage may be skipped, a checkpoint
+resumed, a cached row read, a score kept, filters used with a model.
+
+The identity of a stage is a nested dict of plain JSON values: its arguments and the fingerprints of all that goes in.
+`changes` compares two of them and names what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import marshal
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, IterableDataset
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Identity: TypeAlias = dict[str, Any]
+
+_ROWS = 1000
+_STREAM_ROWS = 1000
+"""Rows of a stream that its fingerprint is made of: its end is not known."""
+_PLACES = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Fields of a config that say how its checkpoint was saved, and not what the model computes."""
+
+
+# --- fingerprints -------------------------------------------------------------------------------------------------
+
+
+def fingerprint(content: Any) -> str:
+    """Of plain JSON values: dicts whatever the order of their keys, lists, text, numbers."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def weights_fingerprint(module: nn.Module, without: Collection[str] = ()) -> str:
+    """Of names, shapes and bytes of a module's weights.
+
+    Args:
+        without: names left out, such as those of a head that is drawn anew.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if name in without:
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def backbone_fingerprint(model: PreTrainedModel) -> str:
+    """Of a model's weights without its head and pooler: a checkpoint has the same whatever head it is loaded with."""
+    backbone = model.base_model
+    return weights_fingerprint(backbone, [name for name in backbone.state_dict() if "pooler" in name])
+
+
+def head_fingerprint(model: PreTrainedModel, without: Collection[str] = ()) -> str:
+    """Of the weights that `backbone_fingerprint` leaves out."""
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    backbone = [name for name in model.state_dict() if name.startswith(prefix) and "pooler" not in name]
+    return weights_fingerprint(model, [*backbone, *without])
+
+
+def config_content(config: PretrainedConfig) -> Identity:
+    """What a config says of the model: all fields but places and versions."""
+    fields = config.to_dict().items()
+    content = {name: value for name, value in fields if not name.startswith("_") and name not in _PLACES}
+    return json.loads(json.dumps(content, default=str))
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of what a tokenizer does, whatever texts it has seen: calls leave their truncation and padding in it."""
+    content: dict[str, Any] = {
+        "special": tokenizer.special_tokens_map,
+        "longest": tokenizer.model_max_length,
+        "inputs": tokenizer.model_input_names,
+        "sides": [tokenizer.padding_side, tokenizer.truncation_side],
+    }
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content["backend"] = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
+    else:
+        own = {name: value for name, value in tokenizer.init_kwargs.items() if not _is_place(name, value)}
+        content |= {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "arguments": own}
+    return fingerprint(content)
+
+
+def rows_fingerprint(rows: Dataset | IterableDataset) -> str:
+    """Of the content of rows, in their order, column by column; of a stream that of its first rows."""
+    if isinstance(rows, IterableDataset):
+        rows = Dataset.from_list(list(rows.take(_STREAM_ROWS)))
+    digest = hashlib.sha256()
+    for name in sorted(rows.column_names):
+        digest.update(f"{name} {rows.features[name]} {len(rows)}\n".encode())
+        for batch in rows.select_columns([name]).with_format("arrow").iter(_ROWS):
+            for part in _content(batch.column(0).combine_chunks()):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def file_fingerprint(file: str | Path) -> str:
+    """Of the bytes of a file."""
+    digest = hashlib.sha256()
+    with Path(file).open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def source_fingerprint(function: Callable[..., Any]) -> str:
+    """Of the source of the module that a function is in: another version of the code has another."""
+    try:
+        source = inspect.getsource(inspect.getmodule(function) or function).encode()
+    except (OSError, TypeError):  # typed into a notebook, say
+        source = marshal.dumps(function.__code__)
+    return hashlib.sha256(source).hexdigest()
+
+
+def _is_place(name: str, value: Any) -> bool:
+    return name == "name_or_path" or name.endswith("_file") or isinstance(value, Path)
+
+
+def _content(array: pa.Array) -> Iterator[bytes]:
+    """The values of an Arrow array as bytes that do not depend on how they lie in memory."""
+    yield f"{len(array)} ".encode()
+    if array.null_count:
+        yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
+    if isinstance(array, pa.ExtensionArray):
+        yield from _content(array.storage)
+    elif pa.types.is_struct(array.type):
+        for field, part in zip(array.type, array.flatten(), strict=True):
+            yield field.name.encode()
+            yield from _content(part)
+    elif _is_list(array.type):
+        yield _bytes(pc.list_value_length(array))
+        yield from _content(array.drop_null().flatten())
+    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type) or _is_large(array.type):
+        yield _bytes(pc.binary_length(array))
+        yield b"".join(array.drop_null().cast(pa.large_binary()).to_pylist())
+    elif pa.types.is_null(array.type):
+        return
+    else:
+        yield _bytes(array)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_large(kind: pa.DataType) -> bool:
+    return pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+
+
+def _bytes(numbers: pa.Array) -> bytes:
+    """Numbers, truth values or dates; their kind is that of the column."""
+    values = numbers.drop_null().to_numpy(zero_copy_only=False)
+    # Objects, such as decimals, have no bytes of their own.
+    return repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
+
+
+# --- comparison ---------------------------------------------------------------------------------------------------
+
+
+def plain(content: Identity) -> Identity:
+    """An identity as it comes back from a JSON file: a tuple as a list, a number type as its name."""
+    return json.loads(json.dumps(content, default=str))
+
+
+def changes(found: Identity, wanted: Identity, *, same_versions: bool = True) -> list[str]:
+    """What differs between two identities, each a phrase such as `arguments learning_rate was 1e-3, now 1e-4`.
+
+    Args:
+        same_versions: False where other versions of the libraries made `found`. Arguments and config fields that only
+            one side has are passed over then: another version of transformers has others.
+    """
+    return list(_changes(plain(found), plain(wanted), same_versions, ()))
+
+
+def _changes(found: Any, wanted: Any, same_versions: bool, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        open_ended = not same_versions and path[-1:] in (("arguments",), ("config",))
+        for key in dict.fromkeys([*wanted, *found]):
+            if open_ended and (key not in found or key not in wanted):
+                continue
+            yield from _changes(found.get(key), wanted.get(key), same_versions, (*path, key))
+    elif found != wanted:
+        name = " ".join(path)
+        contents = all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (found, wanted))
+        yield f"{name} changed" if contents else f"{name} was {_shown(found)}, now {_shown(wanted)}"
+
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_SHOWN = 60
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else "other data" if _DIGEST.fullmatch(str(value)) else str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,0 +1,57 @@
+"""The blocks that a recipe's student is made of, the pairs that are matched, and the filters that Stage I learns."""
+
+from __future__ import annotations
+
+from ..method.pairs import resolve_pairs
+from ..models.load import load_config
+from ..models.narrow import narrow_config
+from ..models.students import made_of, resolve_blocks
+from ..stages import LearnFiltersArguments
+from .recipe import Recipe, RunArguments
+
+
+def student_blocks(run: RunArguments, total: int) -> list[int] | None:
+    """The blocks, of `total`, that the student is made of; None for a student that is not made. Raises `InputError`."""
+    if not (run.student_layers or run.student_num_layers or run.student_hidden_size):
+        return None
+    return resolve_blocks(total, run.student_layers, run.student_num_layers)
+
+
+def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
+    """(teacher block, student block) of a recipe; see `method.pairs.resolve_pairs`.
+
+    Raises:
+        InputError: blocks the models do not have, or intervals that do not pair.
+    """
+    run = recipe.run
+    teacher = str(run.teacher)
+    source = load_config(str(run.student or teacher), recipe.model)
+    blocks = student_blocks(run, source.num_hidden_layers)
+    if run.student_hidden_size:
+        narrow_config(source, run.student_hidden_size)
+    if blocks:
+        origin = blocks if run.student in (None, run.teacher) else None
+    else:
+        origin = None if run.pairs else made_of(str(run.student), teacher)
+    return resolve_pairs(
+        load_config(teacher, recipe.model).num_hidden_layers,
+        len(blocks) if blocks else source.num_hidden_layers,
+        pairs=run.pairs,
+        teacher_filter_interval=run.teacher_filter_interval,
+        filter_interval=run.filter_interval,
+        made_of=origin,
+    )
+
+
+def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
+    """Filters of one width for both models, after the blocks of the pairs.
+
+    Raises:
+        InputError: see `run_pairs`.
+    """
+    run = recipe.run
+    width = run.filter_output_dim or load_config(str(run.teacher), recipe.model).hidden_size
+    return {
+        owner: LearnFiltersArguments(1, width, run.filter_nonlinear, sorted(blocks))
+        for owner, blocks in zip(("teacher", "student"), zip(*run_pairs(recipe), strict=True), strict=True)
+    }

@@ -1,0 +1,72 @@
+"""Models that a run makes without training them: a teacher from scratch, a student of a model's blocks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ..errors import InputError
+from ..identity import Identity, backbone_fingerprint, changes, config_content, plain
+from ..models.students import load_as_saved
+from ..output import MANIFEST_NAME, atomic_files, read_json, write_json
+from ..stages.lifecycle import refuse_foreign
+from ..tasks import Task
+from .layout import student_blocks
+from .recipe import FINETUNE, FROM_SCRATCH, Recipe, stage_arguments
+
+logger = logging.getLogger(__name__)
+
+
+def scratch_identity(recipe: Recipe, task: Task) -> Identity:
+    """What a teacher of random weights depends on: the recipe's section, the text of its tokenizer, the seed."""
+    seed = stage_arguments(recipe, FINETUNE[0])[0].seed
+    return {
+        "stage": "from_scratch",
+        **recipe.content[FROM_SCRATCH],
+        "data": task.identity["data"]["train"],
+        "seed": seed,
+    }
+
+
+def student_identity(recipe: Recipe, source: str) -> Identity:
+    """What a student made of `source` depends on: that model, the blocks and the width. Raises `InputError`."""
+    model = load_as_saved(source, recipe.model)
+    return {
+        "stage": "student",
+        "source": {"backbone": backbone_fingerprint(model), "config": config_content(model.config)},
+        "blocks": student_blocks(recipe.run, model.config.num_hidden_layers),
+        "hidden_size": recipe.run.student_hidden_size,
+    }
+
+
+def is_made(folder: Path, identity: Identity) -> bool:
+    """Whether a folder holds this model; writes nothing.
+
+    Raises:
+        InputError: it holds another model, or files that no run made.
+    """
+    found = read_json(folder / MANIFEST_NAME)
+    if found is None:
+        refuse_foreign(folder)
+        return False
+    if differences := changes(found.get("identity", {}), identity):
+        raise InputError(
+            f"output_dir: expected {folder} to hold the model that the recipe asks for, got one that differs: "
+            f"{'; '.join(differences)}; delete the folder or give another output_dir"
+        )
+    return True
+
+
+def make_once(folder: Path, identity: Identity, make: Callable[[], object]) -> None:
+    """Make a model and record its identity, unless it is there. Raises `InputError`, see `is_made`."""
+    if is_made(folder, identity):
+        return
+    if PartialState().is_main_process:
+        logger.warning("== %s -> %s", identity["stage"].replace("_", " "), folder)
+        make()
+        with atomic_files(folder) as partial:
+            write_json(partial / MANIFEST_NAME, {"stage": identity["stage"], "identity": plain(identity)})
+    PartialState().wait_for_everyone()

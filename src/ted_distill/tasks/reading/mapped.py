@@ -1,0 +1,54 @@
+"""`Dataset.map` with a cache that knows when its content is out of date.
+
+The cache key of `datasets` has the name of the mapped function, not its code, so that a new version of this package
+would read what an older one tokenised; and it hashes a tokenizer together with traces of its last call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from datasets import Dataset, Features
+from transformers import PreTrainedTokenizerBase
+
+from ... import identity
+
+
+def mapped(
+    rows: Dataset,
+    function: Callable[..., dict[str, list[Any]]],
+    *,
+    description: str,
+    num_proc: int | None = None,
+    with_indices: bool = False,
+    features: Features | None = None,
+    **arguments: Any,
+) -> Dataset:
+    """The results of `function` on batches of rows, from the cache of `datasets` if they are there.
+
+    The cache key is made of the content of the rows, the source of the function's module, the tokenizer and the other
+    arguments.
+
+    Args:
+        function: batch of rows, [their numbers,] `arguments` -> columns. At module level, for use in other processes.
+        description: of the progress bar.
+        arguments: plain JSON values, and a tokenizer.
+    """
+    what = {
+        name: identity.tokenizer_fingerprint(value) if isinstance(value, PreTrainedTokenizerBase) else value
+        for name, value in arguments.items()
+    }
+    source = identity.source_fingerprint(function)
+    key = [identity.rows_fingerprint(rows), function.__qualname__, source, what, str(features), with_indices]
+    return rows.map(
+        function,
+        batched=True,
+        with_indices=with_indices,
+        remove_columns=rows.column_names,
+        fn_kwargs=arguments,
+        features=features,
+        num_proc=num_proc,
+        desc=description,
+        new_fingerprint=identity.fingerprint(key)[:32],
+    )

@@ -1,0 +1,170 @@
+"""The table of commands: what each prints, how its words are read, and which exit code it ends with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ted_distill import InputError, TrainingError
+from ted_distill.cli import main as table
+from ted_distill.cli.command import Command
+from ted_distill.cli.main import COMMANDS, USAGE, main
+from ted_distill.cli.recipes import changes
+from ted_distill.runs.recipe_files import recipe_files
+
+
+def test_the_overview_has_a_line_for_every_command() -> None:
+    lines = [line for line in USAGE.splitlines() if line.startswith("  ted ")]
+    assert [line.split()[1] for line in lines] == list(COMMANDS)
+    for line, command in zip(lines, COMMANDS.values(), strict=True):
+        assert command.usage in line
+        assert line.endswith(f"  {command.title}")
+        assert len(line) <= 120
+
+
+def test_every_command_says_what_its_flags_are_or_reads_its_own_words() -> None:
+    for name, command in COMMANDS.items():
+        assert command.usage.split()[0] == name
+        assert command.run.__doc__
+        assert (command.read is None) == bool(command.kinds())
+
+
+def test_the_help_is_printed_without_importing_torch_or_transformers() -> None:
+    code = (
+        "import sys; from ted_distill.cli.main import main; main(['--help']); main(['--version']); "
+        "sys.exit(bool({'torch', 'transformers', 'pydantic'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_well_known_flags_are_described_in_few_words(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["finetune", "--help"])
+    assert "random seed" in capsys.readouterr().out
+    main(["finetune", "--help-all"])
+    said = capsys.readouterr().out
+    assert "random seed" in said
+    assert "hide NaN and infinite losses" in said
+
+
+# --- exit codes -----------------------------------------------------------------------------------------------
+
+
+def fail(error: BaseException) -> Callable[..., Any]:
+    def run(*_: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("data: expected rows, got none"), 2, "ted x: invalid input\n- data: expected rows, got none\n"),
+        (TrainingError("the loss is NaN"), 1, "ted x: the loss is NaN\n"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes from the last checkpoint\n"),
+    ],
+)
+def test_what_goes_wrong_while_a_command_runs_decides_the_exit_code(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command("x", "does x", fail(error), read=lambda words: tuple(words), trains=True)
+    monkeypatch.setitem(table.COMMANDS, "x", command)
+    assert main(["x", "word"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_only_what_is_refused_before_a_training_says_that_nothing_was_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = fail(InputError("bad"))
+    for command, said in (
+        (Command("x", "", bad, read=lambda words: (), trains=True), "invalid input\n"),
+        (Command("x", "", bad, read=lambda words: ()), "invalid input; nothing was trained\n"),
+        (Command("x", "", print, read=bad, trains=True), "invalid input; nothing was trained\n"),
+    ):
+        monkeypatch.setitem(table.COMMANDS, "x", command)
+        assert main(["x"]) == 2
+        assert capsys.readouterr().err == f"ted x: {said}- bad\n"
+
+
+def test_a_command_that_printed_its_help_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    name = next(iter(recipe_files()))
+    for words in (["run", name, "--help"], ["show", "-h"], ["demo", "--help-all"], ["student"], ["finetune"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out.startswith(f"usage: ted {words[0]} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "expected a recipe, got nothing; write ted run RECIPE"),
+        (["show", "--seed", "1"], "expected a recipe, got --seed; write ted show RECIPE"),
+        (["student", "a"], "expected a teacher and a new folder before the flags, got a; write TEACHER OUT first"),
+        (["student", "--layers", "1"], "expected a teacher and a new folder before the flags, got nothing"),
+        (["student", "a", "b", "--seed", "x"], "--seed: expected a whole number, got 'x'"),
+        (["import-published", "a"], "expected two words, got 1; write ted import-published SOURCE OUT"),
+        (["import-publish", "a", "b"], "unknown command import-publish; did you mean import-published?"),
+    ],
+)
+def test_words_that_are_missing_or_wrong_are_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"ted {words[0]}: invalid input; nothing was trained\n- {said}")
+
+
+# --- changes to a recipe --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("seed=1", ["seed=1"]),
+        ("--seed=1", ["seed=1"]),
+        ("--seed 1", ["seed=1"]),
+        (
+            "--training.seed -1 ted.mse_alpha=2 --kd.kl_alpha=3",
+            ["training.seed=-1", "ted.mse_alpha=2", "kd.kl_alpha=3"],
+        ),
+        ("--config_overrides a=1,b=2 seed=1", ["config_overrides=a=1,b=2", "seed=1"]),
+        ("--config_overrides=a=1 --seed 1", ["config_overrides=a=1", "seed=1"]),
+        ("--student_layers 2 4 --pairs 4:1 8:2", ["student_layers=[2, 4]", "pairs=[4:1, 8:2]"]),
+        ("--training.bf16 --seed 1", ["training.bf16=true", "seed=1"]),
+        ("score_on=null", ["score_on=null"]),
+        ("teacher=", ["teacher="]),
+        ("", []),
+    ],
+)
+def test_changes_are_written_with_or_without_dashes(words: str, meant: list[str]) -> None:
+    assert changes(words.split()) == meant
+
+
+@pytest.mark.parametrize("words", ["seed", "seed=1 2", "--seed=1 2", "--a b=1 c=2 d"])
+def test_a_word_that_belongs_to_no_key_is_refused(words: str) -> None:
+    with pytest.raises(InputError, match=f"override: expected key=value or --key value, got {words.split()[-1]}"):
+        changes(words.split())
+
+
+def test_show_takes_changes_in_every_form_and_names_what_is_wrong_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump({"task": "sst2", "teacher": "t", "student": "s", "training": {"use_cpu": True}}))
+    for command in ("show", "run"):
+        words = ["--kd.kl_alpha", "x", "--training.seed=1.5", "max_seq_length=long", "--methods", "kd", "tad"]
+        assert main([command, str(file), *words]) == 2
+        said = capsys.readouterr().err
+        assert "- recipe section kd: kl_alpha: expected a number, got 'x'" in said
+        assert "- recipe section training: seed: expected a whole number, got 1.5" in said
+        assert "- recipe: max_seq_length: expected a whole number, got 'long'" in said
+    assert main(["show", str(file), "--methods", "kd", "tad"]) == 2
+    said = capsys.readouterr().err
+    assert "- recipe: methods: expected one or more of ted, lwd, kd, got 'tad'; did you mean ted?" in said
