@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Where the lowest versions that pyproject.toml promises are tried. On Linux, PyPI's torch of that version is a CUDA build
-# of several GB: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives the small one, and OLDEST_TORCH=2.13.0
-# tries all but torch.
+# Where the lowest versions that pyproject.toml promises are tried. On Linux the package index has torch of that version
+# as a CUDA build of several GB: OLDEST_TORCH=2.13.0 tries all but torch.
 OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 OLDEST_TESTS := tests/oldest tests/training/test_upstream.py tests/tasks/test_question_answering.py

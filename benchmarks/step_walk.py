@@ -78,8 +78,19 @@ def walk_of(method: str, family: str, cache: bool) -> Walk:
 
         return run
 
-    for name in ("get_batch_samples", "training_step"):
+    names = ("get_batch_samples", "training_step")
+    for name in names:
         setattr(DistillTrainer, name, watched(getattr(DistillTrainer, name)))
+    try:
+        _distill_twice(method, family, cache)
+    finally:
+        for name in names:
+            delattr(DistillTrainer, name)
+    return walk
+
+
+def _distill_twice(method: str, family: str, cache: bool) -> None:
+    """Two steps of Stage II on sixteen rows, with what comes before them."""
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
         rows = [{"text": f"the film was {word}", "label": word} for word in ("good", "bad") * 8]
@@ -99,7 +110,6 @@ def walk_of(method: str, family: str, cache: bool) -> Walk:
                 )
             teacher, student = where / "teacher_filters", where / "student_filters"
         distill(teacher, student, task, StageArguments(str(where / "out"), **common), DistillArguments(method))
-    return walk
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,11 +28,11 @@ def _quick_collections() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _machine(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--machine-bf16"):
-        patch = pytest.MonkeyPatch()
-        request.addfinalizer(patch.undo)
-        set_bfloat16(patch, True)
+def _machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--machine-bf16"):
+            set_bfloat16(patch, True)
+        yield
 
 
 @pytest.fixture

@@ -271,7 +271,7 @@ def _stage2(pieces: _Pieces, method: str) -> dict[str, Any]:
         pred, kl = _pred_loss(form, logits, batch), _kl_loss(form, logits, teacher_logits)
         mse = sum(pairs) / len(pairs) if pairs else torch.zeros(())
         total = pred + weights["kl_alpha"] * kl + weights["mse_alpha"] * mse
-        return {"pred_loss": pred, "match_loss": kl, "mse_loss": mse, "total_loss": total, "per_filter_mse": pairs}
+        return {"pred_loss": pred, "kl_loss": kl, "mse_loss": mse, "total_loss": total, "per_filter_mse": pairs}
 
     with torch.no_grad():
         states, logits = states_and_logits()

@@ -15,7 +15,7 @@ import inspect
 import json
 import marshal
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset, IterableDataset
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Identity: TypeAlias = dict[str, Any]
@@ -44,14 +44,16 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def weights_fingerprint(module: nn.Module, without: Collection[str] = ()) -> str:
-    """Of names, shapes and bytes of a module's weights.
+def weights_fingerprint(weights: nn.Module | Mapping[str, Tensor], without: Collection[str] = ()) -> str:
+    """Of names, types, shapes and bytes of weights.
 
     Args:
+        weights: a module, or tensors by name.
         without: names left out, such as those of a head that is drawn anew.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    tensors = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    for name, tensor in sorted(tensors.items()):
         if name in without:
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

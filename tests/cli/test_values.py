@@ -185,6 +185,12 @@ def test_a_file_for_a_mapping_that_is_not_there_is_refused() -> None:
     assert problem == "accelerator_config: expected a file, got 'missing.json' (No such file or directory)"
 
 
+def test_what_transformers_raises_is_a_problem_too() -> None:
+    (problem,) = refused(StageArguments, "config", logging_steps=float("inf"), use_cpu=True)
+    assert problem.startswith("config: ")
+    assert "infinity" in problem
+
+
 def test_an_object_of_python_cannot_be_set_from_a_file() -> None:
     expected = "parallelism_config: expected an object, got {'tp_size': 2}"
     assert refused(TrainingArguments, parallelism_config={"tp_size": 2}) == [expected]

@@ -1,4 +1,4 @@
-"""docs/add-a-task.md does what it says: its code is run as it stands."""
+"""The code on the page docs/add-a-task.md runs as it is, and does what the page promises."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """The page's names after its code was run on tiny models, and nothing left behind."""
+    """The names that the page's code defines when run on tiny models; what it registers is removed again."""
     for name, rows in (("train", 30), ("validation", 15)):
         words = ["awful", "dull", "fine", "good", "great"]
         lines = [
@@ -53,7 +53,8 @@ def page(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 def test_the_page_adds_a_task_and_a_layer_loss_that_all_stages_use(page: dict[str, Any]) -> None:
     runs = Path(page["RUNS"])
-    for name in ("teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted", "huber"):
+    stages = ("teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted")
+    for name in (*stages, "huber", "normalized_huber"):
         results = json.loads((runs / name / "all_results.json").read_text())
         assert results["metric"] == "mean_error"
         assert results["mean_error"] >= 0
@@ -61,7 +62,9 @@ def test_the_page_adds_a_task_and_a_layer_loss_that_all_stages_use(page: dict[st
         assert model.config.num_labels == 4
     # Always three stars would be wrong by 1.2; the best checkpoint is that of the least error.
     assert json.loads((runs / "teacher" / "all_results.json").read_text())["mean_error"] < 1.0
-    assert json.loads((runs / "huber" / "settings.json").read_text())["layer_loss"] == "huber"
+    for name in ("huber", "normalized_huber"):
+        identity = json.loads((runs / name / "settings.json").read_text())["identity"]
+        assert identity["distill"]["layer_loss"] == name
 
     task = load_task(TaskArguments("ordinal_classification", train_file=page["TRAIN_FILE"]))
     features = task.encode(task.rows["train"], tiny_tokenizer())
@@ -87,6 +90,11 @@ def test_the_page_adds_a_task_and_a_layer_loss_that_all_stages_use(page: dict[st
     assert torch.allclose(page["huber_layer_loss"](states, others, mask), found)
     difference = (states - others)[mask != 0].abs()
     assert torch.allclose(found, torch.where(difference < 1, difference**2 / 2, difference - 0.5).mean())
+
+    # Where all differences are small the loss is quadratic, and dividing by the variance takes any scale out of it.
+    small, variance = 0.01 * states.nan_to_num(), torch.tensor(0.25)
+    found = page["normalized_huber_layer_loss"](small, 0.01 * others, mask, teacher_variance=variance)
+    assert torch.allclose(found, page["huber_layer_loss"](small, 0.01 * others, mask) / variance)
 
 
 def test_the_task_of_the_page_is_about_forty_lines() -> None:

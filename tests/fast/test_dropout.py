@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ted_distill.fast.dropout import FastDropout, keep_factors, use_fast_dropout, undo_fast_dropout
+from ted_distill.fast.dropout import FastDropout, keep_factors, undo_fast_dropout, use_fast_dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

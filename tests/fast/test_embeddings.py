@@ -385,7 +385,7 @@ def test_a_model_without_a_table_is_left_alone() -> None:
 @pytest.mark.parametrize("ids", [[3, 40], [-1, 3]])
 def test_ids_that_are_no_rows_are_refused(ids: list[int]) -> None:
     model = _model()
-    with pytest.raises(ValueError, match=r"token_ids: 0 to 39 were expected, \[(40|-1)\] came"):
+    with pytest.raises(ValueError, match=r"token_ids: expected 0 to 39, got \[(40|-1)\]"):
         use_seen_embeddings(model, torch.tensor(ids))
     assert type(model.get_input_embeddings()) is nn.Embedding
 

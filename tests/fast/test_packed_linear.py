@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ted_distill.fast import packed_linear
-from ted_distill.fast.packed_linear import PackedLinear, use_packed_linear, undo_packed_linear
+from ted_distill.fast.packed_linear import PackedLinear, undo_packed_linear, use_packed_linear
 
 packs = pytest.mark.skipif(not packed_linear._works(), reason="PyTorch packs no bfloat16 weights on this processor")
 

@@ -1,4 +1,4 @@
-"""What frozen models say, from disk: the same as live, never another model's, and never half of it."""
+"""Outputs of frozen models, from disk: the same as live, never another model's, and never half of a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ted_distill import (
     load_task,
 )
 from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_cache
-from ted_distill.method.filters import BlockStates, FilteredModel
+from ted_distill.method.filters import FilteredModel, Signals
 from tiny import save_tiny, write_questions, write_reviews
 
 LENGTHS = [5, 3, 7, 1]
@@ -39,28 +39,34 @@ def _batch(rows: list[int], width: int = 8) -> dict[str, Tensor]:
 
 
 class _Model:
-    """Says something else about every row and token, and counts how often it is asked."""
+    """Has other outputs for every row, token and block, and counts how often it is asked."""
 
-    def __init__(self, dtype: torch.dtype = torch.bfloat16, per_token: bool = False, tokens: int | None = None) -> None:
-        self.dtype, self.per_token, self.tokens, self.asked = dtype, per_token, tokens, 0
+    def __init__(
+        self,
+        dtype: torch.dtype = torch.bfloat16,
+        per_token: bool = False,
+        tokens: int | None = None,
+        blocks: tuple[int, ...] = (2, 4),
+    ) -> None:
+        self.dtype, self.per_token, self.tokens, self.blocks, self.asked = dtype, per_token, tokens, blocks, 0
 
-    def __call__(self, batch: dict[str, Tensor]) -> BlockStates:
+    def __call__(self, batch: dict[str, Tensor]) -> Signals:
         self.asked += 1
         rows, width = batch[ROW], self.tokens or batch["input_ids"].shape[1]
         token = torch.arange(width)[None, :, None] / 7 + rows[:, None, None]
-        states = {block: (token + block + torch.arange(4)).to(self.dtype) for block in (2, 4)}
+        states = [(token + block + torch.arange(4)).to(self.dtype) for block in self.blocks]
         logits = token[..., :1].expand(-1, -1, 2) if self.per_token else rows[:, None].float().expand(-1, 3) / 3
-        return BlockStates(logits.to(self.dtype), states)
+        return Signals(logits.to(self.dtype), states)
 
 
-def _assert_same(found: BlockStates, live: BlockStates, rows: list[int], per_token: bool = False) -> None:
+def _assert_same(found: Signals, live: Signals, rows: list[int], per_token: bool = False) -> None:
     """Bit for bit at real tokens, zero at padding."""
-    for block, states in live.hidden_states.items():
-        assert found.hidden_states[block].dtype == states.dtype
+    for kept, states in zip(found.states, live.states, strict=True):
+        assert kept.dtype == states.dtype
         for number, row in enumerate(rows):
             length = min(LENGTHS[row], states.shape[1])
-            assert torch.equal(found.hidden_states[block][number, :length], states[number, :length])
-            assert not found.hidden_states[block][number, length:].any()
+            assert torch.equal(kept[number, :length], states[number, :length])
+            assert not kept[number, length:].any()
     for number, row in enumerate(rows):
         length = LENGTHS[row] if per_token else None
         assert torch.equal(found.logits[number][:length], live.logits[number][:length].float())
@@ -79,7 +85,7 @@ def test_what_comes_back_is_what_the_model_said_in_other_batches_too(
     for again in (cache, StatesCache(tmp_path, np.array(LENGTHS), dtype)):
         for rows, width in (([0, 1, 2, 3], 8), ([3, 1], 16), ([2], 7)):
             found = again(_batch(rows, width), [2, 4], model)
-            assert found.hidden_states[2].shape == (len(rows), width, 4)
+            assert [tuple(states.shape) for states in found.states] == [(len(rows), width, 4)] * 2
             _assert_same(found, _Model(dtype, per_token)(_batch(rows, width)), rows, per_token)
     assert model.asked == 2
 
@@ -93,30 +99,43 @@ def test_a_batch_with_one_new_row_asks_the_model(tmp_path: Path) -> None:
     assert model.asked == 2
 
 
+def test_blocks_come_in_the_order_they_are_asked_for_and_a_new_one_asks_the_model(tmp_path: Path) -> None:
+    model, cache, rows = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16), [0, 1]
+    cache(_batch(rows), [2, 4], model)
+    _assert_same(cache(_batch(rows), [4, 2], model), _Model(blocks=(4, 2))(_batch(rows)), rows)
+    _assert_same(cache(_batch(rows), [4], model), _Model(blocks=(4,))(_batch(rows)), rows)
+    assert model.asked == 1
+    other = _Model(blocks=(3, 4))
+    cache(_batch(rows), [3, 4], other)
+    assert other.asked == 1
+    _assert_same(cache(_batch(rows), [3, 4], other), _Model(blocks=(3, 4))(_batch(rows)), rows)
+    assert other.asked == 1
+
+
 def test_logits_alone_serve_a_method_without_layers_and_do_not_pretend_to_be_states(tmp_path: Path) -> None:
     model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, with_hidden_states=False)
     cache(_batch([0, 1]), [2, 4], model)
-    assert cache(_batch([1, 0]), [], model).hidden_states == {}
+    assert cache(_batch([1, 0]), [], model).states == []
     assert model.asked == 1
     cache(_batch([0, 1]), [2, 4], model)
     assert model.asked == 2
 
 
 def test_first_tokens_alone_take_the_place_of_one_token_a_row(tmp_path: Path) -> None:
-    model = _Model(tokens=1)
+    model = _Model(tokens=1, blocks=(2,))
     cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, first_token_only=True)
     cache(_batch([3, 0, 2]), [2], model)
     found = cache(_batch([0, 2]), [2], model)
     assert model.asked == 1
-    assert found.hidden_states[2].shape == (2, 1, 4)
-    assert torch.equal(found.hidden_states[2], _Model(tokens=1)(_batch([0, 2])).hidden_states[2])
+    assert found.states[0].shape == (2, 1, 4)
+    assert torch.equal(found.states[0], _Model(tokens=1)(_batch([0, 2])).states[0])
     assert (tmp_path / "block_2.bin").stat().st_size == 4 * 4 * 2
 
 
 def test_a_batch_without_row_numbers_is_never_looked_up(tmp_path: Path) -> None:
     cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
     asked: list[object] = []
-    cache({"input_ids": torch.zeros(1, 2)}, [], lambda batch: asked.append(batch) or BlockStates(torch.zeros(1), {}))
+    cache({"input_ids": torch.zeros(1, 2)}, [], lambda batch: asked.append(batch) or Signals(torch.zeros(1), []))
     assert len(asked) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -151,17 +170,18 @@ def test_a_disk_that_is_full_stops_the_keeping_and_not_the_training(
     monkeypatch.setattr("os.pwrite", full)
     model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
     for _ in range(2):
-        assert cache(_batch([0]), [2], model).hidden_states[2].shape == (1, 8, 4)
+        assert cache(_batch([0]), [2], model).states[0].shape == (1, 8, 4)
     assert model.asked == 2
-    assert [record.message for record in caplog.records if "No space left" in record.message]
+    (said,) = [record.message for record in caplog.records if "No space left" in record.message]
+    assert said.startswith(f"cache_dir: expected to write into {tmp_path}, got an error")
 
 
 # --- whose cache ----------------------------------------------------------------------------------------------
 
 
 def test_another_model_type_length_token_or_row_has_another_folder(tmp_path: Path) -> None:
-    def folder(weights: str = "a", features: Dataset | None = None, dtype=torch.bfloat16, first: bool = False) -> Path:
-        return cache_folder(tmp_path, weights, features or _features(), dtype, first)
+    def folder(model: str = "a", features: Dataset | None = None, dtype=torch.bfloat16, first: bool = False) -> Path:
+        return cache_folder(tmp_path, model, features or _features(), dtype, first)
 
     with_types = _features().add_column("token_type_ids", [[0] * length for length in LENGTHS])
     other_types = _features().add_column("token_type_ids", [[1] * length for length in LENGTHS])
@@ -185,14 +205,14 @@ def test_states_that_do_not_fit_the_limit_are_not_kept(tmp_path: Path, caplog: p
     for limit, fits in ((needed, True), (needed / 1.01, False)):
         found = open_cache(tmp_path / "c", limit, "a", _features(), 2, 4, torch.bfloat16)
         assert found.with_hidden_states == fits
-    assert "cache_limit" in caplog.text
+    assert "cache_limit: expected room for hidden states of 4 features" in caplog.text
     first = open_cache(tmp_path / "c", needed / 3, "a", _features(), 2, 4, torch.bfloat16, first_token_only=True)
     assert first.with_hidden_states
 
 
 def test_other_caches_in_the_folder_count_and_ones_own_does_not(tmp_path: Path) -> None:
-    def fits(weights: str) -> bool:
-        return open_cache(tmp_path, 2e-5, weights, _features(), 2, 4, torch.bfloat16).with_hidden_states
+    def fits(model: str) -> bool:
+        return open_cache(tmp_path, 2e-5, model, _features(), 2, 4, torch.bfloat16).with_hidden_states
 
     own = cache_folder(tmp_path, "a", _features(), torch.bfloat16, False)
     own.mkdir()
@@ -234,14 +254,14 @@ def _set_up(folder: Path, question_answering: bool) -> tuple[TaskArguments, Path
 def runs_of_frozen_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each run of a frozen model, validation included."""
     rows: list[int] = []
-    read = FilteredModel.read
+    run = FilteredModel.run
 
-    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
-        if self.frozen:
+    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Signals:
+        if self.frozen_model:
             rows.append(len(batch["input_ids"]))
-        return read(self, batch, need_logits)
+        return run(self, batch, need_logits)
 
-    monkeypatch.setattr(FilteredModel, "read", counted)
+    monkeypatch.setattr(FilteredModel, "run", counted)
     return rows
 
 
@@ -328,14 +348,14 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
 ) -> None:
     arguments, teacher, _ = _set_up(tmp_path, False)
     modes: list[bool] = []
-    read = FilteredModel.read
+    run = FilteredModel.run
 
-    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> BlockStates:
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Signals:
         if torch.is_grad_enabled():  # not while scoring
             modes.append(self.model.training)
-        return read(self, batch, need_logits)
+        return run(self, batch, need_logits)
 
-    monkeypatch.setattr(FilteredModel, "read", watched)
+    monkeypatch.setattr(FilteredModel, "run", watched)
     args = _arguments(tmp_path / "filters", num_train_epochs=1)
     learn_filters(teacher, load_task(arguments), args, LearnFiltersArguments(2, frozen_dropout=frozen_dropout))
     assert modes

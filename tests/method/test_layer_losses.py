@@ -11,7 +11,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.metrics.pairwise import paired_cosine_distances
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -29,8 +28,12 @@ from ted_distill import (
     load_task,
 )
 from ted_distill.cli.main import main
+from ted_distill.method.filter_files import save_filters
 from ted_distill.method.layer_losses import (
     LAYER_LOSSES,
+    LayerLoss,
+    bind_layer_loss,
+    bound_variances,
     cosine_layer_loss,
     layer_losses,
     mse_layer_loss,
@@ -48,6 +51,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def bound(name: str, variance: Tensor = VARIANCE) -> LayerLoss:
+    """The layer loss of one pair of this variance."""
+    (loss,) = bind_layer_loss(name, 1, lambda: variance.reshape(1))
+    return loss
+
+
 # --- the functions --------------------------------------------------------------------------------------------
 
 
@@ -55,7 +64,7 @@ def test_a_student_that_says_the_teachers_mean_leaves_all_of_its_variance() -> N
     teacher = 3 + 7 * random(3, 5, 4)
     (variance,) = states_variances([([teacher], MASK)])
     mean = teacher[MASK != 0].mean(dim=0).expand_as(teacher)
-    loss = normalized_mse_layer_loss(mean, teacher, MASK, None, variance)
+    loss = normalized_mse_layer_loss(mean, teacher, MASK, teacher_variance=variance)
     assert float(loss) == pytest.approx(1.0, rel=1e-6)
     assert float(mse_layer_loss(mean, teacher, MASK)) > 30
 
@@ -69,7 +78,7 @@ def test_variances_are_those_of_numpy_over_real_tokens_of_all_batches() -> None:
     found = states_variances(batches)
     expected = tokens.var(axis=0).mean()
     np.testing.assert_allclose(found.numpy(), [expected, 4 * expected], rtol=1e-6)
-    with pytest.raises(ValueError, match="no real token"):
+    with pytest.raises(ValueError, match="expected a real token in the masks, got none"):
         states_variances([([first], torch.zeros_like(MASK))])
 
 
@@ -80,7 +89,10 @@ def test_the_scale_of_the_states_changes_the_mse_alone(scale: float) -> None:
     for name, factor in (("one", 1.0), ("scaled", scale)):
         states = [factor * student], [factor * teacher]
         variances = states_variances([(states[1], MASK)]).double()
-        found[name] = {loss: layer_losses(*states, MASK, None, LAYER_LOSSES[loss], variances) for loss in LAYER_LOSSES}
+        found[name] = {
+            loss: layer_losses(*states, MASK, None, bind_layer_loss(loss, 1, lambda of=variances: of))
+            for loss in LAYER_LOSSES
+        }
     torch.testing.assert_close(found["scaled"]["normalized_mse"], found["one"]["normalized_mse"], rtol=1e-6, atol=0)
     torch.testing.assert_close(found["scaled"]["cosine"], found["one"]["cosine"], rtol=1e-9, atol=0)
     torch.testing.assert_close(found["scaled"]["mse"], scale**2 * found["one"]["mse"])
@@ -98,24 +110,24 @@ def test_the_cosine_is_that_of_scikit_learn() -> None:
 
 @pytest.mark.parametrize("name", LAYER_LOSSES)
 def test_no_layer_loss_sees_padding(name: str) -> None:
-    loss = LAYER_LOSSES[name]
+    loss = bound(name)
     student, teacher = random(3, 5, 4).requires_grad_(), random(3, 5, 4, seed=1)
-    expected = loss(student, teacher, MASK, None, VARIANCE)
+    expected = loss(student, teacher, MASK, None)
     expected.backward()
     assert student.grad is not None
     assert bool((student.grad[MASK == 0] == 0).all())
     assert bool((student.grad[MASK == 1] != 0).all())
     for garbage in (1e9, math.inf, math.nan):
         broken = teacher.masked_fill((MASK == 0).unsqueeze(-1), garbage)
-        assert torch.equal(loss(student, broken, MASK, None, VARIANCE), expected)
+        assert torch.equal(loss(student, broken, MASK, None), expected)
 
 
 @pytest.mark.parametrize("name", LAYER_LOSSES)
 def test_layer_losses_of_two_halves_with_the_count_of_both_add_up(name: str) -> None:
-    loss, count = LAYER_LOSSES[name], MASK.sum()
+    loss, count = bound(name), MASK.sum()
     student, teacher = random(3, 5, 4), random(3, 5, 4, seed=1)
-    parts = [loss(student[rows], teacher[rows], MASK[rows], count, VARIANCE) for rows in (slice(0, 1), slice(1, 3))]
-    torch.testing.assert_close(sum(parts), loss(student, teacher, MASK, None, VARIANCE), rtol=1e-12, atol=0)
+    parts = [loss(student[rows], teacher[rows], MASK[rows], count) for rows in (slice(0, 1), slice(1, 3))]
+    torch.testing.assert_close(sum(parts), loss(student, teacher, MASK, None), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", LAYER_LOSSES)
@@ -123,7 +135,7 @@ def test_the_gradients_of_layer_losses_are_those_of_small_differences(name: str)
     teacher = random(3, 5, 2, seed=1)
 
     def loss(student: Tensor) -> Tensor:
-        return LAYER_LOSSES[name](student, teacher, MASK, None, VARIANCE)
+        return bound(name)(student, teacher, MASK, None)
 
     assert torch.autograd.gradcheck(loss, random(3, 5, 2).requires_grad_())
 
@@ -131,16 +143,69 @@ def test_the_gradients_of_layer_losses_are_those_of_small_differences(name: str)
 @pytest.mark.parametrize("name", LAYER_LOSSES)
 def test_half_precision_is_widened_first(name: str) -> None:
     student, teacher = (random(3, 5, 4, seed=seed).to(torch.bfloat16) for seed in (0, 1))
-    found = LAYER_LOSSES[name](student, teacher, MASK, None, VARIANCE.float())
+    found = bound(name, VARIANCE.float())(student, teacher, MASK, None)
     assert found.dtype == torch.float32
-    expected = LAYER_LOSSES[name](student.double(), teacher.double(), MASK, None, VARIANCE)
+    expected = bound(name)(student.double(), teacher.double(), MASK, None)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_missing_variance_is_refused() -> None:
     states = random(3, 5, 4)
-    with pytest.raises(ValueError, match="variance of the teacher's states is missing"):
-        normalized_mse_layer_loss(states, states, MASK)
+    with pytest.raises(TypeError, match="teacher_variance"):
+        normalized_mse_layer_loss(states, states, MASK)  # type: ignore[call-arg]
+
+
+# --- a loss of their own for each pair ------------------------------------------------------------------------
+
+
+def never() -> Tensor:
+    raise AssertionError("measured for a loss that does not look at it")
+
+
+def test_a_variance_is_bound_only_where_the_loss_has_that_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scaled(
+        student: Tensor, teacher: Tensor, mask: Tensor, count: Tensor | None = None, *, teacher_variance: Tensor
+    ) -> Tensor:
+        return teacher_variance * mse_layer_loss(student, teacher, mask, count)
+
+    monkeypatch.setitem(LAYER_LOSSES, "scaled", scaled)
+    variances, asked = torch.tensor([0.5, 2.0]), []
+
+    def measure() -> Tensor:
+        asked.append(1)
+        return variances
+
+    student, teacher = random(3, 5, 4), random(3, 5, 4, seed=1)
+    plain = mse_layer_loss(student, teacher, MASK)
+    for number, (name, factors) in enumerate((("scaled", variances), ("normalized_mse", 1 / variances)), start=1):
+        losses = bind_layer_loss(name, 2, measure)
+        assert len(asked) == number  # once, and not again with each batch
+        assert bound_variances(losses) == [0.5, 2.0]
+        for _ in range(2):
+            found = layer_losses([student] * 2, [teacher] * 2, MASK, None, losses)
+            torch.testing.assert_close(found, plain * factors.double())
+        assert len(asked) == number
+    for name in ("mse", "cosine"):
+        losses = bind_layer_loss(name, 2, never)
+        assert losses == [LAYER_LOSSES[name]] * 2
+        assert bound_variances(losses) == []
+
+
+@pytest.mark.parametrize("name", LAYER_LOSSES)
+def test_nothing_is_bound_or_measured_where_no_pair_is_matched(name: str) -> None:
+    assert bind_layer_loss(name, 0, never) == []
+
+
+def test_each_pair_has_its_own_loss_and_without_any_it_is_the_squared_error() -> None:
+    student, teacher = [random(3, 5, 4), random(3, 5, 4, seed=2)], [random(3, 5, 4, seed=1), random(3, 5, 4, seed=3)]
+    found = layer_losses(student, teacher, MASK, None, [mse_layer_loss, cosine_layer_loss])
+    assert found[0] == mse_layer_loss(student[0], teacher[0], MASK)
+    assert found[1] == cosine_layer_loss(student[1], teacher[1], MASK)
+    plain = layer_losses(student, teacher, MASK)
+    assert plain[0] == found[0]
+    assert plain[1] == mse_layer_loss(student[1], teacher[1], MASK)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        layer_losses(student, teacher, MASK, None, [mse_layer_loss])
 
 
 # --- in the stages --------------------------------------------------------------------------------------------
@@ -211,9 +276,17 @@ def test_pairs_given_outright_are_those_that_are_matched(
 ) -> None:
     settings = DistillArguments(method, pairs=["4:1", "1:3"], layer_loss="cosine")
     distill(pair["teacher"], pair["student"], reviews, arguments(tmp_path), settings)
-    assert json.loads((tmp_path / "settings.json").read_text())["pairs"] == [[4, 1], [1, 3]]
+    identity = json.loads((tmp_path / "settings.json").read_text())["identity"]
+    assert identity["distill"]["pairs"] == [[4, 1], [1, 3]]
     kept = load_filters(tmp_path, AutoModelForSequenceClassification.from_pretrained(tmp_path))
     assert sorted(kept.blocks) == [1, 3]
+
+
+def test_a_method_without_layers_has_nothing_to_measure(pair: dict[str, Path], reviews: Task, tmp_path: Path) -> None:
+    """A recipe that sets the layer loss for all methods sets it for KD too."""
+    settings = DistillArguments("kd", layer_loss="normalized_mse")
+    results = distill(pair["teacher"], pair["student"], reviews, arguments(tmp_path / "kd"), settings)
+    assert "teacher_variances" not in results
 
 
 def test_states_that_are_all_alike_have_no_variance_to_divide_by(
@@ -221,8 +294,10 @@ def test_states_that_are_all_alike_have_no_variance_to_divide_by(
 ) -> None:
     for file in pair["teacher"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = load_file(tmp_path / "filters.safetensors")
-    save_file({name: torch.zeros_like(weight) for name, weight in weights.items()}, tmp_path / "filters.safetensors")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    filters = load_filters(tmp_path, model)
+    filters.load_state_dict({name: torch.zeros_like(weight) for name, weight in filters.state_dict().items()})
+    save_filters(tmp_path, filters, model)
     settings = DistillArguments("ted", pairs=["2:1"], layer_loss="normalized_mse")
     with pytest.raises(InputError, match="that of block 2 is 0"):
         distill(tmp_path, pair["student"], reviews, arguments(tmp_path / "out"), settings)
@@ -238,10 +313,10 @@ def test_pairs_that_make_no_sense_are_refused_by_the_command(
         "--output_dir", str(tmp_path / "out"),
     ]  # fmt: skip
     for more, said in (
-        (["--pairs", "9:1"], "the teacher's blocks are 1 to 4, 9 came"),
+        (["--pairs", "9:1"], "pairs: expected blocks 1 to 4 of the teacher, got 9"),
         (["--pairs", "4:1", "--filter_interval", "1"], "given beside filter_interval"),
         (["--pairs", "4:1", "--method", "kd"], "method kd matches no layers"),
-        (["--layer_loss", "mae"], "layer_loss: one of mse, normalized_mse, cosine was expected, mae came"),
+        (["--layer_loss", "mae"], "layer_loss: expected one of mse, normalized_mse, cosine, got mae"),
     ):
         assert main([*words, *more]) == 2
         assert said in capsys.readouterr().err

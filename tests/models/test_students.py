@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pytest
 import torch
 import yaml
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from ted_distill import InputError
+from ted_distill import (
+    DistillArguments,
+    InputError,
+    LearnFiltersArguments,
+    StageArguments,
+    Task,
+    TaskArguments,
+    distill,
+    finetune,
+    learn_filters,
+    load_model,
+    load_task,
+)
 from ted_distill.cli.main import main
 from ted_distill.models.narrow import narrow_config, narrow_model
-from ted_distill.models.students import make_student, read_student_layers, resolve_blocks, student_from_teacher
+from ted_distill.models.students import made_of, make_student, resolve_blocks, student_from_teacher
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
@@ -95,7 +111,7 @@ def test_a_narrow_student_has_fewer_heads_of_the_same_width(family: str) -> None
         if family == "gpt2":
             narrow = narrow_config(config, 8)
         else:
-            with pytest.raises(InputError, match=r"a multiple of 16 up to 16 .* the nearest is 16"):
+            with pytest.raises(InputError, match=r"expected a multiple of 16 up to 16, .*, got 8; the nearest is 16"):
                 narrow_config(config, 8)
             return
     assert (narrow.hidden_size, narrow.num_attention_heads) == (8, 1)
@@ -181,7 +197,7 @@ def test_the_command_writes_a_plain_checkpoint_and_says_what_it_kept(
     big = AutoModelForSequenceClassification.from_pretrained(source)
     assert torch.equal(student.classifier.weight, big.classifier.weight)
     assert (tmp_path / "out" / "tokenizer.json").read_text() == (source / "tokenizer.json").read_text()
-    assert read_student_layers(tmp_path / "out") == [2, 4]
+    assert made_of(tmp_path / "out", str(source)) == [2, 4]
 
 
 def test_a_narrow_student_says_where_its_weights_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,14 +212,14 @@ def test_a_narrow_student_says_where_its_weights_come_from(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ([], "layers: what the student keeps is missing"),
-        (["--layers", "2,4", "--num_layers", "2"], "layers: given beside num_layers"),
-        (["--layers", "4,2"], "rising numbers from 1 to 4 were expected"),
-        (["--layers", "2,5"], "rising numbers from 1 to 4 were expected"),
-        (["--layers", "two"], "numbers with commas between were expected"),
-        (["--num_layers", "5"], "num_layers: 1 to 4"),
-        (["--hidden_size", "9"], "a multiple of 8 up to 16 was expected"),
-        (["--num_layers", "2", "--narrow", "short"], "truncated, random was expected, short came"),
+        ([], "layers: expected what the student keeps, got nothing"),
+        (["--layers", "2,4", "--num_layers", "2"], "layers: expected either layers or num_layers, got both"),
+        (["--layers", "4,2"], "student_layers: expected ascending numbers from 1 to 4, got ["),
+        (["--layers", "2,5"], "student_layers: expected ascending numbers from 1 to 4, got ["),
+        (["--layers", "two"], "layers: expected numbers separated by commas, such as 2,4,6, got two"),
+        (["--num_layers", "5"], "num_layers: expected 1 to 4 (the teacher's blocks), got 5"),
+        (["--hidden_size", "9"], "hidden_size: expected a multiple of 8 up to 16, which keeps whole heads, got 9"),
+        (["--num_layers", "2", "--narrow", "short"], "narrow: expected one of truncated, random, got short"),
         (["--layer", "2"], "unknown flag --layer; did you mean --layers?"),
     ],
 )
@@ -222,15 +238,18 @@ def test_all_problems_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert main(["student", str(source), str(tmp_path / "out"), "--num_layers", "9", "--hidden_size", "5"]) == 2
     said = capsys.readouterr().err
-    assert all(problem in said for problem in ("holds something", "num_layers: 1 to 4", "hidden_size: a multiple"))
+    assert all(
+        problem in said
+        for problem in ("holds something", "num_layers: expected 1 to 4", "hidden_size: expected a multiple")
+    )
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
 def test_a_missing_teacher_or_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["student", "/no/such/folder", str(tmp_path / "out"), "--num_layers", "2"]) == 2
-    assert "the folder /no/such/folder does not exist" in capsys.readouterr().err
+    assert "got the folder /no/such/folder, which does not exist" in capsys.readouterr().err
     assert main(["student", "only-one", "--num_layers", "2"]) == 2
-    assert "a teacher and a new folder were expected" in capsys.readouterr().err
+    assert "expected a teacher and a new folder before the flags, got only-one" in capsys.readouterr().err
 
 
 def test_a_run_can_make_its_student_by_number_and_width(tmp_path: Path) -> None:
@@ -250,9 +269,9 @@ def test_a_run_can_make_its_student_by_number_and_width(tmp_path: Path) -> None:
     student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "ted")
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (2, 8)
     settings = json.loads((tmp_path / "run" / "lwd" / "settings.json").read_text())
-    assert settings["pairs"] == [[2, 1], [4, 2]]
+    assert settings["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
     # Which blocks it was made of goes with it from stage to stage.
-    assert read_student_layers(tmp_path / "run" / "ted") == [2, 4]
+    assert made_of(tmp_path / "run" / "ted", str(tmp_path / "run" / "teacher")) == [2, 4]
 
 
 def test_make_student_gives_the_parameters_of_both(tmp_path: Path) -> None:
@@ -260,3 +279,94 @@ def test_make_student_gives_the_parameters_of_both(tmp_path: Path) -> None:
     before, after = make_student(source, [2, 4], tmp_path / "out")
     models = [AutoModelForSequenceClassification.from_pretrained(folder) for folder in (source, tmp_path / "out")]
     assert [before, after] == [sum(p.numel() for p in model.parameters()) for model in models]
+
+
+# --- which teacher a student was made of ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        file = str(write_reviews(tmp_path_factory.mktemp("data"), 12))
+        yield load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
+
+
+def classifier(folder: Path, seed: int = 0) -> Path:
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    return save_tiny(folder, AutoModelForSequenceClassification, blocks=4, seed=seed, **labels)
+
+
+def one_step(folder: Path) -> StageArguments:
+    quick = {"max_steps": 1, "learning_rate": 0.1, "eval_strategy": "no", "save_strategy": "no"}
+    return StageArguments(str(folder), disable_tqdm=True, use_cpu=True, **quick)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, reviews: Task) -> Path:
+    """A teacher, a student made of its blocks 1 and 3, both fine-tuned, the teacher's filters, and a stranger."""
+    root = tmp_path_factory.mktemp("family")
+    make_student(classifier(root / "teacher"), [1, 3], root / "student")
+    for name in ("teacher", "student"):
+        finetune(root / name, reviews, one_step(root / f"{name}_tuned"))
+    learn_filters(root / "teacher_tuned", reviews, one_step(root / "teacher_filters"), LearnFiltersArguments(1))
+    classifier(root / "stranger", seed=9)
+    return root
+
+
+@pytest.mark.parametrize("student", ["student", "student_tuned"])
+@pytest.mark.parametrize("name", ["teacher", "teacher_tuned", "teacher_filters"])
+def test_a_student_knows_its_teacher_whatever_was_trained_since(
+    student: str, name: str, family: Path, reviews: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load_model(family / name, reviews)
+    before = load_model(family / "teacher", reviews)
+    assert (loaded.identity["backbone"] == before.identity["backbone"]) == (name == "teacher")
+    assert loaded.ancestry[-1] == before.identity["backbone"]
+    with caplog.at_level(logging.WARNING, "ted_distill"):
+        assert made_of(family / student, loaded) == [1, 3]
+        assert made_of(family / student, str(family / name)) == [1, 3]
+    assert caplog.records == []
+
+
+def test_a_teacher_that_was_moved_is_the_same_teacher(family: Path, reviews: Task, tmp_path: Path) -> None:
+    shutil.copytree(family / "teacher_tuned", tmp_path / "elsewhere")
+    assert made_of(family / "student", load_model(tmp_path / "elsewhere", reviews)) == [1, 3]
+    assert made_of(family / "student", str(tmp_path / "elsewhere")) == [1, 3]
+
+
+def test_another_model_is_not_the_teacher_and_there_is_a_warning(
+    family: Path, reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # One that a student was made of after its training is a descendant of the teacher, and not the teacher.
+    make_student(family / "teacher_tuned", [1, 3], tmp_path / "late")
+    for student, name in ((family / "student", "stranger"), (tmp_path / "late", "teacher")):
+        for teacher in (load_model(family / name, reviews), str(family / name)):
+            caplog.clear()
+            with caplog.at_level(logging.WARNING, "ted_distill"):
+                assert made_of(student, teacher) is None
+            (record,) = [record for record in caplog.records if record.name.startswith("ted_distill")]
+            assert f"expected student {student} to be made of this teacher's blocks" in record.getMessage()
+            assert "got one made of blocks 1, 3 of another model; pairing by intervals instead" in record.getMessage()
+
+
+def test_a_student_of_its_own_was_made_of_nothing(
+    family: Path, reviews: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "ted_distill"):
+        assert made_of(family / "stranger", load_model(family / "teacher", reviews)) is None
+        assert made_of("a/name-of-the-hub", str(family / "teacher")) is None
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("teacher", "pairs"), [("stranger", [[2, 1], [4, 2]]), ("teacher_tuned", [[1, 1], [3, 2]])])
+def test_the_stage_pairs_by_intervals_unless_it_has_the_students_teacher(
+    teacher: str, pairs: list[list[int]], family: Path, reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "ted_distill"):
+        distill(
+            family / teacher, family / "student_tuned", reviews, one_step(tmp_path / "out"), DistillArguments("lwd")
+        )
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["identity"]["distill"]["pairs"] == pairs
+    assert ("pairing by intervals instead" in caplog.text) == (teacher == "stranger")

@@ -43,7 +43,7 @@ def test_a_changed_number_is_found_and_nothing_else(tmp_path, capsys):
     stage1["filter_states"][2]["row1_pos3"][1] += 1e-8
     stage2["ted"]["student_grads"]["filters.1.bias"][1] *= 1 + 1e-8
     stage2["lwd"]["final_student_params"]["classifier.weight"][0] = float("nan")
-    stage2["kd"]["trajectory"][5]["match_loss"] *= 1 + 1e-11
+    stage2["kd"]["trajectory"][5]["kl_loss"] *= 1 + 1e-11
     del stage2["lwd"]["student_grads"]["classifier.bias"]
     (folder / "golden_fp64.json").write_text(json.dumps(golden))
     assert parity.main([str(folder)]) == 1

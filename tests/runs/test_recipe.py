@@ -118,7 +118,7 @@ def test_a_student_can_be_made_of_the_teachers_blocks(tmp_path: Path) -> None:
     for student_block, teacher_block in ((0, 1), (1, 3)):
         taken = whole.encoder.layer[teacher_block].state_dict()
         assert all(torch.equal(taken[name], t) for name, t in made.encoder.layer[student_block].state_dict().items())
-    assert settings(tmp_path / "run" / "ted")["identity"]["pairs"] == [[2, 1], [4, 2]]
+    assert settings(tmp_path / "run" / "ted")["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
 
 
 def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> None:
@@ -282,7 +282,8 @@ def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
     results = run(read_recipe(ROOT / "recipes/squad_v2/deberta-v3-base-to-xsmall.yaml", words))
     assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
     identity = settings(tmp_path / "run" / "ted")["identity"]
-    assert (identity["kl_alpha"], identity["mse_alpha"], identity["temperature"]) == (10.0, 5000.0, 2.0)
+    weights = [identity["distill"][name] for name in ("kl_alpha", "mse_alpha", "temperature")]
+    assert weights == [10.0, 5000.0, 2.0]
     assert identity["arguments"]["max_grad_norm"] == "0.0"
     width = load_file(tmp_path / "run" / "student_filters" / "filters.safetensors")["filters.0.weight"].shape
     assert width == (16, 8)

@@ -229,7 +229,7 @@ def test_unanswerable_questions_are_refused_where_every_question_has_an_answer()
     qa = task(task="squad")
     (problem,) = qa.problems(rows_of(qa, [row(*entry) for entry in ROWS], "train"), "train")
     assert problem.startswith(
-        "train: expected an answer to every question in task 'squad', got none for 1 question (first: 'none'); use task "
+        "train: expected an answer to every question in task 'squad', got none for 1 question (first: 'none'); use"
     )
 
 

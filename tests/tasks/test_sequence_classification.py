@@ -29,6 +29,7 @@ from transformers import (
 from ted_distill.errors import InputError
 from ted_distill.tasks.base import Split
 from ted_distill.tasks.multi_label_classification import MultiLabelClassification
+from ted_distill.tasks.reading.columns import listed, row_list, shown
 from ted_distill.tasks.regression import Regression
 from ted_distill.tasks.sequence_classification import SequenceClassification
 from ted_distill.tasks.task_arguments import TaskArguments
@@ -425,6 +426,27 @@ def test_the_same_rows_are_encoded_once(files: Files, tokenizer: PreTrainedToken
     assert first.cache_files == again.cache_files
     other = files.task(SequenceClassification, rows([0, 1]), max_seq_length=3)
     assert other.encode(other.rows["train"], tokenizer).cache_files != first.cache_files
+
+
+def test_other_code_encodes_the_rows_again(
+    files: Files, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = files.task(SequenceClassification, rows([0, 1]))
+    first = task.encode(task.rows["train"], tokenizer)
+    monkeypatch.setattr("ted_distill.identity.source_fingerprint", lambda function: "another version")
+    again = task.encode(task.rows["train"], tokenizer)
+    assert again.cache_files != first.cache_files
+    assert again.to_list() == first.to_list()
+
+
+def test_messages_cut_long_values_and_long_lists() -> None:
+    assert shown("short") == "'short'"
+    assert len(shown("long " * 1000)) == 60
+    assert shown("long " * 1000).endswith("...")
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(map(str, range(30)), 3) == "0, 1, 2, ..."
+    assert row_list([7]) == "1 row (8; counted from 1)"
+    assert row_list(range(6)) == "6 rows (1, 2, 3, 4, 5, ...; counted from 1)"
 
 
 @pytest.mark.parametrize("length", [2, 65, -1])

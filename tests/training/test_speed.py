@@ -14,10 +14,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from ted_distill import DistillArguments, StageArguments, TaskArguments, distill, finetune, load_task
 from ted_distill.errors import InputError
-from ted_distill.fast.attention import FastDisentangledSelfAttention
+from ted_distill.fast.disentangled_attention import FastDisentangledSelfAttention
 from ted_distill.fast.dropout import FastDropout
 from ted_distill.fast.embeddings import SeenEmbedding
-from ted_distill.fast.precision import does_bfloat16_well, frozen_dtype
+from ted_distill.fast.precision import does_bfloat16_well, resolve_dtype
 from ted_distill.method.filters import FilteredModel
 from ted_distill.training.speed import freeze_unseen_rows
 from ted_distill.training.trainer import StageTrainer
@@ -122,7 +122,7 @@ def test_fast_and_plain_end_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_kernels_for_a_gpu_are_refused_without_one(tmp_path: Path) -> None:
     args = _arguments(tmp_path / "out", disentangled_attention="flash")
-    with pytest.raises(InputError, match="flash needs an NVIDIA GPU, the stage runs on cpu; use fast or auto"):
+    with pytest.raises(InputError, match="_attention: expected an NVIDIA GPU for flash, got cpu; use fast or auto"):
         finetune(_model(tmp_path / "m"), load_task(_task(tmp_path)), args)
 
 
@@ -152,14 +152,14 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[tuple[bool, torch.dtype, bool]] = set()
-    read = FilteredModel.read
+    run = FilteredModel.run
 
     def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Any:
         weight = next(self.model.parameters())
-        seen.add((self.frozen, weight.dtype, torch.is_autocast_enabled("cpu")))
-        return read(self, batch, need_logits)
+        seen.add((self.frozen_model, weight.dtype, torch.is_autocast_enabled("cpu")))
+        return run(self, batch, need_logits)
 
-    monkeypatch.setattr(FilteredModel, "read", watched)
+    monkeypatch.setattr(FilteredModel, "run", watched)
     args = _arguments(tmp_path / "out", bf16=True, frozen_dtype="bfloat16")
     teacher, student = _model(tmp_path / "teacher"), _model(tmp_path / "student", seed=1)
     results = distill(teacher, student, load_task(_task(tmp_path)), args, DistillArguments("lwd"))
@@ -171,9 +171,12 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"frozen_dtype": "bf16"}, "frozen_dtype: one of auto, float32, bfloat16, float16 was expected, bf16 came"),
-        ({"disentangled_attention": "slow"}, "disentangled_attention: one of auto, fast, plain, flash"),
-        ({"cache_limit": -1.0}, "cache_limit: gigabytes, at least 0, were expected, -1.0 came"),
+        ({"frozen_dtype": "bf16"}, "frozen_dtype: expected one of auto, float32, bfloat16, float16, got bf16"),
+        (
+            {"disentangled_attention": "slow"},
+            "_attention: expected one of auto, fast, plain, flash, got slow",
+        ),
+        ({"cache_limit": -1.0}, "cache_limit: expected gigabytes, at least 0, got -1.0"),
     ],
 )
 def test_wrong_values_are_refused(tmp_path: Path, values: dict[str, Any], words: str) -> None:

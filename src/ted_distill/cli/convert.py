@@ -56,7 +56,7 @@ def read_import(words: list[str]) -> tuple[Any, ...] | None:
 
 def import_published(source: str, folder: str) -> None:
     """Turn a checkpoint of the published code into a plain one and filter files."""
-    from ..published.checkpoints import import_published as import_published
+    from ..published.checkpoints import import_published
 
     filters = import_published(source, folder)
     described = f"{len(filters.blocks)} filters after blocks {filters.blocks}" if filters else "no filters"

@@ -20,8 +20,8 @@ _STEPS = 1 << 16
 def use_fast_dropout(model: nn.Module) -> int:
     """Let every dropout inside `model` draw its numbers faster on a CPU; other devices have fast generators.
 
-    Torch's global generator decides the numbers, as before, but they differ from PyTorch's: a run can be repeated, but
-    does not repeat one without this. Weights, config and saved checkpoints are not touched.
+    The numbers follow from torch's global generator, as before, but are different ones: a run can be repeated exactly,
+    but does not equal one without this. Weights, config and saved checkpoints are not touched.
 
     Returns:
         The number of modules changed.

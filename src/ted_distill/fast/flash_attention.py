@@ -32,7 +32,7 @@ def flash_attention_available(device: torch.device) -> bool:
     if device.type != "cuda" or torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:
-        library("triton")
+        _library("triton")
     except InputError:
         return False
     return True
@@ -72,7 +72,7 @@ def use_flash_attention(model: nn.Module, *, training: bool, backend: str = "tri
         return False
     if not training and any(parameter.requires_grad for encoder in encoders for parameter in encoder.parameters()):
         raise ValueError("flash attention without training replaces parameters: freeze the model first")
-    package = library(backend)
+    package = _library(backend)
     for encoder in encoders:
         swap_attention(encoder, package, Settings(training, backend))
     return True
@@ -94,7 +94,7 @@ def undo_flash_attention(model: nn.Module) -> int:
     return len(encoders)
 
 
-def library(backend: str) -> Any:
+def _library(backend: str) -> Any:
     """The package, imported only here: it brings Triton, which takes a second and is not everywhere.
 
     Raises:

@@ -18,7 +18,6 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.deberta_v2.modeling_deberta_v2 import ConvLayer, DebertaV2Attention, DebertaV2Encoder
 
 from .disentangled_attention import DisentangledSelfAttention, FastDisentangledSelfAttention
-from .flash_attention import library
 
 _HEAD_SIZES = (32, 64, 128)
 """Widths of a head that the kernels know."""
@@ -131,7 +130,7 @@ class _Packing:
     """The same on the host, as the package wants it, which would otherwise copy `boundaries` in each layer."""
 
     @classmethod
-    def of(cls, mask: Tensor, package: Any) -> _Packing | None:
+    def of(cls, mask: Tensor) -> _Packing | None:
         """None where a row is empty or padding stands before a real token."""
         real = mask != 0
         lengths = real.sum(dim=1)
@@ -148,7 +147,7 @@ class _Packing:
             shifts = torch.arange(rows, device=mask.device) * tokens - boundaries[:-1]
             places = torch.arange(total, device=mask.device)
             places = places + shifts.repeat_interleave(lengths, output_size=total)
-        info = package.PackedSequenceInfo(offsets, tuple(counts), max(counts))
+        info = importlib.import_module("disentangled_flash").PackedSequenceInfo(offsets, tuple(counts), max(counts))
         return cls(mask, places, boundaries.int(), info)
 
     @property
@@ -241,7 +240,7 @@ class FlashEncoder(DebertaV2Encoder):
             return None
         if not self._flash.training and (self.training or self._wants_gradients(hidden_states)):
             return None
-        packing = _Packing.of(attention_mask, library(self._flash.backend))
+        packing = _Packing.of(attention_mask)
         return packing if packing is not None and self._fits(packing) else None
 
     def _wants_gradients(self, hidden_states: Tensor) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import InputError, raise_if_any
@@ -21,7 +23,11 @@ FILTERS_CONFIG_NAME = "filters.json"
 
 def filters_fingerprint(filters: Filters) -> str:
     """Of the weights and the shape of filters."""
-    return fingerprint([weights_fingerprint(filters), filters.config and asdict(filters.config)])
+    return _fingerprint(filters.state_dict(), filters.config)
+
+
+def _fingerprint(weights: Mapping[str, Tensor], config: FilterConfig | None) -> str:
+    return fingerprint([weights_fingerprint(weights), config and asdict(config)])
 
 
 def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None:
@@ -60,14 +66,15 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
     raise_if_any(_mismatches(config, sums, model, folder, owner))
     filters = Filters.random(config)
     try:
-        filters.load_state_dict(load_file(folder / FILTERS_NAME))
+        weights = load_file(folder / FILTERS_NAME)
+        filters.load_state_dict(weights)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise InputError(
             f"{owner} filters: {folder / FILTERS_NAME} does not hold what {FILTERS_CONFIG_NAME} describes "
             f"({str(error).splitlines()[-1].strip()}); make them again with `ted learn-filters`"
         ) from error
     # Filters written by version 0.1.0 have no sum of their own.
-    if sums["filters_sha256"] not in (None, filters_fingerprint(filters)):
+    if sums["filters_sha256"] not in (None, _fingerprint(weights, config)):
         raise InputError(
             f"{owner} filters: {folder / FILTERS_NAME} is damaged: its content is not what {FILTERS_CONFIG_NAME} says; "
             "make them again with `ted learn-filters`"

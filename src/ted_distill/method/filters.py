@@ -138,7 +138,7 @@ def draw_weights(module: nn.Module, initializer_range: float) -> None:
 
 def initializer_range(config: PretrainedConfig) -> float:
     """The standard deviation that a model's own weights were drawn with."""
-    return getattr(config, "initializer_range", None) or 0.02
+    return float(getattr(config, "initializer_range", None) or 0.02)
 
 
 def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
@@ -164,8 +164,9 @@ def _in_type_of(filter_: nn.Module, hidden_states: Tensor) -> Tensor:
 def _hidden_act(config: PretrainedConfig) -> str:
     """The activation's name; families differ in what they call it."""
     for name in ("hidden_act", "hidden_activation", "activation", "activation_function"):
-        if isinstance(getattr(config, name, None), str):
-            return getattr(config, name)
+        found = getattr(config, name, None)
+        if isinstance(found, str):
+            return found
     return "gelu"
 
 

@@ -62,7 +62,8 @@ def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor,
         ValueError: shapes differ, or the mask has no real token.
     """
     _require_same_states(student_states, teacher_states)
-    return masked_mean(_SquaredDistance.apply(student_states, teacher_states, mask), mask, count)
+    distance = _SquaredDistance.apply(student_states, teacher_states, mask)  # type: ignore[no-untyped-call]
+    return masked_mean(distance, mask, count)
 
 
 class _SquaredDistance(torch.autograd.Function):
@@ -83,7 +84,8 @@ class _SquaredDistance(torch.autograd.Function):
             difference[padding] = 0
         ctx.save_for_backward(difference)
         ctx.dtypes = student_states.dtype, teacher_states.dtype
-        return torch.linalg.vector_norm(difference, dim=-1).square() / difference.shape[-1]
+        lengths: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+        return lengths.square() / difference.shape[-1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable

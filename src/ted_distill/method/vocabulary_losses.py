@@ -20,7 +20,7 @@ def token_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> T
 
     `class_loss` with less memory: no float32 copy of all logits is ever held.
     """
-    total = _InChunks.apply(_summed_loss, logits.shape[-1], logits, labels)
+    total = _in_chunks(_summed_loss, logits.shape[-1], logits, labels)
     return total / ((labels != -100).sum() if count is None else count)
 
 
@@ -36,7 +36,7 @@ def vocabulary_loss(hidden: Tensor, output: nn.Linear, labels: Tensor, count: Te
     def summed(chunk: Tensor, chunk_labels: Tensor) -> Tensor:
         return _summed_loss(output(chunk), chunk_labels)
 
-    total = _InChunks.apply(summed, output.out_features, hidden, labels)
+    total = _in_chunks(summed, output.out_features, hidden, labels)
     return total / ((labels != -100).sum() if count is None else count)
 
 
@@ -64,7 +64,7 @@ def token_kl(
         rows = row_kl(wide(student) / temperature, wide(teacher) / temperature)
         return torch.where(chunk_mask != 0, rows, torch.zeros_like(rows)).sum()
 
-    total = _InChunks.apply(summed, student_logits.shape[-1], student_logits, teacher_logits, mask)
+    total = _in_chunks(summed, student_logits.shape[-1], student_logits, teacher_logits, mask)
     return temperature**2 * total / ((mask != 0).sum() if count is None else count)
 
 
@@ -95,6 +95,12 @@ def _chunks(rows: int, vocabulary: int) -> list[slice]:
 
 def _summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(wide(logits), labels, ignore_index=-100, reduction="sum")
+
+
+def _in_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: Tensor, *others: Tensor) -> Tensor:
+    """Sum of `loss(rows, *others)` over chunks of rows; only `rows` gets a gradient."""
+    total: Tensor = _InChunks.apply(loss, vocabulary, rows, *others)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _InChunks(torch.autograd.Function):

@@ -89,8 +89,8 @@ def _made(kind: type, values: dict[str, Any]) -> Any:
         name = next((name for name, value in values.items() if value == error.filename), "arguments")
         raise InputError(f"{name}: expected a file, got {shown(error.filename)} ({error.strerror})") from error
     # What transformers and accelerate raise for arguments that contradict each other.
-    except (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError) as error:
-        raise InputError(f"arguments: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, ImportError, NotImplementedError) as e:
+        raise InputError(f"arguments: {' '.join(str(e).split())}") from e
 
 
 def field_names(*kinds: type) -> set[str]:
@@ -199,9 +199,9 @@ def _fitting(kind: Any, value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves as text what few mean as a number: `4:1` (of base 60), `010` (of base 8), and dates."""
+    """Leaves as text what few mean as a number: `4:1` (of base 60), `010` or `0x10` (of other bases), and dates."""
 
-    _text = re.compile(r"[-+]?(0[0-9]+|[0-9]+(:[0-9]+)+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)")
+    _text = re.compile(r"[-+]?(0[0-9a-zA-Z_]+|[0-9]+(:[0-9]+)+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)")
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
         """The tag of a value."""

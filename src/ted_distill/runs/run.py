@@ -29,7 +29,7 @@ from ..output import MANIFEST_NAME, SETTINGS_NAME, atomic_files, check_writable,
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
-from ..stages.lifecycle import OpenStage, Results, check_folder, stage_identity
+from ..stages.lifecycle import OpenStage, Results, check_folder, prepare, stage_identity
 from ..tasks import Task, load_task
 from ..training.stage_arguments import StageArguments
 from .kept_scores import kept_scores
@@ -139,12 +139,12 @@ class _Run:
         folder = Path(args.output_dir)
         if not (folder / SETTINGS_NAME).is_file():
             return
-        made = [Path(model) for model in self._input(name) if self.folder in Path(model).parents]
+        made = [Path(model) for model in self._input(name) if Path(model).parent == self.folder]
         if all((model / MANIFEST_NAME).is_file() for model in made):
             self._open(name)
         else:
             kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
-            check_folder(folder, stage_identity(kind, self.task, args))
+            check_folder(folder, stage_identity(kind, self.task, prepare(self.task, args)))
 
     # --- stages -----------------------------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..errors import InputError, collect, raise_if_any
-from ..identity import Identity, file_fingerprint, rows_fingerprint
+from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.splits import read_splits, sample_rows
-from .task_arguments import TaskArguments
+from .task_arguments import STREAM_SELECTION, TaskArguments
 
 Metrics = dict[str, float]
 
@@ -116,11 +116,19 @@ class Task(ABC):
     @cached_property
     def identity(self) -> Identity:
         """The task's settings and the content of its rows, wherever they are."""
-        rows = {name: rows_fingerprint(rows) for name, rows in self.rows.items()}
-        if self.arguments.streaming and self.arguments.train_file:
-            rows["train"] = file_fingerprint(Path(self.arguments.train_file).expanduser())
+        data = {name: self._rows_fingerprint(rows) for name, rows in self.rows.items()}
         settings = {**self.arguments.settings, "max_seq_length": self.max_seq_length}
-        return {"task": settings, "rows": self.row_counts, "data": rows}
+        return {"task": settings, "rows": self.row_counts, "data": data}
+
+    def _rows_fingerprint(self, rows: Dataset | IterableDataset) -> str:
+        """Of rows; of a stream, whose end is not known, that of its source and of what is taken of it."""
+        if not isinstance(rows, IterableDataset):
+            return rows_fingerprint(rows)
+        file = self.arguments.train_file
+        source = file_fingerprint(Path(file).expanduser()) if file else rows_fingerprint(rows)
+        names = ("dataset_name", "dataset_config_name", "dataset_revision") if not file else ()
+        taken = [getattr(self.arguments, name) for name in (*names, *STREAM_SELECTION)]
+        return fingerprint([source, *taken])
 
     @property
     def row_counts(self) -> dict[str, int | str]:

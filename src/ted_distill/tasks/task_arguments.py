@@ -59,3 +59,6 @@ SELECT_ROWS = {
     "max_eval_samples", "validation_split", "validation_size", "preprocessing_num_workers",
 }  # fmt: skip
 """Arguments that select the rows; the rows themselves tell whether they are the same."""
+
+STREAM_SELECTION = ("text_column", "max_train_samples", "validation_size")
+"""Those that say which part of a stream is read: its rows cannot tell, as they are not all looked at."""

@@ -76,7 +76,7 @@ def freeze_unseen_rows(
 
 
 def undo_fast_modules(model: PreTrainedModel) -> None:
-    """Undo `use_fast_modules` and `freeze_unseen_rows`: the model is as transformers made it again."""
+    """Undo `use_fast_modules` and `freeze_unseen_rows`: afterwards the model is as transformers made it."""
     undo_seen_embeddings(model)
     undo_packed_linear(model)
     undo_flash_attention(model)

@@ -67,7 +67,7 @@ class LastWord(CausalLM):
     """Predict the last word of each passage, as in LAMBADA.
 
     `accuracy`: a word is right if each of its tokens is the most likely one.
-    `perplexity` is exp of the nats per word. Passages to score on are short and not joined.
+    `perplexity` is exp of the nats per word. For scoring only: passages are short, and not joined.
     """
 
     metric = "accuracy"

@@ -1,0 +1,99 @@
+"""README's commands do what it says: its Python block and every `ted` line are run, on tiny models and rows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from ted_distill.cli.main import main
+from tiny import save_tiny, write_questions
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the Hub's names are local: two tiny DeBERTas, and data sets in the Hub's own form."""
+    monkeypatch.chdir(tmp_path)
+    for name, width, seed in (("base", 16, 0), ("xsmall", 8, 1)):
+        folder = tmp_path / "microsoft" / f"deberta-v3-{name}"
+        sizes = {"pooler_hidden_size": width, "max_position_embeddings": 512}
+        save_tiny(folder, AutoModel, "deberta-v2", blocks=2, width=width, seed=seed, **sizes)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.model_max_length = 512
+        tokenizer.save_pretrained(folder)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.setattr("datasets.load_dataset", _data_sets(tmp_path))
+    return tmp_path
+
+
+def _data_sets(folder: Path) -> Any:
+    """What the Hub would give for SST-2 and SQuAD 2.0."""
+    sentences = {"sentence": ["the film was good .", "the film was bad ."] * 12, "label": [1, 0] * 12}
+    sst2 = Dataset.from_dict(sentences)
+    from ted_distill.tasks.reading.files import read_file
+
+    squad = read_file(write_questions(folder, 24), "--train_file")
+
+    def load_dataset(name: str, config: str | None = None, **_: Any) -> DatasetDict:
+        rows = {"nyu-mll/glue": sst2, "rajpurkar/squad_v2": squad}[name]
+        return DatasetDict({"train": rows, "validation": rows.select(range(6))})
+
+    return load_dataset
+
+
+def test_the_python_block_runs_as_it_is(home: Path, each_precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one process, where the stages and `evaluate` follow each other."""
+    (block,) = blocks("python")
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "'accuracy'" in printed
+    assert "'agreement'" in printed
+    _, info = AutoModelForSequenceClassification.from_pretrained(home / "runs" / "ted", output_loading_info=True)
+    assert not any(info.values())
+
+
+def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], float32: None) -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ted ")]
+    assert len(lines) >= 3
+    questions = write_questions(home, 24, "mine")
+    own = {
+        "task": "squad_v2", "train_file": str(questions), "validation_file": str(questions), "max_seq_length": 48,
+        "doc_stride": 8, "teacher": "microsoft/deberta-v3-base", "student": "microsoft/deberta-v3-xsmall",
+    }  # fmt: skip
+    (home / "my.yaml").write_text(yaml.safe_dump(own))
+    save_tiny(home / "runs" / "teacher", AutoModelForSequenceClassification, "deberta-v2", blocks=6)
+    quick = ["training.fp16=false", "training.num_train_epochs=1", "training.disable_tqdm=true", "max_seq_length=48"]
+    for line in lines:
+        words = [word.replace("PATH", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
+        assert main([*words, *([*quick, "doc_stride=8"] if words[0] == "run" else [])]) == 0, capsys.readouterr().err
+    table = (home / "runs" / "x" / "results.md").read_text()
+    assert all(name in table for name in ("teacher", "student, fine-tuned", "KD", "LWD", "TED"))
+
+
+def test_every_other_line_of_a_bash_block_is_a_target_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [line.split("#")[0].split() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    for words in lines:
+        if words[0] != "ted":
+            assert words[0] == "make"
+            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE)
+
+
+def test_every_page_and_script_that_is_named_is_there() -> None:
+    for name in set(re.findall(r"\b(?:docs|benchmarks|recipes)/[\w./-]+\.(?:md|py|yaml)", README)) - {
+        "recipes/offline/TASK.yaml"
+    }:
+        assert (ROOT / name).is_file(), name
