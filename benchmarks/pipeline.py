@@ -99,13 +99,13 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
     from ted_distill import StageArguments, TaskArguments, load_task
     from ted_distill.errors import collect
     from ted_distill.output import versions
-    from ted_distill.runs.parsing import field_names, parse, to_argv
+    from ted_distill.runs.parsing import field_names, from_values
 
     disable_progress_bar()
     problems: list[str] = []
     for name, fields in variants.items():
         with collect(problems):
-            parse((StageArguments,), to_argv({"output_dir": recipe["teacher"], **fields}), name)
+            from_values((StageArguments,), {"output_dir": recipe["teacher"], **fields}, name)
     with collect(problems):
         # All rows: the tokenizer of a real model knows more words than a sample of the data has.
         wanted = field_names(TaskArguments) - {"max_train_samples", "max_eval_samples"}

@@ -268,7 +268,7 @@ def runs_of_frozen_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("question_answering", [False, True])
 @pytest.mark.parametrize("method", ["kd", "lwd"])
 def test_stage_two_ends_with_the_same_weights_with_and_without_a_cache(
-    tmp_path: Path, runs_of_frozen_models: list[int], method: str, question_answering: bool
+    tmp_path: Path, runs_of_frozen_models: list[int], method: str, question_answering: bool, float32: None
 ) -> None:
     arguments, teacher, student = _set_up(tmp_path, question_answering)
     results = {}
@@ -288,7 +288,7 @@ def test_stage_two_ends_with_the_same_weights_with_and_without_a_cache(
 
 @pytest.mark.parametrize("question_answering", [False, True])
 def test_stage_one_runs_the_frozen_model_once_and_learns_the_same_filters(
-    tmp_path: Path, runs_of_frozen_models: list[int], question_answering: bool
+    tmp_path: Path, runs_of_frozen_models: list[int], question_answering: bool, float32: None
 ) -> None:
     arguments, teacher, _ = _set_up(tmp_path, question_answering)
     learnt, scores = {}, {}

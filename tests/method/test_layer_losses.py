@@ -240,7 +240,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, reviews: Task) -> dict[str, P
 
 
 def test_stage_two_divides_by_the_variance_it_measured(
-    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float32: None
 ) -> None:
     """Against filters, states and numpy's variance of two plain models."""
     points: list[dict[str, float]] = []

@@ -108,7 +108,9 @@ def check(root: Path, auto_class: Any, results: dict[str, dict[str, Any]], task:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_goes_through_all_stages_of_classification(family: str, reviews: Task, tmp_path: Path) -> None:
+def test_a_family_goes_through_all_stages_of_classification(
+    family: str, reviews: Task, tmp_path: Path, each_precision: str
+) -> None:
     results = run_all_stages(tmp_path, family, reviews)
     check(tmp_path, AutoModelForSequenceClassification, results, reviews)
     config = json.loads((tmp_path / "ted" / "config.json").read_text())
@@ -117,7 +119,9 @@ def test_a_family_goes_through_all_stages_of_classification(family: str, reviews
 
 
 @pytest.mark.parametrize("family", ["deberta-v2", "bert"])
-def test_a_family_goes_through_all_stages_of_question_answering(family: str, questions: Task, tmp_path: Path) -> None:
+def test_a_family_goes_through_all_stages_of_question_answering(
+    family: str, questions: Task, tmp_path: Path, each_precision: str
+) -> None:
     results = run_all_stages(tmp_path, family, questions)
     check(tmp_path, AutoModelForQuestionAnswering, results, questions)
     model = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "ted")

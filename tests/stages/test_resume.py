@@ -134,7 +134,7 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_p
     finished = subprocess.run(
         [*command, f"output_dir={tmp_path / 'cut'}"], env=environment, capture_output=True, text=True, check=True
     )
-    assert "going on from checkpoint" in finished.stderr
+    assert "resuming from checkpoint" in finished.stderr
     assert "teacher is finished, skipped" in finished.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 

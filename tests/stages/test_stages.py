@@ -178,11 +178,12 @@ def test_students_of_all_methods_start_from_the_same_weights(
 
 
 def test_the_logged_terms_are_those_of_the_method(
-    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer]
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer], float32: None
 ) -> None:
     """The first step's terms, recomputed from two plain models with torch alone."""
     order = ["sequential", 24]
-    args = arguments(tmp_path, max_steps=1, per_device_train_batch_size=order[1], train_sampling_strategy=order[0])
+    out = tmp_path / "out"
+    args = arguments(out, max_steps=1, per_device_train_batch_size=order[1], train_sampling_strategy=order[0])
     settings = DistillArguments("ted", kl_alpha=3.0, mse_alpha=7.0, temperature=2.0)
     for name in ("teacher_filters", "student_filters"):
         assert (pair[name] / "filters.json").exists()

@@ -105,7 +105,7 @@ def test_a_vocabulary_that_mostly_occurs_is_trained_as_it_is(tmp_path: Path, tok
     assert [len(parameter) for parameter in trained] == ([rows] if rows else [])  # the row of padding never is
 
 
-def test_fast_and_plain_end_with_the_same_weights(tmp_path: Path) -> None:
+def test_fast_and_plain_end_with_the_same_weights(tmp_path: Path, float32: None) -> None:
     task, no_dropout = _task(tmp_path), {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     teacher = _model(tmp_path / "teacher", initializer_range=0.3, **no_dropout)
     student = _model(tmp_path / "student", seed=1, **no_dropout)
@@ -129,7 +129,7 @@ def test_kernels_for_a_gpu_are_refused_without_one(tmp_path: Path) -> None:
 # --- precision ------------------------------------------------------------------------------------------------
 
 
-def test_a_type_is_chosen_where_none_is_named() -> None:
+def test_a_type_is_chosen_where_none_is_named(float32: None) -> None:
     cpu = torch.device("cpu")
     assert resolve_dtype("auto", cpu) == torch.float32
     assert resolve_dtype("auto", cpu, fp16=True) == torch.float16

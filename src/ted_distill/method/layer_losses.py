@@ -153,7 +153,7 @@ def bind_layer_loss(name: str, pairs: int, measure_variances: Callable[[], Tenso
             `teacher_variance`.
     """
     loss = LAYER_LOSSES[name]
-    if "teacher_variance" not in signature(loss).parameters:
+    if not pairs or "teacher_variance" not in signature(loss).parameters:
         return [loss] * pairs
     return [partial(loss, teacher_variance=variance) for variance in measure_variances()]
 

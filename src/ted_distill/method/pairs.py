@@ -43,7 +43,8 @@ def resolve_pairs(
         return parsed
     interval = 1 if filter_interval is None else filter_interval
     of_student = list(learnt[1]) if learnt else filtered_blocks(student_blocks, interval)
-    if teacher_filter_interval is None and made_of and len(made_of) == student_blocks:
+    copied = made_of is not None and len(made_of) == student_blocks and max(made_of) <= teacher_blocks
+    if made_of and copied and teacher_filter_interval is None:
         of_teacher = [made_of[block - 1] for block in of_student]
         if learnt is None or set(of_teacher) <= set(learnt[0]):
             return list(zip(of_teacher, of_student, strict=True))

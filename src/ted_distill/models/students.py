@@ -205,28 +205,33 @@ def load_as_saved(name: str, arguments: ModelArguments | None = None) -> PreTrai
 # --- which of a teacher's blocks a student was made of ---------------------------------------------------------------
 
 
-def made_of(student: str | Path, teacher: LoadedModel | str) -> list[int] | None:
+def made_of(
+    student: str | Path, teacher: LoadedModel | str, arguments: ModelArguments | None = None
+) -> list[int] | None:
     """The blocks of this teacher that a student was made of, 1-based; None for a student made otherwise.
 
     A teacher that was fine-tuned after the student was made of it is the same teacher: the manifest of its stage
     records what it descends from.
 
     Args:
-        teacher: as loaded, or its name; its weights are looked at only where the manifest does not settle it.
+        teacher: as loaded, or its name. A name on the Hub is compared with the name that the student was made of; the
+            weights in a folder are looked at only where its manifest does not settle it.
     """
     found = read_json(Path(student) / STUDENT_NAME)
     if not isinstance(found, dict) or not found.get("layers"):
         return None
     origin = found.get("teacher_backbone")
-    if isinstance(teacher, str):
-        known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher))
-    else:
+    if not isinstance(teacher, str):
         known = origin in teacher.ancestry
+    elif not Path(teacher).is_dir():
+        known = teacher == found.get("teacher")
+    else:
+        known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher, arguments))
     if known:
         return list(found["layers"])
     logger.warning(
-        "pairs: expected student %s to be made of this teacher's blocks, got one made of blocks %s of another model; "
-        "pairing by intervals instead: give pairs to choose others",
+        "pairs: expected student %s to be made of this teacher's blocks, got one made of blocks %s of another model, or "
+        "of one that is not known to be the same; pairing by intervals instead: give pairs to choose others",
         student, ", ".join(map(str, found["layers"])),
     )  # fmt: skip
     return None

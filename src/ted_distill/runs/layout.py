@@ -32,7 +32,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     if blocks:
         origin = blocks if run.student in (None, run.teacher) else None
     else:
-        origin = None if run.pairs else made_of(str(run.student), teacher)
+        origin = None if run.pairs else made_of(str(run.student), teacher, recipe.model)
     return resolve_pairs(
         load_config(teacher, recipe.model).num_hidden_layers,
         len(blocks) if blocks else source.num_hidden_layers,

@@ -131,8 +131,9 @@ def _pairs(
         teacher.model.config.num_hidden_layers,
         student.model.config.num_hidden_layers,
         pairs=arguments.pairs,
-        teacher_filter_interval=arguments.teacher_filter_interval,
-        filter_interval=arguments.filter_interval,
+        # Filters learnt have been compared with the intervals already.
+        teacher_filter_interval=None if learnt else arguments.teacher_filter_interval,
+        filter_interval=None if learnt else arguments.filter_interval,
         made_of=None if arguments.pairs else made_of(student.name, teacher),
         learnt=learnt,
     )

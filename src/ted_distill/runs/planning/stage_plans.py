@@ -122,7 +122,7 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
         return []
     if isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return plan.pairs
-    own = arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval
+    own, model = (arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval), plan.recipe.model
     if not any(own):
         return plan.pairs
     return resolve_pairs(
@@ -131,7 +131,7 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
         pairs=arguments.pairs,
         teacher_filter_interval=arguments.teacher_filter_interval,
         filter_interval=arguments.filter_interval,
-        made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name)),
+        made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name, model)),
     )
 
 

@@ -160,7 +160,8 @@ class LanguageModelling(Task):
         """`loss`, without the logits of all tokens."""
         targets = self._tokens(self.targets(batch).unsqueeze(-1), batch).squeeze(-1)
         assert isinstance(head, VocabularyHead)  # what `filter_head` made
-        return vocabulary_losses.vocabulary_loss(head.project(self._tokens(states, batch)), head.output, targets, count)
+        hidden = head.hidden(self._tokens(states, batch))
+        return vocabulary_losses.vocabulary_loss(hidden, head.output, targets, count)
 
     # --- scores -----------------------------------------------------------------------------------------------
 
@@ -228,9 +229,13 @@ class VocabularyHead(nn.Module):
             self.project = nn.Linear(filter_output_dim, output.in_features)
             draw_weights(self.project, initializer_range(model.config))
 
+    def hidden(self, states: Tensor) -> Tensor:
+        """What the output embedding takes: states of its width, in its number type."""
+        return self.project(states).to(self.output.weight.dtype)
+
     def forward(self, states: Tensor) -> Tensor:
         """Logits of all tokens."""
-        return self.output(self.project(states).to(self.output.weight.dtype))
+        return self.output(self.hidden(states))
 
 
 def _first(rows: Any) -> dict[str, Any]:
