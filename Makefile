@@ -9,13 +9,16 @@ OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 OLDEST_TESTS := tests/oldest tests/training/test_upstream.py tests/tasks/test_question_answering.py
 
-.PHONY: demo test test-oldest check install install-oldest clean
+.PHONY: demo test test-long test-oldest check install install-oldest clean
 
 demo: install
 	$(BIN)/ted demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+test-long: install
+	$(BIN)/python -m pytest -n 2 -q -m long
 
 # Old versions of others may warn of what they use themselves.
 test-oldest: install-oldest

@@ -62,6 +62,7 @@ def test_no_more_positions_are_counted_than_there_are():
 # --- the command ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_variants_are_timed_and_written(tmp_path, capsys):
     file = tmp_path / "steps.json"
     options = shlex.split("--shapes tiny --stages 2 --lengths 8 --steps 2 --warmup 1 --variants plain default --json")
@@ -132,6 +133,7 @@ def test_fields_can_be_set_on_the_command_line():
 # --- whole runs -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_whole_runs_are_timed_and_written(tmp_path, capsys):
     file = tmp_path / "pipeline.json"
     options = shlex.split("--shapes tiny --max_train_samples 16 --max_eval_samples 8 --epochs 1 --json")

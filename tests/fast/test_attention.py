@@ -170,6 +170,7 @@ def test_bfloat16_is_as_near_to_float64_as_in_transformers(autocast: bool, graph
     assert errors[1] < 1.2 * errors[0]
 
 
+@pytest.mark.long
 def test_the_model_compiles_without_a_graph_break_and_once_for_many_lengths() -> None:
     plain, fast = _pair(num_hidden_layers=1)
     fast.compile(backend="aot_eager", fullgraph=True, dynamic=True)

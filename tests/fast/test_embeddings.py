@@ -199,6 +199,7 @@ def test_other_types_and_autocast_change_nothing() -> None:
     assert {tensor.device.type for tensor in swapped.to("meta").get_input_embeddings().buffers()} == {"meta"}
 
 
+@pytest.mark.long
 def test_the_model_compiles_without_a_graph_break() -> None:
     plain, swapped = _pair("bert")
     compiled = copy.deepcopy(swapped)

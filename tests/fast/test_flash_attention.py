@@ -210,6 +210,7 @@ def test_what_the_package_cannot_do_is_computed_as_before(training: bool) -> Non
     torch.testing.assert_close(*attentions, rtol=0, atol=0)
 
 
+@pytest.mark.long
 @needs_package
 def test_a_compiled_model_is_one_graph_without_the_package() -> None:
     plain = _model(num_hidden_layers=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from conftest import set_bfloat16
 from ted_distill import (
     DistillArguments,
     InputError,
@@ -74,9 +75,14 @@ def opened(stage: str, folder: Path, **changes: Any) -> OpenStage:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every kind of stage is finished."""
-    folder = tmp_path_factory.mktemp("made")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which every kind of stage is finished, in float32 whatever the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_bfloat16(patch, False)
+        yield _made(tmp_path_factory.mktemp("made"))
+
+
+def _made(folder: Path) -> Path:
     write_reviews(folder, 16, "train")
     write_reviews(folder, 8, "validation")
     save_tiny(folder / "raw", AutoModelForSequenceClassification, blocks=4, **LABELS)
@@ -369,7 +375,7 @@ def test_a_refused_stage_leaves_no_folder(copy: Path) -> None:
     assert not (copy / "new").exists()
 
 
-def test_scores_are_not_written_over_a_finished_stage(copy: Path, float32: None) -> None:
+def test_scores_are_not_written_over_a_finished_stage(copy: Path) -> None:
     before = contents(copy / "finetune")
     with pytest.raises(InputError, match="which holds a stage; give another output_dir"):
         evaluate(copy / "raw", review_task(copy), output_dir=copy / "finetune")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ import datasets
 import pytest
 import yaml
 from datasets import Dataset
-from packaging.version import Version
 from safetensors.torch import load_file
 from transformers import (
     AutoModel,
@@ -137,13 +135,3 @@ def test_a_recipe_runs_on_parquet_files(task: str, metric: str, tmp_path: Path) 
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     run(read_recipe(tmp_path / "recipe.yaml"))
     assert metric in (tmp_path / "run" / "results.md").read_text(encoding="utf-8")
-
-
-def test_the_oldest_versions_are_the_lower_bounds() -> None:
-    root = Path(__file__).parents[2]
-    (promised,) = re.findall(r"^dependencies = \[\n(.*?)^\]", (root / "pyproject.toml").read_text(), re.M | re.S)
-    bounds = dict(re.findall(r'^ *"([\w-]+)>=([\w.]+)', promised, re.M))
-    oldest = dict(re.findall(r"^([\w-]+)==([\w.]+)$", (root / "constraints-oldest.txt").read_text(), re.M))
-    assert {name: Version(version) for name, version in bounds.items()} == {
-        name: Version(version) for name, version in oldest.items() if name != "pytest"
-    }

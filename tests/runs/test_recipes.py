@@ -346,7 +346,14 @@ def test_the_list_has_a_line_for_every_task_and_recipe(capsys: pytest.CaptureFix
 # --- every task, end to end -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task not in LAST_WORD])
+ALIKE = ["sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "conll2003", "squad"]
+"""Tasks that differ from others in their columns and scores alone, which have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=pytest.mark.long) if task in ALIKE else task for task in TASKS if task not in LAST_WORD],
+)
 def test_every_task_runs_through_all_stages(task: str, tmp_path: Path) -> None:
     family = {"causal_lm": "gpt2", "masked_lm": "roberta"}.get(task, "bert")
     auto_class = load_task(task).auto_model if task.endswith("_lm") else AutoModel

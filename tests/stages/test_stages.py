@@ -143,7 +143,7 @@ def test_stage_one_leaves_the_model_as_it_was_and_scores_every_block(pair: dict[
 
 
 def test_the_teacher_is_not_changed_by_stage_two(
-    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer]
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer], float32: None
 ) -> None:
     distill(pair["teacher_filters"], pair["student_filters"], reviews, arguments(tmp_path), DistillArguments("ted"))
     trainer = trainers[-1]
@@ -229,7 +229,7 @@ def without_dropout(folder: Path, copy: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["kd", "lwd", "ted"])
 def test_one_batch_of_eight_and_two_of_four_give_the_same_step(
-    pair: dict[str, Path], reviews: Task, tmp_path: Path, method: str
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, method: str, float32: None
 ) -> None:
     """With rows of different length, so that the micro-batches hold different numbers of real tokens."""
     student = without_dropout(pair["student_filters"], tmp_path / "student")

@@ -321,7 +321,7 @@ def test_less_perplexity_is_better(tmp_path: Path) -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("width", [16, 12])
 def test_filter_heads_share_the_frozen_output_embedding(
-    tmp_path: Path, name: str, auto_class: type, family: str, width: int
+    tmp_path: Path, name: str, auto_class: type, family: str, width: int, float32: None
 ) -> None:
     task = task_of(name, write_text(tmp_path, 31), mlm_probability=0.4)
     loaded = load_model(save_tiny(tmp_path / "m", auto_class, family), task)

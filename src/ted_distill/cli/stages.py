@@ -40,8 +40,13 @@ class EvaluateArguments:
     predictions_file: str | None = field(default=None, metadata={"help": "score these predictions instead of a model"})
     output_dir: str | None = field(default=None, metadata={"help": "folder for the scores and the predictions"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "rows per batch [32]"})
-    bf16: bool = field(default=False, metadata={"help": "bf16 autocast"})
+    bf16: bool | None = field(default=None, metadata={"help": "bf16 autocast [where the machine multiplies in bf16]"})
     fp16: bool = field(default=False, metadata={"help": "fp16 autocast"})
+
+    @property
+    def mixed_precision(self) -> str | None:
+        """The precision asked for; None where the machine decides."""
+        return "fp16" if self.fp16 else None if self.bf16 is None else "bf16" if self.bf16 else "no"
 
 
 def finetune_kinds() -> tuple[type, ...]:
@@ -112,7 +117,7 @@ def evaluate(what: EvaluateArguments, task: Any, model_arguments: Any) -> None:
         teacher_name_or_path=what.teacher_name_or_path,
         output_dir=what.output_dir,
         batch_size=what.per_device_eval_batch_size,
-        mixed_precision="bf16" if what.bf16 else "fp16" if what.fp16 else "no",
+        mixed_precision=what.mixed_precision,
         model_arguments=model_arguments,
     )
     print_results(results, what.output_dir)

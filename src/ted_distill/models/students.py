@@ -230,8 +230,8 @@ def made_of(
     if known:
         return list(found["layers"])
     logger.warning(
-        "pairs: expected student %s to be made of this teacher's blocks, got one made of blocks %s of another model, or "
-        "of one that is not known to be the same; pairing by intervals instead: give pairs to choose others",
+        "pairs: expected student %s to be made of this teacher's blocks, got one made of blocks %s of another model (or"
+        " one not known to be the same); pairing by intervals instead: give pairs to choose others",
         student, ", ".join(map(str, found["layers"])),
     )  # fmt: skip
     return None

@@ -82,6 +82,8 @@ class _Run:
             for owner, raw in self.raw.items()
         }
         self.filtered = {owner: str(self.folder / f"{owner}_filters") for owner in self.raw}
+        self.finished: dict[str, Results] = {}
+        """Results of the stages that `check` found finished; their input is finished too, so that they stay valid."""
 
     @property
     def stages(self) -> list[str]:
@@ -141,7 +143,9 @@ class _Run:
             return
         made = [Path(model) for model in self._input(name) if Path(model).parent == self.folder]
         if all((model / MANIFEST_NAME).is_file() for model in made):
-            self._open(name)
+            stage = self._open(name)
+            if stage.finished is not None:
+                self.finished[name] = stage.finished
         else:
             kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
             check_folder(folder, stage_identity(kind, self.task, prepare(self.task, args)))
@@ -197,10 +201,13 @@ class _Run:
         return open_distill(models[0], models[1], self.task, args, own)
 
     def _stage(self, name: str) -> Results:
-        stage = self._open(name)
-        state = f"-> {stage.args.output_dir}" if stage.finished is None else "is finished, skipped"
-        logger.warning("== %s %s", name.replace("_", " "), state)
-        return stage.result()
+        title = name.replace("_", " ")
+        stage = None if name in self.finished else self._open(name)
+        if stage is None or stage.finished is not None:
+            logger.warning("== %s is finished, skipped", title)
+        else:
+            logger.warning("== %s -> %s", title, stage.args.output_dir)
+        return self.finished[name] if stage is None else stage.result()
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
+from ..fast import precision
 from ..models.load import LoadedModel, ModelArguments, load_model
 from ..models.tokenizers import shared_tokenizer
 from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
@@ -29,7 +30,7 @@ def evaluate(
     teacher_name_or_path: str | Path | None = None,
     output_dir: str | Path | None = None,
     batch_size: int = 32,
-    mixed_precision: str = "no",
+    mixed_precision: str | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> Metrics:
     """Score a fine-tuned checkpoint on the task's validation data.
@@ -37,7 +38,7 @@ def evaluate(
     Args:
         teacher_name_or_path: also report how often this model predicts the same (`agreement...`).
         output_dir: where `all_results.json` and the predictions go, if anywhere.
-        mixed_precision: `no`, `bf16` or `fp16`.
+        mixed_precision: `no`, `bf16` or `fp16` [as the stages score: bf16 where the machine multiplies in it].
 
     Returns:
         Scores in percent.
@@ -47,6 +48,8 @@ def evaluate(
     """
     models: dict[str, LoadedModel] = {}
     problems: list[str] = []
+    if mixed_precision is None:
+        mixed_precision = "bf16" if precision.does_bfloat16_well(PartialState().device) else "no"
     if mixed_precision not in PRECISIONS:
         problems.append(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision}")
     with collect(problems):

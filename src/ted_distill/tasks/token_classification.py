@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from seqeval.metrics import f1_score, precision_score, recall_score
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -253,6 +252,9 @@ class TokenClassification(Task):
         accuracy = {"accuracy": 100.0 * float(np.mean(right))}
         if not self.has_entities:
             return accuracy
+        # Here, since scikit-learn takes a second to import.
+        from seqeval.metrics import f1_score, precision_score, recall_score
+
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
         found = {name: 100.0 * float(score(gold, predictions, zero_division=0)) for name, score in scores.items()}
         return found | accuracy
