@@ -258,13 +258,13 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     for name, value in vars(options).items():
         if isinstance(value, int) and value < 1:
-            parser.error(f"--{name}: at least 1 was expected, {value} came")
+            parser.error(f"--{name}: expected at least 1, got {value}")
     longest = SHAPES[options.shapes].max_positions
     options.max_seq_length = options.max_seq_length or min(128, longest)
     if options.max_seq_length > longest:
-        parser.error(f"--max_seq_length: at most {longest} tokens were expected with these models")
+        parser.error(f"--max_seq_length: expected at most {longest} tokens with these models")
     if (options.train_file is None) != (options.validation_file is None):
-        parser.error("--train_file, --validation_file: both or none were expected")
+        parser.error("--train_file, --validation_file: expected both or none")
     if options.train_file is None and options.task != "sst2":
         parser.error("--task: the made-up sentences are for sst2; give --train_file and --validation_file too")
     if "textbrewer" in options.variants:

@@ -71,7 +71,7 @@ def variant_arguments(name: str) -> dict[str, Any]:
     """
     base, *changes = name.split("+")
     if base not in VARIANTS or (changes and base == "textbrewer"):
-        raise VariantError(f"{name}: one of {', '.join(VARIANTS)} was expected, and after plain or default +compile")
+        raise VariantError(f"{name}: expected one of {', '.join(VARIANTS)}, and after plain or default +compile")
     if base == "textbrewer" and importlib.util.find_spec("textbrewer") is None:
         raise VariantError("textbrewer: pip install textbrewer, or leave it out with --variants plain default")
     arguments = dict(VARIANTS[base])
@@ -82,7 +82,7 @@ def variant_arguments(name: str) -> dict[str, Any]:
         elif separator and field in _stage_fields():
             arguments[field] = _yaml(value)
         else:
-            raise VariantError(f"{name}: +compile or +FIELD=VALUE of StageArguments was expected, +{change} came")
+            raise VariantError(f"{name}: expected +compile or +FIELD=VALUE of StageArguments, got +{change}")
     return arguments
 
 
@@ -223,9 +223,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     longest = SHAPES[options.shapes].max_positions
     if max(options.lengths) > longest:
-        parser.error(f"--lengths: at most {longest} tokens were expected with these models")
+        parser.error(f"--lengths: expected at most {longest} tokens with these models")
     if options.epochs > 1 and options.steps < 2:
-        parser.error("--steps: at least 2 were expected with --epochs, as the very first is not counted")
+        parser.error("--steps: expected at least 2 with --epochs, as the very first is not counted")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         parser.error(f"--json: the folder of {options.json} does not exist")
     if options.stages == [1] and options.variants == ["textbrewer"]:
@@ -236,7 +236,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 was expected, {text} came")
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return number
 
 

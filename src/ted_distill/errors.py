@@ -9,7 +9,7 @@ from contextlib import contextmanager
 class InputError(ValueError):
     """Input that is refused before any training, with every problem found so far in one message.
 
-    Each problem is a sentence that says what was expected, what came and what to do. The command line prints
+    Each problem is a sentence that says what was expected, what was found and what to do. The command line prints
     them as a list and exits with code 2.
     """
 
@@ -32,7 +32,7 @@ def collect(problems: list[str]) -> Iterator[None]:
 
 
 def raise_if_any(problems: Iterable[str]) -> None:
-    """Raise one `InputError` that holds all `problems`, if there are any; a sentence that came twice counts once."""
+    """Raise one `InputError` that holds all `problems`, if there are any; a repeated sentence counts once."""
     found = list(dict.fromkeys(problems))
     if found:
         raise InputError(found)

@@ -159,11 +159,11 @@ def test_whole_runs_are_timed_and_written(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ("--train_file a.csv", "--train_file, --validation_file: both or none were expected"),
+        ("--train_file a.csv", "--train_file, --validation_file: expected both or none"),
         ("--task cola", "--task: the made-up sentences are for sst2"),
-        ("--shapes tiny --max_seq_length 65", "--max_seq_length: at most 64 tokens were expected"),
+        ("--shapes tiny --max_seq_length 65", "--max_seq_length: expected at most 64 tokens"),
         ("--variants plain textbrewer", "--variants: textbrewer does not do all stages"),
-        ("--repeats 0", "--repeats: at least 1 was expected, 0 came"),
+        ("--repeats 0", "--repeats: expected at least 1, got 0"),
     ],
 )
 def test_whole_runs_that_make_no_sense_are_refused(options, problem, capsys):

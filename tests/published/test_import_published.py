@@ -215,28 +215,28 @@ def add(name: str, *shape: int) -> Any:
 
 FILTER = "deberta.encoder.layer.1.filter.weight"
 DAMAGES: dict[str, tuple[Any, str]] = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json was expected"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "expected config.json, found no such file"),
     "half a config": (lambda folder: (folder / "config.json").write_text('{"model_type": "ted'), "cut off"),
-    "another model": (lambda folder: edit_config(folder, model_type="bert"), "ted-deberta-v2 was expected"),
+    "another model": (lambda folder: edit_config(folder, model_type="bert"), "expected model_type ted-deberta-v2"),
     "a plain model": (lambda folder: edit_config(folder, model_type="deberta-v2"), "needs no import"),
-    "no weights": (lambda folder: (folder / "pytorch_model.bin").unlink(), "both are missing"),
-    "no pickle": (lambda folder: (folder / "pytorch_model.bin").write_text("hello, hello, hello"), "cannot be read"),
-    "empty": (lambda folder: (folder / "pytorch_model.bin").write_bytes(b""), "cannot be read"),
+    "no weights": (lambda folder: (folder / "pytorch_model.bin").unlink(), "found neither"),
+    "no pickle": (lambda folder: (folder / "pytorch_model.bin").write_text("hello, hello, hello"), "holds more than tensors"),
+    "empty": (lambda folder: (folder / "pytorch_model.bin").write_bytes(b""), "holds more than tensors"),
     "a list": (lambda folder: torch.save([torch.ones(2)], folder / "pytorch_model.bin"), "named tensors"),
     "code": (lambda folder: torch.save({"a": Path("x")}, folder / "pytorch_model.bin"), "more than tensors"),
-    "no head": (lambda folder: edit_weights(folder, drop("classifier.weight", "classifier.bias")), "none came"),
-    "two heads": (lambda folder: edit_weights(folder, add("qa_outputs.weight", 2, 16)), "both came"),
+    "no head": (lambda folder: edit_weights(folder, drop("classifier.weight", "classifier.bias")), "got neither"),
+    "two heads": (lambda folder: edit_weights(folder, add("qa_outputs.weight", 2, 16)), "got both"),
     "half a head": (lambda folder: edit_weights(folder, drop("classifier.bias")), "classifier.bias"),
     "no block": (lambda folder: edit_weights(folder, drop("deberta.encoder.layer.1.output.dense.bias")), "1 of"),
     "more blocks": (lambda folder: edit_config(folder, num_hidden_layers=3), "missing"),
     "fewer blocks": (lambda folder: edit_config(folder, num_hidden_layers=1), "do not belong there"),
-    "wider": (lambda folder: edit_config(folder, intermediate_size=30), "has shape"),
-    "no label": (lambda folder: edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"}), "classifier.weight has"),
+    "wider": (lambda folder: edit_config(folder, intermediate_size=30), "expected shape (30, 16)"),
+    "no label": (lambda folder: edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"}), "classifier.weight, got"),
     "no filter": (lambda folder: edit_weights(folder, drop(FILTER)), "filters: 1 of 4 weights are missing"),
     "a filter more": (lambda folder: edit_weights(folder, add("deberta.encoder.layer.7.filter.bias", 2)), "belong"),
-    "interval": (lambda folder: edit_config(folder, filter_interval=2), "filters: 2 weights came"),
+    "interval": (lambda folder: edit_config(folder, filter_interval=2), "filters: 2 weights do not belong there"),
     "interval 0": (lambda folder: edit_config(folder, filter_interval=0), "filter_interval"),
-    "interval x": (lambda folder: edit_config(folder, filter_interval="x"), "numbers were expected"),
+    "interval x": (lambda folder: edit_config(folder, filter_interval="x"), "expected numbers"),
     "dim": (lambda folder: edit_config(folder, filter_output_dim=20), "20 wide"),
     "nonlinear": (lambda folder: edit_config(folder, filter_nonlinear=True), "nonlinear"),
     "no heads": (lambda folder: edit_config(folder, num_attention_heads=3), "no model can be made"),
@@ -260,10 +260,10 @@ def test_weights_cut_off_anywhere_are_refused(safetensors, tmp_path):
     whole = file.read_bytes()
     for share in range(20):
         file.write_bytes(whole[: len(whole) * share // 20])
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="cut off, damaged, or holds more than tensors"):
             import_published(tmp_path / "in", tmp_path / "out")
     file.write_bytes(whole[:-1])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cut off, damaged, or holds more than tensors"):
         import_published(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

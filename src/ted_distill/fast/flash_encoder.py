@@ -121,7 +121,7 @@ class _Packing:
     """Where the real tokens of a right-padded batch are, for putting its rows one behind another."""
 
     mask: Tensor
-    """(B, T) as it came."""
+    """(B, T), unchanged."""
     places: Tensor | None
     """(N,) numbers of the real tokens among B * T; None where all are real."""
     boundaries: Tensor
@@ -131,7 +131,7 @@ class _Packing:
 
     @classmethod
     def of(cls, mask: Tensor) -> _Packing | None:
-        """None where a row is empty or padding stands before a real token."""
+        """None where a row is empty or padding comes before a real token."""
         real = mask != 0
         lengths = real.sum(dim=1)
         misplaced = (real[:, 1:] & ~real[:, :-1]).any()

@@ -94,7 +94,7 @@ def multi_label_kl(
 
 
 def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | None = None) -> Tensor:
-    """Mean squared difference of regression scores: what stands in the KL's place where there are no classes.
+    """Mean squared difference of regression scores: it takes the KL's place where there are no classes.
 
     Args:
         student_logits, teacher_logits: (B,) or (B, 1).
@@ -184,7 +184,7 @@ def row_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def _only_real_tokens(logits: Tensor, mask: Tensor) -> Tensor:
     """(B, T, 2) start and end logits -> (B, 2, T) in which padding has probability 0.
 
-    The dtype's lowest finite number stands there rather than -inf, which would give NaN gradients.
+    It gets the dtype's lowest finite number rather than -inf, which would give NaN gradients.
     """
     return logits.masked_fill((mask == 0).unsqueeze(-1), torch.finfo(logits.dtype).min).transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""Which blocks of teacher and student are matched: after which blocks filters stand, and which two make a pair.
+"""Which blocks of teacher and student are matched: which blocks have filters, and which two make a pair.
 
 Blocks are numbered from 1, so block l is `hidden_states[l]` of a Hugging Face model; index 0, the embeddings, is never
 matched.
@@ -125,5 +125,5 @@ def _even_interval(teacher_blocks: int, pairs: int) -> int:
 
 
 def listed(blocks: Sequence[int]) -> str:
-    """Blocks as they stand in messages: `1, 2, 3`."""
+    """Blocks as messages show them: `1, 2, 3`."""
     return ", ".join(map(str, blocks))

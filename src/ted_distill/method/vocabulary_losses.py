@@ -107,7 +107,7 @@ class _InChunks(torch.autograd.Function):
     """Sum over chunks of rows of a loss whose gradient is taken at once, chunk by chunk.
 
     What autograd would keep of a chunk until the backward pass, several float32 copies of it, is gone before the
-    next one; only the gradient stays, in the type of what came. The idea is that of the Liger kernels (Hsu et al.,
+    next one; only the gradient stays, in the type of the input. The idea is that of the Liger kernels (Hsu et al.,
     arXiv 2410.10989).
     """
 

@@ -121,7 +121,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Take a checkpoint apart and check each part.
 
     Raises:
-        InputError: says what was expected and what came.
+        InputError: says what was expected and what was found.
     """
     config = _read_config(folder)
     weights = _read_weights(folder)
@@ -145,10 +145,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG_NAME
     if not file.is_file():
-        raise InputError(f"{folder}: {CONFIG_NAME} was expected, and is missing; give the folder of a checkpoint")
+        raise InputError(f"{folder}: expected {CONFIG_NAME}, found no such file; give the folder of a checkpoint")
     config = read_json(file)
     if not isinstance(config, dict):
-        raise InputError(f"{file}: it is cut off or no JSON; copy or download the checkpoint again")
+        raise InputError(
+            f"{file}: expected JSON, got a file that is cut off or is not JSON; copy or download the checkpoint again"
+        )
     if config.get("model_type") != MODEL_TYPE:
         hint = (
             "; a plain checkpoint needs no import: give it to `ted` as it is"
@@ -156,8 +158,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             else ""
         )
         raise InputError(
-            f"{file}: model_type {MODEL_TYPE} was expected, which the published code saves, "
-            f"{config.get('model_type')} came{hint}"
+            f"{file}: expected model_type {MODEL_TYPE}, which the published code saves, got "
+            f"{config.get('model_type')}{hint}"
         )
     return config
 
@@ -170,18 +172,18 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     }
     file = next((folder / name for name in readers if (folder / name).is_file()), None)
     if file is None:
-        raise InputError(f"{folder}: {' or '.join(readers)} was expected, and both are missing")
+        raise InputError(f"{folder}: expected {' or '.join(readers)}, found neither; give the folder of a checkpoint")
     try:
         weights = readers[file.name](file)
     except Exception as error:  # a damaged file fails in as many ways as there are bytes in it
         raise InputError(
-            f"{file}: it is cut off, damaged, or holds more than tensors, and cannot be read "
+            f"{file}: expected named tensors, got a file that is cut off, damaged, or holds more than tensors "
             f"({type(error).__name__}); copy or download the checkpoint again"
         ) from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):
-        raise InputError(f"{file}: named tensors were expected, something else came; is it a model's checkpoint?")
+        raise InputError(f"{file}: expected named tensors, got something else; is it a model's checkpoint?")
     return {name: weight.detach().clone().contiguous() for name, weight in weights.items()}
 
 
@@ -189,8 +191,8 @@ def _model_class(weights: dict[str, Tensor], folder: Path) -> type[PreTrainedMod
     found = {HEADS[start] for start in HEADS if any(name.startswith(start) for name in weights)}
     if len(found) != 1:
         raise InputError(
-            f"{folder}: one head was expected, {' or '.join(f'{start}weight' for start in HEADS)}, "
-            f"{'both' if found else 'none'} came; give a checkpoint of Stage I or Stage II"
+            f"{folder}: expected one head, {' or '.join(f'{start}weight' for start in HEADS)}, got "
+            f"{'both' if found else 'neither'}; give a checkpoint of Stage I or Stage II"
         )
     return getattr(transformers, found.pop())
 
@@ -241,8 +243,8 @@ def _filter_config(
     interval, width = config.get("filter_interval", 1), config.get("filter_output_dim")
     if type(interval) is not int or type(width) not in (int, type(None)):
         raise InputError(
-            f"{folder / CONFIG_NAME}: filter_interval {interval} and filter_output_dim {width} came, "
-            "numbers were expected"
+            f"{folder / CONFIG_NAME}: expected numbers as filter_interval and filter_output_dim, got {interval} and "
+            f"{width}; copy or download the checkpoint again"
         )
     return FilterConfig.for_model(model_config, interval, width, bool(config.get("filter_nonlinear")))
 
@@ -278,8 +280,8 @@ def _differences(found: dict[str, Tensor], expected: dict[str, Tensor], what: st
     if missing:
         yield f"{what}: {len(missing)} of {len(expected)} weights are missing (first: {missing[0]})"
     if foreign:
-        yield f"{what}: {len(foreign)} weights came that do not belong there (first: {foreign[0]})"
+        yield f"{what}: {len(foreign)} weights do not belong there (first: {foreign[0]})"
     misshapen = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     if misshapen:
-        came, wanted = (tuple(weights[misshapen[0]].shape) for weights in (found, expected))
-        yield f"{what}: {misshapen[0]} has shape {came}, {wanted} was expected"
+        got, wanted = (tuple(weights[misshapen[0]].shape) for weights in (found, expected))
+        yield f"{what}: expected shape {wanted} of {misshapen[0]}, got {got}"

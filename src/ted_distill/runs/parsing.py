@@ -256,7 +256,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
-    """Nodes and levels of a document with its aliases written out; infinite where an alias stands in itself."""
+    """Nodes and levels of a document with its aliases written out; infinite where an alias holds itself."""
     if id(node) not in known:
         known[id(node)] = (math.inf, math.inf)
         parts = [] if isinstance(node, yaml.ScalarNode) else node.value

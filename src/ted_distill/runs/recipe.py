@@ -251,7 +251,7 @@ def stage_arguments(recipe: Recipe, name: str) -> tuple[StageArguments, Any]:
     """(training arguments, the stage's own) of one stage.
 
     Raises:
-        InputError: unknown keys or wrong values, each under the section that it stands in.
+        InputError: unknown keys or wrong values, each under the section that holds it.
     """
     folder = f"{recipe.run.output_dir}/{_FOLDERS.get(name, name)}"
     kinds: tuple[type, ...] = (StageArguments,)

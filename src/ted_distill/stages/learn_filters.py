@@ -209,7 +209,7 @@ def _run(
     frozen_dropout: bool,
 ) -> Results:
     data = read_data(task, loaded.tokenizer, args)
-    # In another type the model could not be saved as it came: then it is loaded again at the end, or kept if it
+    # Cast to another type the model could not be saved as it was: it is loaded again at the end, or kept if it
     # would come with other weights.
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
@@ -251,7 +251,7 @@ def filter_trainer(
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     filters = Filters.random(config, initializer_range(loaded.model.config))
     heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model) for _ in config.blocks)
-    loaded.identity  # noqa: B018  (of the weights as they came: it is kept)
+    loaded.identity  # noqa: B018  (of the weights before they are cast: it is kept)
     cast_weights(loaded.model, dtype)
     learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)

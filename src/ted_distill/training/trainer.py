@@ -30,7 +30,7 @@ from .stage_arguments import StageArguments
 class StageTrainer(Trainer):
     """Trains one module on one task with a stage's loss, and scores it with `evaluation.evaluate`.
 
-    A stage says what its loss is made of (`loss_terms`), how to score (`score`), and which weights a checkpoint
+    A stage defines what its loss is made of (`loss_terms`), how to score (`score`), and which weights a checkpoint
     holds (`save_weights`, `load_weights`). Every term and every pair's layer loss gets a curve of its own.
 
     Raises:
@@ -68,7 +68,7 @@ class StageTrainer(Trainer):
         self._clock = time.monotonic()
         self._seconds_before = 0.0
 
-    # --- what a stage says ------------------------------------------------------------------------------------
+    # --- what a stage defines ------------------------------------------------------------------------------------
 
     @abstractmethod
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
@@ -250,7 +250,7 @@ class StageTrainer(Trainer):
         name = str(self.args.metric_for_best_model).removeprefix("eval_")
         if f"eval_{name}" not in metrics:
             known = ", ".join(key.removeprefix("eval_") for key in metrics)
-            raise InputError(f"metric_for_best_model: one of {known} was expected, {name} came")
+            raise InputError(f"metric_for_best_model: expected one of {known}, got {name}")
         return super()._determine_best_metric(metrics, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
