@@ -5,9 +5,9 @@ r"""One mse_alpha for all tasks? TED with each layer loss and several weights, f
     python benchmarks/layer_losses.py runs/layer_losses        # the table of all that is there
 
 The recipe is run with methods KD and TED, which makes teacher, student and filters; then Stage II starts from them
-again for every loss and weight. Stages that are finished are skipped, so the same command goes on where it was. One
-recipe at a time: each adds its rows to the folder, and the table is of all of them. Exit code: 0, 1
-where a training goes wrong, 2 where the input is wrong.
+again for every loss and weight. Finished stages are skipped, so the same command resumes an interrupted comparison.
+Give one recipe at a time: each adds its results to the folder, and the table shows all of them. Exit code: 0, 1 if
+training fails, 2 if the input is wrong.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def compare(recipe: Recipe, weights: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def report(tasks: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table: a row a loss and weight, a column a task."""
+    """A Markdown table: one row per loss and weight, one column per task."""
     head = ["", *(f"{name} ({measured['metric']})" for name, measured in tasks.items())]
     lines = [head]
     for model, title in (("teacher", "teacher"), ("student", "student, fine-tuned"), ("kd", "KD")):

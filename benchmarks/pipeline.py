@@ -3,10 +3,11 @@
     python benchmarks/pipeline.py --train_file sst2/train.parquet --validation_file sst2/validation.parquet
     python benchmarks/pipeline.py --variants plain default default+cache_limit=0    # without files: made-up sentences
 
-Random DeBERTa-v3 models and a tokenizer of the training text are made once. Then each variant is a `ted run` with the
-same recipe but for the variant's fields, in a process of its own that finds nothing tokenised and sees no GPU; one
-after the other, every second time in the opposite order. OMP_NUM_THREADS sets the threads, TMPDIR where all is
-written and deleted again (base-xsmall: keep 15 GB free). Exit code: 0, 1 where a run fails, 2 where the input is wrong.
+Random DeBERTa-v3 models and a tokenizer of the training text are made once. Then each variant is a `ted run` of the
+same recipe, apart from the variant's fields, in a new process without tokenised data or a GPU. Variants run one
+after another, every second time in the opposite order. OMP_NUM_THREADS sets the number of threads, TMPDIR the folder
+for all files, which are deleted afterwards (base-xsmall: keep 15 GB free). Exit code: 0, 1 if a run fails, 2 if the
+input is wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from step_flops import KL_ALPHA, MSE_ALPHA, TEMPERATURE, Shape, Shapes
 from step_process import WorkerError
 from steps import VariantError, cpu_model, progress, variant_arguments
 
-# `steps.py` pairs block with block, so a student of fewer blocks is here and not there.
+# `steps.py` pairs each block with one block, so a student with fewer blocks is possible only here.
 SHAPES = {**step_flops.SHAPES, "small": Shapes(Shape(6, 384, 6, 1536), Shape(3, 384, 6, 1536), 128_100, 512, 256)}
 LEARNING_RATE = 1e-4
 VOCABULARY = 8_000
@@ -88,7 +89,7 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
     """Check the variants and the data, then save both models with a tokenizer of the training text.
 
     In a process of its own: a process starts with its parent's peak memory, so the parent has to stay small.
-    Returns what the report says of data and machine, or what is wrong with the input under `problems`.
+    Returns the report's facts about data and machine, or errors in the input under `problems`.
     """
     os.environ |= {**OFFLINE, "HF_DATASETS_CACHE": str(Path(recipe["teacher"]).with_name("datasets"))}
     import torch
@@ -107,7 +108,7 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
         with collect(problems):
             from_values((StageArguments,), {"output_dir": recipe["teacher"], **fields}, name)
     with collect(problems):
-        # All rows: the tokenizer of a real model knows more words than a sample of the data has.
+        # All rows: the tokenizer of a real model knows more words than a sample of the data contains.
         wanted = field_names(TaskArguments) - {"max_train_samples", "max_eval_samples"}
         task = load_task(TaskArguments(**{key: value for key, value in recipe.items() if key in wanted}))
         rows = task.rows
@@ -134,7 +135,7 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
 
 
 def measure(options: argparse.Namespace, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All runs; what the JSON file holds. Wrong input is under `problems`, a run that failed under `failure`."""
+    """All runs: the contents of the JSON file. Wrong input is under `problems`, a failed run under `failure`."""
     environment = {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "KMP_", "GOMP_"))}
     measured: dict[str, Any] = {"command": shlex.join(sys.argv), "settings": vars(options), "cpu": cpu_model()}
     measured |= {"environment": environment, "failure": None, "runs": []}

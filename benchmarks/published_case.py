@@ -87,7 +87,7 @@ class Case:
         return FilteredModel(model, filters, select_logits=self.task.logits)
 
     def skipped(self, stage: str) -> set[str]:
-        """Parameters whose exact gradient is 0: what stands there is rounding noise, which Adam turns into steps."""
+        """Parameters whose exact gradient is 0: theirs is rounding noise, which Adam turns into steps."""
         return set(self.info.get("zero_gradient_parameters", {}).get(stage, ()))
 
 
@@ -109,7 +109,7 @@ def _published_head_name(name: str, index: int) -> str:
 
 
 def _silence_padding(model: PreTrainedModel, mask: Tensor) -> None:
-    """Give padding the attention output 0, as transformers did up to 4.28; newer ones let it look at everything."""
+    """Set the attention output of padding to 0, as transformers did up to 4.28; in newer versions it attends to all."""
 
     def at_real_tokens(_module: nn.Module, _inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (outputs[0] * mask.unsqueeze(-1), *outputs[1:])

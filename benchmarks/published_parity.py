@@ -5,7 +5,7 @@
 CASE_DIR is a directory of golden cases (docs/method.md, "Parity"): two plain checkpoints, initial filters and
 heads, batches, and the losses, states, gradients and five-step trajectories that the published code made of them.
 Everything is recomputed through the package's own tasks, filters, losses and stage losses, in float64 and float32.
-Exit code: 0, 1 where an error is beyond its limit, 2 where CASE_DIR is not a case.
+Exit code: 0, 1 if an error exceeds its limit, 2 if CASE_DIR is not a case.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _hidden_states(case: Case, model: PreTrainedModel) -> list[Tensor]:
 
 
 class Trained(NamedTuple):
-    """What five steps on one batch leave: loss terms before each and after the last, gradients of the first."""
+    """The results of five steps on one batch: loss terms before each and after the last, gradients of the first."""
 
     trajectory: list[dict[str, Any]]
     gradients: dict[str, list[float]]
@@ -259,7 +259,7 @@ def measure(folder: Path, batch_name: str, dtype: torch.dtype) -> dict[str, Erro
 
 
 def report(errors: dict[torch.dtype, dict[str, Error]]) -> tuple[str, bool]:
-    """One line a quantity with both errors and their limits, and whether all are within them."""
+    """One line per quantity with both errors and their limits, and whether all are within them."""
     lines = [f"{'largest relative error of':<34}{'float64':>9}{'limit':>8}{'float32':>12}{'limit':>8}"]
     passed = True
     for name in errors[torch.float64]:

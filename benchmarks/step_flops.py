@@ -1,4 +1,4 @@
-"""What `steps.py` times: sizes of the models, weights of the losses, and the operations a step cannot do without."""
+"""Constants of `steps.py`: sizes of the models, weights of the losses, and the operations that a step needs."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def step_flops(
 ) -> int:
     """Operations in the matrix products of one optimizer step; a multiplication and an addition are two.
 
-    Everything else (softmax, dropout, normalisation, optimizer) is not counted, nor is anything an implementation
-    does beyond need: copies of the table of positions, states of tokens that no head reads. A filter is a Linear
+    Everything else (softmax, dropout, normalisation, optimizer) is not counted, nor is unnecessary work of an
+    implementation: copies of the table of positions, states of tokens that no head reads. A filter is a Linear
     after every block, to the teacher's width. With B rows of T tokens:
 
         Stage I   teacher + K (2 filter + 3 head)                      B tokens a filter where heads read the first

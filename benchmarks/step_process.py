@@ -18,7 +18,7 @@ _PAUSE = 0.05
 
 
 class WorkerError(Exception):
-    """A run that did not come to its end."""
+    """A run that failed."""
 
 
 class Worker:
@@ -75,7 +75,7 @@ def worker_environment(device: str) -> dict[str, str]:
 
 @contextmanager
 def started(jobs: Sequence[dict[str, Any]]) -> Iterator[list[tuple[Worker, dict[str, Any]]]]:
-    """Workers that wait for their first step, and what each says of itself."""
+    """Workers that wait for their first step, and each one's description of itself."""
     workers = [Worker(job) for job in jobs]
     try:
         yield [(worker, worker.ask()) for worker in workers]

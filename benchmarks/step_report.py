@@ -10,7 +10,7 @@ Result = dict[str, Any]
 
 
 def report(measured: dict[str, Any]) -> str:
-    """A line on the machine and a table for each stage; what `steps.measure` returns goes in."""
+    """A line about the machine and a table for each stage, from the result of `steps.measure`."""
     settings, machine = measured["settings"], measured["machine"]
     rate = measured["bf16_flops_per_second"]
     where = machine["device"] if machine["device"] != "cpu" else f"{machine['cpu']}, {machine['threads']} threads"
@@ -26,7 +26,7 @@ def report(measured: dict[str, Any]) -> str:
 
 
 def steps_table(results: list[Result], rate: float) -> Iterator[list[str]]:
-    """Seconds a step, times faster than plain, memory, and how near the machine's fastest products a step comes."""
+    """Seconds per step, speed-up over plain, memory, and the share of the machine's fastest matrix products."""
     yield [
         "T", "variant", "min s", "plain/min", "median s", "plain/median", "peak GB", "plain/peak", "GFLOP", "of rate",
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def steps_table(results: list[Result], rate: float) -> Iterator[list[str]]:
 
 
 def epochs_table(results: list[Result], epochs: int) -> Iterator[list[str]]:
-    """Mean seconds a step of each epoch, and of the epochs together."""
+    """Mean seconds per step of each epoch, and of all epochs together."""
     names = [f"epoch {number}" for number in range(1, epochs + 1)]
     yield ["T", "variant", *names, "mean s", "plain/mean", "peak GB", "plain/peak"]
     for result in results:
@@ -55,7 +55,7 @@ def epochs_table(results: list[Result], epochs: int) -> Iterator[list[str]]:
 
 
 def epoch_means(result: Result, epochs: int) -> list[float]:
-    """Mean seconds a step of each epoch, without the very first step, which also warms up."""
+    """Mean seconds per step of each epoch, without the very first step, which also warms up."""
     steps = len(result["seconds"]) // epochs
     return [statistics.mean(result["seconds"][max(epoch * steps, 1) : (epoch + 1) * steps]) for epoch in range(epochs)]
 

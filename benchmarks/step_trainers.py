@@ -1,4 +1,4 @@
-"""The models, data and trainers that `step_worker.py` runs: all that touches the classes of the package."""
+"""The models, data and trainers that `step_worker.py` runs: all code that uses the classes of the package."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Job:
     batch_size: int = 8
     steps: int = 1
     epochs: int = 1
-    """With more than one, `steps` are those of an epoch and the data are gone through so many times."""
+    """With more than one, `steps` is the number per epoch, and the data are used this many times."""
 
 
 # --- trainers ---------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def filter_config(owner: LoadedModel, teacher: LoadedModel) -> FilterConfig:
 
 
 def make_arguments(job: Job, folder: str) -> StageArguments:
-    """Nothing but training: no scores, no checkpoints, no curves."""
+    """Only training: no scores, no checkpoints, no curves."""
     return StageArguments(
         output_dir=folder, per_device_train_batch_size=job.batch_size, learning_rate=LEARNING_RATE,
         eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=job.device == "cpu",
@@ -84,7 +84,7 @@ def make_arguments(job: Job, folder: str) -> StageArguments:
 
 
 def arguments_in_force(job: Job) -> dict[str, Any]:
-    """What the job sets, less what this version does not have."""
+    """The arguments that the job sets, without those that this version does not have."""
     known = {field.name for field in dataclasses.fields(StageArguments)}
     return {name: value for name, value in job.arguments.items() if name in known}
 

@@ -1,4 +1,4 @@
-"""One run that `steps.py` times: a process of its own that makes a step whenever it is told to.
+"""One run that `steps.py` times: a separate process that makes a step whenever it is told to.
 
     python benchmarks/step_worker.py JOB
 
@@ -58,7 +58,7 @@ class Pacer:
         return True
 
     def done(self) -> None:
-        """The step is made."""
+        """The step is finished."""
         self.synchronize()
         self.say({"seconds": time.perf_counter() - self.started})
 
@@ -68,7 +68,7 @@ class Pacer:
         self.answers.flush()
 
     def synchronize(self) -> None:
-        """A GPU works on after a call returned."""
+        """Wait for the device: a GPU continues to work after a call has returned."""
         if self.on_cuda:
             torch.cuda.synchronize()
 
@@ -84,7 +84,7 @@ class PacedSteps(TrainerCallback):
         self.pacer.wait()
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> TrainerControl:
-        """A step is made; the last one ends the training."""
+        """A step is finished; the last one ends the training."""
         self.pacer.done()
         control.should_training_stop = not self.pacer.wait()
         return control

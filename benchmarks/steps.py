@@ -1,12 +1,12 @@
-"""Time optimizer steps of Stage I and Stage II, with what makes them fast on and off, and beside TextBrewer.
+"""Time optimizer steps of Stage I and Stage II, with speed-ups on and off, and compared with TextBrewer.
 
     python benchmarks/steps.py [--stages 1 2] [--lengths 32 128 384] [--variants plain default textbrewer]
     python benchmarks/steps.py --epochs 3 --variants plain default    # what a second epoch saves
 
 Random DeBERTa-v3 models of the sizes of base (teacher) and xsmall (student), rows of random tokens, and the
-package's own trainers. Every variant is a process of its own. Those of one stage and length take turns, one step
-each, so that a slow minute of the machine hits all alike; while one computes, the others wait.
-OMP_NUM_THREADS sets the threads. Exit code: 0, 1 where a run fails, 2 where the command line makes no sense.
+package's own trainers. Every variant is a separate process. Those of one stage and length take turns, one step
+each, so a slow minute of the machine affects all of them; while one computes, the others wait.
+OMP_NUM_THREADS sets the number of threads. Exit code: 0, 1 if a run fails, 2 if the command line is wrong.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ The first steps of each (--warmup, two more with +compile; with --epochs the fir
 
 
 class VariantError(Exception):
-    """A variant that there is not."""
+    """A variant that does not exist."""
 
 
 # --- variants -------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def variant_arguments(name: str) -> dict[str, Any]:
     """Fields of `StageArguments` that a variant sets.
 
     Raises:
-        VariantError: no variant is called so, or its package is missing.
+        VariantError: there is no such variant, or its package is missing.
     """
     base, *changes = name.split("+")
     if base not in VARIANTS or (changes and base == "textbrewer"):
@@ -103,9 +103,9 @@ def _yaml(value: str) -> Any:
 
 
 def measure(options: argparse.Namespace, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All runs, and the rate of the machine's bf16 products; what the JSON file holds.
+    """All runs, and the rate of the machine's bf16 products: the contents of the JSON file.
 
-    A run that fails ends the measuring and is named under `failure`.
+    A failed run ends the measurement and is named under `failure`.
 
     Raises:
         WorkerError: not even the rate could be measured.
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace, variants: dict[str, dict[str, Any]]) ->
     with started([{"variant": "rate", "arguments": {}, **common}]) as [(rate, about)]:
         try:
             for stage, length in itertools.product(options.stages, options.lengths):
-                # Between the runs and not once: the best of them is less likely to be from a slow minute.
+                # Between the runs rather than once: the best of them is less likely to be from a slow minute.
                 rates.append(rate.ask("step")["flops_per_second"])
                 names = [name for name in variants if stage == 2 or name != "textbrewer"]
                 progress(f"stage {stage}, T {length}: starting {', '.join(names)}")
@@ -159,7 +159,7 @@ def measure_together(jobs: Sequence[dict[str, Any]], options: argparse.Namespace
             for _ in range(warmup(worker.name, options)):
                 worker.step()
         for turn in range(options.steps * options.epochs):
-            # Another one first in every turn: nobody always follows the one that heats the machine.
+            # A different one first in every turn, so none always follows the one that heats the machine.
             first = turn % len(workers)
             seconds = {worker.name: worker.step() for worker in (*workers[first:], *workers[:first])}
             times = ", ".join(f"{worker.name} {seconds[worker.name]:.3f} s" for worker in workers)
@@ -195,7 +195,7 @@ def cpu_model() -> str:
 
 
 def progress(line: str) -> None:
-    """Say on stderr what goes on."""
+    """Report progress on stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 

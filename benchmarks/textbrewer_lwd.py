@@ -1,4 +1,4 @@
-"""Layer-wise distillation with TextBrewer, for `steps.py` to time beside ours.
+"""Layer-wise distillation with TextBrewer, for `steps.py` to compare with ours.
 
 The same as `ted distill --method lwd` as far as TextBrewer goes: a live teacher, all in float32, the mean squared
 difference of every pair of hidden states behind a Linear of the student's, KD on the logits, the loss on the labels.
@@ -24,14 +24,14 @@ Batch = dict[str, Tensor]
 
 
 class Pace(Protocol):
-    """Says when a step begins and hears when it is over: `step_worker.Pacer`."""
+    """Decides when a step begins, and is told when it is over: `step_worker.Pacer`."""
 
     def wait(self) -> bool:
         """Whether there is to be another step."""
         ...
 
     def done(self) -> None:
-        """The step is made."""
+        """The step is finished."""
         ...
 
 
@@ -60,7 +60,7 @@ class PacedBatches:
 
 
 def adaptor(batch: Batch, outputs: ModelOutput) -> dict[str, Any]:
-    """What TextBrewer is to look at; the embeddings, hidden state 0, are not matched."""
+    """The outputs that TextBrewer uses; the embeddings, hidden state 0, are not matched."""
     logits = outputs.logits if "logits" in outputs else (outputs.start_logits, outputs.end_logits)
     return {
         "logits": logits,

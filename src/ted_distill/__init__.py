@@ -6,7 +6,7 @@
     ...
     distill("runs/teacher_filters", "runs/student_filters", task, StageArguments("runs/ted"))
 
-The names below are the public ones. They are imported when they are first used: torch and transformers take seconds,
+The names below are the public ones. They are imported when first used: importing torch and transformers takes seconds,
 and `ted --help` needs neither.
 """
 

@@ -19,12 +19,12 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on, such as one whose loss is no longer a number. Exit code 1."""
+    """Training cannot continue, for example because the loss is no longer a number. Exit code 1."""
 
 
 @contextmanager
 def collect(problems: list[str]) -> Iterator[None]:
-    """Add the problems of an `InputError` raised inside to `problems` and go on, so that all are reported at once."""
+    """Add the problems of an `InputError` raised inside to `problems` and continue, to report all of them at once."""
     try:
         yield
     except InputError as error:

@@ -1,11 +1,11 @@
 """One answer to "is it still the same?": fingerprints of models, tokenizers, data and filters, and their comparison.
 
-A fingerprint is the sha256 of content, never of a place: moved or renamed inputs have the fingerprint they had.
-Whatever asks whether something is still the same asks here: whether a finished stage may be skipped, a checkpoint
-resumed, a cached row read, a score kept, filters used with a model.
+A fingerprint is the sha256 of content, never of a path: moving or renaming an input does not change it.
+This module decides whether a finished stage may be skipped, a checkpoint resumed, a cached row read, a score kept, or
+filters used with a model.
 
-The identity of a stage is a nested dict of plain JSON values: its arguments and the fingerprints of all that goes in.
-`changes` compares two of them and names what differs.
+The identity of a stage is a nested dict of plain JSON values: its arguments and the fingerprints of all its inputs.
+`changes` compares two identities and lists the differences.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ Identity: TypeAlias = dict[str, Any]
 
 _ROWS = 1000
 _STREAM_ROWS = 1000
-"""Rows of a stream that its fingerprint is made of: its end is not known."""
+"""Number of rows that the fingerprint of a stream is made from, since its end is not known."""
 _PLACES = {"architectures", "dtype", "torch_dtype", "transformers_version"}
-"""Fields of a config that say how its checkpoint was saved, and not what the model computes."""
+"""Fields of a config that describe how its checkpoint was saved, not what the model computes."""
 
 
 # --- fingerprints -------------------------------------------------------------------------------------------------
 
 
 def fingerprint(content: Any) -> str:
-    """Of plain JSON values: dicts whatever the order of their keys, lists, text, numbers."""
+    """Fingerprint of plain JSON values: dicts (in any order of keys), lists, text, numbers."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_fingerprint(weights: nn.Module | Mapping[str, Tensor], without: Collection[str] = ()) -> str:
-    """Of names, types, shapes and bytes of weights.
+    """Fingerprint of the names, types, shapes and bytes of weights.
 
     Args:
         weights: a module, or tensors by name.
@@ -63,27 +63,27 @@ def weights_fingerprint(weights: nn.Module | Mapping[str, Tensor], without: Coll
 
 
 def backbone_fingerprint(model: PreTrainedModel) -> str:
-    """Of a model's weights without its head and pooler: a checkpoint has the same whatever head it is loaded with."""
+    """Fingerprint of a model's weights without head and pooler: it is the same with any head."""
     backbone = model.base_model
     return weights_fingerprint(backbone, [name for name in backbone.state_dict() if "pooler" in name])
 
 
 def head_fingerprint(model: PreTrainedModel, without: Collection[str] = ()) -> str:
-    """Of the weights that `backbone_fingerprint` leaves out."""
+    """Fingerprint of the weights that `backbone_fingerprint` leaves out."""
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     backbone = [name for name in model.state_dict() if name.startswith(prefix) and "pooler" not in name]
     return weights_fingerprint(model, [*backbone, *without])
 
 
 def config_content(config: PretrainedConfig) -> Identity:
-    """What a config says of the model: all fields but places and versions."""
+    """The fields of a config that describe the model: all except paths and versions."""
     fields = config.to_dict().items()
     content = {name: value for name, value in fields if not name.startswith("_") and name not in _PLACES}
     return json.loads(json.dumps(content, default=str))
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of what a tokenizer does, whatever texts it has seen: calls leave their truncation and padding in it."""
+    """Fingerprint of a tokenizer's behaviour, without the truncation and padding that earlier calls left in it."""
     content: dict[str, Any] = {
         "special": tokenizer.special_tokens_map,
         "longest": tokenizer.model_max_length,
@@ -100,7 +100,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def rows_fingerprint(rows: Dataset | IterableDataset) -> str:
-    """Of the content of rows, in their order, column by column; of a stream that of its first rows."""
+    """Fingerprint of the content of rows, in order, column by column; for a stream, of its first rows."""
     if isinstance(rows, IterableDataset):
         rows = Dataset.from_list(list(rows.take(_STREAM_ROWS)))
     digest = hashlib.sha256()
@@ -113,7 +113,7 @@ def rows_fingerprint(rows: Dataset | IterableDataset) -> str:
 
 
 def file_fingerprint(file: str | Path) -> str:
-    """Of the bytes of a file."""
+    """Fingerprint of the bytes of a file."""
     digest = hashlib.sha256()
     with Path(file).open("rb") as content:
         while block := content.read(1 << 20):
@@ -122,7 +122,7 @@ def file_fingerprint(file: str | Path) -> str:
 
 
 def source_fingerprint(function: Callable[..., Any]) -> str:
-    """Of the source of the module that a function is in: another version of the code has another."""
+    """Fingerprint of the source of the module that a function is in: it changes with the code."""
     try:
         source = inspect.getsource(inspect.getmodule(function) or function).encode()
     except (OSError, TypeError):  # typed into a notebook, say
@@ -135,7 +135,7 @@ def _is_place(name: str, value: Any) -> bool:
 
 
 def _content(array: pa.Array) -> Iterator[bytes]:
-    """The values of an Arrow array as bytes that do not depend on how they lie in memory."""
+    """The values of an Arrow array as bytes that do not depend on their layout in memory."""
     yield f"{len(array)} ".encode()
     if array.null_count:
         yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
@@ -166,7 +166,7 @@ def _is_large(kind: pa.DataType) -> bool:
 
 
 def _bytes(numbers: pa.Array) -> bytes:
-    """Numbers, truth values or dates; their kind is that of the column."""
+    """Numbers, Booleans or dates, in the type of the column."""
     values = numbers.drop_null().to_numpy(zero_copy_only=False)
     # Objects, such as decimals, have no bytes of their own.
     return repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
@@ -176,16 +176,16 @@ def _bytes(numbers: pa.Array) -> bytes:
 
 
 def plain(content: Identity) -> Identity:
-    """An identity as it comes back from a JSON file: a tuple as a list, a number type as its name."""
+    """An identity as read back from a JSON file: a tuple becomes a list, a number type its name."""
     return json.loads(json.dumps(content, default=str))
 
 
 def changes(found: Identity, wanted: Identity, *, same_versions: bool = True) -> list[str]:
-    """What differs between two identities, each a phrase such as `arguments learning_rate was 1e-3, now 1e-4`.
+    """Differences between two identities, each a phrase such as `arguments learning_rate was 1e-3, now 1e-4`.
 
     Args:
-        same_versions: False where other versions of the libraries made `found`. Arguments and config fields that only
-            one side has are passed over then: another version of transformers has others.
+        same_versions: False if other versions of the libraries made `found`. Arguments and config fields that only
+            one side has are then ignored, because they differ between versions of transformers.
     """
     return list(_changes(plain(found), plain(wanted), same_versions, ()))
 

@@ -1,6 +1,6 @@
-"""What a stage leaves behind: checkpoints while it runs, and a finished folder that other tools can load.
+"""The files of a stage: checkpoints while it runs, and a finished folder that other tools can load.
 
-Files appear whole or not at all, and `stage.json`, which says that the stage is finished, is written last.
+Files appear whole or not at all, and `stage.json`, which marks the stage as finished, is written last.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def check_writable(folder: Path) -> None:
 
 
 def checkpoint_folder(output_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """The folder of a step's checkpoint."""
     return output_dir / f"checkpoint-{step}"
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest complete checkpoint.
 
-    Its state is the last thing the Trainer writes, so one without a readable state was cut off; it is passed over.
+    The Trainer writes the state last, so a checkpoint without a readable state was cut off; it is skipped.
     """
     checkpoints = [folder for folder in output_dir.glob("checkpoint-*") if folder.name.split("-")[-1].isdigit()]
     for folder in sorted(checkpoints, key=lambda folder: int(folder.name.split("-")[-1]), reverse=True):
@@ -83,7 +83,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 
 
 def _readable() -> int:
-    """The rights a plain `open` would give: safetensors gives its files to their owner alone."""
+    """The permissions that a plain `open` would give: safetensors makes its files readable only by their owner."""
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
@@ -114,11 +114,11 @@ def read_json(file: Path) -> Any | None:
 
 
 def command() -> str:
-    """The command line that is running, for people to run again."""
+    """The current command line, for running it again."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made the numbers."""
+    """Versions of Python and the libraries that produced the results."""
     names = ("ted-distill", "torch", "transformers", "accelerate", "datasets")
     return {name: version(name) for name in names} | {"python": platform.python_version()}

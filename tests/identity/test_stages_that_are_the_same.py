@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
@@ -30,6 +31,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
+from ted_distill.identity import changes
 from ted_distill.models.load import ModelArguments
 from ted_distill.stages.distill import open_distill
 from ted_distill.stages.finetune import open_finetune
@@ -296,6 +298,36 @@ def test_arguments_of_a_task_either_select_rows_or_count() -> None:
     names = {field.name for field in fields(TaskArguments)}
     assert names >= SELECT_ROWS
     assert {"task", "max_seq_length", "doc_stride", "mlm_probability", "stride"} <= names - SELECT_ROWS
+
+
+def test_data_of_the_hub_are_known_by_their_rows_whatever_the_revision_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published = {"one": "good", "the same again": "good", "mended": "great"}
+
+    def load_dataset(name: str, config: str | None = None, revision: str = "one", **_: Any) -> DatasetDict:
+        rows = {"sentence": [f"the film was {published[revision]} .", "the film was bad ."], "label": [1, 0]}
+        return DatasetDict(dict.fromkeys(("train", "validation"), Dataset.from_dict(rows)))
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    found = {name: load_task(TaskArguments("sst2", dataset_revision=name)).identity for name in published}
+    assert found["one"] == found["the same again"]
+    assert changes(found["one"], found["mended"]) == ["data train changed", "data validation changed"]
+
+
+def test_a_stream_is_another_where_its_file_or_what_is_taken_of_it_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("the film was good.\n" * 1500)
+
+    def identity(**changed: Any) -> dict[str, Any]:
+        arguments = {"train_file": str(file), "streaming": True, "max_train_samples": 1200, **changed}
+        return load_task(TaskArguments("causal_lm", **arguments)).identity
+
+    first = identity()
+    assert identity() == first
+    assert changes(first, identity(max_train_samples=1300)) == ["data train changed"]
+    file.write_text(file.read_text() + "one line more\n")
+    assert changes(first, identity()) == ["data train changed"]
 
 
 # --- interrupted stages ---------------------------------------------------------------------------------------------

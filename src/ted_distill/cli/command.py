@@ -1,4 +1,4 @@
-"""What a command of `ted` is: a row of the table in `main.py`."""
+"""A command of `ted`: a row of the table in `main.py`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Command:
     Attributes:
         usage: its line in the overview, without `ted`.
         title: what it does, in the overview and above its flags.
-        run: does it, with what was read from the command line.
+        run: runs it, with the arguments from the command line.
         kinds: loads the dataclasses that its flags fill; a function, since torch takes seconds to import.
-        read: for a command that takes other words than flags: what they mean, or None if help was printed.
-        trains: `run` trains models, so that input refused there may come after a training.
+        read: for a command that does not take only flags: reads its words; None if help was printed.
+        trains: `run` trains models, so an `InputError` may come after some training.
     """
 
     usage: str

@@ -1,4 +1,4 @@
-"""`ted student` and `ted import-published`: a model folder in, another one out."""
+"""`ted student` and `ted import-published`: one model folder in, another out."""
 
 from __future__ import annotations
 

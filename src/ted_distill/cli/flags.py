@@ -1,4 +1,4 @@
-"""The flags of a command, and a file of them -> dataclasses, with every problem reported at once."""
+"""The flags of a command, and a YAML file of them -> dataclasses, with all problems reported at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .help_screen import HelpFormatter, reword, shorten
 
 
 class Parser(HfArgumentParser):
-    """`HfArgumentParser` that raises `InputError` instead of leaving the program, and gives only what was given.
+    """`HfArgumentParser` that raises `InputError` instead of exiting, and returns only the flags that were given.
 
     Values are converted like those of a YAML file.
     """
@@ -51,7 +51,7 @@ class Parser(HfArgumentParser):
         return {flag for action in self._actions for flag in action.option_strings if flag.startswith("--")}
 
     def given(self, words: Sequence[str], problems: list[str]) -> dict[str, Any]:
-        """Values of the flags among `words`; what is wrong is left out and added to `problems`."""
+        """Values of the flags among `words`; wrong ones are left out and added to `problems`."""
         found: dict[str, Any] = {}
         for flag, *values in _by_flag(words):
             name = flag.split("=")[0]
@@ -99,8 +99,8 @@ def parse(
     """Dataclasses of `kinds` from flags, which win over those of a YAML file.
 
     Raises:
-        InputError: every unknown key or flag (with the nearest known one), every value that does not fit, and models,
-            task or folder that are missing.
+        InputError: all unknown keys or flags (with the nearest known one), values that do not fit, and missing models,
+            task or folder.
     """
     parser = parser or Parser(kinds)
     problems: list[str] = []

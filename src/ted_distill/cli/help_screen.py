@@ -1,4 +1,4 @@
-"""The help of a command on one screen: the flags that most people set, in few words."""
+"""The help of a command on one screen: the flags that most people set, described briefly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = {
     "gradient_accumulation_steps", "warmup_steps", "seed", "bf16", "fp16", "eval_strategy",
     "early_stopping_patience", "report_to", "train_sampling_strategy",
 }  # fmt: skip
-# Ours, but for rare cases.
+# Our own arguments that are rarely needed.
 _HIDDEN = {
     "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
     "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
@@ -53,13 +53,13 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def reword(parser: argparse.ArgumentParser) -> None:
-    """Describe well-known training arguments in few words."""
+    """Describe well-known training arguments briefly."""
     for action in parser._actions:
         action.help = _WORDS.get(action.dest, action.help)
 
 
 def shorten(parser: argparse.ArgumentParser) -> None:
-    """Hide the training arguments that few people set; they work all the same."""
+    """Hide the training arguments that few people set; they still work."""
     hidden = field_names(TrainingArguments) - _SHOWN | _HIDDEN | {f"no_{name}" for name in _HIDDEN}
     for action in parser._actions:
         twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
@@ -71,7 +71,7 @@ def shorten(parser: argparse.ArgumentParser) -> None:
         parser.epilog = (
             "All flags of transformers.TrainingArguments work; --help-all lists them and the ones for speed."
         )
-    # Two dataclasses may name one group; one heading is enough, and what most people know already comes last.
+    # Two dataclasses may use the same group, which needs only one heading; the best-known arguments come last.
     by_title: dict[str | None, Any] = {}
     for group in parser._action_groups:
         if group.title in ("options", "optional arguments"):

@@ -121,7 +121,7 @@ def _command(name: str) -> Command:
 
 
 def _read(name: str, command: Command, words: list[str]) -> tuple[object, ...] | None:
-    """What the words after a command mean; None if help was printed."""
+    """The arguments of a command, read from the words after it; None if help was printed."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -144,8 +144,8 @@ def _say(message: str) -> None:
 
 
 def _quiet() -> None:
-    """Show the progress of the stages only: not of each model file, and no warnings about heads meant to be new."""
+    """Show only the progress of the stages: not of each model file, and no warnings about heads that should be new."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # It prints its own messages, such as those of a Hub that does not answer.
+    # It prints its own messages, for example when the Hub does not answer.
     logging.getLogger("huggingface_hub").propagate = False

@@ -1,4 +1,4 @@
-"""`ted demo`, `list`, `show` and `run`: recipes by name or file, with changes given beside them."""
+"""`ted demo`, `list`, `show` and `run`: recipes by name or file, with changes on the command line."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def read_demo(words: list[str]) -> tuple[Any, ...] | None:
     """The folder of the demo and changes to its recipe; None if help was printed.
 
     Raises:
-        InputError: a word that changes nothing.
+        InputError: a word that is not a change.
     """
     from ..demo.run_demo import DEFAULT_FOLDER
 
@@ -127,7 +127,7 @@ def changes(words: Sequence[str]) -> list[str]:
         if word.startswith("--"):
             found.append((key, [value] if equals else []))
             takes_values = not equals
-        # Its first value may hold `=`; after that such a word is a change of its own.
+        # The first value may contain `=`; later words with `=` are separate changes.
         elif takes_values and (not found[-1][1] or not equals):
             found[-1][1].append(word)
         elif equals:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..output import MANIFEST_NAME, atomic_files, check_writable, read_json, write_json
 from ..runs.recipe import read_recipe
 from ..runs.run import run
-from ..stages.lifecycle import Results
+from ..stages.stage_identity import Results
 from .dataset import write_dataset
 from .small_models import write_models
 

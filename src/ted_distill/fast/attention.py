@@ -1,7 +1,7 @@
-"""Fast disentangled attention for DeBERTa-v2 and v3, on and off: the same numbers in less time.
+"""Switch fast disentangled attention for DeBERTa-v2 and v3 on and off: the same numbers in less time.
 
-What the modules compute meanwhile is in `disentangled_attention`. That is imported only with a DeBERTa at hand: it
-extends classes of transformers, and whatever happens to those, other families must not notice.
+The computation itself is in `disentangled_attention`. That is imported only for a DeBERTa: it extends classes of
+transformers, and changes to these must not affect other families.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MODELING = "transformers.models.deberta_v2.modeling_deberta_v2"
 
 
 def holds_deberta(model: nn.Module) -> bool:
-    """Whether `model` is or holds a module of DeBERTa-v2, found without importing that family.
+    """Whether `model` is or contains a module of DeBERTa-v2, found without importing that family.
 
     A model has these modules only if transformers has imported their classes already.
     """
@@ -22,15 +22,15 @@ def holds_deberta(model: nn.Module) -> bool:
 
 
 def use_fast_attention(model: nn.Module, *, frozen: bool = False) -> int:
-    """Let every disentangled self-attention inside `model` compute the same numbers faster.
+    """Make every disentangled self-attention inside `model` compute the same numbers faster.
 
-    The model's outputs and gradients stay what they were to rounding, dropout draws the same random numbers, and
-    weights, config and saved checkpoints are not touched. Where a caller wants something it does not have (attention
+    The model's outputs and gradients are the same up to rounding, dropout draws the same random numbers, and weights,
+    config and saved checkpoints do not change. If a caller wants something that the fast path does not have (attention
     probabilities, separate query states), a module computes as before.
 
     Args:
-        frozen: no weight will change until `undo_fast_attention`: the projections of the table of relative positions
-            are made once and kept.
+        frozen: no weight will change until `undo_fast_attention`, so the projections of the table of relative
+            positions are computed once and kept.
 
     Returns:
         The number of modules changed: 0 for families without disentangled attention (or already changed).
@@ -47,7 +47,7 @@ def use_fast_attention(model: nn.Module, *, frozen: bool = False) -> int:
 
 
 def undo_fast_attention(model: nn.Module) -> int:
-    """Undo `use_fast_attention`: the modules are again what transformers made.
+    """Undo `use_fast_attention`: the modules are again as transformers made them.
 
     Returns:
         The number of modules changed back.

@@ -1,11 +1,11 @@
-"""What a disentangled self-attention of DeBERTa-v2 and v3 is while `use_fast_attention` is on.
+"""The disentangled self-attention of DeBERTa-v2 and v3 while `use_fast_attention` is on.
 
 Disentangled attention (DeBERTa, arXiv 2006.03654, equations 2 to 4) scores query i and key j by
 
     s_ij = (q_i . k_j  +  q_i . k'[delta(i, j)]  +  k_j . q'[delta(j, i)]) / sqrt(3 d)
 
 where k' and q' are projections of a table of relative positions. The second term is "content to position" (c2p),
-the third "position to content" (p2c); a model may have either, both or none, and 3 is one more than it has.
+the third "position to content" (p2c). A model may have either, both or neither; 3 is one more than it has of these.
 
 transformers multiplies with the whole table, copied for every row of the batch, and gathers. But delta depends on
 i - j alone, so along a row of scores the table is read in order, and one step earlier in the next row. Here each
@@ -33,10 +33,10 @@ with few rows the products are small."""
 
 
 class FastDisentangledSelfAttention(DisentangledSelfAttention):
-    """What a module is while `use_fast_attention` is on: the parent's weights and another forward."""
+    """The class of a module while `use_fast_attention` is on: the parent's weights with a different forward."""
 
     _projected: dict[str, Tensor] | None = None
-    """Projections of the table of relative positions, by term, of a frozen module."""
+    """A frozen module's projections of the table of relative positions, by term."""
 
     def forward(
         self,
@@ -87,12 +87,12 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
     def _positions(
         self, scale: Tensor, relative_pos: Tensor, rel_embeddings: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The tables k' and q' (scaled), each (H, P, d), in the order of `_offsets`; None for a term it has not.
+        """The tables k' and q' (scaled), each (H, P, d), in the order of `_offsets`; None for a missing term.
 
         Args:
             relative_pos: (T, T), the number in the table of each i - j, from -span to span.
         """
-        # Dropout on the table and not on the rows taken from it: one position may serve several i - j and both terms.
+        # Dropout on the table, not on the rows taken from it: one position may serve several i - j and both terms.
         table = self.pos_dropout(rel_embeddings)
         span, offsets = self.pos_ebd_size, _offsets(relative_pos)
         to_key = to_query = None
@@ -117,7 +117,7 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
         return kept[term].index_select(0, numbers)
 
     def _needs_graph(self, *tensors: Tensor) -> bool:
-        # Dropout too: a checkpointed layer runs first without and then with a graph, and both must draw alike.
+        # With dropout too: a checkpointed layer runs first without and then with a graph, and both must draw the same.
         dropout = self.training and self.dropout.p > 0
         return dropout or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
@@ -126,12 +126,12 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
     ) -> Tensor:
         """softmax(scores) . value, (H, B, T, d), dropout on the probabilities.
 
-        Not the fused kernel: on CPUs it has neither dropout nor a gradient for the bias, and what PyTorch then runs
-        instead is slower than this.
+        Not the fused kernel: on CPUs it has neither dropout nor a gradient for the bias, and PyTorch's fallback is
+        slower than this.
         """
         factors = self._dropout_factors(query)
         if not torch.compiler.is_compiling():
-            # Elsewhere autocast chooses the types; in here everything has that of the query, in backward too.
+            # Elsewhere autocast chooses the types; in here everything has the query's type, in backward too.
             with torch.autocast(query.device.type, enabled=False):
                 return _Attend.apply(query, key, value, to_key, to_query, mask, factors)
         scores = query @ key.transpose(-1, -2)
@@ -151,10 +151,10 @@ class FastDisentangledSelfAttention(DisentangledSelfAttention):
 
 
 class _Attend(torch.autograd.Function):
-    """Attention with relative positions and a backward of its own.
+    """Attention with relative positions and a custom backward.
 
-    Autograd would keep every product that went into the scores, and pass their gradient on through views that are
-    read against the grain. Kept are the probabilities alone.
+    Autograd would keep every product that went into the scores, and pass their gradient on through views with
+    unfavourable strides. This keeps only the probabilities.
     """
 
     @staticmethod
@@ -209,7 +209,7 @@ def _attend_fused(
         bias = query.new_zeros(heads, batch, tokens, tokens if to_query is not None else 1)
     _add_terms(bias, query, key, to_key, to_query, onto_nothing=True)
     if not _sees_all(mask):
-        # Half of the lowest number: added to any score it is still itself, so that a row of padding attends evenly as
+        # Half of the lowest number: it does not change when a score is added, so a row of padding attends evenly as
         # in transformers, and a kernel that multiplies by log2(e) does not reach infinity.
         masked = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min / 2)
         bias = bias + _for_heads(masked)
@@ -227,18 +227,18 @@ def _add_terms(
     """Add the c2p and p2c terms, those that the model has, to (H, B, T, T) scores, in place.
 
     Args:
-        onto_nothing: the c2p term takes the place of what was there.
+        onto_nothing: the c2p term replaces the previous values.
     """
     for rows, product in _products(query, to_key):
         part = scores[..., rows, :]
         part.copy_(_shear(product)) if onto_nothing else part.add_(_shear(product))
     for rows, product in _products(key, to_query):
-        # Made contiguous first: to add a transposed matrix is four times slower than to copy and to add.
+        # Made contiguous first: adding a transposed matrix is four times slower than copying and adding.
         scores[..., rows].add_(_shear(product).transpose(-1, -2).contiguous())
 
 
 def _sees_all(mask: Tensor) -> bool:
-    """Whether nothing is masked, as far as is known: looking costs nothing on a CPU, but a GPU would have to wait."""
+    """Whether nothing is masked, as far as is known: checking is free on a CPU, but would make a GPU wait."""
     return not torch.compiler.is_compiling() and mask.device.type == "cpu" and bool(mask.all())
 
 
@@ -293,7 +293,7 @@ def _products_backward(scores: Tensor, states: Tensor, positions: Tensor | None,
         stop = min(start + _ROWS, tokens)
         rows, met = slice(start, stop), slice(tokens - stop, 2 * tokens - start)
         shape = (*states.shape[:2], stop - start, tokens + stop - start)
-        # What no score reads is zero, and the same in every block of as many rows.
+        # Entries that no score reads are zero, at the same places in every block with this number of rows.
         if product is None or product.shape != shape:
             product = states.new_zeros(shape)
         _shear(product).copy_(scores[..., rows, :])

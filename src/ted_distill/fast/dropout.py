@@ -18,10 +18,10 @@ _STEPS = 1 << 16
 
 
 def use_fast_dropout(model: nn.Module) -> int:
-    """Let every dropout inside `model` draw its numbers faster on a CPU; other devices have fast generators.
+    """Make every dropout inside `model` draw its numbers faster on a CPU; other devices have fast generators.
 
-    The numbers follow from torch's global generator, as before, but are different ones: a run can be repeated exactly,
-    but does not equal one without this. Weights, config and saved checkpoints are not touched.
+    The numbers follow from torch's global generator, as before, but they are different: a run can be repeated exactly,
+    but differs from a run without this. Weights, config and saved checkpoints do not change.
 
     Returns:
         The number of modules changed.
@@ -37,8 +37,8 @@ def undo_fast_dropout(model: nn.Module) -> int:
 def swap_class(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> int:
     """Give every module inside `model` whose class is exactly `old` the class `new`; returns how many.
 
-    The class is swapped rather than an attribute `forward`: nothing is left on the module, its copies and pickles work,
-    and no reference cycle keeps a deleted model in memory. Subclasses of `old` are left alone.
+    The class is swapped, rather than setting `forward` on the module: copies and pickles of the module work, and no
+    reference cycle keeps a deleted model in memory. Subclasses of `old` are left alone.
     """
     modules = [module for module in model.modules() if type(module) is old]
     for module in modules:
@@ -58,7 +58,7 @@ class FastDropout(nn.Dropout):
 
 
 def draws_fast(dropout: nn.Dropout, input: Tensor) -> bool:
-    """Whether a dropout draws fast for this input: it is switched, the input is on a CPU, and p is not extreme."""
+    """Whether a dropout uses the fast draw for this input: it is switched, on a CPU, and p is not extreme."""
     # Compiled code draws its numbers inside its own loops.
     usual = 1 / _STEPS < dropout.p < 1 - 1 / _STEPS and not torch.compiler.is_compiling()
     return isinstance(dropout, FastDropout) and usual and input.device.type == "cpu"

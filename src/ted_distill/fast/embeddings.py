@@ -3,7 +3,7 @@
 A small data set uses a few thousand of the 128,100 rows of DeBERTa-v3's word embeddings. The others have a gradient of
 zero in every step, and an optimizer of the Adam family moves such a row by lr * m / (sqrt(v) + eps) with m = v = 0,
 that is, not at all. Still, every step fills, clips and reads a gradient of the whole table, and the optimizer keeps m
-and v for it. Here the rows that occur are a parameter of their own, and the table is frozen.
+and v for it. Here the rows that occur are a separate parameter, and the table is frozen.
 
 The result is the same only where a gradient of zero means no step: with an optimizer that treats each element by
 itself (Adam, AdamW; not Adafactor or LAMB, which look at whole tensors), and without weight decay, which would shrink
@@ -32,7 +32,7 @@ def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
     """The tokens that occur in a data set.
 
     Args:
-        features: its `column` holds lists of token ids; of a selection or shuffle only the rows that it shows count.
+        features: its `column` holds lists of token ids; in a selection or shuffle, only the visible rows count.
 
     Returns:
         (n,) distinct ids in ascending order, int64.
@@ -47,10 +47,10 @@ def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
 
 
 def use_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
-    """Let training change only the input embeddings of `token_ids`.
+    """Restrict training to the input embeddings of `token_ids`.
 
-    Outputs, gradients of these rows, `state_dict` and saved files stay what they were. What changes is the set of
-    parameters: (V, D) `weight` is frozen, and (n, D) `seen` is trained. So make the optimizer afterwards, and call
+    Outputs, gradients of these rows, `state_dict` and saved files stay the same. Only the set of parameters
+    changes: (V, D) `weight` is frozen, and (n, D) `seen` is trained. So make the optimizer afterwards, and call
     `undo_seen_embeddings` before anything reads or replaces `weight` itself, such as a resized vocabulary.
 
     A model is left alone if its table is not a plain `nn.Embedding`, is frozen, has an option that changes rows or
@@ -81,7 +81,7 @@ def use_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
         return 0
     row_of = torch.full((len(table.weight),), -1, device=ids.device)
     row_of[ids] = torch.arange(len(ids), device=ids.device)
-    # A gradient left over from before would count where all gradients are clipped together.
+    # A leftover gradient would count when all gradients are clipped together.
     table.weight.requires_grad_(False).grad = None
     table.register_parameter("seen", nn.Parameter(table.weight[ids]))
     table.register_buffer("row_of", row_of, persistent=False)
@@ -90,7 +90,7 @@ def use_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
 
 
 def undo_seen_embeddings(model: nn.Module) -> int:
-    """Undo `use_seen_embeddings`: the trained rows are in the table again, and all of it is trained.
+    """Undo `use_seen_embeddings`: the trained rows are back in the table, and all of it is trained.
 
     Returns:
         The number of rows put back; 0 if there was nothing to undo.
@@ -160,7 +160,7 @@ class SeenEmbedding(nn.Embedding):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
-        # Put back first, so that a table that is missing or does not fit changes nothing.
+        # Put back first, so a table that is missing or does not fit changes nothing.
         self.put_back()
         seen = self._parameters.pop("seen")
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)

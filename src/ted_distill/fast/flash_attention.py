@@ -1,18 +1,17 @@
 """DeBERTa-v2 and v3 on CUDA: attention by the Triton kernels of `disentangled-flash`, and no work on padding.
 
-The package (extra `gpu`) computes what `disentangled_attention` describes without a (T, T) matrix, forward and
-backward. Its attention modules take the place of those of transformers; the encoder, its layers and all else remain.
-Before the first block the rows of a batch are put one behind another without their padding, and every state that
-comes out is put back, with zeros at padding. So all hidden states are there, and gradient checkpointing is that of
-transformers.
+The package (extra `gpu`) computes the attention of `disentangled_attention` without a (T, T) matrix, forward and
+backward. Its attention modules replace those of transformers; the encoder, its layers and everything else remain.
+Before the first block, the rows of a batch are put one after another without their padding. Every resulting state is
+put back, with zeros at padding. So all hidden states are available, and gradient checkpointing is that of transformers.
 
-Only this packed form is used. The package's kernels for padded batches are compiled anew for every number of rows
-and every length as soon as there is a backward, which takes longer than it saves; those for packed batches are not.
+Only this packed form is used. The package's kernels for padded batches are compiled again for every number of rows
+and every length if there is a backward, which takes longer than it saves; those for packed batches are not.
 
-What the package cannot do is computed as before: `output_attentions`, masks that are not right padding, devices other
-than CUDA, float64, and inside `torch.compile`, where a batch without padding has another size each time.
+Cases that the package does not support are computed as before: `output_attentions`, masks that are not right padding,
+devices other than CUDA, float64, and `torch.compile`, where a batch without padding has a different size each time.
 
-What the modules compute meanwhile is in `flash_encoder`, which is imported only with a DeBERTa at hand.
+The modules themselves are in `flash_encoder`, which is imported only for a DeBERTa.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ def flash_attention_available(device: torch.device) -> bool:
 
 
 def use_flash_attention(model: nn.Module, *, training: bool, backend: str = "triton") -> bool:
-    """Let the DeBERTa-v2 encoders inside `model` attend with `disentangled-flash`.
+    """Make the DeBERTa-v2 encoders inside `model` use the attention of `disentangled-flash`.
 
-    Outputs and gradients at real tokens stay what they were to rounding; hidden states at padding become zero.
-    Dropout of attention probabilities stays, but draws other numbers. Config, names of weights and saved checkpoints
-    are not touched. The model may be moved and cast before or after.
+    Outputs and gradients at real tokens are the same up to rounding; hidden states at padding become zero.
+    Dropout of attention probabilities stays, but draws different numbers. Config, names of weights and saved
+    checkpoints do not change. The model may be moved and cast before or after.
 
     Args:
-        training: True for a model that learns: its parameters stay the same objects, so that an optimizer may be
-            made before or after. False for a frozen one: weights of query, key and value are kept as one, what
-            depends on weights alone is computed once, and parameters are replaced. New weights are seen if they
-            come by `load_state_dict` or as other `data`, not if they are changed in place. The package's modules for
-            it can be neither copied nor pickled.
-        backend: `torch` is the package's slow twin of the kernels that runs anywhere, for tests.
+        training: True for a model that is trained: its parameters stay the same objects, so an optimizer may be
+            made before or after. False for a frozen model: weights of query, key and value are joined, results that
+            depend only on weights are computed once, and parameters are replaced. New weights are noticed if they
+            are set by `load_state_dict` or as new `data`, but not if they are changed in place. The package's modules
+            for it can be neither copied nor pickled.
+        backend: `torch` is the package's slow version of the kernels that runs anywhere, for tests.
 
     Returns:
-        False, with nothing changed, where there is no such encoder or one that the package does not know.
+        False, with nothing changed, if there is no such encoder or one that the package does not support.
 
     Raises:
         InputError: the package is not installed.
@@ -79,7 +78,7 @@ def use_flash_attention(model: nn.Module, *, training: bool, backend: str = "tri
 
 
 def undo_flash_attention(model: nn.Module) -> int:
-    """Undo `use_flash_attention`: the modules are again what they were before.
+    """Undo `use_flash_attention`: the modules are again as they were before.
 
     Returns:
         The number of encoders changed back.
@@ -95,7 +94,7 @@ def undo_flash_attention(model: nn.Module) -> int:
 
 
 def _library(backend: str) -> Any:
-    """The package, imported only here: it brings Triton, which takes a second and is not everywhere.
+    """The package, imported only here: it imports Triton, which takes a second and is not available everywhere.
 
     Raises:
         InputError: it is not installed.

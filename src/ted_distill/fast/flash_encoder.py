@@ -1,4 +1,4 @@
-"""What the modules of a DeBERTa-v2 encoder are while `use_flash_attention` is on; the why is in `flash_attention`.
+"""The modules of a DeBERTa-v2 encoder while `use_flash_attention` is on; `flash_attention` explains why.
 
 Shapes: B batch, T tokens, N real tokens of all rows together, D width.
 """
@@ -38,7 +38,7 @@ class Settings:
 
 
 def supported_encoders(model: nn.Module, backend: str) -> list[DebertaV2Encoder]:
-    """The encoders inside `model`; none where there is one that the package does not know."""
+    """The encoders inside `model`; empty if the package does not support one of them."""
     encoders = [module for module in model.modules() if isinstance(module, DebertaV2Encoder)]
     return encoders if all(_is_supported(encoder, backend) for encoder in encoders) else []
 
@@ -66,7 +66,7 @@ def _is_supported_attention(attention: DebertaV2Attention, backend: str) -> bool
 
 
 def swap_attention(encoder: DebertaV2Encoder, package: Any, settings: Settings) -> None:
-    """Put the package's attention modules into a supported encoder; all that holds them changes class."""
+    """Put the package's attention modules into a supported encoder; the modules that hold them change class."""
     plain_modules = [layer.attention.self for layer in encoder.layer]
     # The package's encoder puts its attention modules into the layers, with copies of the weights, and is not needed
     # for more. It draws weights first, which must not move the caller's random numbers.
@@ -78,7 +78,7 @@ def swap_attention(encoder: DebertaV2Encoder, package: Any, settings: Settings) 
             inference=not settings.training,
         )
     for layer, plain in zip(encoder.layer, plain_modules, strict=True):
-        # The very modules in place of the copies: an optimizer, and what is shared with others, knows these.
+        # The original modules replace the copies: an optimizer, or other modules that share weights, refer to these.
         for name, child in plain.named_children():
             setattr(layer.attention.self, name, child)
         layer.attention.__class__ = FlashAttention
@@ -161,7 +161,7 @@ class _Packing:
         return self.info.offsets[-1]
 
     def dim(self) -> int:
-        """All that the encoder of transformers asks of a mask before it hands it on."""
+        """The only attribute of a mask that the encoder of transformers reads before passing it on."""
         return 2
 
     def pack(self, states: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class _Packing:
 
 
 class FlashEncoder(DebertaV2Encoder):
-    """What an encoder is while `use_flash_attention` is on: it runs its blocks on a batch without padding."""
+    """The class of an encoder while `use_flash_attention` is on: it runs its blocks on a batch without padding."""
 
     _flash: Settings
 
@@ -266,7 +266,7 @@ class FlashEncoder(DebertaV2Encoder):
 
 
 class FlashAttention(DebertaV2Attention):
-    """What a layer's attention is meanwhile: `self` is a module of the package, with weights of that before it."""
+    """The attention of a block meanwhile: `self` is a module of the package, with the original module's weights."""
 
     _flash: Settings
     _plain: tuple[DisentangledSelfAttention]
@@ -328,7 +328,7 @@ class FlashAttention(DebertaV2Attention):
 
 
 class PackedConvLayer(ConvLayer):
-    """What the convolution after the first block is meanwhile: it must not reach from one row into the next."""
+    """The convolution after the first block meanwhile: it must not reach from one row into the next."""
 
     def forward(self, hidden_states: Tensor, residual_states: Tensor, input_mask: Any) -> Tensor:
         """As the parent's; with a packing as the mask, (1, N, D) -> (1, N, D)."""

@@ -1,4 +1,4 @@
-"""Memory that a step frees is used again by the next one, and not given back to the system in between."""
+"""Memory that a step frees is reused by the next one, instead of being returned to the system in between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NEVER, _STEP_BYTES = -1, 1 << 28
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees: for everything that runs in it, until it ends.
+    """Make this process keep the memory it frees: for everything that runs in it, until it ends.
 
     A training step on a CPU frees hundreds of megabytes and asks for as many again. glibc gives large pieces back at
     once, and the system fills each page with zeros when it is touched again.

@@ -2,10 +2,10 @@
 
 `nn.Linear` brings its weights into the kernels' order in every call, and copies the bias into the output before the
 product is added to it. For a model that is only read, neither is needed. The packed weights replace the others: a model
-in this form can be run, and unpacked again, but not saved or cast.
+in this form can be run and unpacked again, but not saved or cast.
 
 The operators are those that `torch.compile` generates calls to. They are not part of PyTorch's public interface:
-`use_packed_linear` tries them first and changes nothing where they are missing or give other results.
+`use_packed_linear` tries them first and changes nothing if they are missing or give different results.
 """
 
 from __future__ import annotations

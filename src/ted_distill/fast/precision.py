@@ -1,4 +1,4 @@
-"""The number type that a machine is fast in, and frozen models in that type."""
+"""The fastest number type of a machine, and frozen models in that type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FROZEN_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def does_bfloat16_well(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16 with instructions of its own rather than with float32's."""
+    """Whether the device has its own instructions for bfloat16 matrix products, instead of using those of float32."""
     if device.type == "cuda":
         return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and any(_cpu_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
@@ -26,10 +26,10 @@ def _cpu_capabilities() -> dict[str, bool]:
 
 
 def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -> torch.dtype:
-    """The type a frozen model's weights are held in.
+    """The type of a frozen model's weights.
 
     Args:
-        frozen_dtype: one of `FROZEN_DTYPES`; `auto` is bfloat16 where the device does it well, float16 where the
+        frozen_dtype: one of `FROZEN_DTYPES`; `auto` is bfloat16 if the device supports it well, float16 if the
             stage trains in float16, and float32 otherwise.
     """
     if frozen_dtype != "auto":
@@ -40,12 +40,12 @@ def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Round a module's weights to a type. Not its buffers: the angles of rotary positions must stay exact."""
+    """Round a module's weights to a type, but not its buffers: the angles of rotary positions must stay exact."""
     for weight in module.parameters():
         weight.data = weight.data.to(dtype)
 
 
 def restore_weights(model: nn.Module, originals: nn.Module) -> None:
-    """Give a model that was cast the weights of an uncast copy of it; both then share them."""
+    """Give a cast model the weights of its uncast copy; both then share them."""
     for weight, original in zip(model.parameters(), originals.parameters(), strict=True):
         weight.data = original.data

@@ -1,16 +1,16 @@
-"""Hidden states and logits of a frozen model on disk: each row's are computed once.
+"""Hidden states and logits of a frozen model on disk: computed once for each row.
 
 A frozen model's outputs are the same in every epoch, for every student and every method, so Stage I and Stage II read
-them from files after the first time. The hidden states are kept as they are before any filter: the same files serve the
-filters of both stages and the unfiltered teacher of plain layer-wise distillation. Only real tokens are kept.
+them from files after the first time. The hidden states are kept as they are before any filter, so the same files work
+for the filters of both stages and the unfiltered teacher of plain layer-wise distillation. Only real tokens are kept.
 
 A cache belongs to one model and one set of features: its folder's name is a hash of the model's identity and number
 type, of the token ids, and of which tokens are kept. One file holds the logits, one the hidden states of each block:
 
     logits.bin  logits.json  logits.check  block_2.bin  block_2.json  block_2.check ...
 
-The check of a row, written after the row, is its CRC-32: a row that was cut off counts as missing. Files are read and
-written by position rather than mapped into memory, where gigabytes of them would count as the process's own.
+The checksum of a row, written after it, is its CRC-32: a row that was cut off counts as missing. Files are read and
+written by position rather than mapped into memory, where gigabytes of them would count as the process's memory.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class StatesCache:
     Args:
         folder: for one model and one set of features; see `cache_folder`.
         lengths: (N,) tokens kept of each feature.
-        dtype: type of the hidden states as the model gives them; they are read back bit for bit.
-        first_token_only: the hidden states are those of the first token alone.
-        with_hidden_states: False where they do not fit on the disk: then the logits alone are kept.
+        dtype: type of the model's hidden states; they are read back bit for bit.
+        first_token_only: keep the hidden states of the first token only.
+        with_hidden_states: False if they do not fit on the disk; then only the logits are kept.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class StatesCache:
         return Signals(logits, states)
 
     def _find(self, rows: list[int], names: Sequence[str], tokens: int) -> list[Tensor] | None:
-        """The rows of every file, padded to `tokens`; None where a file lacks one of them."""
+        """The rows of every file, padded to `tokens`; None if a file lacks one of them."""
         found: list[Tensor] = []
         for name in names:
             file = self._files.get(name) or self._open(name)
@@ -175,7 +175,7 @@ class _RowFile:
             self.seen[row] = True
 
     def read(self, rows: list[int], width: int) -> Tensor | None:
-        """The rows, padded with zeros to `width` tokens; None if one is not what was written."""
+        """The rows, padded with zeros to `width` tokens; None if the checksum of one is wrong."""
         shape = (len(rows), width, *self.form.shape) if self.form.per_token else (len(rows), *self.form.shape)
         tensor = torch.zeros(shape, dtype=self.form.dtype)
         for row, values in zip(rows, tensor, strict=True):
@@ -207,7 +207,7 @@ def open_cache(
     dtype: torch.dtype,
     first_token_only: bool = False,
 ) -> StatesCache:
-    """The cache of a model's hidden states and logits for features; of the logits alone where the former do not fit.
+    """The cache of a model's hidden states and logits for features, or only of the logits if hidden states do not fit.
 
     Args:
         cache_limit: gigabytes that all caches in `cache_dir` may take together; half of the free disk is a limit too.
@@ -233,14 +233,14 @@ def open_cache(
 
 
 def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dtype, first_token_only: bool) -> Path:
-    """The folder of this model's hidden states for these token ids alone."""
+    """The folder for this model's hidden states for exactly these token ids."""
     names = [name for name in ("input_ids", "token_type_ids", "length") if name in features.column_names]
     tokens = identity.rows_fingerprint(features.select_columns(names))
     return cache_dir / identity.fingerprint([model, str(dtype), first_token_only, tokens])[:24]
 
 
 def _size(folder: Path, but: Path | None = None) -> int:
-    """Bytes on disk below a folder; of sparse files only what they take."""
+    """Bytes on disk below a folder; sparse files count only their allocated bytes."""
     files = [file for file in folder.rglob("*") if file.is_file() and (but is None or but not in file.parents)]
     return sum(file.stat().st_blocks * 512 for file in files)
 

@@ -1,4 +1,4 @@
-"""Filters on disk: two files beside the model that they were trained on."""
+"""Filters on disk: two files next to the model that they were trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILTERS_CONFIG_NAME = "filters.json"
 
 
 def filters_fingerprint(filters: Filters) -> str:
-    """Of the weights and the shape of filters."""
+    """Fingerprint of the weights and the shape of filters."""
     return _fingerprint(filters.state_dict(), filters.config)
 
 
@@ -73,7 +73,7 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
             f"{owner} filters: {folder / FILTERS_NAME} does not hold what {FILTERS_CONFIG_NAME} describes "
             f"({str(error).splitlines()[-1].strip()}); make them again with `ted learn-filters`"
         ) from error
-    # Filters written by version 0.1.0 have no sum of their own.
+    # Filters written by version 0.1.0 do not have their own sum.
     if sums["filters_sha256"] not in (None, _fingerprint(weights, config)):
         raise InputError(
             f"{owner} filters: {folder / FILTERS_NAME} is damaged: its content is not what {FILTERS_CONFIG_NAME} says; "

@@ -22,14 +22,14 @@ from ..errors import InputError
 from .pairs import filtered_blocks, listed
 
 Batch = dict[str, Tensor]
-"""What a task makes of some rows: `input_ids`, `attention_mask` and labels, each with B as its first axis."""
+"""A batch of rows as a task makes it: `input_ids`, `attention_mask` and labels, each with B as its first axis."""
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What a model says about a batch: the logits that matter, and K states (B, T, F), none without filters.
+    """A model's outputs for a batch: the logits that matter, and K states (B, T, F), or no states without filters.
 
-    Not a tuple: accelerate would copy each state of one into float32 before the losses do so bit by bit.
+    Not a tuple: accelerate would copy each state of a tuple to float32, before the losses do so piece by piece.
     """
 
     logits: Tensor
@@ -45,7 +45,7 @@ RunModel = Callable[[Batch], Signals]
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Shape of a model's filters: what `filters.json` holds."""
+    """Shape of a model's filters, as in `filters.json`."""
 
     blocks: list[int]
     hidden_size: int
@@ -110,7 +110,7 @@ class Filters(nn.Module):
         """The filters of these blocks, in this order.
 
         Raises:
-            InputError: a block without filter.
+            InputError: a block without a filter.
         """
         missing = [block for block in blocks if block not in self.blocks]
         if missing:
@@ -142,7 +142,7 @@ def initializer_range(config: PretrainedConfig) -> float:
 
 
 def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
-    """Blocks given outright, in rising order; none where none are given. Raises `InputError`."""
+    """Explicitly given blocks, in ascending order; empty if none are given. Raises `InputError`."""
     if blocks and (len(set(blocks)) < len(blocks) or not all(1 <= block <= total for block in blocks)):
         raise InputError(f"filter_blocks: expected different blocks from 1 to {total}, got {listed(blocks)}")
     return sorted(blocks or [])
@@ -162,7 +162,7 @@ def _in_type_of(filter_: nn.Module, hidden_states: Tensor) -> Tensor:
 
 
 def _hidden_act(config: PretrainedConfig) -> str:
-    """The activation's name; families differ in what they call it."""
+    """The name of the activation; model families use different config fields for it."""
     for name in ("hidden_act", "hidden_activation", "activation", "activation_function"):
         found = getattr(config, name, None)
         if isinstance(found, str):
@@ -178,12 +178,13 @@ class FilteredModel(nn.Module):
 
     Args:
         model: any model that returns `hidden_states`; it is held, never changed.
-        filters: None for a model whose hidden states nobody needs.
+        filters: None for a model whose hidden states are not needed.
         select_logits: HF outputs -> the logits that matter.
-        label_order: the place in these logits of each of the data's classes; None where both have one order.
-        input_names: keys of a batch this model gets (a DistilBERT wants no `token_type_ids`, its BERT teacher does).
-        first_token_only: the filters read the first token alone; states are (B, 1, F). In a model that classifies by
-            its last token, as the causal ones do, that is the last real token.
+        label_order: the position in these logits of each class of the data; None if both have the same order.
+        input_names: keys of a batch that this model gets (a BERT teacher takes `token_type_ids`, its DistilBERT student
+            does not).
+        first_token_only: the filters read only the first token; states are (B, 1, F). In a model that classifies by
+            its last token, as causal models do, they read the last real token instead.
     """
 
     cache: Callable[[Batch, Sequence[int], RunModel], Signals] | None = None
@@ -218,10 +219,10 @@ class FilteredModel(nn.Module):
         return [] if self.filters is None else self.filters.blocks
 
     def forward(self, batch: Batch, need_logits: bool = True) -> Signals:
-        """Logits and filtered states of a batch; the labels in it are not looked at.
+        """Logits and filtered states of a batch; its labels are not used.
 
         Args:
-            need_logits: False spares a causal language model the logits of all tokens but the last.
+            need_logits: False lets a causal language model skip the logits of all tokens except the last.
         """
         if self.cache is not None and self.frozen_model:
             signals = self.cache(batch, self.blocks, self.run)
@@ -238,7 +239,7 @@ class FilteredModel(nn.Module):
             inputs = {name: batch[name] for name in self.input_names if name in batch}
             options = self._options if need_logits else {**self._options, **self._without_logits}
             outputs = self.model(**inputs, **options, output_hidden_states=bool(self.blocks), return_dict=True)
-            # Those of other blocks go out of memory with `outputs`.
+            # Those of other blocks are freed with `outputs`.
             hidden_states = [self._filtered_tokens(outputs.hidden_states[block], batch) for block in self.blocks]
             logits = self.select_logits(outputs)
             return Signals(logits if self.label_order is None else logits[..., self.label_order], hidden_states)
@@ -265,11 +266,11 @@ class FilteredModel(nn.Module):
         return self
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Pass on what `transformers.Trainer` asks of a model."""
+        """Pass this call of `transformers.Trainer` on to the model."""
         self.model.gradient_checkpointing_enable(*args, **kwargs)
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """The same under the name that newer versions of transformers call."""
+        """The same, under the name that newer versions of transformers use."""
         self.model.activation_checkpointing_enable(*args, **kwargs)
 
 

@@ -1,7 +1,7 @@
 """Layer losses: how far a student's states are from its teacher's, pair by pair.
 
-A layer loss is a function of one pair's states, the mask, and the number of tokens to average over. Constants of its
-own, such as the variance that `normalized_mse` divides by, are bound once, before the training (`bind_layer_loss`).
+A layer loss is a function of one pair's states, the mask, and the number of tokens to average over. Its constants, such
+as the variance that `normalized_mse` divides by, are bound once, before training (`bind_layer_loss`).
 
 Shapes: B batch, T tokens, F filter width, K pairs.
 """
@@ -109,7 +109,7 @@ def normalized_mse_layer_loss(
 ) -> Tensor:
     """`mse_layer_loss` divided by the variance of the teacher's states, so that one mse_alpha serves all tasks.
 
-    Its value is the part of the teacher's states that the student does not explain: 1 for one that says their mean.
+    Its value is the part of the teacher's variance that the student does not explain: 1 for states equal to the mean.
 
     Args:
         teacher_variance: scalar, one of those of `states_variances`; the other arguments as in `mse_layer_loss`.
@@ -123,7 +123,7 @@ def normalized_mse_layer_loss(
 def cosine_layer_loss(
     student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None
 ) -> Tensor:
-    """1 less the cosine of the angle between one pair's states, over F, averaged over real tokens: 0 to 2.
+    """1 minus the cosine of the angle between one pair's states, over F, averaged over real tokens: 0 to 2.
 
     Args and raises: see `mse_layer_loss`. A state of length 0 has cosine 0 with everything.
     """
@@ -159,7 +159,7 @@ def bind_layer_loss(name: str, pairs: int, measure_variances: Callable[[], Tenso
 
 
 def bound_variances(losses: Sequence[LayerLoss]) -> list[float]:
-    """The variances that `bind_layer_loss` has bound; none for losses that have no such constant."""
+    """The variances that `bind_layer_loss` has bound; empty for losses without this constant."""
     return [float(loss.keywords["teacher_variance"]) for loss in losses if isinstance(loss, partial)]
 
 

@@ -1,8 +1,8 @@
 """The mathematics of distillation: pure functions of tensors, named and ordered as in the paper.
 
 Every loss takes tensors and returns a scalar, computes in float32 or wider, and is a sum over items (rows, tokens)
-divided by `count`. `count` defaults to the number of items given; a trainer that accumulates gradients hands over
-the number of items of the whole update instead, so that 1 x 8 and 2 x 4 rows give the same step.
+divided by `count`. `count` defaults to the number of items given; a trainer that accumulates gradients passes
+the number of items in the whole update instead, so 1 x 8 and 2 x 4 rows give the same step.
 
 Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 """
@@ -74,9 +74,9 @@ def span_kl(
 def multi_label_kl(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, count: Tensor | None = None
 ) -> Tensor:
-    """Sigmoid cross-entropy to the teacher's probabilities less the teacher's own entropy, times T^2.
+    """Sigmoid cross-entropy to the teacher's probabilities minus the teacher's entropy, times T^2.
 
-    Each label is a Bernoulli variable of its own; the entropy has no gradient and makes the loss 0 where both agree.
+    Each label is a separate Bernoulli variable; the entropy has no gradient and makes the loss 0 if both models agree.
     Averaged over labels, as the task loss is, and over rows.
 
     Args:
@@ -94,7 +94,7 @@ def multi_label_kl(
 
 
 def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | None = None) -> Tensor:
-    """Mean squared difference of regression scores: it takes the KL's place where there are no classes.
+    """Mean squared difference of regression scores: used instead of the KL when there are no classes.
 
     Args:
         student_logits, teacher_logits: (B,) or (B, 1).
@@ -194,7 +194,7 @@ def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
 
 
 def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Raise `ValueError` where the two models' logits do not have one shape."""
+    """Raise `ValueError` if the two models' logits differ in shape."""
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"{name}: expected logits of one shape, got {tuple(student_logits.shape)} of the student and "
@@ -203,9 +203,9 @@ def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor
 
 
 def require_real_tokens(mask: Tensor) -> None:
-    """Raise `ValueError` for a mask of padding alone.
+    """Raise `ValueError` for a mask with padding only.
 
-    Looks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage.
+    Checks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage.
     """
     if mask.device.type == "cpu" and not bool((mask != 0).any()):
         raise ValueError("expected a real token in the mask, got none: the mean over nothing is undefined, not 0")

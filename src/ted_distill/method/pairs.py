@@ -23,19 +23,19 @@ def resolve_pairs(
 ) -> list[tuple[int, int]]:
     """(teacher block, student block) of each pair: the one place that decides which blocks are matched.
 
-    `pairs` as given; or else the student's filtered blocks, each with the teacher's block that it was copied from; or
-    else with the teacher's filtered blocks, in their order.
+    These are `pairs`, if given; else the student's filtered blocks, each with the teacher's block that it was copied
+    from; else both models' filtered blocks, in order.
 
     Args:
         teacher_blocks, student_blocks: how many blocks the models have.
-        pairs: given outright, see `parse_pairs`.
+        pairs: explicitly given pairs, see `parse_pairs`.
         filter_interval: the student's [1].
-        teacher_filter_interval: the teacher's [as the numbers of blocks divide].
-        made_of: the teacher's block that each of the student's was copied from, if it is known.
-        learnt: the blocks that have filters already, of teacher and student.
+        teacher_filter_interval: the teacher's [the ratio of the numbers of blocks].
+        made_of: the teacher's block that each of the student's was copied from, if known.
+        learnt: the blocks of teacher and student that already have filters.
 
     Raises:
-        InputError: blocks the models do not have, or intervals that give them different numbers of filters.
+        InputError: blocks that the models do not have, or intervals that give different numbers of filters.
     """
     if pairs:
         parsed = parse_pairs(pairs)
@@ -67,7 +67,7 @@ def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
 
 
 def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
-    """(teacher block, student block) of pairs given outright, as `4:1` or as two numbers.
+    """(teacher block, student block) of explicitly given pairs, as `4:1` or as two numbers.
 
     Raises:
         InputError: something else, or a block that is in two pairs.
@@ -115,7 +115,7 @@ def _zipped(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> lis
 
 
 def _even_interval(teacher_blocks: int, pairs: int) -> int:
-    """The teacher's interval that gives so many pairs: 12 blocks and 6 pairs give 2. Raises `InputError`."""
+    """The teacher's interval that gives this number of pairs: 12 blocks and 6 pairs give 2. Raises `InputError`."""
     if teacher_blocks % pairs:
         raise InputError(
             f"pairs: expected filtered blocks of the student that divide the teacher's {teacher_blocks} evenly, got "

@@ -85,7 +85,7 @@ def token_scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 _CHUNK_NUMBERS = 1 << 24
-"""Numbers of a chunk: 64 MiB in float32."""
+"""Numbers in a chunk: 64 MiB in float32."""
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
@@ -104,10 +104,10 @@ def _in_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: Tensor, *othe
 
 
 class _InChunks(torch.autograd.Function):
-    """Sum over chunks of rows of a loss whose gradient is taken at once, chunk by chunk.
+    """Sum of a loss over chunks of rows; the gradient of each chunk is computed at once.
 
-    What autograd would keep of a chunk until the backward pass, several float32 copies of it, is gone before the
-    next one; only the gradient stays, in the type of the input. The idea is that of the Liger kernels (Hsu et al.,
+    Autograd would keep several float32 copies of each chunk until the backward pass. Here they are freed before the
+    next chunk; only the gradient is kept, in the type of the input. The idea is that of the Liger kernels (Hsu et al.,
     arXiv 2410.10989).
     """
 

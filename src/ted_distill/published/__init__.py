@@ -1,1 +1,1 @@
-"""The authors' code: options that compute what it computes, and its checkpoints."""
+"""Compatibility with the authors' code: options that give the same numbers, and reading its checkpoints."""

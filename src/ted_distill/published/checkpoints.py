@@ -1,4 +1,4 @@
-"""Checkpoints of the published implementation, turned into plain checkpoints with filter files beside them.
+"""Checkpoints of the published implementation, turned into plain checkpoints with filter files next to them.
 
 The published code saves `model_type: ted-deberta-v2`, which no Auto class loads, with filters inside the model.
 """
@@ -48,7 +48,7 @@ _POSITION_IDS = "deberta.embeddings.position_ids"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint of the published code holds, taken apart."""
+    """The parts of a checkpoint of the published code."""
 
     config: dict[str, Any]
     """Of the plain model."""
@@ -73,7 +73,7 @@ def import_published(source: str | Path, out: str | Path) -> Filters | None:
         The filters, or None for a model that the published code saved without any.
 
     Raises:
-        InputError: the checkpoint is not of this kind, damaged or incomplete, or `out` holds something.
+        InputError: the checkpoint is of another kind, damaged or incomplete, or `out` is not empty.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -121,7 +121,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Take a checkpoint apart and check each part.
 
     Raises:
-        InputError: says what was expected and what was found.
+        InputError: a part is wrong; says what was expected and what was found.
     """
     config = _read_config(folder)
     weights = _read_weights(folder)
@@ -165,7 +165,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint, each with storage of its own. Pickles are read as tensors and nothing else."""
+    """Tensors of a checkpoint, each with its own storage. Pickles are read only as tensors."""
     readers: dict[str, Callable[[Path], Any]] = {
         SAFETENSORS_NAME: load_file,
         PICKLE_NAME: lambda file: torch.load(file, map_location="cpu", weights_only=True),
@@ -198,7 +198,7 @@ def _model_class(weights: dict[str, Tensor], folder: Path) -> type[PreTrainedMod
 
 
 def _plain_config(config: dict[str, Any], model_class: type[PreTrainedModel]) -> dict[str, Any]:
-    """The config without what only the published code knows, and with label names that are strings."""
+    """The config without the fields that only the published code knows, and with label names as strings."""
     plain = {key: value for key, value in config.items() if key not in _OWN_CONFIG_KEYS}
     plain |= {"model_type": PLAIN_MODEL_TYPE, "architectures": [model_class.__name__]}
     names = plain.get("id2label")
@@ -274,7 +274,7 @@ def _our_names(weights: dict[str, Tensor], config: FilterConfig | None, folder: 
 
 
 def _differences(found: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> Iterator[str]:
-    """What keeps `found` from being loaded as `expected`, each kind of problem once."""
+    """The reasons why `found` cannot be loaded as `expected`, each kind of problem once."""
     missing = [name for name in expected if name not in found]
     foreign = [name for name in found if name not in expected]
     if missing:

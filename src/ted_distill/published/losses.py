@@ -1,7 +1,7 @@
-"""The options that give the published implementation's numbers where ours differ on purpose: all of them are here.
+"""All options that give the published implementation's numbers where ours differ on purpose.
 
-Each is a task that overrides one method, so that the losses and the stages are the same ones. They are for
-comparisons with published numbers (`benchmarks/published_parity.py`); for training, the ordinary tasks are right.
+Each is a task that overrides one method; the losses and the stages stay the same. They are for
+comparisons with published numbers (`benchmarks/published_parity.py`); for training, use the ordinary tasks.
 
     distill(teacher, student, as_published(load_task("stsb")), StageArguments("runs/stsb_as_published"))
 
@@ -51,7 +51,7 @@ class KLOverBatch(Regression):
 class Float32ClassLoss(SequenceClassification):
     """The cross-entropy rounds logits to float32, even those of a model in float64.
 
-    Not our default because it throws digits away (a relative 1e-7). In float32, bf16 or fp16 it changes nothing.
+    Not our default because it loses digits (a relative 1e-7). In float32, bf16 or fp16 it changes nothing.
     """
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:

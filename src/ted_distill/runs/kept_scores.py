@@ -1,4 +1,4 @@
-"""Scores of finished models, each kept in a file and computed again where anything that decides them has changed."""
+"""Scores of finished models, each kept in a file and computed again if anything that affects them has changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     """Scores of a model on a task, and its `parameters`.
 
     Args:
-        file: where they are kept, with the identity of the model and the data.
+        file: holds the scores and the identity of the model and the data.
         args: batch size and precision.
 
     Raises:

@@ -21,7 +21,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     """(teacher block, student block) of a recipe; see `method.pairs.resolve_pairs`.
 
     Raises:
-        InputError: blocks the models do not have, or intervals that do not pair.
+        InputError: blocks that the models do not have, or intervals that do not match.
     """
     run = recipe.run
     teacher = str(run.teacher)

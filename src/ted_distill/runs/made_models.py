@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, changes, config_content, plain
 from ..models.students import load_as_saved
 from ..output import MANIFEST_NAME, atomic_files, read_json, write_json
-from ..stages.lifecycle import refuse_foreign
+from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
 from .layout import student_blocks
 from .recipe import FINETUNE, FROM_SCRATCH, Recipe, stage_arguments
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def scratch_identity(recipe: Recipe, task: Task) -> Identity:
-    """What a teacher of random weights depends on: the recipe's section, the text of its tokenizer, the seed."""
+    """Everything a teacher with random weights depends on: the recipe's section, its tokenizer's text, the seed."""
     seed = stage_arguments(recipe, FINETUNE[0])[0].seed
     return {
         "stage": "from_scratch",
@@ -32,7 +32,7 @@ def scratch_identity(recipe: Recipe, task: Task) -> Identity:
 
 
 def student_identity(recipe: Recipe, source: str) -> Identity:
-    """What a student made of `source` depends on: that model, the blocks and the width. Raises `InputError`."""
+    """Everything a student made of `source` depends on: that model, blocks and width. Raises `InputError`."""
     model = load_as_saved(source, recipe.model)
     return {
         "stage": "student",
@@ -46,7 +46,7 @@ def is_made(folder: Path, identity: Identity) -> bool:
     """Whether a folder holds this model; writes nothing.
 
     Raises:
-        InputError: it holds another model, or files that no run made.
+        InputError: it holds another model, or files that no run wrote.
     """
     found = read_json(folder / MANIFEST_NAME)
     if found is None:

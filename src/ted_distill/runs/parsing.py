@@ -21,26 +21,26 @@ from pydantic import TypeAdapter
 from ..errors import InputError, collect, raise_if_any
 
 MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
-"""How large a YAML document may be, how many values it may hold once its aliases are written out, and how deep."""
+"""Limits for a YAML document: its size, and the number and depth of its values once aliases are expanded."""
 _QUOTED = 60
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "") -> tuple[Any, ...]:
-    """Dataclasses of `kinds` from keys and values as YAML gives them; None leaves a default.
+    """Dataclasses of `kinds` from keys and values of a YAML file; None keeps the default.
 
     Args:
         where: what the keys belong to, for messages.
 
     Raises:
-        InputError: all unknown keys (with the nearest known one), values that do not fit, and what the kinds refuse.
+        InputError: all unknown keys (with the nearest known one), values that do not fit, and values the kinds refuse.
     """
     problems: list[str] = []
     return construct(kinds, convert(kinds, values, where, problems), where, problems)
 
 
 def convert(kinds: Sequence[type], values: Mapping[Any, Any], where: str, problems: list[str]) -> dict[str, Any]:
-    """`values` in the types of their fields; what does not fit is left out and added to `problems`."""
+    """`values` converted to the types of their fields; those that do not fit are left out and added to `problems`."""
     known = settings_of(kinds)
     converted: dict[str, Any] = {}
     prefix = f"{where}: " if where else ""
@@ -62,11 +62,11 @@ def construct(
     """Dataclasses of `kinds` from values that fit their fields.
 
     Args:
-        problems: those found so far. If there are any, a dataclass may refuse what follows from a value that was left
-            out, so only what it says of given values is added.
+        problems: those found so far. If there are any, a dataclass may complain because a value was left out, so only
+            its complaints about given values are added.
 
     Raises:
-        InputError: `problems`, and what the dataclasses refuse.
+        InputError: `problems`, and the values that the dataclasses refuse.
     """
     found, made, certain = list(problems), [], not problems
     for kind in kinds:
@@ -88,7 +88,7 @@ def _made(kind: type, values: dict[str, Any]) -> Any:
     except OSError as error:
         name = next((name for name, value in values.items() if value == error.filename), "arguments")
         raise InputError(f"{name}: expected a file, got {shown(error.filename)} ({error.strerror})") from error
-    # What transformers and accelerate raise for arguments that contradict each other.
+    # transformers and accelerate raise these for arguments that contradict each other.
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, ImportError, NotImplementedError) as e:
         raise InputError(f"arguments: {' '.join(str(e).split())}") from e
 
@@ -128,7 +128,7 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What it may hold, in words."""
+        """The allowed values, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         named = [(get_origin(kind) or kind, get_args(kind)) for kind in self.types]
@@ -151,7 +151,7 @@ class Setting:
         mappings = [kind for kind in self.types if dict in (kind, get_origin(kind))]
         if mappings and isinstance(value, str):
             return self._mapping(mappings[0], value)
-        # Where several types fit, the value's own.
+        # If several types fit, the value's own.
         for kind in sorted(mappings or self.types, key=lambda kind: type(value) is not (get_origin(kind) or kind)):
             try:
                 return _fitting(kind, value)
@@ -161,7 +161,7 @@ class Setting:
         raise InputError(f"expected {self.expected}, got {shown(value)}{hint}")
 
     def _mapping(self, kind: Any, text: str) -> Any:
-        """A mapping from JSON text; the name of a file stays one, where the field takes that."""
+        """A mapping from JSON text; a file name stays text if the field accepts that."""
         if text.lstrip().startswith("{"):
             try:
                 return _fitting(kind, json.loads(text))
@@ -199,7 +199,7 @@ def _fitting(kind: Any, value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves as text what few mean as a number: `4:1` (of base 60), `010` or `0x10` (of other bases), and dates."""
+    """Leaves as text what is rarely meant as a number: `4:1` (base 60), `010` or `0x10` (other bases), and dates."""
 
     _text = re.compile(r"[-+]?(0[0-9a-zA-Z_]+|[0-9]+(:[0-9]+)+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)")
 
@@ -213,7 +213,7 @@ def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
     """Content of a YAML file of `key: value` lines.
 
     Raises:
-        InputError: no such file (with the nearest name), or no such content.
+        InputError: no such file (with the nearest name), or other content.
     """
     file = Path(file)
     try:
@@ -231,10 +231,10 @@ def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text, in which nothing is shared: what an alias names is copied.
+    """The value of a YAML text. Aliases are copied, so no value is shared.
 
     Raises:
-        InputError: no YAML, or too large once its aliases are written out.
+        InputError: invalid YAML, or too large once its aliases are expanded.
     """
     fits = False
     try:
@@ -256,7 +256,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
-    """Nodes and levels of a document with its aliases written out; infinite where an alias holds itself."""
+    """Nodes and levels of a document with its aliases expanded; infinite if an alias contains itself."""
     if id(node) not in known:
         known[id(node)] = (math.inf, math.inf)
         parts = [] if isinstance(node, yaml.ScalarNode) else node.value

@@ -1,4 +1,4 @@
-"""A recipe, one YAML file, says what the stages of a run are."""
+"""A recipe is one YAML file that defines the stages of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 
 @dataclass
 class RunArguments:
-    """The models and methods of a run: the top level of a recipe, beside the keys of its task."""
+    """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
 
     output_dir: str | None = field(default=None, metadata={"help": "the run's folder"})
     teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
@@ -99,10 +99,10 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
 
     Args:
         file: a YAML file, or the name of a recipe that comes with the package (`ted list`).
-        output_dir: the run's folder where neither the recipe nor an override names one.
+        output_dir: the run's folder if neither the recipe nor an override names one.
 
     Raises:
-        InputError: no such file, no YAML, unknown keys (with the nearest known one), missing or wrong values.
+        InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
     content = read_yaml(find_recipe(file), "recipe")
     for override in overrides or []:

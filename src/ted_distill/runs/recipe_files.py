@@ -1,4 +1,4 @@
-"""The recipes that come with the package: where they are, what they are called, and which one a name means."""
+"""The recipes that come with the package: where they are, their names, and how a name is resolved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _name(path: str) -> str:
 
 
 def recipe_title(file: str | Path) -> str:
-    """The first line of a recipe, a comment that describes it; empty where there is no such comment."""
+    """The first line of a recipe, a comment that describes it; empty if there is no such comment."""
     with Path(file).open(encoding="utf-8") as lines:
         first = lines.readline()
     return first.lstrip("#").strip() if first.startswith("#") else ""
@@ -37,7 +37,7 @@ def find_recipe(name: str | Path) -> Path:
     """The file a name means: a file that exists, or one of `recipe_files`, with or without `recipes/` and `.yaml`.
 
     Raises:
-        InputError: it is neither; the message has the nearest names.
+        InputError: there is no such recipe; the message has the nearest names.
     """
     file, known = Path(name), recipe_files()
     if file.is_file():

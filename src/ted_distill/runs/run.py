@@ -29,7 +29,8 @@ from ..output import MANIFEST_NAME, SETTINGS_NAME, atomic_files, check_writable,
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
-from ..stages.lifecycle import OpenStage, Results, check_folder, prepare, stage_identity
+from ..stages.lifecycle import OpenStage, prepare
+from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task, load_task
 from ..training.stage_arguments import StageArguments
 from .kept_scores import kept_scores
@@ -45,7 +46,7 @@ _RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
 def run(recipe: Recipe) -> dict[str, Results]:
-    """Run all stages of a recipe, those that are finished excepted, and write the table.
+    """Run all stages of a recipe, except those that are finished, and write the table.
 
     Returns:
         Results of teacher, fine-tuned student and each method, by name.
@@ -73,7 +74,7 @@ class _Run:
             name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
         }
         self.makes_student = bool(run.student_layers or run.student_num_layers or run.student_hidden_size)
-        # Blocks of a teacher made from scratch are worth something only once it is trained.
+        # Blocks of a teacher made from scratch are useful only after it has been trained.
         self.student_source = run.student or (str(self.folder / "teacher") if self.from_scratch else teacher)
         student = str(self.folder / "student_init") if self.makes_student else self.student_source
         self.raw = {"teacher": teacher, "student": student}
@@ -83,11 +84,11 @@ class _Run:
         }
         self.filtered = {owner: str(self.folder / f"{owner}_filters") for owner in self.raw}
         self.finished: dict[str, Results] = {}
-        """Results of the stages that `check` found finished; their input is finished too, so that they stay valid."""
+        """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
 
     @property
     def stages(self) -> list[str]:
-        """The stages of the recipe, in the order they are run in."""
+        """The stages of the recipe, in order."""
         methods = self.recipe.run.methods
         tuned = [name for name in FINETUNE if self.recipe.sections.get(name) is not False]
         return [*tuned, *(LEARN_FILTERS if "ted" in methods else ()), *methods]
@@ -95,7 +96,7 @@ class _Run:
     # --- before anything is written -------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Refuse what can be refused before the first stage. Writes nothing.
+        """Check everything that can be checked before the first stage. Writes nothing.
 
         Raises:
             InputError: with all problems.
@@ -119,7 +120,7 @@ class _Run:
         raise_if_any(problems)
 
     def _check_folder(self) -> None:
-        """Refuse a folder whose recipe or results no run wrote."""
+        """Refuse a folder whose recipe or results were not written by a run."""
         file = self.folder / "recipe.yaml"
         held = ["recipe.yaml"] if file.is_file() else ["results.json", "results.md"]
         held = [name for name in held if (self.folder / name).exists()]
@@ -136,7 +137,7 @@ class _Run:
             is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source))
 
     def _check_stage(self, name: str) -> None:
-        """Open a stage that was begun before; where its input is not there yet, compare the rest."""
+        """Open a stage that was started earlier; if its input does not exist yet, compare the rest."""
         args = stage_arguments(self.recipe, name)[0]
         folder = Path(args.output_dir)
         if not (folder / SETTINGS_NAME).is_file():
@@ -153,7 +154,7 @@ class _Run:
     # --- stages -----------------------------------------------------------------------------------------------------
 
     def results(self) -> dict[str, Results]:
-        """All stages, then the table."""
+        """Run all stages, then write the table."""
         self._record_recipe()
         if self.from_scratch:
             made, values = self.folder / "teacher_init", self.recipe.content[FROM_SCRATCH]
@@ -175,7 +176,7 @@ class _Run:
         return results
 
     def _input(self, name: str) -> list[str]:
-        """The models that go into a stage: one, or teacher and student."""
+        """The input models of a stage: one, or teacher and student."""
         if name in FINETUNE:
             return [self.raw[name.rpartition("_")[2]]]
         if name in LEARN_FILTERS:
@@ -211,7 +212,7 @@ class _Run:
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """The run's pairs; KD alone needs none, so that any two models will do."""
+        """The run's pairs. KD alone needs none, so it works with any two models."""
         return run_pairs(self.recipe) if set(self.recipe.run.methods) - {"kd"} else []
 
     def _share_cache(self, args: StageArguments) -> None:
@@ -228,7 +229,7 @@ class _Run:
     # --- scores -----------------------------------------------------------------------------------------------------
 
     def _fine_tuned(self, owner: str) -> Results:
-        """Results of a fine-tuned model: fine-tuned here, or scored as it is."""
+        """Results of a fine-tuned model: from its fine-tuning here, or by scoring the given model."""
         name = f"finetune_{owner}"
         if name in self.stages:
             return self._stage(name)

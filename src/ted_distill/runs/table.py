@@ -19,7 +19,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the header, as a Markdown table that is aligned on a screen too."""
+    """Rows of cells, the first row being the header, as a Markdown table that is also aligned on a screen."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
     rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])

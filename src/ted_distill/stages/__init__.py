@@ -1,4 +1,4 @@
-"""The stages: fine-tuning, Stage I (filters), Stage II (distillation), and scoring what comes out."""
+"""The stages: fine-tuning, Stage I (filters), Stage II (distillation), and scoring."""
 
 from .distill import DistillTrainer, distill
 from .evaluate import evaluate

@@ -30,11 +30,12 @@ from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer, collate
-from .lifecycle import OpenStage, Results, StageData, places, prepare, publish, read_data, stage_identity, states_cache
+from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
+from .stage_identity import Results, places, stage_identity
 
 _VARIANCE_FEATURES = 512
-"""Features that the variance of the teacher's states is measured on: the same ones in every run."""
+"""Number of features on which the variance of the teacher's states is measured; the same ones in every run."""
 
 
 def distillation_terms(
@@ -51,10 +52,10 @@ def distillation_terms(
 ) -> dict[str, Tensor]:
     """The terms of Stage II's loss, and under `loss` their weighted sum (method, section 1).
 
-    `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are left out where no layer is matched.
+    `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are missing if no blocks are matched.
 
     Args:
-        counts: items of the whole update to average over [those of the batch].
+        counts: number of items in the whole update, to average over [those of the batch].
         losses: the layer loss of each pair [`mse_layer_loss`].
     """
     labels, predictions, tokens = counts or (None, None, None)
@@ -74,7 +75,7 @@ class DistillTrainer(StageTrainer):
 
     Args:
         teacher: a frozen `FilteredModel`.
-        pairs: (teacher block, student block); empty where no layer is matched.
+        pairs: (teacher block, student block); empty if no blocks are matched.
         losses: the layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`].
     """
 
@@ -98,7 +99,7 @@ class DistillTrainer(StageTrainer):
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """See `distillation_terms`."""
-        # The teacher first: what it needs on the way is gone when the student's graph is made.
+        # The teacher first: its temporary memory is free again when the student's graph is made.
         teacher = self.teacher(batch)
         student = model(batch)
         return distillation_terms(
@@ -119,7 +120,7 @@ class DistillTrainer(StageTrainer):
         return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
-        """The plain student with its filters beside it."""
+        """Write the plain student, with its filters next to it."""
         self.model.model.save_pretrained(folder)
         if self.model.filters is not None:
             save_filters(folder, self.model.filters, self.model.model)
@@ -142,7 +143,7 @@ def distill(
     """Distil a fine-tuned teacher into a student; leave a plain checkpoint and its filters in `args.output_dir`.
 
     Returns:
-        Scores in percent, parameters, seconds and steps: what `all_results.json` holds.
+        Scores in percent, parameters, seconds and steps: the contents of `all_results.json`.
 
     Raises:
         InputError: before any training, with all problems.
@@ -161,13 +162,13 @@ def open_distill(
     distill_arguments: DistillArguments | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> OpenStage:
-    """`distill` up to where it would write: arguments, data, models and folder are checked. Raises `InputError`."""
+    """`distill` up to its first write: checks arguments, data, models and folder. Raises `InputError`."""
     arguments = distill_arguments or DistillArguments()
     args = prepare(task, args, check=lambda: check_arguments(arguments))
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
     with collect(problems):
-        # Revision and overrides are the student's; code that either model brings is run or not.
+        # Revision and overrides are for the student only; `trust_remote_code` is for both models.
         trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
         loaded["teacher"] = load_model(teacher_name_or_path, task, trust)
     with collect(problems):
@@ -183,7 +184,7 @@ def open_distill(
 
 
 def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, Any]:
-    """What decides the method's loss: weights, pairs, and learnt filters by content, random ones by their shape."""
+    """What determines the method's loss: weights, pairs, and filters (learnt ones by content, random ones by shape)."""
     found: dict[str, Any] = {name: getattr(arguments, name) for name in ("method", "kl_alpha", "temperature")}
     found |= {"mse_alpha": arguments.layer_weight(filters.pairs), "pairs": filters.pairs}
     if filters.pairs:
@@ -232,7 +233,7 @@ def distill_trainer(
 ) -> DistillTrainer:
     """The trainer of a student and its filters; the teacher is cast to `frozen_dtype` in place.
 
-    The teacher's outputs are kept for later epochs, and for other methods and students where `cache_dir` is shared.
+    The teacher's outputs are kept for later epochs, and for other methods and students if `cache_dir` is shared.
     """
     tokenizer = shared_tokenizer(teacher, student)
     frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
@@ -256,7 +257,7 @@ def measure_variances(
     """(K,) variance of each pair's teacher states, over real tokens of the first features, averaged over F.
 
     Raises:
-        InputError: states that are the same for every token: there is nothing to match.
+        InputError: the states are the same for every token, so there is nothing to match.
     """
     first = islice(features, _VARIANCE_FEATURES)
 
@@ -278,7 +279,7 @@ def measure_variances(
 def _frozen_teacher(
     teacher: LoadedModel, filters: Filters | None, task: Task, args: StageArguments, features: Dataset
 ) -> FilteredModel:
-    """The teacher where the batches are, in its own number type; its outputs are kept for later epochs and methods."""
+    """The teacher on the batches' device, in its own number type; its outputs are kept for later epochs and methods."""
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     model = teacher.with_filters(filters, task)
     model.cache = states_cache(args, task, teacher, model.blocks, dtype, False, features)

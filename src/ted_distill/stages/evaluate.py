@@ -1,4 +1,4 @@
-"""Score any checkpoint on any task, and how far it agrees with a teacher."""
+"""Score any checkpoint on any task, and measure how often it agrees with a teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..models.tokenizers import shared_tokenizer
 from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
 from ..tasks.base import Metrics, Split, Task
 from ..training import evaluation
-from .lifecycle import refuse_foreign
+from .stage_identity import refuse_foreign
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,9 +36,9 @@ def evaluate(
     """Score a fine-tuned checkpoint on the task's validation data.
 
     Args:
-        teacher_name_or_path: also report how often this model predicts the same (`agreement...`).
-        output_dir: where `all_results.json` and the predictions go, if anywhere.
-        mixed_precision: `no`, `bf16` or `fp16` [as the stages score: bf16 where the machine multiplies in it].
+        teacher_name_or_path: also report how often this model makes the same prediction (`agreement...`).
+        output_dir: folder for `all_results.json` and the predictions, if they should be written.
+        mixed_precision: `no`, `bf16` or `fp16` [as in the stages: bf16 if the machine multiplies in bf16].
 
     Returns:
         Scores in percent.
@@ -74,7 +74,7 @@ def score_models(
     mixed_precision: str = "no",
     output_dir: str | Path | None = None,
 ) -> Metrics:
-    """Scores of the model `model`, and how far it agrees with `teacher` where that is given; see `evaluate`."""
+    """Scores of `model`, and how often it agrees with `teacher`, if one is given; see `evaluate`."""
     tokenizer = models["model"].tokenizer
     if "teacher" in models:
         tokenizer = shared_tokenizer(models["teacher"], models["model"])
@@ -128,7 +128,7 @@ def _predictions(
 ) -> Any:
     model = loaded.as_module(task).eval().to(device)
     dtype = PRECISIONS[mixed_precision]
-    # Not accelerate's: it allows one precision in the life of a process, and a stage may have run in another.
+    # Not accelerate's: it allows only one precision per process, and a stage may have run in another.
     autocast: Callable[[], AbstractContextManager[Any]] = partial(
         torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
     )
@@ -155,7 +155,7 @@ def check_validation(task: Task) -> None:
     """Refuse a task without rows to score on.
 
     Raises:
-        InputError: bad rows or none.
+        InputError: bad rows, or no rows.
     """
     if "validation" not in task.rows:
         raise InputError("data: nothing to score on; give --validation_file")

@@ -14,7 +14,8 @@ from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
-from .lifecycle import OpenStage, Results, places, prepare, publish, read_data, stage_identity
+from .lifecycle import OpenStage, prepare, publish, read_data
+from .stage_identity import Results, places, stage_identity
 
 
 class FinetuneTrainer(StageTrainer):
@@ -29,7 +30,7 @@ class FinetuneTrainer(StageTrainer):
         return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
-        """A plain checkpoint."""
+        """Write a plain checkpoint."""
         self.model.model.save_pretrained(folder)
 
     def load_weights(self, folder: Path) -> None:
@@ -47,7 +48,7 @@ def finetune(
         args: `output_dir`, learning rate, epochs, ...
 
     Returns:
-        Scores in percent, parameters, seconds and steps: what `all_results.json` holds.
+        Scores in percent, parameters, seconds and steps: the contents of `all_results.json`.
 
     Raises:
         InputError: before any training, with all problems.
@@ -59,7 +60,7 @@ def finetune(
 def open_finetune(
     model_name_or_path: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
 ) -> OpenStage:
-    """`finetune` up to where it would write: arguments, data, model and folder are checked. Raises `InputError`."""
+    """`finetune` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     args = prepare(task, args)
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models = {"model": loaded}

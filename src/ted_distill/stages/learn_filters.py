@@ -1,4 +1,4 @@
-"""Stage I: learn filters on a frozen, fine-tuned model, and score what each block knows of the task."""
+"""Stage I: learn filters on a frozen, fine-tuned model, and score how much each block knows about the task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from ..training.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
-from .lifecycle import OpenStage, Results, StageData, places, prepare, publish, read_data, stage_identity, states_cache
+from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
+from .stage_identity import Results, places, stage_identity
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _CHECKPOINT_NAME = "filters_and_heads.safetensors"
 
 @dataclass
 class LearnFiltersArguments:
-    """Which blocks get a filter, and of what shape."""
+    """Which blocks get a filter, and the shape of the filters."""
 
     _argument_group_name: ClassVar[str] = "filters"
 
@@ -51,7 +52,7 @@ class LearnFiltersArguments:
 
 
 class FilterLearner(nn.Module):
-    """A frozen model, its filters, and a throw-away head for each: batch -> K logits and the model's own.
+    """A frozen model, its filters, and a temporary head for each: batch -> logits of K heads, and the model's own.
 
     Args:
         frozen_dropout: leave the frozen model's dropout on, as the published code does.
@@ -72,9 +73,9 @@ class FilterLearner(nn.Module):
     def forward(
         self, batch: Batch, apply: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__
     ) -> tuple[list[Tensor], Tensor]:
-        """`apply(head, states)` for each of the K heads, by default its logits; and the model's own logits.
+        """`apply(head, states)` for each of the K heads (by default, its logits), and the model's own logits.
 
-        In training nobody looks at the latter, and they may be those of the last token alone.
+        The model's own logits are not used in training, and may then be those of the last token only.
         """
         signals = self.filtered(batch, need_logits=not self.training)
         return [apply(head, states) for head, states in zip(self.heads, signals.states, strict=True)], signals.logits
@@ -82,7 +83,7 @@ class FilterLearner(nn.Module):
 
 def filter_head_losses(block_losses: list[Tensor]) -> dict[str, Tensor]:
     """The losses of the K heads, and under `loss` their mean."""
-    # Added in the order of the blocks: `mean` of a float32 tensor has another order, and with it another last digit.
+    # Added in the order of the blocks: `mean` adds in another order, which changes the last digit in float32.
     total = sum(block_losses[1:], block_losses[0])
     return {"loss": total / len(block_losses), "block_losses": torch.stack(block_losses)}
 
@@ -95,7 +96,7 @@ class LearnFiltersTrainer(StageTrainer):
     block_scores: dict[str, Metrics] = {}
     """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
     scored_step: int | None = None
-    """The step whose weights `block_scores` speaks of."""
+    """The step at which `block_scores` was computed."""
 
     @property
     def blocks(self) -> list[int]:
@@ -118,7 +119,7 @@ class LearnFiltersTrainer(StageTrainer):
             yield name, terms
 
     def score(self) -> Metrics:
-        """Means of the heads' scores, and each head's deciding one; all their scores go to `block_scores`."""
+        """Means of the heads' scores, and each head's main score; all their scores go to `block_scores`."""
         names = [*map(str, self.blocks), "model"]
         self.block_scores = {name: {} for name in names}
         self.scored_step = self.state.global_step
@@ -146,7 +147,7 @@ class LearnFiltersTrainer(StageTrainer):
         return torch.stack([*scored, self.task.scored(logits, batch)], dim=1)
 
     def save_weights(self, folder: Path) -> None:
-        """Filters and heads; the frozen model is not written again and again."""
+        """Write filters and heads, but not the frozen model, which does not change."""
         save_file({name: weight.detach().cpu() for name, weight in self._trained()}, folder / _CHECKPOINT_NAME)
 
     def load_weights(self, folder: Path) -> None:
@@ -169,7 +170,7 @@ def learn_filters(
     """Learn a fine-tuned model's filters; leave model, filters and `block_scores.json` in `args.output_dir`.
 
     Returns:
-        The heads' mean score in percent and each block's, and what else `all_results.json` holds.
+        The heads' mean score and each block's score, in percent, and the rest of `all_results.json`.
 
     Raises:
         InputError: before any training, with all problems.
@@ -185,7 +186,7 @@ def open_learn_filters(
     filter_arguments: LearnFiltersArguments | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> OpenStage:
-    """`learn_filters` up to where it would write: arguments, data, model and folder are checked. `InputError`."""
+    """`learn_filters` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     filter_arguments = filter_arguments or LearnFiltersArguments()
     args = prepare(task, args)
     models = {"model": load_model(model_name_or_path, task, model_arguments)}
@@ -209,8 +210,8 @@ def _run(
     frozen_dropout: bool,
 ) -> Results:
     data = read_data(task, loaded.tokenizer, args)
-    # Cast to another type the model could not be saved as it was: it is loaded again at the end, or kept if it
-    # would come with other weights.
+    # A model that was cast cannot be saved as it was. It is loaded again at the end, or a copy is kept if loading
+    # again would give other weights.
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
     trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout)
@@ -264,7 +265,7 @@ def filter_trainer(
 
 
 def block_scores_table(block_scores: dict[str, Metrics], metric: str) -> str:
-    """One line a block, with a bar, for the screen."""
+    """One line per block, with a bar, for the screen."""
     found = {name: scores[metric] for name, scores in block_scores.items() if metric in scores}
     longest = max([100.0, *found.values()])  # a perplexity is no percentage
     rows = []

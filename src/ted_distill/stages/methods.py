@@ -1,4 +1,4 @@
-"""KD, LWD and TED: Stage II with other filters. Nothing outside `METHODS` knows which method it runs."""
+"""KD, LWD and TED: Stage II with different filters. No code outside `METHODS` knows which method is running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..models.students import made_of
 
 @dataclass
 class DistillArguments:
-    """What the student matches, and how much each term weighs."""
+    """What the student matches, and the weight of each term."""
 
     _argument_group_name: ClassVar[str] = "distillation"
 
@@ -44,7 +44,7 @@ class DistillArguments:
     student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
 
     def layer_weight(self, pairs: Sequence[tuple[int, int]]) -> float:
-        """`mse_alpha`, or what it is where none is given: 100 where layers are matched."""
+        """`mse_alpha`, or its default: 100 if blocks are matched, otherwise 0."""
         return (100.0 if pairs else 0.0) if self.mse_alpha is None else self.mse_alpha
 
 
@@ -52,7 +52,7 @@ class DistillArguments:
 
 
 class MethodFilters(NamedTuple):
-    """Filters of both models; None where no layer is matched."""
+    """Filters of both models; None if no blocks are matched."""
 
     teacher: Filters | None
     student: Filters | None
@@ -66,10 +66,10 @@ class MethodFilters(NamedTuple):
 
 
 def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Knowledge distillation: no filters, so nothing but the predictions is matched.
+    """Knowledge distillation: no filters, so only the predictions are matched.
 
     Raises:
-        InputError: a weight for a layer loss that there is not.
+        InputError: a weight for the layer loss, which KD does not have.
     """
     if arguments.mse_alpha:
         raise InputError(
@@ -80,7 +80,7 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 
 
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Layer-wise distillation: the teacher's hidden states as they are, the student's through random Linear filters."""
+    """Layer-wise distillation: the teacher's unchanged hidden states, the student's through random Linear filters."""
     pairs = _pairs(teacher, student, arguments)
     config = FilterConfig.for_model(student.model.config, 1, teacher.model.config.hidden_size)
     config = replace(config, blocks=[block for _, block in pairs])
@@ -89,10 +89,10 @@ def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
 
 
 def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Task-aware layer-wise distillation: the filters both models learnt in Stage I.
+    """Task-aware layer-wise distillation: the filters that both models learnt in Stage I.
 
     Raises:
-        InputError: filters missing, of another model, of different widths, or not after the blocks asked for.
+        InputError: filters are missing, of another model, of different widths, or not after the requested blocks.
     """
     problems: list[str] = []
     found: dict[str, Filters] = {}
@@ -131,7 +131,7 @@ def _pairs(
         teacher.model.config.num_hidden_layers,
         student.model.config.num_hidden_layers,
         pairs=arguments.pairs,
-        # Filters learnt have been compared with the intervals already.
+        # Learnt filters have already been compared with the intervals.
         teacher_filter_interval=None if learnt else arguments.teacher_filter_interval,
         filter_interval=None if learnt else arguments.filter_interval,
         made_of=None if arguments.pairs else made_of(student.name, teacher),

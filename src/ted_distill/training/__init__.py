@@ -1,1 +1,1 @@
-"""What every training needs and nothing of distillation: arguments, the trainer, scoring, the model card."""
+"""What every training needs, with nothing about distillation: arguments, the trainer, scoring, the model card."""

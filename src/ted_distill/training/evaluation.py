@@ -24,7 +24,7 @@ def evaluate(logits_of: Callable[[Split], list[np.ndarray]], task: Task, validat
     """Score a model on every validation split, in percent.
 
     Args:
-        logits_of: split -> logits, one array a feature, as `predict` gives them.
+        logits_of: split -> logits, one array per feature, as `predict` returns them.
         validation: `validation` and, for MNLI, `validation_mismatched`, whose scores are prefixed `mismatched_`.
     """
     metrics: Metrics = {}
@@ -58,8 +58,8 @@ def predict(
 ) -> list[np.ndarray]:
     """Logits of every feature, in order, float32; token-level ones include their batch's padding.
 
-    Long features go first, so that batches hold rows of like length and too little memory shows at once. Under
-    `torchrun` every process takes its share of the batches and all of them get all logits.
+    The longest features go first: batches hold rows of similar length, and running out of memory happens immediately.
+    Under `torchrun`, every process runs its share of the batches, and all processes get all logits.
     """
     features = split.features
     order = np.argsort(-np.asarray(features["length"]), kind="stable")

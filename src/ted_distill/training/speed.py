@@ -1,4 +1,4 @@
-"""The same model in less time: what the stages change inside a model while they use it, and undo afterwards."""
+"""The same model in less time: changes that the stages make inside a model while they use it, and undo afterwards."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
 def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = False) -> None:
-    """Swap attention, dropout and linear layers as `disentangled_attention`, `fast_dropout`, `packed_linear` ask.
+    """Swap attention, dropout and linear layers, as set by `disentangled_attention`, `fast_dropout`, `packed_linear`.
 
     Args:
-        model: its weights, names and saved files stay what they are.
+        model: its weights, names and saved files do not change.
         frozen: the model is only read; it has its final device and type, and is not saved until this is undone.
 
     Raises:
@@ -57,9 +57,9 @@ def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = F
 def freeze_unseen_rows(
     model: PreTrainedModel, args: StageArguments, features: Dataset, pad_token_id: int | None
 ) -> None:
-    """Freeze embedding rows of tokens that `features` lacks, where the optimizer would not change them anyway.
+    """Freeze embedding rows of tokens that are not in `features`, if the optimizer would not change them anyway.
 
-    Called before the optimizer is made. Only with AdamW, without weight decay, and where it at least halves the table.
+    Call it before the optimizer is made. Only with AdamW, without weight decay, and if it at least halves the table.
     """
     table = model.get_input_embeddings()
     # A model that predicts tokens trains the rows of all of them, and the tokens of a stream are not known.
@@ -76,7 +76,7 @@ def freeze_unseen_rows(
 
 
 def undo_fast_modules(model: PreTrainedModel) -> None:
-    """Undo `use_fast_modules` and `freeze_unseen_rows`: afterwards the model is as transformers made it."""
+    """Undo `use_fast_modules` and `freeze_unseen_rows`; the model is then as transformers made it."""
     undo_seen_embeddings(model)
     undo_packed_linear(model)
     undo_flash_attention(model)

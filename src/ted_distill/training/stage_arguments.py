@@ -18,7 +18,7 @@ ATTENTIONS = ("auto", "fast", "plain", "flash")
 class StageArguments(TrainingArguments):
     """`transformers.TrainingArguments`, all of them, with other defaults and a few more fields.
 
-    Every epoch is scored and saved, and the best one is the stage's result; with `--eval_strategy no` it is the last.
+    Every epoch is scored and saved, and the best one is the stage's result; with `--eval_strategy no`, the last one.
 
     Raises:
         InputError: arguments that contradict each other.

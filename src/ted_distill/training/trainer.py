@@ -30,11 +30,11 @@ from .stage_arguments import StageArguments
 class StageTrainer(Trainer):
     """Trains one module on one task with a stage's loss, and scores it with `evaluation.evaluate`.
 
-    A stage defines what its loss is made of (`loss_terms`), how to score (`score`), and which weights a checkpoint
-    holds (`save_weights`, `load_weights`). Every term and every pair's layer loss gets a curve of its own.
+    A stage defines the terms of its loss (`loss_terms`), how to score (`score`), and which weights a checkpoint
+    holds (`save_weights`, `load_weights`). Every term, and every pair's layer loss, gets its own curve.
 
     Raises:
-        TrainingError: a loss that is not finite; names the step and the last good checkpoint.
+        TrainingError: the loss is not finite; names the step and the last good checkpoint.
     """
 
     control: TrainerControl
@@ -72,10 +72,10 @@ class StageTrainer(Trainer):
 
     @abstractmethod
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
-        """The terms of the loss on a micro-batch, under `loss` their weighted sum.
+        """The terms of the loss on a micro-batch, and under `loss` their weighted sum.
 
-        Each is a sum over the micro-batch divided by `counts`, those of the whole update. (K,) tensors are fanned
-        out by `term_names`.
+        Each is a sum over the micro-batch divided by `counts`, those of the whole update. `term_names` splits (K,)
+        tensors into scalars.
         """
 
     @abstractmethod
@@ -105,12 +105,12 @@ class StageTrainer(Trainer):
         checkpoint = last_checkpoint(Path(self.args.output_dir))
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
-        self.model.eval()  # training ends in training mode, and what comes out is not scored with dropout
+        self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         return self._logged_scores(best) or (self.score() if self.validation else {})
 
     def _logged_scores(self, step: int | None) -> Metrics:
-        """Scores logged at `step`: those of the weights `load_best_model_at_end` brought back."""
+        """Scores logged at `step`: those of the weights that `load_best_model_at_end` loaded."""
         for entry in reversed(self.state.log_history):
             if entry["step"] == step and any(name.startswith("eval_") for name in entry):
                 return {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
@@ -118,11 +118,11 @@ class StageTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """Seconds of this stage so far, those before an interruption included."""
+        """Seconds of this stage so far, including those before an interruption."""
         return self._seconds_before + time.monotonic() - self._clock
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """See `transformers.Trainer.train`; the clock goes on where the checkpoint stopped it."""
+        """See `transformers.Trainer.train`; the clock resumes at the checkpoint's time."""
         self._clock = time.monotonic()
         if self.args.keep_freed_memory and self.args.device.type == "cpu":
             keep_freed_memory()
@@ -137,11 +137,11 @@ class StageTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Counts | None]:
-        """Micro-batches of one update and what its losses average over, on all processes together."""
+        """Micro-batches of one update, and the counts its losses average over, summed over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        # Not where batches are made: that is ahead of the training, and a stage that goes on would draw others.
+        # Not where batches are made: that is ahead of training, and a resumed stage would draw different numbers.
         place = self.args.seed, self.state.global_step, self.accelerator.process_index
         batches = [
             self.task.augment(batch, self.processing_class, zlib.crc32(repr((*place, number)).encode()))
@@ -167,7 +167,7 @@ class StageTrainer(Trainer):
         return terms["loss"] * self.accelerator.num_processes
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
-        """See `transformers.Trainer`; remembers the first update whose loss is not finite, without waiting for it."""
+        """See `transformers.Trainer`; records the first update whose loss is not finite, without waiting for it."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         first_bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(first_bad, self.state.global_step + 1, self._first_bad_step)
@@ -207,7 +207,7 @@ class StageTrainer(Trainer):
                     self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss terms since the last point, and the seconds, to each point of the curves."""
+        """Add the seconds, and the means of the loss terms since the last point, to each point of the curves."""
         if "loss" in logs and self._sums:
             updates = self.state.global_step - self._updates_logged
             totals = self.accelerator.reduce(torch.stack(list(self._sums.values())), reduction="sum") / updates
@@ -218,7 +218,7 @@ class StageTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Score with the stage's `score`, so that hidden states are never gathered and there is one scoring path."""
+        """Score with the stage's `score`: hidden states are never gathered, and there is only one scoring path."""
         was_training = self.model.training
         self.model.eval()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.score().items()}
@@ -228,7 +228,7 @@ class StageTrainer(Trainer):
         return metrics
 
     def scored_logits(self, batch: Batch) -> Tensor:
-        """What scores need of the logits of a `FilteredModel`."""
+        """The part of a `FilteredModel`'s logits that scores need."""
         return self.task.scored(self.model(batch).logits, batch)
 
     def logits_of(self, forward: Callable[[Batch], Tensor]) -> Callable[[Split], list[np.ndarray]]:
@@ -274,7 +274,7 @@ class StageTrainer(Trainer):
 
 
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """The task's batch, and the numbers of its rows where the features have them."""
+    """The task's batch, and the numbers of its rows if the features have them."""
     batch = task.collate(features, tokenizer)
     if ROW in features[0]:
         batch[ROW] = torch.tensor([feature[ROW] for feature in features])
@@ -282,8 +282,8 @@ def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTok
 
 
 class _EpochLengthSampler(LengthGroupedSampler):
-    """Rows of like length together, in an order that is a function of seed and epoch alone, so that a resumed epoch
-    sees the same batches."""
+    """Rows of similar length together, in an order that depends only on seed and epoch: a resumed epoch sees the same
+    batches."""
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
         super().__init__(batch_size, lengths=lengths, generator=torch.Generator())

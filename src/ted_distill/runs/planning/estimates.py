@@ -1,9 +1,9 @@
 """Estimates of the memory a stage needs at its peak: formulas, not measurements, and rough ones.
 
-The estimates include weights, gradients and AdamW's moments of what is trained, the weights of what is frozen, what the
-backward pass keeps, states, and logits over a vocabulary. They leave out PyTorch's own needs (about half a gigabyte on
+The estimates include trained weights with their gradients and AdamW moments, frozen weights, tensors kept for the
+backward pass, states, and logits over a vocabulary. They leave out PyTorch's own needs (about half a gigabyte on
 a GPU), kernels' workspaces and fragmentation. They are too high for embeddings, most of which are not trained
-(`freeze_unseen_embeddings`), and for attention maps where a fused kernel makes none.
+(`freeze_unseen_embeddings`), and for attention maps if a fused kernel makes none.
 
 Shapes: B batch, T tokens, D width, F filter width, L blocks, K pairs, V vocabulary.
 """
@@ -41,7 +41,7 @@ def trained_bytes(parameters: int, batch: BatchShape) -> int:
 
 
 def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -> int:
-    """What the backward pass keeps of this number of blocks.
+    """Bytes kept for the backward pass of this number of blocks.
 
     B * T * D * (34 + 5 * heads * T / D) bytes per block in 16 bits, twice that in float32 (Korthikanti et al., arXiv
     2205.05198, equation 1).

@@ -15,12 +15,12 @@ from ...tasks import Task
 from .unknown import Unknown
 
 LOOKED_AT = 1000
-"""Rows that are tokenised, evenly over the training rows."""
+"""Number of rows that are tokenised, spread evenly over the training rows."""
 
 
 @dataclass(frozen=True)
 class PlannedData:
-    """Rows, and the features (tokenised rows, windows or blocks) that are made of them."""
+    """Rows, and the features (tokenised rows, windows or blocks) made from them."""
 
     rows: dict[str, int | str]
     """Of each split; `stream` where the number is not known."""
@@ -51,7 +51,7 @@ def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> Pl
     train, counts, most = task.rows["train"], task.row_counts, task.max_seq_length
     if isinstance(train, IterableDataset):
         return PlannedData(counts, Unknown("the end of a stream is not known"), False, most, most, 0)
-    # Where Stage I reads only the first token of a row, a row is a feature.
+    # If Stage I reads only the first token of a row, a row is a feature.
     by_row = task.first_token_only
     if isinstance(tokenizer, Unknown):
         return PlannedData(counts, len(train) if by_row else tokenizer, by_row, most, most, 0)
@@ -64,7 +64,7 @@ def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> Pl
 
 
 def _sample(rows: Dataset) -> Dataset:
-    """Rows in memory: what `map` makes of them is not written into the cache of `datasets`."""
+    """Rows in memory, so the results of `map` are not written into the cache of `datasets`."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int))
     return Dataset.from_dict(rows[chosen.tolist()], features=rows.features)
 

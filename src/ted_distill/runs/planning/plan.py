@@ -1,6 +1,6 @@
-"""What a recipe would do, found out without training and without writing.
+"""What a recipe would do, determined without training or writing anything.
 
-Configs, tokenizers and data are read as a run would read them; weights only where a student is made of a model's
+Configs, tokenizers and data are read as a run would read them; weights only if a student is made of a model's
 blocks, to find out whether that model is the teacher. Whatever cannot be fetched becomes `Unknown`, with the reason.
 A wrong recipe is refused with all its problems.
 """

@@ -30,7 +30,7 @@ class PlannedMethod:
     mse_alpha: float
     pairs: Pairs | Unknown
     filters: FilterConfig | None
-    """The student's; None where no blocks are matched, or where it is not known."""
+    """The student's; None if no blocks are matched, or if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PlannedStage:
     memory: int | Unknown
     """Bytes on one device at the peak: see `estimates`."""
     disk: int | Unknown | None
-    """Bytes of hidden states in the cache; None where none are kept."""
+    """Bytes of hidden states in the cache; None if none are kept."""
     method: PlannedMethod | None = None
 
     @property
@@ -61,7 +61,7 @@ class PlannedStage:
 
 
 def plan_stages(plan: Plan) -> list[PlannedStage]:
-    """The stages of a plan, in the order they are run in.
+    """The stages of a plan, in order.
 
     Raises:
         InputError: a method's section asks for pairs of blocks that the models do not have.
@@ -103,7 +103,7 @@ def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
 def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     """What a method matches. Raises `InputError` for pairs of blocks that the models do not have."""
     pairs = _method_pairs(plan, arguments)
-    # Unknown pairs are pairs all the same.
+    # Unknown pairs still count as pairs.
     mse_alpha = arguments.layer_weight([(1, 1)] if isinstance(pairs, Unknown) else pairs)
     teacher, student = plan.models.values()
     if not pairs or isinstance(pairs, Unknown) or isinstance(teacher, Unknown) or isinstance(student, Unknown):

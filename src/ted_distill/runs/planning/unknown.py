@@ -13,7 +13,7 @@ from ...errors import InputError
 Found = TypeVar("Found")
 
 _SLOW = 5.0
-"""Seconds; a Hub name that is not found after longer than this was not found because there is no connection."""
+"""Seconds; if a Hub name is not found within this time, the cause is taken to be the connection."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Unknown:
 
 
 class Hub:
-    """Asks for models and data; a Hub that did not answer is not asked again, as every name takes half a minute."""
+    """Asks for models and data. A Hub that did not answer is not asked again, since every name takes half a minute."""
 
     def __init__(self) -> None:
         self.silent = False
 
     def ask(self, name: str, read: Callable[[], Found]) -> Found | Unknown:
-        """What `read` returns for a Hub name, or for a folder or file, which must exist.
+        """The result of `read` for a Hub name, or for a folder or file, which must exist.
 
         Raises:
             InputError: a folder or file is missing or wrong.

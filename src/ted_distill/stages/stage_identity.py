@@ -1,0 +1,100 @@
+"""What a stage depends on, and whether a folder holds that stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..fast.precision import resolve_dtype
+from ..identity import Identity, changes
+from ..models.load import LoadedModel
+from ..output import MANIFEST_NAME, RESULTS_NAME, SETTINGS_NAME, last_checkpoint, read_json, versions
+from ..tasks.base import Task
+from ..training.stage_arguments import StageArguments
+
+Results = dict[str, Any]
+
+# Arguments that do not change the resulting weights.
+_WITHOUT_EFFECT = {
+    "output_dir", "keep_checkpoints", "save_total_limit", "logging_dir", "logging_steps", "logging_strategy",
+    "logging_first_step", "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project",
+    "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "per_device_eval_batch_size", "skip_memory_metrics", "logging_nan_inf_filter",
+    "_n_gpu", "local_rank", "hub_token", "push_to_hub_token", "use_cpu", "ddp_backend", "ddp_timeout",
+    "cache_limit", "cache_dir", "keep_freed_memory", "do_train", "do_eval", "do_predict", "resume_from_checkpoint",
+    "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push", "push_to_hub",
+    "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "save_on_each_node", "debug",
+    "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
+}  # fmt: skip
+_OF_FROZEN_MODELS = {"frozen_dtype", "packed_linear"}
+
+
+def stage_identity(
+    stage: str, task: Task, args: StageArguments, models: dict[str, LoadedModel] | None = None, **own: Any
+) -> Identity:
+    """Everything that affects the result of a stage: its inputs, by content, and its arguments.
+
+    Args:
+        models: the input models, by role; None leaves them out, to compare the rest before they exist.
+        own: anything else that affects the result, such as the method.
+    """
+    without = _WITHOUT_EFFECT | (_OF_FROZEN_MODELS if stage == "finetune" else set())
+    arguments = {key: str(value) for key, value in args.to_dict().items() if key not in without}
+    if "frozen_dtype" in arguments:
+        arguments["frozen_dtype"] = str(resolve_dtype(args.frozen_dtype, args.device, args.fp16))
+    found = {"stage": stage, **task.identity, **own, "arguments": arguments, "processes": args.world_size}
+    return found | {name: loaded.identity for name, loaded in (models or {}).items()}
+
+
+def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:
+    """Where the input of a stage was found. This is never compared: folders may be moved and files renamed."""
+    named = {name: getattr(task.arguments, name) for name in ("train_file", "validation_file", "dataset_name")}
+    given = {name: str(where) for name, where in named.items() if where}
+    hub = task.hub_dataset()
+    given = given or ({"dataset_name": hub[0]} if hub else {})
+    return given | {role: loaded.name for role, loaded in models.items()}
+
+
+def check_folder(folder: Path, wanted: Identity) -> Results | None:
+    """Check that a folder belongs to this stage; writes nothing.
+
+    Args:
+        wanted: the stage's identity, or the part of it to compare.
+
+    Returns:
+        The results, if this stage is finished there; None if it must be run or resumed.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    found, manifest = read_json(folder / SETTINGS_NAME), read_json(folder / MANIFEST_NAME)
+    if not isinstance(found, dict) or not isinstance(found.get("identity"), dict):
+        refuse_foreign(folder)
+        return None
+    compared = {key: value for key, value in found["identity"].items() if key in wanted}
+    differences = changes(compared, wanted, same_versions=found.get("versions") == versions())
+    # A stage that stopped before its first checkpoint has nothing to lose.
+    if differences and (manifest is not None or last_checkpoint(folder)):
+        state = "a finished stage" if manifest is not None else "an interrupted stage"
+        raise InputError(
+            f"output_dir: expected {folder} to be free or to hold this stage, got {state} that differs: "
+            f"{'; '.join(differences)}; go back to what it was, delete the folder, or give another output_dir"
+        )
+    return read_json(folder / RESULTS_NAME) if manifest is not None and not differences else None
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with files that this package did not write: they would be overwritten or deleted.
+
+    Raises:
+        InputError: names some of them.
+    """
+    held = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    held = [name for name in held if not name.startswith(".partial-")]
+    if held:
+        some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise InputError(
+            f"output_dir: expected a new or empty folder, or one of the same stage, got {folder}, which holds {some}; "
+            "give another output_dir"
+        )
