@@ -193,6 +193,28 @@ def test_a_recipe_that_lies_in_the_folder_is_not_overwritten(folder: Path) -> No
     assert mine.read_bytes() == before
 
 
+def test_a_folder_of_a_stage_that_holds_something_else_is_refused_before_the_first_stage(folder: Path) -> None:
+    (folder / "run" / "kd").mkdir(parents=True)
+    (folder / "run" / "kd" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"run/kd, which holds notes.txt"):
+        run(read_recipe(recipe_of(folder)))
+    assert set(files_of(folder / "run")) == {"kd/notes.txt"}
+
+
+def test_a_stage_whose_folder_was_deleted_is_run_again_and_those_after_it_are_skipped(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_of(folder, finetune_teacher=None, student=None, student_layers=[2, 4])
+    first = run(read_recipe(recipe))
+    shutil.rmtree(folder / "run" / "teacher")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        again = run(read_recipe(recipe))
+    assert "== finetune teacher -> " in caplog.text
+    assert "== kd is finished, skipped" in caplog.text
+    assert again["kd"] == first["kd"]
+
+
 def test_a_method_can_be_added_to_a_finished_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(read_recipe(recipe_of(folder)))
     with caplog.at_level(logging.WARNING):

@@ -30,7 +30,7 @@ from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
 from ..stages.lifecycle import OpenStage, prepare
-from ..stages.stage_identity import Results, check_folder, stage_identity
+from ..stages.stage_identity import Results, check_folder, refuse_foreign, stage_identity
 from ..tasks import Task, load_task
 from ..training.stage_arguments import StageArguments
 from .kept_scores import kept_scores
@@ -133,7 +133,8 @@ class _Run:
     def _check_made_models(self) -> None:
         if self.from_scratch:
             is_made(self.folder / "teacher_init", scratch_identity(self.recipe, self.task))
-        if self.makes_student and (self.folder / "student_init" / MANIFEST_NAME).is_file():
+        student_is_made = (self.folder / "student_init" / MANIFEST_NAME).is_file()
+        if self.makes_student and student_is_made and self._is_there(self.student_source):
             is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source))
 
     def _check_stage(self, name: str) -> None:
@@ -141,15 +142,19 @@ class _Run:
         args = stage_arguments(self.recipe, name)[0]
         folder = Path(args.output_dir)
         if not (folder / SETTINGS_NAME).is_file():
+            refuse_foreign(folder)
             return
-        made = [Path(model) for model in self._input(name) if Path(model).parent == self.folder]
-        if all((model / MANIFEST_NAME).is_file() for model in made):
+        if all(map(self._is_there, self._input(name))):
             stage = self._open(name)
             if stage.finished is not None:
                 self.finished[name] = stage.finished
         else:
             kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
             check_folder(folder, stage_identity(kind, self.task, prepare(self.task, args)))
+
+    def _is_there(self, model: str) -> bool:
+        """Whether a model exists: one that this run makes has a manifest once it is complete."""
+        return Path(model).parent != self.folder or (Path(model) / MANIFEST_NAME).is_file()
 
     # --- stages -----------------------------------------------------------------------------------------------------
 
