@@ -15,9 +15,10 @@ from ..errors import InputError
 from ..method import losses
 from ..method.filters import Batch
 from .base import Split
+from .prediction_files import read_list, require_known, write_list
 from .reading.columns import shown
 from .reading.labels import class_numbers, label_name, read_label_sets
-from .sequence_classification import SequenceClassification, read_list, require_known, stack_logits, write_list
+from .sequence_classification import SequenceClassification, stack_logits
 
 
 class MultiLabelClassification(SequenceClassification):

@@ -16,9 +16,10 @@ from ..errors import InputError
 from ..method import losses
 from ..method.filters import Batch
 from .base import Metrics, Split
+from .prediction_files import read_list, write_list
 from .reading.labels import HIDDEN, read_scores
 from .scores import pearson, require_scorable
-from .sequence_classification import SequenceClassification, read_list, stack_logits, write_list
+from .sequence_classification import SequenceClassification, stack_logits
 
 
 class Regression(SequenceClassification):

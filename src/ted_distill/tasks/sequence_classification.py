@@ -5,8 +5,7 @@ Also the base of regression and multi-label classification.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,12 +23,11 @@ from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .glue import GLUE_HUB_NAME, GlueTask
 from .padding import padded_batch
+from .prediction_files import read_list, require_known, write_list
 from .reading.columns import (
     TextColumns,
     find_columns,
-    listed,
     row_list,
-    shown,
     values,
     with_labels,
     with_texts,
@@ -271,34 +269,6 @@ def stack_logits(logits: list[np.ndarray]) -> np.ndarray:
     stacked = np.stack(logits)
     require_numbers(stacked)
     return stacked
-
-
-def write_list(folder: Path, predictions: list[Any]) -> None:
-    """Write `predictions.json`, one row per line."""
-    lines = ",\n".join(json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
-    (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-
-
-def read_list(file: Path) -> list[Any]:
-    """A list from a JSON file. Raises `InputError` if the file holds anything else."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file}: expected a JSON list of predictions, got an unreadable file ({error}); check it"
-        ) from error
-    if not isinstance(found, list):
-        raise InputError(
-            f"{file}: expected a JSON list with one prediction per row, got a {type(found).__name__}; give a list"
-        )
-    return found
-
-
-def require_known(names: Sequence[str | None], numbers: dict[str, int], file: Path) -> None:
-    """Raise `InputError` if a predicted name is not that of a class."""
-    strangers = sorted({str(name) for name in names if name not in numbers})
-    if strangers:
-        raise InputError(f"{file}: expected the label names {listed(numbers)}, got {shown(strangers[0])}; fix the file")
 
 
 def _where(rows: pa.ChunkedArray) -> list[int]:

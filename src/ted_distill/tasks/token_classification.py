@@ -21,6 +21,7 @@ from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .padding import padded_batch
+from .prediction_files import write_list
 from .reading.columns import listed, missing_column, row_list, shown, values
 from .reading.labels import label_name
 from .reading.mapped import mapped
@@ -261,8 +262,7 @@ class TokenClassification(Task):
 
     def write_predictions(self, predictions: list[list[str]], split: Split, folder: Path) -> None:
         """Write `predictions.json`: a list of tags for each row."""
-        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in predictions)
-        (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        write_list(folder, predictions)
 
     def read_predictions(self, file: Path) -> list[list[str]]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
