@@ -178,7 +178,7 @@ def open_distill(
     filters = METHODS[arguments.method](loaded["teacher"], loaded["student"], arguments)
     identity = stage_identity("distill", task, args, loaded, distill=_settings(arguments, filters))
     return OpenStage(
-        f"distill {arguments.method}", args, identity, places(task, loaded),
+        args, identity, places(task, loaded),
         run=lambda: _run(loaded["teacher"], loaded["student"], filters, task, args, arguments),
     )  # fmt: skip
 
@@ -189,10 +189,9 @@ def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, 
     found |= {"mse_alpha": arguments.layer_weight(filters.pairs), "pairs": filters.pairs}
     if filters.pairs:
         found["layer_loss"] = arguments.layer_loss
-    for owner, of_owner in filters._asdict().items():
+    for owner, of_owner in (("teacher", filters.teacher), ("student", filters.student)):
         if of_owner is not None and of_owner.config is not None:
-            learnt = arguments.method == "ted"
-            found[f"{owner}_filters"] = filters_fingerprint(of_owner) if learnt else asdict(of_owner.config)
+            found[f"{owner}_filters"] = filters_fingerprint(of_owner) if filters.learnt else asdict(of_owner.config)
     return found
 
 

@@ -65,7 +65,7 @@ def open_finetune(
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models = {"model": loaded}
     identity = stage_identity("finetune", task, args, models)
-    return OpenStage("finetune", args, identity, places(task, models), run=lambda: _run(loaded, task, args))
+    return OpenStage(args, identity, places(task, models), run=lambda: _run(loaded, task, args))
 
 
 def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:

@@ -198,7 +198,7 @@ def open_learn_filters(
     def run() -> Results:
         return _run(models["model"], config, task, args, model_arguments, filter_arguments.frozen_dropout)
 
-    return OpenStage("learn_filters", args, identity, places(task, models), run)
+    return OpenStage(args, identity, places(task, models), run)
 
 
 def _run(

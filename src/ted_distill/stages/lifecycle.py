@@ -60,8 +60,6 @@ class StageData(NamedTuple):
 class OpenStage:
     """A stage whose input and folder have been checked; nothing has been written yet."""
 
-    name: str
-    """Of the stage, for its manifest: `finetune`, `learn_filters`, or `distill` and the method."""
     args: StageArguments
     identity: Identity
     places: dict[str, str]

@@ -56,6 +56,8 @@ class MethodFilters(NamedTuple):
 
     teacher: Filters | None
     student: Filters | None
+    learnt: bool = False
+    """Their weights come from Stage I and are part of the stage's input; otherwise the seed determines them."""
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -117,7 +119,9 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
     raise_if_any(problems)
     pairs = _pairs(teacher, student, arguments, (found["teacher"].blocks, found["student"].blocks))
     return MethodFilters(
-        found["teacher"].select([block for block, _ in pairs]), found["student"].select([block for _, block in pairs])
+        found["teacher"].select([block for block, _ in pairs]),
+        found["student"].select([block for _, block in pairs]),
+        learnt=True,
     )
 
 

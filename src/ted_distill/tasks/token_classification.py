@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .padding import padded_batch
-from .prediction_files import write_list
+from .prediction_files import read_list, write_list
 from .reading.columns import listed, missing_column, row_list, shown, values
 from .reading.labels import label_name
 from .reading.mapped import mapped
@@ -266,13 +265,8 @@ class TokenClassification(Task):
 
     def read_predictions(self, file: Path) -> list[list[str]]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{file}: expected a JSON list of tags for each row, got an unreadable file ({error}); check it"
-            ) from error
-        if not isinstance(found, list) or not all(isinstance(row, list) for row in found):
+        found = read_list(file)
+        if not all(isinstance(row, list) for row in found):
             raise InputError(f"{file}: expected a list of tags for each row, got other JSON; give each row a list")
         strangers = sorted({str(tag) for row in found for tag in row} - {*(self.label_names or ()), ""})
         if strangers:
