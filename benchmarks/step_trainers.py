@@ -16,6 +16,7 @@ from step_flops import CLASSES, KL_ALPHA, LEARNING_RATE, MSE_ALPHA, SHAPES, TEMP
 from ted_distill.fast.states_cache import ROW
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import LoadedModel
+from ted_distill.models.tokenizers import choose_tokenizers
 from ted_distill.stages.distill import distill_trainer
 from ted_distill.stages.learn_filters import filter_trainer
 from ted_distill.stages.lifecycle import StageData
@@ -66,7 +67,8 @@ def make_trainer(
     assert student is not None
     filters = MethodFilters(*(Filters.random(filter_config(owner, teacher)) for owner in (teacher, student)))
     weights = DistillArguments("ted", kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE)
-    return distill_trainer(teacher, student, filters, task, arguments, data, weights)
+    tokenizers = choose_tokenizers(teacher, student, task, ["ted"])
+    return distill_trainer(teacher, student, tokenizers, filters, task, arguments, data, weights)
 
 
 def filter_config(owner: LoadedModel, teacher: LoadedModel) -> FilterConfig:

@@ -12,7 +12,6 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from tokenizers import normalizers
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -39,9 +38,8 @@ from ted_distill import (
     student_from_teacher,
 )
 from ted_distill.method.filters import FilteredModel
-from ted_distill.models.load import LoadedModel
 from ted_distill.models.students import make_student
-from ted_distill.models.tokenizers import shared_tokenizer
+from ted_distill.models.tokenizers import choose_tokenizers
 from tiny import FAMILIES, save_tiny, tiny_config, tiny_tokenizer, write_questions, write_reviews
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -426,45 +424,6 @@ def test_a_config_override_of_the_wrong_kind_is_refused(reviews: Task, folder_of
 # --- tokenizers -----------------------------------------------------------------------------------------------
 
 
-def loaded_with(tokenizer: PreTrainedTokenizerFast, name: str = "model") -> LoadedModel:
-    return LoadedModel(name, AutoModel.from_config(tiny_config("bert")), tokenizer)
-
-
-def test_the_same_vocabulary_is_shared() -> None:
-    teacher, student = loaded_with(tiny_tokenizer()), loaded_with(tiny_tokenizer())
-    assert shared_tokenizer(teacher, student) is student.tokenizer
-
-
-def test_vocabularies_that_differ_are_refused_with_both_sizes() -> None:
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens(["opera"])
-    teacher, student = loaded_with(tokenizer, "big"), loaded_with(tiny_tokenizer(), "small")
-    with pytest.raises(
-        InputError, match=r"big \(teacher\) and small \(student\), .* has 33 .* student's 32, and 1 of the"
-    ):
-        shared_tokenizer(teacher, student)
-    with pytest.raises(InputError, match="student with the teacher's vocabulary"):
-        shared_tokenizer(student, teacher)
-
-
-def test_the_same_words_at_other_places_are_refused() -> None:
-    vocabulary = tiny_tokenizer().get_vocab()
-    swapped = tiny_tokenizer()
-    document = json.loads(swapped.backend_tokenizer.to_str())
-    document["model"]["vocab"] |= {"good": vocabulary["bad"], "bad": vocabulary["good"]}
-    swapped.backend_tokenizer.model = type(swapped.backend_tokenizer).from_str(json.dumps(document)).model
-    with pytest.raises(InputError, match="2 of the teacher's have another id"):
-        shared_tokenizer(loaded_with(tiny_tokenizer()), loaded_with(swapped))
-
-
-def test_the_same_vocabulary_read_differently_is_refused() -> None:
-    tokenizer = tiny_tokenizer()
-    # "The" is an unknown word to the one and "the" to the other.
-    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(InputError, match="gives different tokens"):
-        shared_tokenizer(loaded_with(tokenizer), loaded_with(tiny_tokenizer()))
-
-
 @pytest.mark.parametrize("student_makes_them", [False, True])
 def test_the_teacher_gets_token_type_ids_and_the_distilbert_student_does_not(
     student_makes_them: bool, folder_of: Callable[..., Path], tasks: dict[str, Task], tmp_path: Path
@@ -474,7 +433,7 @@ def test_the_teacher_gets_token_type_ids_and_the_distilbert_student_does_not(
     tiny_tokenizer(token_type_ids=student_makes_them).save_pretrained(student_folder)
     teacher = load_model(folder_of(AutoModelForQuestionAnswering), task)
     student = load_model(student_folder, task)
-    batch = batch_of(task, shared_tokenizer(teacher, student))
+    batch = batch_of(task, choose_tokenizers(teacher, student, task).student)
     assert batch["token_type_ids"].sum() > 0
     seen: dict[str, set[str]] = {}
     for owner, loaded in (("teacher", teacher), ("student", student)):
@@ -622,4 +581,4 @@ def test_make_student_leaves_a_folder_with_head_labels_and_tokenizer(
     expected = AutoModelForSequenceClassification.from_pretrained(teacher)
     assert torch.equal(loaded.model.classifier.weight, expected.classifier.weight)
     assert AutoConfig.from_pretrained(tmp_path).id2label == {0: "bad", 1: "good"}
-    assert shared_tokenizer(load_model(teacher, reviews), loaded) is loaded.tokenizer
+    assert choose_tokenizers(load_model(teacher, reviews), loaded, reviews, ["ted"]).shared

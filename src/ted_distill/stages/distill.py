@@ -7,35 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import collect, raise_if_any
 from ..fast.precision import cast_weights, resolve_dtype
 from ..method.filter_files import filters_fingerprint, load_filters, save_filters
 from ..method.filters import Batch, FilteredModel, Filters, Signals
-from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses, states_variances
+from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses
 from ..method.losses import distillation_loss
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
-from ..models.tokenizers import shared_tokenizer
+from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
 from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
-from ..training.trainer import StageTrainer, collate
+from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
-from .methods import METHODS, DistillArguments, MethodFilters, check_arguments
+from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_methods
 from .stage_identity import Results, places, stage_identity
-
-_VARIANCE_FEATURES = 512
-"""Number of features on which the variance of the teacher's states is measured; the same ones in every run."""
+from .teacher_inputs import TeacherInputs
+from .teacher_variances import measure_variances
 
 
 def distillation_terms(
@@ -49,6 +46,7 @@ def distillation_terms(
     temperature: float,
     counts: Counts | None = None,
     losses: Sequence[LayerLoss] | None = None,
+    matched: slice | Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of Stage II's loss, and under `loss` their weighted sum (method, section 1).
 
@@ -57,10 +55,14 @@ def distillation_terms(
     Args:
         counts: number of items in the whole update, to average over [those of the batch].
         losses: the layer loss of each pair [`mse_layer_loss`].
+        matched: places of the logits that are matched, see `models.tokenizers.matched_logits` [all].
     """
     labels, predictions, tokens = counts or (None, None, None)
     pred_loss = task.loss(student.logits, batch, labels)
-    match_loss = task.match(student.logits, teacher.logits, batch, temperature, predictions)
+    of_student, of_teacher = (
+        signals.logits if matched is None else signals.logits[..., matched] for signals in (student, teacher)
+    )
+    match_loss = task.match(of_student, of_teacher, batch, temperature, predictions)
     terms = {"pred_loss": pred_loss, "match_loss": match_loss}
     layer_loss = torch.zeros_like(pred_loss)
     if student.states or teacher.states:
@@ -77,6 +79,8 @@ class DistillTrainer(StageTrainer):
         teacher: a frozen `FilteredModel`.
         pairs: (teacher block, student block); empty if no blocks are matched.
         losses: the layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`].
+        matched: places of the logits that are matched [all].
+        teacher_inputs: what the teacher reads, if its tokenizer is not the student's.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class DistillTrainer(StageTrainer):
         mse_alpha: float,
         temperature: float,
         losses: Sequence[LayerLoss] | None = None,
+        matched: slice | Tensor | None = None,
+        teacher_inputs: TeacherInputs | None = None,
     ) -> None:
         super().__init__(*args)
         self.teacher = teacher
@@ -96,15 +102,19 @@ class DistillTrainer(StageTrainer):
         self.mse_alpha = mse_alpha
         self.temperature = temperature
         self.losses = losses
+        self.matched = matched
+        self.teacher_inputs = teacher_inputs
+        if teacher_inputs is not None:
+            self.data_collator = teacher_inputs.collate
 
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """See `distillation_terms`."""
         # The teacher first: its temporary memory is free again when the student's graph is made.
-        teacher = self.teacher(batch)
+        teacher = self.teacher(batch if self.teacher_inputs is None else self.teacher_inputs.of_batch(batch))
         student = model(batch)
         return distillation_terms(
             student, teacher, self.task, batch, kl_alpha=self.kl_alpha, mse_alpha=self.mse_alpha,
-            temperature=self.temperature, counts=counts, losses=self.losses,
+            temperature=self.temperature, counts=counts, losses=self.losses, matched=self.matched,
         )  # fmt: skip
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -174,12 +184,13 @@ def open_distill(
     with collect(problems):
         loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)
     raise_if_any(problems)
-    shared_tokenizer(loaded["teacher"], loaded["student"])
+    tokenizers = choose_tokenizers(loaded["teacher"], loaded["student"], task, layer_methods([arguments.method]))
+    matched_logits({model.name: model.model.config for model in loaded.values()}, tokenizers.student, task)
     filters = METHODS[arguments.method](loaded["teacher"], loaded["student"], arguments)
     identity = stage_identity("distill", task, args, loaded, distill=_settings(arguments, filters))
     return OpenStage(
         args, identity, places(task, loaded),
-        run=lambda: _run(loaded["teacher"], loaded["student"], filters, task, args, arguments),
+        run=lambda: _run(loaded["teacher"], loaded["student"], tokenizers, filters, task, args, arguments),
     )  # fmt: skip
 
 
@@ -198,13 +209,14 @@ def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, 
 def _run(
     teacher: LoadedModel,
     student: LoadedModel,
+    tokenizers: Tokenizers,
     filters: MethodFilters,
     task: Task,
     args: StageArguments,
     arguments: DistillArguments,
 ) -> Results:
-    data = read_data(task, shared_tokenizer(teacher, student), args)
-    trainer = distill_trainer(teacher, student, filters, task, args, data, arguments)
+    data = read_data(task, tokenizers.student, args, tokenizers.teacher)
+    trainer = distill_trainer(teacher, student, tokenizers, filters, task, args, data, arguments)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:
@@ -224,6 +236,7 @@ def _run(
 def distill_trainer(
     teacher: LoadedModel,
     student: LoadedModel,
+    tokenizers: Tokenizers,
     filters: MethodFilters,
     task: Task,
     args: StageArguments,
@@ -234,8 +247,9 @@ def distill_trainer(
 
     The teacher's outputs are kept for later epochs, and for other methods and students if `cache_dir` is shared.
     """
-    tokenizer = shared_tokenizer(teacher, student)
-    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train)
+    tokenizer, own = tokenizers.student, data.of_teacher
+    matched = matched_logits({model.name: model.model.config for model in (teacher, student)}, tokenizer, task)
+    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train if own is None else own)
     losses = bind_layer_loss(
         arguments.layer_loss,
         len(filters.pairs),
@@ -247,32 +261,9 @@ def distill_trainer(
         student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation,
         teacher=frozen_teacher, pairs=filters.pairs, losses=losses, kl_alpha=arguments.kl_alpha,
         mse_alpha=arguments.layer_weight(filters.pairs), temperature=arguments.temperature,
+        matched=matched.to(args.device) if isinstance(matched, Tensor) else matched,
+        teacher_inputs=None if own is None else TeacherInputs(own, task, tokenizers, len(data.train)),
     )  # fmt: skip
-
-
-def measure_variances(
-    teacher: FilteredModel, task: Task, args: StageArguments, tokenizer: PreTrainedTokenizerBase, features: Dataset
-) -> Tensor:
-    """(K,) variance of each pair's teacher states, over real tokens of the first features, averaged over F.
-
-    Raises:
-        InputError: the states are the same for every token, so there is nothing to match.
-    """
-    first = islice(features, _VARIANCE_FEATURES)
-
-    def batches() -> Iterator[tuple[list[Tensor], Tensor]]:
-        while rows := list(islice(first, args.per_device_train_batch_size)):
-            batch = {name: tensor.to(args.device) for name, tensor in collate(rows, task, tokenizer).items()}
-            yield teacher(batch).states, task.mask(batch)
-
-    variances = states_variances(batches())
-    constant = [block for block, variance in zip(teacher.blocks, variances.tolist(), strict=True) if not variance > 0]
-    if constant:
-        raise InputError(
-            f"layer_loss: normalized_mse divides by the variance of the teacher's states, and that of block "
-            f"{constant[0]} is {variances.min():g}; learn its filters anew or use layer_loss mse"
-        )
-    return variances
 
 
 def _frozen_teacher(

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast import precision
 from ..models.load import LoadedModel, ModelArguments, load_model
-from ..models.tokenizers import shared_tokenizer
+from ..models.tokenizers import choose_tokenizers
 from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
 from ..tasks.base import Metrics, Split, Task
 from ..training import evaluation
@@ -75,19 +76,19 @@ def score_models(
     output_dir: str | Path | None = None,
 ) -> Metrics:
     """Scores of `model`, and how often it agrees with `teacher`, if one is given; see `evaluate`."""
-    tokenizer = models["model"].tokenizer
-    if "teacher" in models:
-        tokenizer = shared_tokenizer(models["teacher"], models["model"])
-    splits = {name: Split(rows, task.encode(rows, tokenizer)) for name, rows in task.rows.items() if name != "train"}
+    tokenizers = _tokenizers(models, task)
+    splits = {tokenizer: _splits(task, tokenizer) for tokenizer in set(tokenizers.values())}
     state = PartialState()
     metrics: Metrics = {"parameters": models["model"].model.num_parameters()}
     if output_dir is not None and state.is_main_process:
         with atomic_files(Path(output_dir)) as partial_folder:
             write_json(partial_folder / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
-    for name, split in splits.items():
+    for name, split in splits[tokenizers["model"]].items():
         predictions = {
-            owner: _predictions(loaded, task, split, tokenizer, state.device, batch_size, mixed_precision)
-            for owner, loaded in models.items()
+            owner: _predictions(
+                models[owner], task, splits[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
+            )
+            for owner, tokenizer in tokenizers.items()
         }
         scores = task.score(predictions["model"], split.rows)
         if "teacher" in predictions:
@@ -101,6 +102,19 @@ def score_models(
         with atomic_files(Path(output_dir)) as partial_folder:
             write_json(partial_folder / RESULTS_NAME, metrics)
     return metrics
+
+
+def _tokenizers(models: dict[str, LoadedModel], task: Task) -> dict[str, PreTrainedTokenizerBase]:
+    """Each model's own where whole rows are compared; else one for both. Raises `InputError` if there is none."""
+    if task.whole_row_logits or "teacher" not in models:
+        return {owner: loaded.tokenizer for owner, loaded in models.items()}
+    return dict.fromkeys(models, choose_tokenizers(models["teacher"], models["model"], task).student)
+
+
+def _splits(task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
+    """The splits to score on."""
+    rows = {name: of_split for name, of_split in task.rows.items() if name != "train"}
+    return {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
 
 
 def _check_folder(folder: Path) -> None:

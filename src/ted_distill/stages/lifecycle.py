@@ -51,6 +51,8 @@ class StageData(NamedTuple):
 
     train: Dataset | IterableDataset
     validation: dict[str, Split]
+    of_teacher: Dataset | None = None
+    """The training rows as the teacher's own tokenizer makes them, if it does not share the student's."""
 
 
 # --- before ---------------------------------------------------------------------------------------------------
@@ -153,17 +155,28 @@ def _check_rows(task: Task, args: StageArguments) -> None:
     raise_if_any(problems)
 
 
-def read_data(task: Task, tokenizer: PreTrainedTokenizerBase, args: StageArguments) -> StageData:
-    """Tokenise every split; under `torchrun` the main process does it first and the others read its cache."""
+def read_data(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    args: StageArguments,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> StageData:
+    """Tokenise every split; under `torchrun` the main process does it first and the others read its cache.
+
+    Args:
+        teacher_tokenizer: the teacher's, if it is another one.
+    """
+    own = teacher_tokenizer is not None and teacher_tokenizer is not tokenizer
     with args.main_process_first(desc="tokenising"):
         rows = dict(task.rows)
+        of_teacher = task.encode_training(rows["train"], teacher_tokenizer) if own else None
         train = task.encode_training(rows.pop("train"), tokenizer)
         splits = {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
     if isinstance(train, IterableDataset):
         return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits)
     train = train.add_column(ROW, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
-    return StageData(train, splits)
+    return StageData(train, splits, of_teacher)
 
 
 # --- frozen models ---------------------------------------------------------------------------------------------

@@ -150,6 +150,15 @@ METHODS: dict[str, Callable[[LoadedModel, LoadedModel, DistillArguments], Method
 }
 
 
+LOGITS_ONLY = ("kd",)
+"""Methods that match no layers: the blocks of teacher and student need not match nor, for whole rows, their tokens."""
+
+
+def layer_methods(methods: Sequence[str]) -> list[str]:
+    """Those of the methods that match layers."""
+    return [method for method in methods if method not in LOGITS_ONLY]
+
+
 def check_arguments(arguments: DistillArguments) -> None:
     """Refuse an unknown method and weights that make no sense.
 

@@ -76,6 +76,13 @@ class Task(ABC):
     """Whether a frozen model's outputs are worth keeping: not if rows are many, or differ from epoch to epoch."""
     padding_counts: ClassVar[bool] = False
     """Whether outputs depend on padding: kept outputs, which are of real tokens only, are then of no use."""
+    whole_row_logits: ClassVar[bool] = False
+    """Whether a row is one feature whose logits do not depend on how it is cut into tokens, such as those of classes.
+
+    Then the predictions of a teacher can be matched that has another tokenizer than its student.
+    """
+    vocabulary_logits: ClassVar[bool] = False
+    """Whether the last axis of the logits is the vocabulary; only those of tokens are then matched."""
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     """Names of the scores that are better when lower."""
     pipeline_tag: ClassVar[str]

@@ -51,6 +51,7 @@ class SequenceClassification(Task):
     problem_type: ClassVar[str] = "single_label_classification"
     pipeline_tag = "text-classification"
     first_token_only = True
+    whole_row_logits = True
     metrics: tuple[str, ...] = ("accuracy", "f1_macro")
     """Names in `scores.SCORES`; the first decides which checkpoint is best."""
     label_dtype: ClassVar[torch.dtype] = torch.long

@@ -40,6 +40,7 @@ class LanguageModelling(Task):
     lower_is_better: ClassVar[tuple[str, ...]] = ("perplexity", "loss")
     can_cache = False
     can_stream = True
+    vocabulary_logits = True
 
     # --- data -------------------------------------------------------------------------------------------------
 
