@@ -7,6 +7,7 @@ from ..models.load import load_config
 from ..models.narrow import narrow_config
 from ..models.students import made_of, resolve_blocks
 from ..stages import LearnFiltersArguments
+from ..stages.methods import layer_methods
 from .recipe import Recipe, RunArguments
 
 
@@ -18,12 +19,14 @@ def student_blocks(run: RunArguments, total: int) -> list[int] | None:
 
 
 def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
-    """(teacher block, student block) of a recipe; see `method.pairs.resolve_pairs`.
+    """(teacher block, student block) of a recipe; see `method.pairs.resolve_pairs`. Empty if no method matches layers.
 
     Raises:
         InputError: blocks that the models do not have, or intervals that do not match.
     """
     run = recipe.run
+    if not layer_methods(run.methods):
+        return []
     teacher = str(run.teacher)
     source = load_config(str(run.student or teacher), recipe.model)
     blocks = student_blocks(run, source.num_hidden_layers)
@@ -44,7 +47,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
-    """Filters of one width for both models, after the blocks of the pairs.
+    """Filters of one width for both models, after the blocks of the pairs; for a recipe with method ted.
 
     Raises:
         InputError: see `run_pairs`.

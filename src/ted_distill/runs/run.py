@@ -38,6 +38,7 @@ from .layout import filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, SCORE_ON, Recipe, score_on_arguments, stage_arguments
 from .table import results_table
+from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,9 @@ class _Run:
         if not self.from_scratch:
             with collect(problems):
                 self.pairs  # noqa: B018  (pairs that cannot be are refused)
+        if self._is_there(self.raw["teacher"]):
+            with collect(problems):
+                self._check_tokenizers()
         raise_if_any(problems)
         with collect(problems):
             self._check_made_models()
@@ -129,6 +133,12 @@ class _Run:
                 f"output_dir: expected a new folder, or one of a run, got {self.folder}, where no run wrote "
                 f"{', '.join(held)}; give another output_dir"
             )
+
+    def _check_tokenizers(self) -> None:
+        """Refuse a student that cannot read the teacher's tokens, if a method needs that."""
+        teacher = read_reader(self.recipe, self.raw["teacher"])
+        student = self.recipe.run.student
+        run_tokenizers(self.recipe, self.task, teacher, read_reader(self.recipe, student) if student else teacher)
 
     def _check_made_models(self) -> None:
         if self.from_scratch:
@@ -165,6 +175,7 @@ class _Run:
             made, values = self.folder / "teacher_init", self.recipe.content[FROM_SCRATCH]
             identity = scratch_identity(self.recipe, self.task)
             make_once(made, identity, lambda: make_from_scratch(self.task, values, made, identity["seed"]))
+            self._check_tokenizers()
         results = {"teacher": self._fine_tuned("teacher")}
         if self.makes_student:
             self._make_student()
@@ -217,8 +228,8 @@ class _Run:
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """The run's pairs. KD alone needs none, so it works with any two models."""
-        return run_pairs(self.recipe) if set(self.recipe.run.methods) - {"kd"} else []
+        """The run's pairs."""
+        return run_pairs(self.recipe)
 
     def _share_cache(self, args: StageArguments) -> None:
         """The teacher's outputs serve every stage and method of the run."""

@@ -11,18 +11,20 @@ import tempfile
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
-from ...models.load import apply_overrides, check_length, load_config, load_pretrained
+from ...models.load import apply_overrides, check_length, load_config
 from ...models.narrow import narrow_config
 from ...models.scratch import scratch_config
 from ...models.students import student_from_teacher
+from ...models.tokenizers import Tokenizers
 from ...stages.methods import check_arguments
 from ...tasks import Task, load_task
 from ..layout import filter_arguments, run_pairs, student_blocks
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
+from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
 from .unknown import Hub, Unknown
 
@@ -57,6 +59,7 @@ class Plan:
     pairs: Pairs | Unknown
     filters: dict[str, FilterConfig] | Unknown
     """Those of Stage I, of both models."""
+    tokenizers: Tokenizers | Unknown
     data: PlannedData | Unknown
 
 
@@ -94,12 +97,19 @@ def _plan(recipe: Recipe, task: Task) -> Plan:
     if missing is None and not problems:
         with collect(problems):
             pairs = run_pairs(recipe)
-            filters = _stage_one_filters(recipe, models)
+            filters = _stage_one_filters(recipe, models) if "ted" in recipe.run.methods else {}
+    readers: dict[str, Reader | Unknown] = {}
+    for owner in ("teacher", "student"):
+        with collect(problems):
+            readers[owner] = _reader(recipe, owner, hub)
+    tokenizers: Tokenizers | Unknown = Unknown("the recipe is wrong")
+    with collect(problems):
+        tokenizers = _tokenizers(recipe, task, readers)
     data: PlannedData | Unknown = Unknown("the recipe is wrong")
     with collect(problems):
-        data = _data(recipe, task, models, hub)
+        data = _data(task, models, readers, tokenizers, hub)
     raise_if_any(problems)
-    return Plan(recipe, task, models, pairs, filters, data)
+    return Plan(recipe, task, models, pairs, filters, tokenizers, data)
 
 
 # --- models and filters ---------------------------------------------------------------------------------------
@@ -159,25 +169,52 @@ def _stage_one_filters(recipe: Recipe, models: dict[str, PlannedModel | Unknown]
     return found
 
 
-# --- data -----------------------------------------------------------------------------------------------------
+# --- tokenizers and data --------------------------------------------------------------------------------------
 
 
-def _data(recipe: Recipe, task: Task, models: dict[str, PlannedModel | Unknown], hub: Hub) -> PlannedData | Unknown:
+def _reader(recipe: Recipe, owner: str, hub: Hub) -> Reader | Unknown:
+    """A model's tokenizer. Raises `InputError` for a folder without one."""
+    if recipe.content.get(FROM_SCRATCH):
+        return Unknown("the tokenizer will be made from the text")
+    source = _source(recipe, owner)
+    return hub.ask(source, lambda: read_reader(recipe, source))
+
+
+def _tokenizers(recipe: Recipe, task: Task, readers: dict[str, Reader | Unknown]) -> Tokenizers | Unknown:
+    """The tokenizers that the methods use. Raises `InputError`, see `run_tokenizers`."""
+    teacher, student = (readers.get(owner, Unknown("the recipe is wrong")) for owner in ("teacher", "student"))
+    if isinstance(teacher, Unknown):
+        return teacher
+    if isinstance(student, Unknown):
+        return student
+    return run_tokenizers(recipe, task, teacher, student)
+
+
+def _data(
+    task: Task,
+    models: dict[str, PlannedModel | Unknown],
+    readers: dict[str, Reader | Unknown],
+    tokenizers: Tokenizers | Unknown,
+    hub: Hub,
+) -> PlannedData | Unknown:
     """The data, tokenised by the student's tokenizer. Raises `InputError` for rows longer than a model can read."""
     rows = hub.ask(_data_name(task), lambda: task.rows)
     if isinstance(rows, Unknown):
         return rows
     if "train" not in rows:
         raise InputError("data: expected rows to train on, got none; give train_file")
-    if recipe.content.get(FROM_SCRATCH):
-        return look_at_data(task, Unknown("the tokenizer will be made from the text"))
-    source = _source(recipe, "student")
-    tokenizer = hub.ask(source, lambda: load_pretrained(AutoTokenizer, source, recipe.model.hub))
-    if not isinstance(tokenizer, Unknown):
-        for model in models.values():
-            if isinstance(model, PlannedModel) and isinstance(model.model, PreTrainedModel):
-                check_length(model.model, tokenizer, task, model.name)
-    return look_at_data(task, tokenizer)
+    problems: list[str] = []
+    for owner, reader in readers.items():
+        planned = models.get(owner)
+        model = planned.model if isinstance(planned, PlannedModel) else planned
+        if isinstance(reader, Reader) and isinstance(model, PreTrainedModel):
+            with collect(problems):
+                check_length(model, reader.tokenizer, task, reader.name)
+    raise_if_any(problems)
+    if isinstance(tokenizers, Tokenizers) and not tokenizers.shared:
+        look_at_data(task, tokenizers.teacher)  # which must allow the rows too
+    student = readers.get("student", Unknown("the recipe is wrong"))
+    return look_at_data(task, student if isinstance(student, Unknown) else student.tokenizer)
 
 
 def _data_name(task: Task) -> str:

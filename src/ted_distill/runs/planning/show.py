@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from ...method.filters import FilterConfig
+from ...models.tokenizers import Tokenizers
 from ...tasks import describe_task
 from ..recipe import SCORE_ON
 from ..table import markdown_table
@@ -46,6 +47,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     if "ted" in plan.recipe.run.methods:
         yield "filters", _filters(plan.filters)
     yield "data", _data(plan.data)
+    if isinstance(plan.tokenizers, Tokenizers) and not plan.tokenizers.shared:
+        yield "tokens", "teacher and student have different tokenizers: each gets its own tokens of the same rows"
     if further := plan.recipe.content.get(SCORE_ON):
         yield "score_on", ", ".join(further)
     yield "output", str(plan.recipe.run.output_dir)
@@ -71,6 +74,8 @@ def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> st
 def _pairs(pairs: Pairs | Unknown) -> str:
     if isinstance(pairs, Unknown):
         return "unknown, because the models are"
+    if not pairs:
+        return "none, as no method matches layers"
     return "teacher block:student block " + " ".join(f"{teacher}:{student}" for teacher, student in pairs)
 
 

@@ -13,7 +13,7 @@ from ...method.filters import FilterConfig
 from ...method.pairs import resolve_pairs
 from ...models.students import made_of
 from ...stages.lifecycle import keeps_states
-from ...stages.methods import DistillArguments
+from ...stages.methods import LOGITS_ONLY, DistillArguments, layer_methods
 from ...training.stage_arguments import StageArguments
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -118,7 +118,7 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
     """The run's pairs, or those that the method's own section asks for."""
     teacher, student = plan.models.values()
-    if arguments.method == "kd":
+    if not layer_methods([arguments.method]):
         return []
     if isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return plan.pairs
@@ -166,7 +166,7 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
     """
     owner = "teacher" if method else name.rpartition("_")[2]
     shared = owner == "teacher" or args.cache_dir is not None
-    if name in FINETUNE or name == "kd" or not keeps_states(args, plan.task, shared):
+    if name in (*FINETUNE, *LOGITS_ONLY) or not keeps_states(args, plan.task, shared):
         return None
     model, data, pairs = plan.models[owner], plan.data, method.pairs if method else plan.pairs
     if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(pairs, list):

@@ -1,0 +1,40 @@
+"""Whether a recipe's models can read the same rows, which is known before anything is trained.
+
+A fine-tuned model keeps its tokenizer, and so does a student that is made of another model's blocks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from ..models.load import load_config, load_pretrained
+from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
+from ..stages.methods import layer_methods
+from ..tasks import Task
+from .recipe import Recipe
+
+
+class Reader(NamedTuple):
+    """A model without its weights."""
+
+    name: str
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+
+
+def read_reader(recipe: Recipe, name: str) -> Reader:
+    """Config and tokenizer of a folder or Hub id. Raises `InputError` if there is no such model."""
+    return Reader(name, load_config(name, recipe.model), load_pretrained(AutoTokenizer, name, recipe.model.hub))
+
+
+def run_tokenizers(recipe: Recipe, task: Task, teacher: Reader, student: Reader) -> Tokenizers:
+    """The tokenizers that the methods of a run will use.
+
+    Raises:
+        InputError: a method needs one tokenizer for both models, or a model has no logits for some tokens.
+    """
+    tokenizers = choose_tokenizers(teacher, student, task, layer_methods(recipe.run.methods))
+    matched_logits({teacher.name: teacher.config, student.name: student.config}, tokenizers.student, task)
+    return tokenizers
