@@ -59,7 +59,7 @@ def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor,
         count: number of real tokens to average over.
 
     Raises:
-        ValueError: shapes differ, or the mask has no real token.
+        ValueError: shapes differ.
     """
     _require_same_states(student_states, teacher_states)
     distance = _SquaredDistance.apply(student_states, teacher_states, mask)  # type: ignore[no-untyped-call]

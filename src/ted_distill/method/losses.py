@@ -2,7 +2,8 @@
 
 Every loss takes tensors and returns a scalar, computes in float32 or wider, and is a sum over items (rows, tokens)
 divided by `count`. `count` defaults to the number of items given; a trainer that accumulates gradients passes
-the number of items in the whole update instead, so 1 x 8 and 2 x 4 rows give the same step.
+the number of items in the whole update instead, so 1 x 8 and 2 x 4 rows give the same step. The loss of no items is 0:
+an update in which nothing has a label teaches nothing.
 
 Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 """
@@ -61,10 +62,9 @@ def span_kl(
         mask: (B, T), non-zero at real tokens; the others take no part in the softmax.
 
     Raises:
-        ValueError: shapes differ, or the mask has no real token.
+        ValueError: shapes differ.
     """
     require_same_shape("span_kl", student_logits, teacher_logits)
-    require_real_tokens(mask)
     student, teacher = (
         _only_real_tokens(logits / temperature, mask) for logits in (wide(student_logits), wide(teacher_logits))
     )
@@ -114,7 +114,7 @@ def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | No
 def class_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross-entropy of (B, C) logits and (B,) labels; rows labelled -100 do not count."""
     total = F.cross_entropy(wide(logits), labels, ignore_index=-100, reduction="sum")
-    return total / ((labels != -100).sum() if count is None else count)
+    return total / divisor((labels != -100).sum() if count is None else count)
 
 
 def span_loss(
@@ -126,11 +126,7 @@ def span_loss(
         logits: (B, T, 2), start and end.
         start_positions, end_positions: (B,) token numbers.
         mask: (B, T), non-zero at real tokens.
-
-    Raises:
-        ValueError: the mask has no real token.
     """
-    require_real_tokens(mask)
     start_logits, end_logits = _only_real_tokens(wide(logits), mask).unbind(dim=1)
     start = F.cross_entropy(start_logits, start_positions, reduction="none")
     end = F.cross_entropy(end_logits, end_positions, reduction="none")
@@ -159,14 +155,18 @@ def masked_mean(token_losses: Tensor, mask: Tensor, count: Tensor | None = None)
     """Sum of (B, T) losses at real tokens, divided by `count` (default: their number).
 
     Raises:
-        ValueError: the shapes differ, or the mask has no real token.
+        ValueError: the shapes differ.
     """
     if mask.shape != token_losses.shape:
         raise ValueError(f"expected a mask of shape {tuple(token_losses.shape)}, got {tuple(mask.shape)}")
-    require_real_tokens(mask)
     # where() and not a product: a padding token's loss may be inf or NaN, and 0 * NaN is NaN.
     total = torch.where(mask != 0, token_losses, torch.zeros_like(token_losses)).sum()
-    return total / ((mask != 0).sum() if count is None else count)
+    return total / divisor((mask != 0).sum() if count is None else count)
+
+
+def divisor(count: Tensor) -> Tensor:
+    """What a sum over `count` items is divided by for their mean; 1 for no items, whose sum is 0."""
+    return count.clamp(min=1)
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -190,7 +190,9 @@ def _only_real_tokens(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _mean(row_losses: Tensor, count: Tensor | None) -> Tensor:
-    return row_losses.mean() if count is None else row_losses.sum() / count
+    if count is None:
+        return row_losses.mean() if row_losses.numel() else row_losses.sum()
+    return row_losses.sum() / divisor(count)
 
 
 def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
@@ -200,12 +202,3 @@ def require_same_shape(name: str, student_logits: Tensor, teacher_logits: Tensor
             f"{name}: expected logits of one shape, got {tuple(student_logits.shape)} of the student and "
             f"{tuple(teacher_logits.shape)} of the teacher; do both models have the same labels?"
         )
-
-
-def require_real_tokens(mask: Tensor) -> None:
-    """Raise `ValueError` for a mask with padding only.
-
-    Checks on the CPU only, where it costs nothing; on a GPU an empty mask gives 0 / 0, which stops the stage.
-    """
-    if mask.device.type == "cpu" and not bool((mask != 0).any()):
-        raise ValueError("expected a real token in the mask, got none: the mean over nothing is undefined, not 0")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .losses import require_same_shape, row_kl, wide
+from .losses import divisor, require_same_shape, row_kl, wide
 
 
 def token_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
@@ -21,7 +21,7 @@ def token_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> T
     `class_loss` with less memory: no float32 copy of all logits is ever held.
     """
     total = _in_chunks(_summed_loss, logits.shape[-1], logits, labels)
-    return total / ((labels != -100).sum() if count is None else count)
+    return total / divisor((labels != -100).sum() if count is None else count)
 
 
 def vocabulary_loss(hidden: Tensor, output: nn.Linear, labels: Tensor, count: Tensor | None = None) -> Tensor:
@@ -37,7 +37,7 @@ def vocabulary_loss(hidden: Tensor, output: nn.Linear, labels: Tensor, count: Te
         return _summed_loss(output(chunk), chunk_labels)
 
     total = _in_chunks(summed, output.out_features, hidden, labels)
-    return total / ((labels != -100).sum() if count is None else count)
+    return total / divisor((labels != -100).sum() if count is None else count)
 
 
 def token_kl(
@@ -65,7 +65,7 @@ def token_kl(
         return torch.where(chunk_mask != 0, rows, torch.zeros_like(rows)).sum()
 
     total = _in_chunks(summed, student_logits.shape[-1], student_logits, teacher_logits, mask)
-    return temperature**2 * total / ((mask != 0).sum() if count is None else count)
+    return temperature**2 * total / divisor((mask != 0).sum() if count is None else count)
 
 
 def token_scores(logits: Tensor, labels: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ from transformers.utils import ModelOutput
 from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
+from .reading.file_options import FileOptions, file_options
+from .reading.notices import notice
+from .reading.overlap import warn_of_overlap
 from .reading.splits import read_splits, sample_rows
 from .task_arguments import STREAM_SELECTION, TaskArguments
 
@@ -74,6 +77,8 @@ class Task(ABC):
     """Whether training rows may be a stream: an `IterableDataset`, which has no length."""
     can_cache: ClassVar[bool] = True
     """Whether a frozen model's outputs are worth keeping: not if rows are many, or differ from epoch to epoch."""
+    running_text: ClassVar[bool] = False
+    """Whether rows are parts of a text, joined before a model reads them."""
     padding_counts: ClassVar[bool] = False
     """Whether outputs depend on padding: kept outputs, which are of real tokens only, are then of no use."""
     whole_row_logits: ClassVar[bool] = False
@@ -109,16 +114,28 @@ class Task(ABC):
             raise InputError(
                 f"streaming: expected false, as task {self.name} needs all its rows at once, got true; leave it out"
             )
-        for name, rows in read_splits(self.arguments, self.hub_dataset(), self.validation_splits()).items():
+        found = read_splits(self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options())
+        for name, rows in found.items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)
         problems += [problem for name, rows in splits.items() for problem in self.problems(rows, name)]
         raise_if_any(problems)
         # Sampled last: row numbers in messages are those of the file, and a sample may lack one of the labels.
         limits = {"train": self.arguments.max_train_samples}
-        return {
+        rows = {
             name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples)) for name, rows in splits.items()
         }
+        self._say_what_is_there(rows)
+        return rows
+
+    def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
+        """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
+        whole = {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}
+        for name, rows in list(whole.items())[:1]:
+            if summary := self.describe_labels(rows):
+                notice(f"{name}: {summary}")
+        if "train" in whole:
+            warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text)
 
     @cached_property
     def identity(self) -> Identity:
@@ -141,6 +158,18 @@ class Task(ABC):
     def row_counts(self) -> dict[str, int | str]:
         """Number of rows of each split, or `stream`."""
         return {name: "stream" if isinstance(rows, IterableDataset) else len(rows) for name, rows in self.rows.items()}
+
+    def file_options(self) -> FileOptions:
+        """How the task's files are read."""
+        return file_options(self.arguments)
+
+    def describe_labels(self, rows: Dataset) -> str | None:
+        """One line about the labels of normalised rows [none]."""
+        return None
+
+    def text_columns(self, rows: Dataset) -> list[str]:
+        """Columns of normalised rows that a model reads."""
+        return [name for name in ("text", "text_pair") if name in rows.column_names]
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
         """(name, configuration) of the Hub data set to use if neither files nor `dataset_name` are given."""

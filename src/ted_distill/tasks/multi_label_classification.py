@@ -17,25 +17,41 @@ from ..method.filters import Batch
 from .base import Split
 from .prediction_files import read_list, require_known, write_list
 from .reading.columns import shown
-from .reading.labels import class_numbers, label_name, read_label_sets
+from .reading.file_options import named_separator
+from .reading.label_lists import find_separator
+from .reading.labels import class_numbers, label_name, label_values, read_label_sets
+from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
+from .task_arguments import TaskArguments
 
 
 class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
 
-    The label column of a row holds a list of names or whole numbers, or names separated by `|` or `,`; or each label
-    has its own column of zeros and ones (`--label_column a,b,c`). Normalised labels are C zeros and ones.
+    The label column of a row holds a list of names or whole numbers, such a list as text (as JSON, Python and numpy
+    write it), or names separated by `|`, `;`, `,` or `label_separator`; or each label has its own column of zeros and
+    ones (`--label_column a,b,c`). Normalised labels are C zeros and ones.
     """
 
     problem_type: ClassVar[str] = "multi_label_classification"
     metrics: tuple[str, ...] = ("f1_micro", "f1_macro", "exact_match")
     label_dtype: ClassVar[torch.dtype] = torch.float32
 
+    def __init__(self, arguments: TaskArguments) -> None:
+        super().__init__(arguments)
+        self._separator = named_separator(arguments.label_separator)
+
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """(N, C) zeros and ones, None where missing, and their feature. Raises `InputError`."""
-        self._label_names, labels = read_label_sets(rows, column, self._label_names, split)
+        if self._separator is None and column in rows.column_names:
+            # Later splits must be read as the first is: a field there may have but one label, with commas in its name.
+            self._separator = find_separator(label_values(rows, column), column, split)
+        self._label_names, labels = read_label_sets(rows, column, self._label_names, split, self._separator)
         return labels, List(Value("float32"))
+
+    def describe_labels(self, rows: Dataset) -> str:
+        """The share of rows with each label."""
+        return label_sets_summary(np.array(rows["label"][:]), self.label_names or ())
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
         """No rows: there is no mark for hidden label sets."""

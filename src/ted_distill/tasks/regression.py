@@ -15,9 +15,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..method import losses
 from ..method.filters import Batch
-from .base import Metrics, Split
+from .base import Counts, Metrics, Split, Task
 from .prediction_files import read_list, write_list
 from .reading.labels import HIDDEN, read_scores
+from .reading.summaries import scores_summary
 from .scores import pearson, require_scorable
 from .sequence_classification import SequenceClassification, stack_logits
 
@@ -42,6 +43,10 @@ class Regression(SequenceClassification):
         hidden = pc.all(pc.equal(labels, HIDDEN), min_count=1).as_py()
         return list(range(len(labels))) if hidden else []
 
+    def describe_labels(self, rows: Dataset) -> str:
+        """The least, mean and largest score."""
+        return scores_summary(np.array(rows["label"][:]))
+
     @property
     def label_names(self) -> list[str] | None:
         """None: there are no classes."""
@@ -51,6 +56,10 @@ class Regression(SequenceClassification):
     def num_labels(self) -> int:
         """1: the score."""
         return 1
+
+    def counts(self, batch: Batch) -> Counts:
+        """Rows: every number is a score, and none marks a row without one."""
+        return Task.counts(self, batch)
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
         """Squared error, averaged over rows."""

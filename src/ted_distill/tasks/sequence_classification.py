@@ -34,6 +34,7 @@ from .reading.columns import (
 )
 from .reading.labels import HIDDEN, class_numbers, label_name, read_classes
 from .reading.mapped import mapped
+from .reading.summaries import classes_summary
 from .scores import SCORES, accuracy, require_numbers, require_scorable
 from .task_arguments import TaskArguments
 from .tokenizers import require_length
@@ -111,12 +112,18 @@ class SequenceClassification(Task):
                 yield f"{split}: expected {name} in every row, got none in {row_list(missing)}; fix or remove them"
         if blank := _where(pc.equal(pc.utf8_trim_whitespace(pc.binary_join_element_wise(*texts.values(), "")), "")):
             yield f"{split}: expected words in every text, got blank text in {row_list(blank)}; fix or remove them"
+        for name, column in texts.items():
+            if odd := _where(pc.match_substring(column, "\0")):
+                yield f"{split}: expected {name} without NUL characters, got some in {row_list(odd)}; remove them"
         yield from self.label_problems(values(rows, "label"), split)
 
     def label_problems(self, labels: pa.ChunkedArray, split: str) -> Iterator[str]:
         """Rows whose normalised label is missing or hidden."""
         if missing := _where(pc.is_null(labels)):
-            yield f"{split}: expected a label in every row, got none in {row_list(missing)}; fix or remove them"
+            yield (
+                f"{split}: expected a label in every row, got none in {row_list(missing)}; fix or remove them (-100 is "
+                "no label)"
+            )
         if hidden := self.hidden_labels(labels):
             yield (
                 f"{split}: expected public labels, got -1, which marks hidden labels as in GLUE's test splits, in "
@@ -126,6 +133,10 @@ class SequenceClassification(Task):
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
         """Numbers of the rows whose label is not public."""
         return _where(pc.equal(labels, HIDDEN))
+
+    def describe_labels(self, rows: Dataset) -> str:
+        """The share of each class."""
+        return classes_summary(values(rows, "label").to_pylist(), self.label_names or ())
 
     @property
     def label_names(self) -> list[str] | None:

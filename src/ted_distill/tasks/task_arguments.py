@@ -16,7 +16,7 @@ class TaskArguments:
     dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
     dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
     dataset_revision: str | None = field(default=None, metadata={"help": "its branch, tag or commit"})
-    train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl or parquet"})
+    train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl, parquet, conll or txt"})
     validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
     validation_mismatched_file: str | None = field(default=None, metadata={"help": "MNLI's second file to score on"})
     text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
@@ -24,6 +24,11 @@ class TaskArguments:
     label_column: str | None = field(
         default=None, metadata={"help": "label, score or labels; `a,b,c` for several 0/1 columns"}
     )
+    label_separator: str | None = field(
+        default=None, metadata={"help": "between several labels in one field [lists, or |, ; or ,]"}
+    )
+    delimiter: str | None = field(default=None, metadata={"help": "of csv, tsv and conll fields [seen in the file]"})
+    encoding: str | None = field(default=None, metadata={"help": "of text files [utf-8]"})
     max_seq_length: int | None = field(default=None, metadata={"help": "maximum tokens per row [128; QA 384]"})
     max_train_samples: int | None = field(default=None, metadata={"help": "train on a random sample of the rows"})
     max_eval_samples: int | None = field(default=None, metadata={"help": "score on a random sample of the rows"})
@@ -55,10 +60,11 @@ class TaskArguments:
 
 SELECT_ROWS = {
     "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file",
-    "validation_mismatched_file", "text_column", "text_pair_column", "label_column", "max_train_samples",
-    "max_eval_samples", "validation_split", "validation_size", "preprocessing_num_workers",
+    "validation_mismatched_file", "text_column", "text_pair_column", "label_column", "label_separator", "delimiter",
+    "encoding", "max_train_samples", "max_eval_samples", "validation_split", "validation_size",
+    "preprocessing_num_workers",
 }  # fmt: skip
 """Arguments that select the rows; the rows themselves tell whether they are the same."""
 
-STREAM_SELECTION = ("text_column", "max_train_samples", "validation_size")
+STREAM_SELECTION = ("text_column", "delimiter", "encoding", "max_train_samples", "validation_size")
 """Those that say which part of a stream is read: its rows cannot tell, as they are not all looked at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, collect, raise_if_any
 from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
-from .reading.columns import listed, missing_column, row_list, shown, values
-from .reading.labels import label_name
+from .reading.columns import listed, missing_column, row_list, shown
+from .reading.file_options import FileOptions, file_options
+from .reading.label_lists import read_lists
+from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
 from .reading.mapped import mapped
+from .reading.summaries import classes_summary
 from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
 from .task_arguments import TaskArguments
@@ -31,6 +34,7 @@ from .tokenizers import require_fast, require_length
 
 logger = logging.getLogger(__name__)
 
+_USUAL_WORDS = "tokens"
 _USUAL_TAGS = ("ner_tags", "tags", "labels")
 _ENTITY = re.compile(r"[BIES]-.+")
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
@@ -66,6 +70,10 @@ class TokenClassification(Task):
         """The data set that the task is named after; None for other data."""
         return (self.preset.hub_name, None) if self.preset else None
 
+    def file_options(self) -> FileOptions:
+        """Text files have a word per line."""
+        return file_options(self.arguments, words=self.arguments.text_column or _USUAL_WORDS)
+
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Only the columns `tokens` and `tags`.
 
@@ -73,10 +81,17 @@ class TokenClassification(Task):
             InputError: a column is missing or does not hold lists, or a tag is unknown.
         """
         tokens, tags = self._columns(rows, split)
-        words = values(rows, tokens).to_pylist()
-        names = self._tag_names(rows, tags, split)
-        declared = _declared(rows, tags) or (self.preset.tags if self.preset else None)
-        known = self._label_names or declared or _in_order({name for row in names for name in row or () if name})
+        problems: list[str] = []
+        with collect(problems):
+            words = [_map(_word, row) for row in read_lists(rows, tokens, split, "words", is_word)]
+        with collect(problems):
+            names = self._tag_names(rows, tags, split)
+        raise_if_any(problems)
+        declared = declared_names(rows, tags) or (self.preset.tags if self.preset else None)
+        seen = {name for row in names for name in row or () if name}
+        if self._label_names is None and declared is None:
+            warn_of_case(seen, split)
+        known = self._label_names or declared or _in_order(seen)
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
@@ -87,36 +102,34 @@ class TokenClassification(Task):
                 "another column with --label_column"
             )
         numbers = {name: number for number, name in enumerate(known)}
-        coded = [None if row is None else [numbers.get(name) if name else None for name in row] for row in names]
+        coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
         features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
         return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
 
     def _columns(self, rows: Dataset, split: str) -> tuple[str, str]:
-        tokens = self.arguments.text_column or "tokens"
-        found = [name for name in _USUAL_TAGS if name in rows.column_names]
-        tags = self.arguments.label_column or (found[0] if found else _USUAL_TAGS[0])
-        problems = []
-        for role, name in (("text", tokens), ("label", tags)):
-            if name not in rows.column_names:
-                problems.append(missing_column(split, name, rows.column_names, f"name it with --{role}_column"))
-            elif not isinstance(rows.features[name], List):
-                problems.append(
-                    f"{split}: expected a list with one entry per word in column {name!r}, got "
-                    f"{shown(rows.features[name])}; give json lines or parquet with lists"
-                )
-        if problems:
-            raise InputError(problems)
+        """The columns of words and tags: those that arguments name or number, those with usual names, or, where all
+        columns are lists of text, as in a CoNLL file, the first and the last."""
+        available = rows.column_names
+        tokens, tags = _usual_columns(rows)
+        tokens = _by_number(self.arguments.text_column, available) or tokens
+        tags = _by_number(self.arguments.label_column, available) or tags
+        raise_if_any(
+            missing_column(split, name, available, f"name it with --{role}_column")
+            for role, name in (("text", tokens), ("label", tags))
+            if name not in available
+        )
         return tokens, tags
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
         """The tags of each row as names. A number is that of a known name or, if there is none, a name itself."""
-        names = _declared(rows, column) or (self.preset.tags if self.preset else self._label_names) or []
-        by_number = dict(enumerate(names)) | {-100: None}
+        names = declared_names(rows, column) or (self.preset.tags if self.preset else self._label_names) or []
+        by_number = dict(enumerate(names))
 
         def name(tag: Any) -> str | None:
-            return by_number.get(tag, label_name(tag)) if isinstance(tag, int) else label_name(tag)
+            is_number = isinstance(tag, int) and not isinstance(tag, bool)
+            return by_number.get(tag, label_name(tag)) if is_number else label_name(tag)
 
-        return [None if row is None else [name(tag) for tag in row] for row in values(rows, column).to_pylist()]
+        return [_map(name, row) for row in read_lists(rows, column, split, "tags", is_label)]
 
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
         """Rows without words, with missing words or tags, or with different numbers of them."""
@@ -124,7 +137,13 @@ class TokenClassification(Task):
         checks = {
             "expected words, got none": [not row for row in words],
             "expected no missing words, got some": [None in (row or ()) for row in words],
-            "expected no missing tags (or -100), got some": [row is None or None in row for row in tags],
+            "expected words, got blank ones": [
+                any(word is not None and not word.strip() for word in row or ()) for row in words
+            ],
+            "expected words without NUL characters, got some": [
+                any("\0" in (word or "") for word in row or ()) for row in words
+            ],
+            "expected a tag for each word, got none (or -100)": [row is None or None in row for row in tags],
             "expected as many tags as words, got more or fewer": [
                 len(row or ()) != len(of_row or ()) for row, of_row in zip(words, tags, strict=True)
             ],
@@ -138,6 +157,14 @@ class TokenClassification(Task):
                 f"{split}: expected two or more tags, got {listed(names) or 'none'}; give rows with more, or name "
                 "another column with --label_column"
             )
+
+    def describe_labels(self, rows: Dataset) -> str:
+        """The share of each tag."""
+        return classes_summary((tag for row in rows["tags"] for tag in row), self.label_names or (), "word")
+
+    def text_columns(self, rows: Dataset) -> list[str]:
+        """The words."""
+        return ["tokens"]
 
     @property
     def label_names(self) -> list[str] | None:
@@ -276,14 +303,35 @@ class TokenClassification(Task):
         return found
 
 
-def _declared(rows: Dataset, column: str) -> list[str] | None:
-    feature = getattr(rows.features[column], "feature", None)
-    return list(feature.names) if isinstance(feature, ClassLabel) else None
+def _usual_columns(rows: Dataset) -> tuple[str, str]:
+    available = rows.column_names
+    if {"FORM", "UPOS"} <= set(available):  # Universal Dependencies
+        return "FORM", "UPOS"
+    if _USUAL_WORDS not in available and all(feature == List(Value("string")) for feature in rows.features.values()):
+        return available[0], available[-1]
+    return _USUAL_WORDS, next((name for name in _USUAL_TAGS if name in available), _USUAL_TAGS[0])
+
+
+def _by_number(column: str | None, available: Sequence[str]) -> str | None:
+    """A column that is named, or counted from 1, or from the end: -1 is the last."""
+    if column is None or column in available or not re.fullmatch(r"-?[1-9]\d{0,3}", column):
+        return column
+    number = int(column)
+    found = available[number - 1 if number > 0 else number :][:1]
+    return found[0] if found and abs(number) <= len(available) else column
+
+
+def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:
+    return None if row is None else [function(value) for value in row]
+
+
+def _word(value: Any) -> str | None:
+    return None if value is None or value != value else str(value)
 
 
 def _in_order(names: set[str]) -> list[str]:
     """`O` first, the others sorted, numbers as numbers."""
-    numbers = all(name.lstrip("-").isdigit() for name in names)
+    numbers = all(re.fullmatch(r"-?\d{1,4000}", name) for name in names)
     return sorted(names, key=lambda name: (name != OUTSIDE, int(name) if numbers else 0, name))
 
 

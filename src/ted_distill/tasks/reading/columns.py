@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from ...errors import raise_if_any
+from ...errors import InputError, raise_if_any
 
 USUAL_PAIRS = (
     ("sentence1", "sentence2"),
@@ -75,7 +77,7 @@ def label_columns(label: str, available: Sequence[str]) -> list[str]:
 def _not_unique(split: str, role: str, candidates: Sequence[str], available: Sequence[str]) -> str:
     return (
         f"{split}: expected one column with a usual name for the {role}, got "
-        f"{' and '.join(map(repr, candidates)) or 'none'} (columns: {listed(available)}); name it with --{role}_column"
+        f"{' and '.join(map(shown, candidates)) or 'none'} (columns: {listed(available)}); name it with --{role}_column"
     )
 
 
@@ -96,16 +98,34 @@ def with_texts(rows: Dataset, columns: TextColumns, split: str) -> Dataset:
     problems = [
         f"{split}: expected text in column {name!r}, got {shown(rows.features[name])}; name another with --{new}_column"
         for name, new in new_names.items()
-        if not _is_text_like(rows.features[name])
+        if not is_text_like(rows.features[name])
     ]
     raise_if_any(problems)
+    rows = _with_finite_numbers(rows, new_names, split)
     in_the_way = [name for name in ("text", "text_pair") if name in rows.column_names and name not in new_names]
     rows = rows.remove_columns(in_the_way).rename_columns(new_names)
     others = {name: Value("string") for name in new_names.values() if rows.features[name] != Value("string")}
     return rows.cast(Features({**rows.features, **others})) if others else rows
 
 
-def _is_text_like(feature: object) -> bool:
+def _with_finite_numbers(rows: Dataset, names: Iterable[str], split: str) -> Dataset:
+    """The rows with null for NaN, a missing number, in text columns. Raises `InputError` for infinity."""
+    for name in names:
+        if not pa.types.is_floating(rows.features[name].pa_type):
+            continue
+        column = values(rows, name)
+        if infinite := np.flatnonzero(pc.fill_null(pc.is_inf(column), False).to_numpy()).tolist():
+            raise InputError(
+                f"{split}: expected text in column {name!r}, got infinity in {row_list(infinite)}; fix or remove them"
+            )
+        if pc.any(pc.is_nan(column)).as_py():
+            present = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+            rows = rows.remove_columns(name).add_column(name, present.to_pylist(), feature=rows.features[name])
+    return rows
+
+
+def is_text_like(feature: object) -> bool:
+    """Whether a column holds text, or numbers or truth values that can be written as text."""
     kinds = ("string", "large_string", "int", "uint", "float", "bool", "null")
     return isinstance(feature, Value) and feature.dtype.startswith(kinds)
 
@@ -121,7 +141,7 @@ def with_labels(rows: Dataset, labels: Sequence[object], feature: object) -> Dat
 
 def missing_column(split: str, name: str, available: Sequence[str], what_to_do: str) -> str:
     """The problem that a column is missing."""
-    return f"{split}: expected a column {name!r}, got columns {listed(available)}; {what_to_do}"
+    return f"{split}: expected a column {shown(name)}, got columns {listed(available)}; {what_to_do}"
 
 
 def row_list(numbers: Iterable[int]) -> str:
@@ -131,12 +151,14 @@ def row_list(numbers: Iterable[int]) -> str:
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names separated by commas, the first `most` only."""
+    """Names separated by commas, the first `most` only, each in one line of at most 60 characters."""
     every = list(names)
-    return ", ".join([*every[:most], *(["..."] if len(every) > most else [])])
+    short = [name if name.isprintable() and 0 < len(name) <= _SHOWN else shown(name) for name in every[:most]]
+    return ", ".join([*short, *(["..."] if len(every) > most else [])])
 
 
 def shown(value: object) -> str:
     """The `repr` of a value, cut to 60 characters."""
-    text = repr(value)
+    # A long text is cut first: the rest of it would be looked at for nothing.
+    text = repr(value[:_SHOWN]) + "..." if isinstance(value, str) and len(value) > _SHOWN else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

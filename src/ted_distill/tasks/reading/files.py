@@ -1,4 +1,4 @@
-"""Data files -> data sets, without the network: csv, tsv, json, json lines and parquet, each also gzipped.
+"""Data files -> data sets, without the network: csv, tsv, json, json lines, parquet, conll and txt, each also gzipped.
 
 A file is parsed once and kept as Arrow in the cache of `datasets`, under a name made from its content. Rows then stay
 on disk, and what is computed from them, such as tokens, is found there by the next stage.
@@ -6,89 +6,89 @@ on disk, and what is computed from them, such as tokens, is found there by the n
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
-import json
 import os
-import re
-import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset
+from datasets import Dataset
 
 from ... import identity
 from ...errors import InputError
-from .columns import listed, shown
-from .squad_format import flatten_squad, is_squad_document
+from .arrow_types import plain_table
+from .columns import listed
+from .conll import is_table, read_conll
+from .delimited import read_csv, read_tsv
+from .encodings import decoded
+from .file_options import FileOptions
+from .json_records import read_json
+from .squad_format import flatten_squad
 
-# Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
-_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
-_DECIMAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+Reader = Callable[[bytes, FileOptions], pa.Table]
 
 
-def read_file(path: Path, flag: str) -> Dataset:
+def read_file(path: Path, flag: str, options: FileOptions | None = None) -> Dataset:
     """The rows of a data file, with the features that a parquet file declares (such as `ClassLabel`).
 
     Args:
         flag: the argument that named the file, for messages.
+        options: how it is read [found in the file].
 
     Raises:
-        InputError: no such file, unknown extension, no rows, or a file that cannot be read to its end.
+        InputError: no such file, unknown extension, no rows, or a file that cannot be read to its end; or the cache of
+            `datasets` cannot be written.
     """
-    read = _reader(path, flag)
-    try:
-        cached = _cached_name(path)
-        if not cached.exists():
-            _write_arrow(_table_with_rows(read, _contents(path)), cached)
-    except InputError as error:
-        raise InputError([f"{flag} {path}: {problem}" for problem in error.problems]) from error
-    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(
-            f"{flag} {path}: expected a complete file, its text in UTF-8, got one that cannot be read to its end "
-            f"({reason}); replace it"
-        ) from error
+    options = options or FileOptions()
+    read = reader(path, flag)
+    with problems_of(path, flag):
+        cached = _cached_name(path, options)
+        table = None if _is_cached(cached) else _table_with_rows(read, contents(path), options)
+    if table is not None:
+        _write_arrow(table, cached)
     return Dataset.from_file(str(cached))
 
 
-def stream_file(path: Path, flag: str) -> IterableDataset:
-    """The rows of a data file, read as they are needed: parquet, json lines, csv, and text with one row per line.
-
-    Raises:
-        InputError: no such file, or unknown extension.
-    """
-    _reader(path, flag)
-    suffix = next(suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz").lower()
-    kinds = {".jsonl": "json", ".txt": "text", ".parquet": "parquet", ".csv": "csv", ".json": "json"}
-    if suffix not in kinds:
-        raise InputError(
-            f"{flag} {path}: expected one of {listed(kinds)} for streaming, got {suffix}; convert the file"
-        )
-    options = {"keep_linebreaks": True} if suffix == ".txt" else {}
-    return datasets.load_dataset(kinds[suffix], data_files=str(path), split="train", streaming=True, **options)
-
-
-def _reader(path: Path, flag: str) -> Callable[[bytes], pa.Table]:
-    """The reader of this file's extension, if there is such a file."""
+def reader(path: Path, flag: str) -> Reader:
+    """The reader of this file's extension, if there is such a file. Raises `InputError`."""
     if path.is_dir():
         raise InputError(f"{flag} {path}: expected a file, got a folder; name a file in it")
     if not path.exists():
         raise InputError(f"{flag} {path}: expected a file, found {_nearest(path)}")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    suffix = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
-    if not suffix or suffix[0] not in READERS:
+    suffix = extension(path)
+    if suffix not in READERS:
         raise InputError(
             f"{flag} {path}: expected the extension {listed(READERS)}, or one of these with .gz, got "
-            f"{''.join(suffix) or 'none'}; convert the file"
+            f"{suffix or 'none'}; convert the file"
         )
-    return READERS[suffix[0]]
+    return READERS[suffix]
+
+
+def extension(path: Path) -> str:
+    """The extension of a file in lower case, without `.gz`; empty if it has none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+@contextmanager
+def problems_of(path: Path, flag: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an `InputError` about this file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError([f"{flag} {path}: {problem}" for problem in error.problems]) from error
+    # Damaged files make libraries raise anything: there is no list of it to rely on.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise InputError(
+            f"{flag} {path}: expected a complete file, its text in UTF-8, got one that cannot be read to its end "
+            f"({reason}); replace it"
+        ) from error
 
 
 def _nearest(path: Path) -> str:
@@ -98,156 +98,84 @@ def _nearest(path: Path) -> str:
     return f"no such file; did you mean {path.parent / nearest[0]}?" if nearest else "no such file; check the path"
 
 
-def _contents(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzipped."""
     data = path.read_bytes()
     return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
 
 
-def _table_with_rows(read: Callable[[bytes], pa.Table], data: bytes) -> pa.Table:
-    table = read(data) if data.strip() else None
+def _table_with_rows(read: Reader, data: bytes, options: FileOptions) -> pa.Table:
+    table = read(data, options) if data.strip() else None
     if not table:
         raise InputError("expected at least one row, got none; give a file with rows")
-    return table
+    return plain_table(table)
 
 
 # --- the cache ------------------------------------------------------------------------------------------------
 
 
-def _cached_name(path: Path) -> Path:
+def _cached_name(path: Path, options: FileOptions) -> Path:
     """Named by content and by the readers' source: another version may give other rows for the same bytes."""
-    readers = [identity.source_fingerprint(reader) for reader in (read_file, flatten_squad)]
-    key = [readers, [suffix.lower() for suffix in path.suffixes], identity.file_fingerprint(path)]
+    code = (read_file, plain_table, read_csv, read_json, flatten_squad, read_conll, decoded)
+    readers = [identity.source_fingerprint(function) for function in code]
+    key = [readers, list(options), extension(path), path.suffix, identity.file_fingerprint(path)]
     return Path(datasets.config.HF_DATASETS_CACHE) / "ted_distill" / f"{identity.fingerprint(key)[:32]}.arrow"
+
+
+def _is_cached(file: Path) -> bool:
+    """Whether the file is there and whole; a power cut may leave less."""
+    try:
+        return len(Dataset.from_file(str(file))) > 0
+    except Exception:
+        return False
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
     """Written under another name first, so that a second process never sees half a file."""
-    table = table.cast(Features.from_arrow_schema(table.schema).arrow_schema)
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
-    with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=1000)
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1000)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"the cache of datasets {file.parent}: expected to write {table.nbytes >> 20} MiB there, got an error "
+            f"({error}); make room, or name a folder of yours with the environment variable HF_DATASETS_CACHE"
+        ) from error
 
 
 # --- readers: bytes -> table ----------------------------------------------------------------------------------
 
 
-def _read_parquet(data: bytes) -> pa.Table:
-    table = pq.ParquetFile(io.BytesIO(data)).read()
-    for index, column in enumerate(table.schema):
-        # A categorical column of pandas, which `datasets` has no feature for.
-        if pa.types.is_dictionary(column.type):
-            table = table.set_column(index, column.name, table.column(index).cast(column.type.value_type))
-    return table
+def _read_parquet(data: bytes, options: FileOptions) -> pa.Table:
+    return pq.ParquetFile(io.BytesIO(data)).read()
 
 
-def _read_csv(data: bytes) -> pa.Table:
-    """Comma-separated with quotes; no word means "missing", so that the text "null" or "NA" stays as it is."""
-    csv.field_size_limit(max(csv.field_size_limit(), len(data) + 1))
-    # Strict: otherwise a quotation mark that is never closed would put the rest of the file into one field.
-    reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-    try:
-        return _table((reader.line_num, fields) for fields in reader if fields)
-    except csv.Error as error:
-        raise InputError(
-            f"line {reader.line_num}: expected quotes around a field with quotation marks, commas or line breaks, and "
-            f'its own quotation marks doubled (""), got {error}; fix the line or give a tsv file'
-        ) from error
+def _read_text(data: bytes, options: FileOptions) -> pa.Table:
+    """One row per line, newline included, so that the rows joined are the text; or words with their tags."""
+    if options.words is not None:
+        return read_conll(data, options)
+    lines = decoded(data, options.encoding).splitlines(keepends=True)
+    return pa.table({"text": pa.array(lines, pa.string())})
 
 
-def _read_tsv(data: bytes) -> pa.Table:
-    """Tab-separated without quoting, like GLUE's own files: a quotation mark is an ordinary character."""
-    lines = (line.rstrip("\r") for line in data.decode("utf-8-sig").split("\n"))
-    return _table((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line)
+def _read_tsv(data: bytes, options: FileOptions) -> pa.Table:
+    """Fields separated by tabs; or words with their tags."""
+    if options.words is not None and not is_table(data, options):
+        return read_conll(data, options)
+    return read_tsv(data, options)
 
 
-def _table(lines: Iterator[tuple[int, list[str]]]) -> pa.Table:
-    """A table from numbered lines of fields, of which the first is the header."""
-    _, header = next(lines, (0, []))
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
-    rows = []
-    for number, fields in lines:
-        if len(fields) != len(header):
-            raise InputError(
-                f"line {number}: expected {len(header)} fields, as in the first line, got {len(fields)}; fix the line"
-            )
-        rows.append(fields)
-    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return pa.table({name: _column(column) for name, column in zip(header, columns, strict=True)})
-
-
-def _column(fields: Any) -> pa.Array:
-    """Numbers if every field that is not empty is one (empty fields are then null), else unchanged text."""
-    filled = [field for field in fields if field]
-    if filled and all(map(_INTEGER.fullmatch, filled)):
-        return pa.array([int(field) if field else None for field in fields], pa.int64())
-    if filled and all(map(_DECIMAL.fullmatch, filled)):
-        return pa.array([float(field) if field else None for field in fields], pa.float64())
-    return pa.array(fields, pa.string())
-
-
-def _read_json(data: bytes) -> pa.Table:
-    """A list of records, records line by line, `{"data": [records]}`, or the official SQuAD document."""
-    document = _parse_json(data.decode("utf-8-sig"))
-    if is_squad_document(document):
-        return _records_table(flatten_squad(document))
-    if isinstance(document, dict):
-        document = document["data"] if isinstance(document.get("data"), list) else [document]
-    return _records_table(document)
-
-
-def _parse_json(text: str) -> Any:
-    """One JSON value, or a list of the values of all lines."""
-    try:
-        return json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
-        if not error.msg.startswith("Extra data"):
-            raise
-    records = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"line {number}: expected a JSON record, got {shown(line)} ({error.msg}); is the file complete?"
-                ) from error
-    return records
-
-
-def _records_table(records: Any) -> pa.Table:
-    every = records if isinstance(records, list) else [records]
-    strangers = [record for record in every if not isinstance(record, dict)]
-    if strangers:
-        raise InputError(
-            f'expected records {{"column": value, ...}}, in a list or one per line, got {shown(strangers[0])}; '
-            "convert the file"
-        )
-    columns = {}
-    for name in dict.fromkeys(name for record in records for name in record):
-        try:
-            columns[name] = pa.array([record.get(name) for record in records])
-        except pa.ArrowException as error:
-            raise InputError(
-                f"expected values of one kind in column {name!r}, got several ({error}); convert them to one"
-            ) from error
-    return pa.table(columns)
-
-
-def _read_text(data: bytes) -> pa.Table:
-    """One row per line, newline included, so that the rows joined are the text."""
-    return pa.table({"text": pa.array(data.decode("utf-8-sig").splitlines(keepends=True), pa.string())})
-
-
-READERS: dict[str, Callable[[bytes], pa.Table]] = {
-    ".csv": _read_csv,
+READERS: dict[str, Reader] = {
+    ".csv": read_csv,
     ".tsv": _read_tsv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
+    ".json": read_json,
+    ".jsonl": read_json,
     ".parquet": _read_parquet,
     ".txt": _read_text,
+    ".conll": read_conll,
+    ".conllu": read_conll,
 }
 """Extension -> reader. A new format is one function and one line."""

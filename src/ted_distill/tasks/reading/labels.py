@@ -11,9 +11,17 @@ from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any
 from .columns import label_columns, listed, row_list, shown, values
+from .label_lists import parsed_list, split_fields
+from .notices import notice
 
 HIDDEN = -1
 """Marks a row whose label is not public, as in the test splits of GLUE."""
+NO_LABEL = -100
+"""Marks a row, or a word, that has no label: as if there were none."""
+LARGEST_SCORE = 1e18
+"""Squared errors of larger ones are beyond float32."""
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def read_classes(
@@ -29,24 +37,28 @@ def read_classes(
         InputError: values that are not classes, a single class, or a label that is not among `names`.
     """
     _require_one_column(rows, column, split)
-    raw = _values(rows, column)
+    raw = label_values(rows, column)
     raise_if_any(_no_classes(raw, column, split))
     found = [label_name(value) for value in raw]
     visible = [[name] if name not in (None, str(HIDDEN)) else [] for name in found]
     if names is None:
-        names = _seen_names(rows, column, visible, split)
+        hidden = [number for number, name in enumerate(found) if name == str(HIDDEN)]
+        names = _seen_names(rows, column, visible, split, hidden)
     numbers = class_numbers(names, numbered)
     raise_if_any(_unknown(visible, numbers, names, split))
     return names, [None if name is None else numbers.get(name, HIDDEN) for name in found]
 
 
 def read_label_sets(
-    rows: Dataset, column: str, names: list[str] | None, split: str
+    rows: Dataset, column: str, names: list[str] | None, split: str, separator: str | None = None
 ) -> tuple[list[str], list[list[float] | None]]:
     """Label names, and each row's labels as C zeros and ones (None where missing).
 
-    A row holds a list of names or whole numbers, or names separated by `|` or `,`; or each label has its own column of
-    zeros and ones, and `column` is their names separated by commas.
+    A row holds a list of names or whole numbers, or text that `split_fields` makes such a list of; or each label has
+    its own column of zeros and ones, and `column` is their names separated by commas.
+
+    Args:
+        separator: what is between names in text [see `split_fields`].
 
     Raises:
         InputError: values of other kinds, a single class, or a label that is not among `names`.
@@ -54,7 +66,7 @@ def read_label_sets(
     columns = label_columns(column, rows.column_names)
     if len(columns) > 1:
         return columns, _matrix(rows, columns, split)
-    found = _name_lists(_values(rows, column), column, split)
+    found = _name_lists(label_values(rows, column), column, split, separator)
     visible = [row or [] for row in found]
     if names is None:
         names = _seen_names(rows, column, visible, split)
@@ -63,30 +75,51 @@ def read_label_sets(
 
 
 def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
-    """Each row's score (None where missing), also from numbers in text.
+    """Each row's score (None where missing), also from numbers in text. Any finite number is one, -100 too.
 
     Raises:
-        InputError: values that are not finite numbers.
+        InputError: values that are not finite numbers, or whose squares are too large for float32.
     """
     _require_one_column(rows, column, split)
-    raw = _values(rows, column)
+    raw = label_values(rows, column)
     scores = [_score(value) for value in raw]
-    broken = [row for row, score in enumerate(scores) if score is not None and not math.isfinite(score)]
+    broken = [row for row, score in enumerate(scores) if score is not None and not abs(score) <= LARGEST_SCORE]
     if broken:
         raise InputError(
-            f"{split}: expected finite numbers in column {column!r}, got {shown(raw[broken[0]])} in "
-            f"{row_list(broken)}; fix or remove them, or use --task sequence_classification for class names"
+            f"{split}: expected finite numbers in column {column!r}, at most {LARGEST_SCORE:g}, got "
+            f"{shown(raw[broken[0]])} in {row_list(broken)}; fix or remove them, or use --task sequence_classification "
+            "for class names"
         )
     return scores
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing."""
+    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing or -100."""
     if value is None or value != value:  # NaN, a missing number, is not equal to itself.
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip() or None
+    name = str(value).strip()
+    return None if name in ("", str(NO_LABEL)) else name
+
+
+def is_label(value: Any) -> bool:
+    """Whether a value names a label or says that there is none: text, a whole number, a truth value, NaN or None."""
+    if isinstance(value, str):
+        return is_text(value)
+    if isinstance(value, float):
+        return value != value or value.is_integer()
+    return value is None or isinstance(value, int)
+
+
+def is_text(text: str) -> bool:
+    """Whether text holds only characters that files of text hold: no NUL and no half of a character."""
+    return "\0" not in text and not re.search(r"[\ud800-\udfff]", text)
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a word, or a missing one: text, or a number, which a file may not tell from it."""
+    return value is None or (isinstance(value, str | int | float) and value not in (math.inf, -math.inf))
 
 
 def class_numbers(names: Sequence[str], numbered: bool = False) -> dict[str, int]:
@@ -95,13 +128,29 @@ def class_numbers(names: Sequence[str], numbered: bool = False) -> dict[str, int
     return numbers | {name: number for number, name in enumerate(names)}
 
 
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Distinct names in order: as numbers if all are, else as text."""
+    distinct = set(names)
+    return sorted(distinct, key=int if all(re.fullmatch(r"-?\d{1,4000}", name) for name in distinct) else None)
+
+
+def warn_of_case(names: Iterable[str], split: str) -> None:
+    """Say which classes differ only by capital letters, as those of a slip do."""
+    by_folded: dict[str, list[str]] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    alike = [" and ".join(map(shown, group)) for group in by_folded.values() if len(group) > 1]
+    if alike:
+        notice(f"{split}: the classes {listed(alike, 5)} differ only by capital letters; they stay different classes")
+
+
 # --- values ---------------------------------------------------------------------------------------------------
 
 
-def _values(rows: Dataset, column: str) -> list[Any]:
+def label_values(rows: Dataset, column: str) -> list[Any]:
     """The values of a column, with names for those of `ClassLabel` features (alone or in lists)."""
     found = values(rows, column).to_pylist()
-    declared = _declared_names(rows, column)
+    declared = declared_names(rows, column)
     if declared is None:
         return found
     names = dict(enumerate(declared))
@@ -110,54 +159,88 @@ def _values(rows: Dataset, column: str) -> list[Any]:
     ]
 
 
-def _declared_names(rows: Dataset, column: str) -> list[str] | None:
+def declared_names(rows: Dataset, column: str) -> list[str] | None:
+    """The names of a `ClassLabel` feature, alone or in lists; None for other columns."""
     feature = rows.features[column]
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 
-def _seen_names(rows: Dataset, column: str, visible: Iterable[Iterable[str]], split: str) -> list[str]:
-    names = _declared_names(rows, column) or _sorted_names(name for row in visible for name in row)
+def _seen_names(
+    rows: Dataset, column: str, visible: Iterable[Iterable[str]], split: str, hidden: Sequence[int] = ()
+) -> list[str]:
+    names = declared_names(rows, column) or sorted_names(name for row in visible for name in row)
     if len(names) < 2:
         raise InputError(
-            f"{split}: expected two or more classes in column {column!r}, got {listed(names) or 'no label'}; "
-            "name another column with --label_column"
+            f"{split}: expected two or more classes in column {column!r}, got {listed(names) or 'no label'}"
+            + (
+                f" and -1, which marks hidden labels, in {row_list(hidden)}; if -1 is a class, name the classes in "
+                "words, else give a split with labels"
+                if hidden
+                else "; name another column with --label_column"
+            )
         )
+    warn_of_case(names, split)
     return names
 
 
-def _sorted_names(names: Iterable[str]) -> list[str]:
-    """Distinct names in order: as numbers if all are, else as text."""
-    distinct = set(names)
-    return sorted(distinct, key=int if all(re.fullmatch(r"-?\d+", name) for name in distinct) else None)
-
-
-def _name_lists(raw: list[Any], column: str, split: str) -> list[list[str] | None]:
-    """The label names of each row, None where the value is neither a list nor text."""
-    separator = "|" if any(isinstance(value, str) and "|" in value for value in raw) else ","
-    lists = [value.split(separator) if isinstance(value, str) else value for value in raw]
-    lists = [[value] if isinstance(value, int) else value for value in lists]
-    for number, value in enumerate(lists):
-        if isinstance(value, dict) or (isinstance(value, float) and not math.isnan(value)):
-            raise InputError(
-                f"{split}: expected lists of label names, or names separated by | or commas, in column {column!r}, got "
-                f"{shown(raw[number])} in row {number + 1}; fix it, or name another column with --label_column"
-            )
-    found = [[label_name(name) for name in value] if isinstance(value, list) else None for value in lists]
-    named = [[name for name in row if name is not None] if row is not None else None for row in found]
-    twice = [number for number, row in enumerate(named) if row and len(set(row)) < len(row)]
-    if twice:
+def _name_lists(raw: list[Any], column: str, split: str, separator: str | None) -> list[list[str] | None]:
+    """The label names of each row, None where there are none known."""
+    lists = [_as_list(value) for value in split_fields(raw, column, split, separator)]
+    broken = [
+        number
+        for number, value in enumerate(lists)
+        if value is not None and not (isinstance(value, list) and all(map(_may_be_listed, value)))
+    ]
+    if broken:
         raise InputError(
-            f"{split}: expected each label once per row in column {column!r}, got {shown(raw[twice[0]])} in "
-            f"{row_list(twice)}; if these are zeros and ones, give each label its own column and name them with "
+            f"{split}: expected lists of label names or whole numbers, or names separated by |, ; or commas, in column "
+            f"{column!r}, got {shown(raw[broken[0]])} in {row_list(broken)}; fix them, or name another column with "
+            "--label_column"
+        )
+    raise_if_any(_not_once(raw, lists, column, split))
+    return [None if row is None or _holds_none(row) else _names(row) for row in lists]
+
+
+def _as_list(value: Any) -> Any:
+    if value is None or value != value:
+        return None
+    return [value] if isinstance(value, int | float) else value
+
+
+def _may_be_listed(value: Any) -> bool:
+    # True and False are whole numbers to Python, but say which labels there are, not what they are called.
+    return value is not None and value == value and not isinstance(value, bool) and is_label(value)
+
+
+def _holds_none(row: Iterable[Any]) -> bool:
+    """Whether -100 is among the labels: then they are not known."""
+    return any(label_name(value) is None and str(value).strip() for value in row)
+
+
+def _names(row: Iterable[Any]) -> list[str]:
+    return [name for name in map(label_name, row) if name is not None]
+
+
+def _not_once(raw: list[Any], lists: list[Any], column: str, split: str) -> Iterable[str]:
+    """The problem that a row has a label twice, or that rows hold a zero or one for each of two labels."""
+    names = [_names(row or ()) for row in lists]
+    wrong = [number for number, row in enumerate(names) if len(set(row)) < len(row)]
+    if not wrong and {len(row) for row in names} == {2} and {name for row in names for name in row} == {"0", "1"}:
+        wrong = list(range(len(names)))
+    if wrong:
+        yield (
+            f"{split}: expected each label once per row in column {column!r}, got {shown(raw[wrong[0]])} in "
+            f"{row_list(wrong)}; if these are zeros and ones, give each label its own column and name them with "
             "--label_column a,b,c"
         )
-    return named
 
 
 def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[float] | None]:
     """Zeros and ones of several columns, row by row; None where one is missing."""
-    by_column = [_values(rows, name) for name in columns]
+    by_column = [
+        [None if label_name(value) is None else value for value in label_values(rows, name)] for name in columns
+    ]
     problems = []
     for name, column in zip(columns, by_column, strict=True):
         broken = [number for number, value in enumerate(column) if value not in (None, 0, 1)]
@@ -172,11 +255,13 @@ def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[floa
 
 def _score(value: Any) -> float | None:
     """A number, None for no value, NaN for any other value."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -191,25 +276,33 @@ def _require_one_column(rows: Dataset, column: str, split: str) -> None:
 
 
 def _no_classes(raw: Sequence[Any], column: str, split: str) -> Iterable[str]:
-    strange = [number for number, value in enumerate(raw) if not isinstance(value, str | int | float | None)]
-    if strange:
+    several = [number for number, value in enumerate(raw) if _is_list(value)]
+    if several:
         yield (
-            f"{split}: expected one label per row in column {column!r}, got {shown(raw[strange[0]])} in "
-            f"{row_list(strange)}; for lists of labels use --task multi_label_classification"
+            f"{split}: expected one label per row in column {column!r}, got {shown(raw[several[0]])} in "
+            f"{row_list(several)}; for lists of labels use --task multi_label_classification"
         )
-    broken = [number for number, value in enumerate(raw) if isinstance(value, float) and value % 1 > 0]
+    broken = [number for number, value in enumerate(raw) if not _is_list(value) and not is_label(value)]
     if broken:
         yield (
-            f"{split}: expected class names or whole numbers in column {column!r}, got {raw[broken[0]]} in "
-            f"{row_list(broken)}; for scores use --task regression"
+            f"{split}: expected class names or whole numbers in column {column!r}, got {shown(raw[broken[0]])} in "
+            f"{row_list(broken)}; fix or remove them, or for scores use --task regression"
         )
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a value is a list, or text that is one; a word in brackets is a word."""
+    if not isinstance(value, str) or not value.strip().startswith("["):
+        return isinstance(value, list)
+    found = parsed_list(value)
+    return found is not None and found != [value.strip()[1:-1].strip()]
 
 
 def _unknown(visible: Sequence[list[str]], known: Iterable[str], names: Sequence[str], split: str) -> Iterable[str]:
     known = set(known)
     strangers = [number for number, row in enumerate(visible) if not known.issuperset(row)]
     if strangers:
-        first = _sorted_names({name for number in strangers for name in visible[number]} - known)
+        first = sorted_names({name for number in strangers for name in visible[number]} - known)
         yield (
             f"{split}: expected the labels {listed(names)}, got {listed(map(shown, first), 5)} in "
             f"{row_list(strangers)}; fix or remove them, or name another column with --label_column"

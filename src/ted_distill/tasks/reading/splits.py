@@ -11,14 +11,20 @@ from datasets import Dataset, IterableDataset
 
 from ...errors import InputError, collect, raise_if_any
 from ..task_arguments import TaskArguments
-from .files import read_file, stream_file
+from .arrow_types import plain_dataset
+from .file_options import FileOptions, file_options, option_problems
+from .files import read_file
+from .streams import stream_file
 
 SAMPLE_SEED = 42
 Rows: TypeAlias = Dataset | IterableDataset
 
 
 def read_splits(
-    arguments: TaskArguments, hub_dataset: tuple[str, str | None] | None, validation_splits: dict[str, str]
+    arguments: TaskArguments,
+    hub_dataset: tuple[str, str | None] | None,
+    validation_splits: dict[str, str],
+    options: FileOptions | None = None,
 ) -> dict[str, Rows]:
     """The splits that were given, `train` first, with all their columns unchanged.
 
@@ -28,6 +34,7 @@ def read_splits(
     Args:
         hub_dataset: (name, configuration) of the task's own data set, if it has one.
         validation_splits: our name -> the Hub's, for every split to score on.
+        options: how files are read [as the arguments say].
 
     Raises:
         InputError: with every problem of every file; the Hub gave nothing; or no data were named.
@@ -44,7 +51,7 @@ def read_splits(
     if arguments.validation_size:
         validation_splits = {name: split for name, split in validation_splits.items() if name != "validation"}
     if named:
-        splits = _read_files(named, arguments.streaming)
+        splits = _read_files(named, arguments.streaming, options or file_options(arguments))
     elif arguments.dataset_name:
         splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments)
     elif hub_dataset:
@@ -58,7 +65,7 @@ def read_splits(
 def _nothing_named() -> InputError:
     return InputError(
         "data: expected files or a data set of the Hub, got neither; set --train_file and --validation_file (csv, tsv, "
-        "json, jsonl or parquet), or --dataset_name"
+        "json, jsonl, parquet, conll or txt), or --dataset_name"
     )
 
 
@@ -87,6 +94,7 @@ def _argument_problems(arguments: TaskArguments, named: set[str], validation_spl
         yield "dataset_name: expected files or a data set of the Hub, got both; leave out one or the other"
     for split in sorted(named - {"train", *validation_splits}):
         yield f"{split}_file: expected none, as this task has no such split, got a file; leave it out"
+    yield from option_problems(arguments)
     for flag in ("max_train_samples", "max_eval_samples"):
         maximum = getattr(arguments, flag)
         if maximum is not None and maximum < 1:
@@ -100,12 +108,13 @@ def _argument_problems(arguments: TaskArguments, named: set[str], validation_spl
             yield "validation_size: expected a train_file to hold rows out of, got none; set --train_file"
 
 
-def _read_files(named: dict[str, tuple[str, Path]], streaming: bool) -> dict[str, Rows]:
+def _read_files(named: dict[str, tuple[str, Path]], streaming: bool, options: FileOptions) -> dict[str, Rows]:
     splits: dict[str, Rows] = {}
     problems: list[str] = []
     for split, (flag, path) in named.items():
         with collect(problems):
-            splits[split] = stream_file(path, flag) if streaming and split == "train" else read_file(path, flag)
+            read = stream_file if streaming and split == "train" else read_file
+            splits[split] = read(path, flag, options)
     raise_if_any(problems)
     return splits
 
@@ -134,7 +143,8 @@ def _read_hub(
         )
     splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
     # Rows to score on are read whole: they are few, and needed in every epoch.
-    return {
+    whole = {
         split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
         for split, rows in splits.items()
     }
+    return {split: plain_dataset(rows) if isinstance(rows, Dataset) else rows for split, rows in whole.items()}

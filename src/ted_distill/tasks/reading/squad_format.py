@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ...errors import InputError
@@ -11,11 +12,10 @@ Row = dict[str, Any]
 
 
 def is_squad_document(document: Any) -> bool:
-    """Whether a parsed JSON file is an official SQuAD document: `{"data": [{"paragraphs": [...]}, ...]}`."""
+    """Whether a parsed JSON file is an official SQuAD document: `{"data": [{"paragraphs": ...}, ...]}`."""
     if not isinstance(document, dict) or not isinstance(document.get("data"), list):
         return False
-    articles = document["data"]
-    return bool(articles) and all(isinstance(article, dict) and "paragraphs" in article for article in articles)
+    return any(isinstance(article, dict) and "paragraphs" in article for article in document["data"])
 
 
 def flatten_squad(document: dict[str, Any]) -> list[Row]:
@@ -25,51 +25,59 @@ def flatten_squad(document: dict[str, Any]) -> list[Row]:
     `answers` that is not marked impossible, as in test files, has `answers` None: they are unknown.
 
     Raises:
-        InputError: a paragraph or question lacks a field.
+        InputError: a part is missing or of another kind; names its place.
     """
     rows: list[Row] = []
-    for article in document["data"]:
-        title = article.get("title") or ""
-        for paragraph in article["paragraphs"]:
-            if not isinstance(paragraph, dict) or not {"context", "qas"} <= paragraph.keys():
-                raise InputError(
-                    f"article {shown(title)}: expected 'context' and 'qas' in every paragraph, got one without; add "
-                    "what is missing"
-                )
-            rows.extend(_row(title, paragraph["context"], question) for question in paragraph["qas"])
+    for number, article in enumerate(document["data"], start=1):
+        title = article.get("title") if isinstance(article, dict) else None
+        title = title if isinstance(title, str) else ""
+        place = f"article {number}" + (f" ({shown(title)})" if title else "")
+        for of_article, paragraph in enumerate(_part(article, "paragraphs", list, place), start=1):
+            rows += _paragraph_rows(paragraph, title, f"{place}, paragraph {of_article}")
     return rows
 
 
-def _row(title: str, context: str, question: dict[str, Any]) -> Row:
-    missing = sorted({"id", "question"} - question.keys())
-    if missing:
-        raise InputError(
-            f"article {shown(title)}: expected 'id' and 'question' in every question, got one without "
-            f"{' and '.join(map(repr, missing))}; add what is missing"
-        )
-    return {
-        "id": str(question["id"]),
-        "title": title,
-        "context": context,
-        "question": question["question"],
-        "answers": _answers(title, question),
-    }
+def _paragraph_rows(paragraph: Any, title: str, place: str) -> Iterator[Row]:
+    context = _part(paragraph, "context", str, place)
+    for number, question in enumerate(_part(paragraph, "qas", list, place), start=1):
+        where = f"{place}, question {number}"
+        yield {
+            "id": str(_part(question, "id", (str, int), where)),
+            "title": title,
+            "context": context,
+            "question": _part(question, "question", str, where),
+            "answers": _answers(question, where),
+        }
 
 
-def _answers(title: str, question: dict[str, Any]) -> dict[str, list[Any]] | None:
+def _answers(question: dict[str, Any], place: str) -> dict[str, list[Any]] | None:
     # `is_impossible` comes first: such questions carry `plausible_answers`, and some files repeat those as answers.
     if question.get("is_impossible"):
         return {"text": [], "answer_start": []}
-    answers = question.get("answers")
-    if answers is None:
+    if question.get("answers") is None:
         return None
-    try:
-        return {
-            "text": [answer["text"] for answer in answers],
-            "answer_start": [int(answer["answer_start"]) for answer in answers],
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"article {shown(title)}: expected answers "
-            f'{{"text": ..., "answer_start": ...}}, got {shown(answers)} for question {question["id"]!r}; fix them'
-        ) from error
+    answers = _part(question, "answers", list, place)
+    found: dict[str, list[Any]] = {"text": [], "answer_start": []}
+    for number, answer in enumerate(answers, start=1):
+        where = f"{place}, answer {number}"
+        start = _part(answer, "answer_start", int, where)
+        if not -1 <= start < 2**31:
+            raise InputError(f"{where}: expected answer_start within the context, got {shown(start)}; fix it")
+        found["text"].append(_part(answer, "text", str, where))
+        found["answer_start"].append(start)
+    return found
+
+
+_KINDS: dict[Any, str] = {str: "text", int: "a whole number", list: "a list", (str, int): "text or a number"}
+
+
+def _part(whole: Any, name: str, kind: Any, place: str) -> Any:
+    """A part of the document, of the kind it should be."""
+    if not isinstance(whole, dict):
+        raise InputError(f"{place}: expected a record with {name!r}, got {shown(whole)}; fix it")
+    if name not in whole:
+        raise InputError(f"{place}: expected {name!r}, got only {shown(', '.join(map(str, whole)))}; add it")
+    value = whole[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"{place}: expected {_KINDS[kind]} as {name!r}, got {shown(value)}; fix it")
+    return value

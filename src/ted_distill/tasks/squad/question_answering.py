@@ -23,6 +23,7 @@ from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Metrics, Split, Task
 from ..padding import padded_batch
 from ..reading.columns import shown
+from ..reading.summaries import questions_summary
 from ..task_arguments import TaskArguments
 from .metrics import exact_match, squad_scores, token_f1
 from .rows import QuestionColumns, normalise_rows, row_problems, some
@@ -101,6 +102,14 @@ class QuestionAnswering(Task):
                 f"{some(len(unanswerable), 'question', unanswerable)}; use task squad_v2, set version_2_with_negative, "
                 "or remove them"
             )
+
+    def describe_labels(self, rows: Dataset) -> str:
+        """The share of questions without an answer."""
+        return questions_summary(len(rows), len(_unanswerable(rows)))
+
+    def text_columns(self, rows: Dataset) -> list[str]:
+        """Question and context."""
+        return ["question", "context"]
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """The windows of the rows, with the columns of `windows.cut_windows`.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from datasets import Dataset, Features, List, Value
 
-from ...errors import InputError
-from ..reading.columns import missing_column, row_list, shown
+from ...errors import InputError, raise_if_any
+from ..reading.columns import is_text_like, missing_column, row_list, shown
+from ..reading.label_lists import parsed_list
 from ..reading.mapped import mapped
 
 ROW_FEATURES = Features(
@@ -22,6 +24,11 @@ ROW_FEATURES = Features(
     }
 )
 """Normalised rows. Empty lists: the question has no answer. `answers` None: unreadable, which is a problem."""
+
+_PYTHON_ANSWERS = re.compile(
+    r"""\{\s*['"]text['"]\s*:\s*(.*?)\s*,\s*['"]answer_start['"]\s*:\s*([^'"]*?)\s*\}""", re.DOTALL
+)
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 _NAMED = 3
 """How many ids a message names."""
@@ -38,17 +45,23 @@ class QuestionColumns(NamedTuple):
 def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Dataset:
     """The rows under `ROW_FEATURES`.
 
-    Answers are a dict (or its JSON) of lists `text` and `answer_start`, a list of such pairs, or the two columns
-    `answer_text` (empty: no answer) and `answer_start`. Without a column `id`, the row number, counted from 0, is used.
+    Answers are a dict (or its JSON, or what Python and numpy write of it) of lists `text` and `answer_start`, a list of
+    such pairs, or the two columns `answer_text` (empty: no answer) and `answer_start`. Without a column `id`, the row
+    number, counted from 0, is used.
 
     Raises:
-        InputError: columns are missing.
+        InputError: columns are missing, or do not hold text.
     """
     found = rows.column_names
     flat = columns.answers not in found and {"answer_text", "answer_start"} <= set(found)
     missing = [name for name in columns if name not in found and not (flat and name == columns.answers)]
     if missing:
         raise InputError(_missing_columns(missing, columns, found, split))
+    raise_if_any(
+        f"{split}: expected text in column {name!r}, got {shown(rows.features[name])}; name another column or fix it"
+        for name in (columns.question, columns.context, "id")
+        if name in found and not is_text_like(rows.features[name])
+    )
     renamed = {columns.question: "question", columns.context: "context", columns.answers: "answers", "id": "id"}
     if all(old == new for old, new in renamed.items()) and set(renamed) <= set(found):
         same = rows.select_columns(list(ROW_FEATURES))
@@ -91,12 +104,12 @@ def _missing_columns(missing: list[str], columns: QuestionColumns, found: list[s
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None or value != value else str(value)
 
 
 def _pair_answers(text: Any, start: Any) -> dict[str, list[Any]] | None:
     # Only an empty field is "no answer": a space would be an answer that no token holds.
-    if text is None or text == "":
+    if text is None or text == "" or text != text:
         return {"text": [], "answer_start": []}
     return _standard([text], [start])
 
@@ -104,10 +117,7 @@ def _pair_answers(text: Any, start: Any) -> dict[str, list[Any]] | None:
 def _read_answers(value: Any) -> dict[str, list[Any]] | None:
     """Answers in any of the forms of `normalise_rows`; None for anything else."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            return None
+        value = _parsed(value)
     if isinstance(value, list):
         if not all(isinstance(answer, dict) for answer in value):
             return None
@@ -120,13 +130,31 @@ def _read_answers(value: Any) -> dict[str, list[Any]] | None:
     return _standard(texts, starts)
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        found = _PYTHON_ANSWERS.fullmatch(text.strip())
+        return {"text": parsed_list(found[1]), "answer_start": parsed_list(found[2])} if found else None
+
+
 def _standard(texts: Any, starts: Any) -> dict[str, list[Any]] | None:
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         return None
-    try:
-        return {"text": [str(text) for text in texts if text is not None], "answer_start": list(map(int, starts))}
-    except (TypeError, ValueError, OverflowError):
+    offsets = [_offset(start) for start in starts]
+    if None in offsets or not all(isinstance(text, str | int | float) for text in texts):
         return None
+    return {"text": [str(text) for text in texts], "answer_start": offsets}
+
+
+def _offset(value: Any) -> int | None:
+    """A whole number of 32 bits; None for any other value."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    whole = (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and value.is_integer()
+    )
+    return int(value) if whole and -(2**31) <= value < 2**31 else None
 
 
 # --- problems -------------------------------------------------------------------------------------------------
@@ -163,12 +191,15 @@ def row_problems(rows: Dataset, split: str) -> Iterator[str]:
             yield (
                 f"{split}: expected a {column} in every row, got none in {_counted(empty, 'row')}; fix or remove them"
             )
+    for column, values in (("question", questions), ("context", contexts)):
+        if odd := [name for name, text in zip(named, values, strict=True) if "\0" in (text or "")]:
+            yield f"{split}: expected no NUL characters in a {column}, got some in {_counted(odd, 'row')}; remove them"
     unreadable = [name for name, answer in zip(named, answers, strict=True) if not is_readable(answer)]
     if unreadable:
         yield (
             f'{split}: expected answers {{"text": [...], "answer_start": [...]}}, in a csv file as JSON, with empty '
             f"lists for no answer, got none that can be read for {_counted(unreadable, 'question')}; fix or remove "
-            "them (a file without answers cannot be trained or scored on)"
+            "them (offsets are whole numbers; a file without answers cannot be trained or scored on)"
         )
     yield from _offset_problems(split, named, contexts, answers)
 

@@ -71,6 +71,7 @@ class LastWord(CausalLM):
     """
 
     metric = "accuracy"
+    running_text = False
     hub = ("EleutherAI/lambada_openai", "default")
 
     def hub_dataset(self) -> tuple[str, str | None] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class LanguageModelling(Task):
     can_cache = False
     can_stream = True
     vocabulary_logits = True
+    running_text: ClassVar[bool] = True
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -66,6 +68,11 @@ class LanguageModelling(Task):
             missing = np.flatnonzero(values(rows, "text").is_null().to_numpy()).tolist()
             if missing:
                 yield f"{split}: expected text in every row, got none in {row_list(missing)}; fix or remove them"
+            odd = np.flatnonzero(
+                pc.fill_null(pc.match_substring(values(rows, "text"), "\0"), False).to_numpy()
+            ).tolist()
+            if odd:
+                yield f"{split}: expected text without NUL characters, got some in {row_list(odd)}; fix or remove them"
             first = rows[:_LOOKED_AT]["text"]
         if not any((text or "").strip() for text in first):
             column = self.arguments.text_column or "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ _SCORING_SEED = 42
 class MaskedLM(LanguageModelling):
     """Predict the hidden tokens of running text: a share of `mlm_probability`.
 
-    Of 10 hidden tokens 8 are masked, 1 is replaced by another token, and 1 is unchanged.
+    Of 10 hidden tokens 8 are masked, 1 is replaced by another token, and 1 is unchanged. Where chance hides none of a
+    block, which short ones are, one is masked all the same: without a label a block teaches nothing.
     Training hides other tokens in every epoch, scoring always the same. `perplexity` is that of the hidden tokens.
     """
 
@@ -38,7 +40,7 @@ class MaskedLM(LanguageModelling):
         """Blocks to score on, with hidden tokens chosen once: `labels` are -100 elsewhere."""
         text = blocks(self.tokens(rows, tokenizer), self.size(tokenizer), *self.around(tokenizer))
         hide = self._hide(tokenizer, _SCORING_SEED)
-        hidden = [hide.torch_mask_tokens(torch.tensor([ids])) for ids in text["input_ids"]]
+        hidden = [_hide_tokens(hide, torch.tensor([ids]), [len(ids)]) for ids in text["input_ids"]]
         ids, labels = ([pair[part][0].tolist() for pair in hidden] for part in (0, 1))
         if all(label == -100 for row in labels for label in row):
             raise InputError(
@@ -61,12 +63,7 @@ class MaskedLM(LanguageModelling):
     def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
         """A training batch with tokens hidden in `input_ids`, and `labels`: -100 at tokens not hidden."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        not_hidden = torch.ones_like(ids, device="cpu")
-        for row, (of_row, length) in enumerate(zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)):
-            special = tokenizer.get_special_tokens_mask(of_row[:length], already_has_special_tokens=True)
-            not_hidden[row, :length] = torch.tensor(special)
-        hide = self._hide(tokenizer, seed)
-        hidden, labels = hide.torch_mask_tokens(ids.cpu(), special_tokens_mask=not_hidden)
+        hidden, labels = _hide_tokens(self._hide(tokenizer, seed), ids.cpu(), mask.sum(dim=1).tolist())
         return batch | {"input_ids": hidden.to(ids.device), "labels": labels.to(ids.device)}
 
     def selected(self, batch: Batch) -> Tensor:
@@ -86,3 +83,20 @@ class MaskedLM(LanguageModelling):
         hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability, seed=seed)
         hide.create_rng()
         return hide
+
+
+def _hide_tokens(hide: DataCollatorForLanguageModeling, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(B, T) ids with tokens hidden, at least one of each row that has any but special ones, and labels."""
+    special = torch.ones_like(ids)
+    for row, (of_row, length) in enumerate(zip(ids.tolist(), lengths, strict=True)):
+        found = hide.tokenizer.get_special_tokens_mask(of_row[:length], already_has_special_tokens=True)
+        special[row, :length] = torch.tensor(found)
+    hidden, labels = hide.torch_mask_tokens(ids.clone(), special_tokens_mask=special)
+    without = (labels == -100).all(dim=1) & (special == 0).any(dim=1)
+    if without.any():
+        # Drawn after all others, so that those are the same with and without such rows.
+        places = torch.multinomial((special[without] == 0).float(), 1, generator=hide.generator).squeeze(1)
+        rows = without.nonzero().squeeze(1)
+        labels[rows, places] = ids[rows, places]
+        hidden[rows, places] = hide.tokenizer.mask_token_id
+    return hidden, labels

@@ -1,0 +1,137 @@
+"""Csv and tsv files -> tables. Their delimiter is found in the first line unless it is named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import InputError
+from .columns import shown
+from .encodings import decoded, lines_of
+from .file_options import FileOptions
+
+# Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_EXCEL = re.compile(r"sep=(.)\r?\n")
+"""The first line of csv files that Excel writes where commas are in numbers."""
+_FIRST = 1 << 16
+"""Characters that hold the first line."""
+
+Lines = Iterator[tuple[int, list[str]]]
+
+
+def read_csv(data: bytes, options: FileOptions) -> pa.Table:
+    """Fields in quotes where need be; no word means "missing", so that the text "null" or "NA" stays as it is."""
+    return _csv_table(decoded(data, options.encoding), options.delimiter)
+
+
+def read_tsv(data: bytes, options: FileOptions) -> pa.Table:
+    """Tab-separated without quoting, like GLUE's own files: a quotation mark is an ordinary character.
+
+    A file without tabs in its first line is read as a csv file, if another delimiter is there.
+    """
+    text = decoded(data, options.encoding)
+    delimiter = options.delimiter or find_delimiter(text, "\t;,|")
+    if delimiter != "\t":
+        return _csv_table(text, delimiter)
+    lines = lines_of(text)
+    return _table(((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line), "\t")
+
+
+def _csv_table(text: str, delimiter: str | None) -> pa.Table:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    first = 0
+    if named := _EXCEL.match(text):
+        text, first = text[named.end() :], 1
+        delimiter = delimiter or named[1]
+    found = delimiter or find_delimiter(text, ",;\t|")
+    return _table(csv_lines(io.StringIO(text, newline=""), found, first), found)
+
+
+def csv_lines(text: Iterable[str], delimiter: str, first: int = 0) -> Lines:
+    """Numbered lines of fields, some of them in quotes; blank lines are left out.
+
+    Args:
+        text: lines with their ends.
+        first: number of lines before these.
+
+    Raises:
+        InputError: when a line is read whose quotation marks are not those of a csv file.
+    """
+    # Strict: otherwise a quotation mark that is never closed would put the rest of the file into one field.
+    reader = csv.reader(iter(text), delimiter=delimiter, strict=True)
+    try:
+        yield from ((first + reader.line_num, fields) for fields in reader if fields)
+    except csv.Error as error:
+        raise InputError(
+            f"line {first + reader.line_num}: expected quotes around a field with quotation marks, {shown(delimiter)} "
+            f'or line breaks, and its own quotation marks doubled (""), got {error}; fix the line or give a tsv file'
+        ) from error
+
+
+# --- which delimiter ------------------------------------------------------------------------------------------
+
+
+def find_delimiter(text: str, usual: str) -> str:
+    """The usual delimiter that separates names in the first line; of several, the one that fits every line."""
+    names = {delimiter: len(_first(text, delimiter)) for delimiter in usual}
+    possible = [delimiter for delimiter in usual if names[delimiter] > 1]
+    if len(possible) > 1:
+        fitting = [delimiter for delimiter in possible if _fits(text, delimiter, names[delimiter])]
+        return fitting[0] if fitting else max(possible, key=names.__getitem__)
+    return possible[0] if possible else usual[0]
+
+
+def _first(text: str, delimiter: str) -> list[str]:
+    try:
+        return next((fields for _, fields in csv_lines(io.StringIO(text[:_FIRST], newline=""), delimiter)), [])
+    except InputError:
+        return []
+
+
+def _fits(text: str, delimiter: str, width: int) -> bool:
+    try:
+        return all(len(fields) == width for _, fields in csv_lines(io.StringIO(text, newline=""), delimiter))
+    except InputError:
+        return False
+
+
+# --- the table ------------------------------------------------------------------------------------------------
+
+
+def _table(lines: Lines, delimiter: str) -> pa.Table:
+    """A table from numbered lines of fields, of which the first is the header."""
+    _, header = next(lines, (0, []))
+    rows = []
+    for number, fields in lines:
+        if len(fields) != len(header):
+            raise InputError(
+                f"line {number}: expected {len(header)} fields, as in the first line, got {len(fields)}, separated by "
+                f"{shown(delimiter)}; fix the line, or name another separator with --delimiter"
+            )
+        rows.append(fields)
+    columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else ([] for _ in header)
+    named = [(name, column) for name, column in zip(header, columns, strict=True) if name or any(column)]
+    repeated = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
+    if repeated:
+        raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
+    return pa.table({name: _column(column) for name, column in named})
+
+
+def _column(fields: Sequence[str]) -> pa.Array:
+    """Numbers if every field that is not empty is one (empty fields are then null), else unchanged text."""
+    filled = [field for field in fields if field]
+    if filled and all(map(_INTEGER.fullmatch, filled)):
+        return pa.array([int(field) if field else None for field in fields], pa.int64())
+    if filled and all(map(_DECIMAL.fullmatch, filled)):
+        numbers: list[Any] = [float(field) if field else None for field in fields]
+        if all(number is None or math.isfinite(number) for number in numbers):
+            return pa.array(numbers, pa.float64())
+    return pa.array(fields, pa.string())

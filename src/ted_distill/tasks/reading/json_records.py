@@ -1,0 +1,139 @@
+"""Json and json lines files -> tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...errors import InputError
+from .columns import shown
+from .encodings import decoded
+from .file_options import FileOptions
+from .squad_format import flatten_squad, is_squad_document
+
+_DEEPEST = 32
+"""Lists in lists: no task has more than three, and a hundred thousand would end the process."""
+
+
+def read_json(data: bytes, options: FileOptions) -> pa.Table:
+    """A list of records, records line by line, `{"data": [records]}`, or the official SQuAD document."""
+    document = parse_json(decoded(data, options.encoding))
+    if is_squad_document(document):
+        return records_table(flatten_squad(document))
+    if isinstance(document, dict):
+        document = document["data"] if isinstance(document.get("data"), list) else [document]
+    return records_table(document)
+
+
+def parse_json(text: str) -> Any:
+    """One JSON value, or a list of the values of all lines. Raises `InputError`."""
+    try:
+        return _value(text) if text.strip() else []
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise InputError(
+                f"line {error.lineno}: expected complete JSON, got {shown(text.split(chr(10))[error.lineno - 1])} "
+                f"({error.msg}, character {error.colno}); is the file complete?"
+            ) from error
+    return [parse_line(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def parse_line(line: str, number: int) -> Any:
+    """The JSON value of one line. Raises `InputError`."""
+    try:
+        return _value(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"line {number}: expected a JSON record, got {shown(line)} ({error.msg}); is the file complete?"
+        ) from error
+    except InputError as error:
+        raise InputError([f"line {number}: {problem}" for problem in error.problems]) from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_record)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise InputError(f"expected lists up to {_DEEPEST} deep, got thousands; give flat records") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"expected numbers of up to 64 bits, got a longer one ({error}); shorten it") from error
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"expected different names in a record, got {shown(twice)} twice; rename one")
+    return record
+
+
+def records_table(records: Any) -> pa.Table:
+    """A table of the records; null where one lacks a field.
+
+    Raises:
+        InputError: other values than records, or a column with values of several kinds.
+    """
+    every = records if isinstance(records, list) else [records]
+    strangers = [number for number, record in enumerate(every) if not isinstance(record, dict)]
+    if strangers:
+        raise InputError(
+            f'row {strangers[0] + 1}: expected records {{"column": value, ...}}, in a list or one per line, got '
+            f"{shown(every[strangers[0]])}; convert the file"
+        )
+    names = dict.fromkeys(name for record in every for name in record)
+    return pa.table({name: _column(name, [record.get(name) for record in every]) for name in names})
+
+
+def _column(name: str, values: Sequence[Any]) -> pa.Array:
+    deep = next((number for number, value in enumerate(values) if not _is_flat(value, _DEEPEST)), None)
+    if deep is not None:
+        raise InputError(
+            f"row {deep + 1}: expected lists up to {_DEEPEST} deep in column {shown(name)}, got deeper ones; flatten "
+            "them"
+        )
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        raise InputError(_misfit(name, values)) from error
+
+
+def _is_flat(value: Any, deepest: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return deepest > 0 and all(_is_flat(part, deepest - 1) for part in value)
+
+
+def _misfit(name: str, values: Sequence[Any]) -> str:
+    """The first value that does not fit those before it."""
+    low, high = 0, len(values)  # values[:low] fit, values[:high] do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(values[:middle]) else (low, middle)
+    value = values[low]
+    where = f"row {high}: expected"
+    if not _fits([value]):
+        return (
+            f"{where} text, numbers of up to 64 bits or lists of one kind in column {shown(name)}, got {shown(value)}; "
+            "fix it"
+        )
+    others = next((other for other in values[:low] if other is not None), None)
+    return (
+        f"{where} values of one kind in column {shown(name)}, got several, such as {shown(others)} and {shown(value)}; "
+        "convert them to one"
+    )
+
+
+def _fits(values: Sequence[Any]) -> bool:
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return False
+    return True

@@ -1,0 +1,65 @@
+"""Whether rows to score on are among the training rows: what a model has seen says little about what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from .notices import notice
+
+_ROWS = 100_000
+_BETWEEN = "\x1f"
+_LONG = 40
+"""Characters from which a line of running text is more than a heading, which many texts share."""
+
+
+def warn_of_overlap(splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False) -> None:
+    """Say how many rows of each split to score on have the texts of a training row, whatever their labels.
+
+    Args:
+        splits: normalised rows, `train` among them.
+        columns: those that a model reads: text, or lists of words.
+        lines: rows are running text, of which only long ones count.
+    """
+    if not columns:
+        return
+    for name, rows in splits.items():
+        if name == "train":
+            continue
+        texts = _texts(rows, columns)
+        if lines:
+            texts = texts.filter(pc.greater_equal(pc.utf8_length(texts), _LONG))
+        if seen := _seen(texts, splits["train"], columns):
+            notice(
+                f"{name}: expected rows that are not trained on, got {seen} of {len(texts)} "
+                f"({100 * seen / len(texts):.1f} %) whose text is in the training rows; scores on them say little "
+                "about new text"
+            )
+
+
+def _seen(texts: pa.Array, train: Dataset, columns: Sequence[str]) -> int:
+    """How many of the texts are in the training rows, of which only some are in memory at once."""
+    found = np.zeros(len(texts), dtype=bool)
+    for start in range(0, len(train), _ROWS):
+        some = train.select(range(start, min(start + _ROWS, len(train))))
+        found |= pc.is_in(texts, value_set=_texts(some, columns)).to_numpy(zero_copy_only=False)
+    return int(found.sum())
+
+
+def _texts(rows: Dataset, columns: Sequence[str]) -> pa.Array:
+    """What a model reads of each row, as one text."""
+    table = rows.select_columns(list(columns)).with_format("arrow")[:]
+    parts = [_joined(table.column(name).combine_chunks()) for name in columns]
+    joined = pc.binary_join_element_wise(
+        *parts, pa.scalar(_BETWEEN, pa.large_string()), null_handling="replace", null_replacement=""
+    )
+    return pc.utf8_trim_whitespace(joined)
+
+
+def _joined(column: pa.Array) -> pa.Array:
+    text = pc.binary_join(column, " ") if pa.types.is_list(column.type) else column
+    return text.cast(pa.large_string())
