@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ted_distill.method.layer_losses import layer_losses, mse_layer_loss
+from ted_distill.method.layer_losses import cosine_layer_loss, layer_losses, mse_layer_loss
 from ted_distill.method.losses import (
     class_kl,
     class_loss,
@@ -22,6 +23,7 @@ from ted_distill.method.losses import (
     span_kl,
     span_loss,
 )
+from ted_distill.method.vocabulary_losses import token_kl, token_loss
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
 
@@ -146,16 +148,37 @@ def test_states_of_different_widths_are_refused() -> None:
         mse_layer_loss(torch.ones(1, 2, 3), torch.ones(1, 2, 4), torch.ones(1, 2))
 
 
-def test_an_empty_mask_is_refused() -> None:
-    empty = torch.zeros_like(MASK)
-    for loss in (
-        lambda: mse_layer_loss(random(3, 5, 2), random(3, 5, 2), empty),
-        lambda: span_kl(random(3, 5, 2), random(3, 5, 2), empty),
-        lambda: span_loss(random(3, 5, 2), STARTS, ENDS, empty),
-        lambda: masked_mean(random(3, 5), empty),
-    ):
-        with pytest.raises(ValueError, match="expected a real token in the mask, got none"):
-            loss()
+NOTHING = torch.tensor(0.0)
+NO_LABELS = torch.full((3,), -100)
+LOSSES_OF_NOTHING: dict[str, Callable[[Tensor], Tensor]] = {
+    "class_loss": lambda logits: class_loss(logits, NO_LABELS),
+    "class_loss of an update": lambda logits: class_loss(logits, NO_LABELS, NOTHING),
+    "token_loss": lambda logits: token_loss(logits, NO_LABELS),
+    "token_loss of an update": lambda logits: token_loss(logits, NO_LABELS, NOTHING),
+    "token_kl": lambda logits: token_kl(logits, random(3, 4), NO_LABELS != -100),
+    "class_kl": lambda logits: class_kl(logits[:0], random(0, 4)),
+    "class_kl of an update": lambda logits: class_kl(logits[:0], random(0, 4), 1.0, NOTHING),
+    "score_mse": lambda logits: score_mse(logits[:0, :1], random(0, 1)),
+    "score_loss": lambda logits: score_loss(logits[:0, :1], random(0)),
+    "multi_label_loss": lambda logits: multi_label_loss(logits[:0], random(0, 4), NOTHING),
+    "multi_label_kl": lambda logits: multi_label_kl(logits[:0], random(0, 4), 1.0, NOTHING),
+    "span_kl": lambda logits: span_kl(logits[:0].reshape(0, 2, 2), random(0, 2, 2), random(0, 2)),
+    "mse_layer_loss": lambda logits: mse_layer_loss(logits[None], random(1, 3, 4), torch.zeros(1, 3)),
+    "mse_layer_loss of an update": lambda logits: mse_layer_loss(
+        logits[None], random(1, 3, 4), torch.zeros(1, 3), NOTHING
+    ),
+    "cosine_layer_loss": lambda logits: cosine_layer_loss(logits[None], random(1, 3, 4), torch.zeros(1, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_NOTHING)
+def test_the_loss_of_nothing_is_zero_and_so_is_its_gradient(name: str) -> None:
+    logits = random(3, 4).requires_grad_()
+    loss = LOSSES_OF_NOTHING[name](logits)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_a_mask_of_another_shape_is_refused() -> None:

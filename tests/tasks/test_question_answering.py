@@ -257,7 +257,7 @@ def test_official_questions_that_are_impossible_have_no_answers_and_unlabelled_o
     rows = flatten_squad(document)
     assert [entry["id"] for entry in rows] == ["1", "2", "3", "4"]
     assert [entry["answers"] and entry["answers"]["text"] for entry in rows] == [["b"], [], [], None]
-    with pytest.raises(InputError, match="got one without 'id'"):
+    with pytest.raises(InputError, match="question 1: expected 'id', got only 'question'"):
         flatten_squad({"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q"}]}]}]})
 
 

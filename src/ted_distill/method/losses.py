@@ -103,9 +103,8 @@ def score_mse(student_logits: Tensor, teacher_logits: Tensor, count: Tensor | No
         ValueError: shapes differ.
     """
     require_same_shape("score_mse", student_logits, teacher_logits)
-    return _mean(
-        (wide(student_logits) - wide(teacher_logits)).square().reshape(len(student_logits), -1).mean(-1), count
-    )
+    squares = (wide(student_logits) - wide(teacher_logits)).square()
+    return _mean(squares if squares.ndim == 1 else squares.flatten(1).mean(dim=-1), count)
 
 
 # --- prediction losses ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import gzip
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -139,7 +139,8 @@ def _write_arrow(table: pa.Table, file: Path) -> None:
             writer.write_table(table, max_chunksize=1000)
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise InputError(
             f"the cache of datasets {file.parent}: expected to write {table.nbytes >> 20} MiB there, got an error "
             f"({error}); make room, or name a folder of yours with the environment variable HF_DATASETS_CACHE"
