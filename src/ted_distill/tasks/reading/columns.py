@@ -83,6 +83,9 @@ def _not_unique(split: str, role: str, candidates: Sequence[str], available: Seq
 
 def values(rows: Dataset, column: str) -> pa.ChunkedArray:
     """A column as Arrow, in the order of the rows."""
+    # Unless rows were selected or shuffled they are in memory in this order, and the long way takes ten times as long.
+    if rows._indices is None:
+        return rows.data.column(column)
     return rows.select_columns([column]).with_format("arrow")[:].column(0)
 
 
@@ -101,7 +104,7 @@ def with_texts(rows: Dataset, columns: TextColumns, split: str) -> Dataset:
         if not is_text_like(rows.features[name])
     ]
     raise_if_any(problems)
-    rows = _with_finite_numbers(rows, new_names, split)
+    rows = _with_finite_numbers(rows, map(str, new_names), split)
     in_the_way = [name for name in ("text", "text_pair") if name in rows.column_names and name not in new_names]
     rows = rows.remove_columns(in_the_way).rename_columns(new_names)
     others = {name: Value("string") for name in new_names.values() if rows.features[name] != Value("string")}

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -48,9 +49,11 @@ def read_file(path: Path, flag: str, options: FileOptions | None = None) -> Data
     read = reader(path, flag)
     with problems_of(path, flag):
         cached = _cached_name(path, options)
-        table = None if _is_cached(cached) else _table_with_rows(read, contents(path), options)
-    if table is not None:
-        _write_arrow(table, cached)
+        rows = _cached_rows(cached)
+        table = None if rows is not None else _table_with_rows(read, contents(path), options)
+    if rows is not None:
+        return rows
+    _write_arrow(table, cached)
     return Dataset.from_file(str(cached))
 
 
@@ -117,17 +120,26 @@ def _table_with_rows(read: Reader, data: bytes, options: FileOptions) -> pa.Tabl
 def _cached_name(path: Path, options: FileOptions) -> Path:
     """Named by content and by the readers' source: another version may give other rows for the same bytes."""
     code = (read_file, plain_table, read_csv, read_json, flatten_squad, read_conll, decoded)
-    readers = [identity.source_fingerprint(function) for function in code]
-    key = [readers, list(options), extension(path), path.suffix, identity.file_fingerprint(path)]
+    key = [
+        [_source(function) for function in code],
+        list(options),
+        extension(path),
+        path.suffix,
+        identity.file_fingerprint(path),
+    ]
     return Path(datasets.config.HF_DATASETS_CACHE) / "ted_distill" / f"{identity.fingerprint(key)[:32]}.arrow"
 
 
-def _is_cached(file: Path) -> bool:
-    """Whether the file is there and whole; a power cut may leave less."""
+_source = cache(identity.source_fingerprint)
+
+
+def _cached_rows(file: Path) -> Dataset | None:
+    """The rows of the file if it is there and whole; a power cut may leave less."""
     try:
-        return len(Dataset.from_file(str(file))) > 0
+        rows = Dataset.from_file(str(file)) if file.exists() else None
     except Exception:
-        return False
+        return None
+    return rows or None
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:

@@ -22,7 +22,7 @@ from ...method import losses
 from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Metrics, Split, Task
 from ..padding import padded_batch
-from ..reading.columns import shown
+from ..reading.columns import shown, values
 from ..reading.summaries import questions_summary
 from ..task_arguments import TaskArguments
 from .metrics import exact_match, squad_scores, token_f1
@@ -237,9 +237,8 @@ def _unanswerable(rows: Dataset) -> list[str]:
     """Ids of the questions whose list of answers is empty."""
     if len(rows) == 0:
         return []
-    table = rows.select_columns(["id", "answers"]).with_format("arrow")[:]
-    lengths = pc.list_value_length(pc.struct_field(table["answers"], "text"))
-    return [str(id_) for id_ in table["id"].filter(pc.equal(lengths, 0)).to_pylist()]
+    lengths = pc.list_value_length(pc.struct_field(values(rows, "answers"), "text"))
+    return [str(id_) for id_ in values(rows, "id").filter(pc.equal(lengths, 0)).to_pylist()]
 
 
 def _score(entry: dict[str, Any]) -> float:

@@ -1,0 +1,345 @@
+"""Labels: lists of them in one field, what is no label, names that look alike, and what is said of all of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from ted_distill.errors import InputError
+from ted_distill.tasks import Task, TaskArguments, load_task
+from ted_distill.tasks.reading.label_lists import parsed_list
+from ted_distill.tasks.reading.notices import forget_notices
+from ted_distill.tasks.regression import Regression
+
+Make = Callable[..., Task]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    forget_notices()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Labels -> the task of texts with these labels."""
+
+    def make(
+        task: str, labels: list[Any], validation: list[Any] | None = None, kind: str = "jsonl", **more: Any
+    ) -> Task:
+        def write(name: str, labels: list[Any]) -> str:
+            file = tmp_path / f"{name}.{kind}"
+            records = [{"text": f"text {number} of {name}", "label": label} for number, label in enumerate(labels)]
+            if kind == "jsonl":
+                file.write_text("\n".join(json.dumps(record) for record in records))
+            else:
+                file.write_text("text\tlabel\n" + "\n".join(f"{row['text']}\t{row['label']}" for row in records))
+            return str(file)
+
+        files = {"train_file": write("train", labels)}
+        if validation is not None:
+            files["validation_file"] = write("validation", validation)
+        return load_task(TaskArguments(task, **files, **more))
+
+    return make
+
+
+def problem(task: Task) -> str:
+    with pytest.raises(InputError) as caught:
+        _ = task.rows
+    [found] = caught.value.problems
+    assert found.isprintable()
+    assert len(found) < 700
+    return found
+
+
+def sets(task: Task, split: str = "train") -> list[set[str]]:
+    rows, names = task.rows[split]["label"], task.label_names or []
+    return [{name for name, has in zip(names, row, strict=True) if has} for row in rows]
+
+
+# --- several labels in one field ------------------------------------------------------------------------------
+
+MOODS = [{"joy", "calm"}, {"anger"}, set(), {"joy"}]
+FIELDS = {
+    "json": ['["joy", "calm"]', '["anger"]', "[]", '["joy"]'],
+    "python": ["['joy', 'calm']", "['anger']", "[]", "['joy']"],
+    "python tuples and sets": ["('joy', 'calm')", "{'anger'}", "()", "('joy',)"],
+    "numpy": ["['joy' 'calm']", "['anger']", "[]", "['joy']"],
+    "numpy in words": ["array(['joy', 'calm'], dtype=object)", "array(['anger'])", "array([])", "[np.str_('joy')]"],
+    "without quotes": ["[joy, calm]", "[anger]", "[]", "[joy]"],
+    "bars": ["joy|calm", "anger", "", "joy"],
+    "semicolons": ["joy; calm", "anger", "", "joy;"],
+    "commas": ["joy,calm", "anger", "", "joy"],
+}
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_lists_of_labels_in_fields_of_text_are_lists(make: Make, fields: str) -> None:
+    task = make("multi_label_classification", FIELDS[fields], kind="tsv")
+    assert sets(task) == MOODS
+    assert task.label_names == ["anger", "calm", "joy"]
+
+
+@pytest.mark.parametrize("fields", [["[0, 2]", "[1]"], ["[0 2]", "[1]"], ["[ 0\t2]", "[1]"], ["0 / 2", "1"]])
+def test_lists_of_numbers_are_class_numbers(make: Make, fields: list[str]) -> None:
+    task = make("multi_label_classification", fields, label_separator="/" if "/" in fields[0] else None)
+    assert sets(task) == [{"0", "2"}, {"1"}]
+
+
+@pytest.mark.parametrize("separator", [" ", "/", "tab", " and ", "|"])
+def test_what_is_between_labels_may_be_named(make: Make, separator: str) -> None:
+    between = {"tab": "\t"}.get(separator, separator)
+    task = make("multi_label_classification", [f"a;1{between}b", "[c]"], label_separator=separator)
+    assert sets(task) == [{"a;1", "b"}, {"[c]"}]
+
+
+def test_every_split_has_the_separator_of_the_first(make: Make) -> None:
+    task = make("multi_label_classification", ["Rome, Italy|Oslo", "Oslo"], ["Rome, Italy"])
+    assert sets(task, "validation") == [{"Rome, Italy"}]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a|b", "a;c"], "expected one separator between labels in column 'label', got | and ;"),
+        (["['a', 'b']", "a, b"], "expected lists of labels in column 'label', such as"),
+        (["['a', 'b'", "['a']"], "got \"['a', 'b'\" in 1 row (1; counted from 1)"),
+        (["[0 1 ... 8 9]", "[1]"], "got '[0 1 ... 8 9]' in 1 row (1;"),
+        (["[[0], [1]]", "[1]"], "expected lists of label names or whole numbers"),
+        (["[0.5]", "[1]"], "expected lists of label names or whole numbers"),
+        (["[True, False]", "[True, True]"], "expected lists of label names or whole numbers"),
+        (["[0, 1]", "[1, 0]"], "if these are zeros and ones, give each label its own column"),
+        ([["a", None], ["b"]], "expected lists of label names or whole numbers"),
+        ([["a", ["b"]], ["b"]], "row 1: expected text, numbers of up to 64 bits or lists of one kind"),
+        ([[1, -100], [2], [3]], "expected a label in every row, got none in 1 row (1; counted from 1)"),
+        ([["a"], None, ["b"]], "expected a label in every row, got none in 1 row (2; counted from 1)"),
+    ],
+)
+def test_lists_that_are_none_are_refused(make: Make, labels: list[Any], said: str) -> None:
+    assert said in problem(make("multi_label_classification", labels))
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("[]", []),
+        ("['it\\'s', \"a\\\\b\"]", ["it's", "a\\b"]),
+        ("['\\u00e9', '\\x41', 'a\\n']", ["é", "A", "a\n"]),
+        ("[1, 2.0, -3, nan, None, True]", [1, 2.0, -3, None, None, True]),
+        ("[1. 2.]", [1.0, 2.0]),
+        ("['a', 'b',]", ["a", "b"]),
+        ("['a' 'b', 'c']", None),
+        ("[very calm]", None),
+        ("['a", None),
+        ("a, b", None),
+        ("[", None),
+        ('{"a": 1}', None),
+        ("[" * 100_000, None),
+        ("[" * 100_000 + "]" * 100_000, None),
+    ],
+)
+def test_a_list_is_what_json_python_and_numpy_write(text: str, items: list[Any] | None) -> None:
+    assert parsed_list(text) == items
+
+
+def test_what_python_and_numpy_write_is_read_back() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        items = ["".join(random.choice(list("ab '\"\\,[]é\n"), 3)) for _ in range(random.integers(1, 5))]
+        for written in (json.dumps(items), str(items), str(np.array(items, dtype=object)), str(tuple(items))):
+            assert parsed_list(written) == items, written
+
+
+@pytest.mark.parametrize("label", ["['a', 'b']", "[0 2]", "[]", '["a"]'])
+def test_one_class_a_row_cannot_be_a_list(make: Make, label: str) -> None:
+    said = problem(make("sequence_classification", ["a", label, "b"]))
+    assert "in 1 row (2; counted from 1); for lists of labels use --task multi_label_classification" in said
+
+
+def test_a_class_may_be_a_word_in_brackets(make: Make) -> None:
+    assert make("sequence_classification", ["[NEWS]", "[SPORT]"]).label_names == ["[NEWS]", "[SPORT]"]
+
+
+# --- what is no label -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [[1, 0, -100], [1.0, 0.0, -100.0], ["a", "b", "-100"], [1, 0, None]])
+def test_minus_100_is_no_label(make: Make, labels: list[Any]) -> None:
+    said = problem(make("sequence_classification", labels))
+    assert "expected a label in every row, got none in 1 row (3; counted from 1)" in said
+    assert "-100 is no label" in said
+
+
+def test_minus_100_in_a_column_of_zeros_and_ones_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,a,b\none,1,0\ntwo,0,-100\n")
+    arguments = TaskArguments("multi_label_classification", train_file=str(tmp_path / "x.csv"), label_column="a,b")
+    assert "got none in 1 row (2; counted from 1)" in problem(load_task(arguments))
+
+
+def test_minus_100_is_a_score_like_any_other(make: Make) -> None:
+    task = make("regression", [-100, 20.5])
+    assert task.rows["train"]["label"][:] == [-100.0, 20.5]
+    batch = {"labels": torch.tensor([-100.0, 20.5]), "attention_mask": torch.ones(2, 3)}
+    assert Regression(TaskArguments("regression")).counts(batch).labels == 2
+
+
+@pytest.mark.parametrize("labels", [[1, -1], ["1", "-1"], [1.0, -1.0], [-1, -1]])
+def test_labels_of_1_and_minus_1_are_told_what_minus_1_means(make: Make, labels: list[Any]) -> None:
+    said = problem(make("sequence_classification", labels * 2))
+    assert "-1, which marks hidden labels, in" in said
+    assert "if -1 is a class, name the classes in words" in said
+
+
+@pytest.mark.parametrize("label", [float("inf"), -float("inf"), 0.5, "a\0b"])
+def test_what_is_no_class_is_refused(make: Make, label: Any) -> None:
+    others = ["a", "b"] if isinstance(label, str) else [1.0, 2.0]
+    assert "expected class names or whole numbers in column 'label', got" in problem(
+        make("sequence_classification", [*others, label])
+    )
+
+
+@pytest.mark.parametrize(
+    "scores", [[True, False], ["true", "1"], ["1_0", "2"], ["1,5", "2"], [1e19, 1.0], [float("inf"), 1]]
+)
+def test_what_is_no_score_is_refused(make: Make, scores: list[Any]) -> None:
+    assert "expected finite numbers in column 'label', at most 1e+18, got" in problem(make("regression", scores))
+
+
+def test_a_label_as_long_as_a_book_is_cut_in_messages(make: Make) -> None:
+    long = "x" * 200_000
+    assert len(problem(make("regression", [long, "2"]))) < 300
+    assert len(problem(make("sequence_classification", [long, long]))) < 300
+    assert len(problem(make("sequence_classification", ["a", "b"], [long + "\n"]))) < 300
+
+
+# --- what is said ---------------------------------------------------------------------------------------------
+
+
+def said(task: Task, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        _ = task.rows
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_the_classes_and_their_shares_are_said_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    labels = ["good", "good", "bad", "good"]
+    assert said(make("sequence_classification", labels), caplog) == [
+        "train: 4 rows, 2 classes: good 75.0 %, bad 25.0 %"
+    ]
+    assert said(make("sequence_classification", labels), caplog) == []
+
+
+def test_many_classes_are_counted(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    [line] = said(make("sequence_classification", [f"class {number}" for number in range(500)]), caplog)
+    assert line.startswith("train: 500 rows, 500 classes: class 0 0.2 %, ")
+    assert line.endswith(", 488 more")
+
+
+def test_label_sets_scores_and_tags_are_said_too(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = make("multi_label_classification", [["a", "b"], ["a"], [], ["a"]])
+    assert said(task, caplog) == ["train: 4 rows, 2 labels: a 75.0 %, b 25.0 %; 25.0 % have none"]
+    assert said(make("regression", [1, 2.5, 4]), caplog) == ["train: 3 rows, scores from 1 to 4, mean 2.5"]
+    (tmp_path / "x.conll").write_text("Ada B-x\nwrote O\n\nBo B-x\nso O\n. O\n")
+    task = load_task(TaskArguments("token_classification", validation_file=str(tmp_path / "x.conll")))
+    assert said(task, caplog) == ["validation: 5 words, 2 classes: O 60.0 %, B-x 40.0 %"]
+
+
+def test_only_the_main_process_says_anything(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert said(make("sequence_classification", ["a", "b"], ["a"]), caplog) == []
+
+
+def test_classes_that_differ_by_capitals_stay_two_with_a_word(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    task = make("sequence_classification", ["us", "US", "de"])
+    assert "train: the classes 'US' and 'us' differ only by capital letters; they stay different classes" in said(
+        task, caplog
+    )
+    assert task.label_names == ["US", "de", "us"]
+    assert task.rows["train"]["label"][:] == [2, 0, 1]
+
+
+# --- rows that are trained on ---------------------------------------------------------------------------------
+
+
+def overlaps(task: Task, caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in said(task, caplog) if "not trained on" in line]
+
+
+def write(file: Path, records: list[dict[str, Any]] | str) -> str:
+    file.write_text(records if isinstance(records, str) else "\n".join(map(json.dumps, records)))
+    return str(file)
+
+
+DATA: dict[str, tuple[Any, Any, str]] = {
+    "sequence_classification": (
+        [{"text": "a", "label": 0}, {"text": "b", "label": 1}],
+        [{"text": " b", "label": 0}, {"text": "c", "label": 1}],
+        "1 of 2 (50.0 %)",
+    ),
+    "rte": (
+        [{"sentence1": "a", "sentence2": "b", "label": 0}, {"sentence1": "c", "sentence2": "d", "label": 1}],
+        [{"sentence1": "a", "sentence2": "d", "label": 0}, {"sentence1": "c", "sentence2": "d", "label": 1}],
+        "1 of 2 (50.0 %)",
+    ),
+    "regression": ([{"text": "a", "label": 1.5}], [{"text": "a", "label": 1.5}], "1 of 1 (100.0 %)"),
+    "multi_label_classification": (
+        [{"text": "a", "label": ["x"]}, {"text": "b", "label": ["y"]}],
+        [{"text": "c", "label": ["x"]}, {"text": "a", "label": ["y"]}, {"text": "d", "label": []}],
+        "1 of 3 (33.3 %)",
+    ),
+    "token_classification": (
+        [{"tokens": ["a", "b"], "tags": ["O", "B-x"]}],
+        [{"tokens": ["a", "b"], "tags": ["O", "O"]}, {"tokens": ["a"], "tags": ["O"]}],
+        "1 of 2 (50.0 %)",
+    ),
+    "squad": (
+        [{"context": "ada", "question": "q", "answers": {"text": ["ada"], "answer_start": [0]}}],
+        [{"context": "ada", "question": q, "answers": {"text": ["a"], "answer_start": [0]}} for q in "qrs"],
+        "1 of 3 (33.3 %)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_rows_to_score_on_that_are_trained_on_are_counted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, validation, count = DATA[name]
+    files = {
+        "train_file": write(tmp_path / "a.jsonl", train),
+        "validation_file": write(tmp_path / "b.jsonl", validation),
+    }
+    [line] = overlaps(load_task(TaskArguments(name, **files)), caplog)
+    assert line.startswith(f"validation: expected rows that are not trained on, got {count} whose text is in")
+    other = {**files, "validation_file": write(tmp_path / "c.jsonl", validation[1:])} if name == "squad" else None
+    assert not other or not overlaps(load_task(TaskArguments(name, **other)), caplog)
+
+
+def test_of_running_text_only_long_lines_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["= A heading =\n", "\n", "A line with as many words as only a copy of it has.\n"]
+    files = {"train_file": write(tmp_path / "a.txt", "".join(lines)), "validation_file": ""}
+    for text, count in ((lines[:2], None), (lines, "1 of 1 (100.0 %)"), ([*lines, "Another " * 9], "1 of 2 (50.0 %)")):
+        files["validation_file"] = write(tmp_path / "b.txt", "".join(text))
+        found = overlaps(load_task(TaskArguments("causal_lm", **files)), caplog)
+        assert [count in line for line in found] == ([True] if count else [])
+
+
+def test_rows_are_compared_across_parts_of_the_training_rows(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ted_distill.tasks.reading.overlap._ROWS", 2)
+    task = make("sequence_classification", ["a", "b"] * 5, validation_size=4)
+    assert overlaps(task, caplog) == []
+    assert len(task.rows["validation"]) == 4
