@@ -16,7 +16,13 @@ import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+)
 
 from ted_distill import InputError, StageArguments, evaluate, load_task
 from ted_distill.cli.main import main
@@ -199,6 +205,55 @@ def test_a_share_that_hides_nothing_or_all_is_refused(tmp_path: Path, probabilit
     task = task_of("masked_lm", write_text(tmp_path), mlm_probability=probability)
     with pytest.raises(InputError, match="mlm_probability: expected a number between 0 and 1"):
         task.encode(task.rows["validation"], tiny_tokenizer())
+
+
+def test_a_short_text_has_a_hidden_token_in_every_update(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("the film was good.\n")
+    task, tokenizer = task_of("masked_lm", tmp_path / "x.txt"), tiny_tokenizer()
+    places = set()
+    for seed in range(60):
+        batch = batch_of(task, tokenizer, 1, seed)
+        [hidden] = (batch["labels"] != -100).any(dim=0).nonzero().T.tolist()
+        assert hidden
+        assert not {0, batch["attention_mask"].sum().item() - 1} & set(hidden)
+        assert task.counts(batch).labels == len(hidden)
+        places |= set(hidden)
+    assert len(places) == 5
+    assert task.encode(task.rows["validation"], tokenizer)["labels"][0].count(-100) < 7
+
+
+def test_where_chance_hides_tokens_no_others_are_hidden(tmp_path: Path) -> None:
+    task, tokenizer = task_of("masked_lm", write_text(tmp_path)), tiny_tokenizer()
+    features = task.encode_training(task.rows["train"], tokenizer)
+    batch = task.collate([features[row] for row in range(5)], tokenizer)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=3)
+    collator.create_rng()
+    special = [
+        tokenizer.get_special_tokens_mask(row, already_has_special_tokens=True) for row in batch["input_ids"].tolist()
+    ]
+    ids, labels = collator.torch_mask_tokens(batch["input_ids"].clone(), special_tokens_mask=torch.tensor(special))
+    found = task.augment(batch, tokenizer, 3)
+    hidden = (labels != -100).any(dim=1)
+    assert hidden.any()
+    assert torch.equal(found["input_ids"][hidden], ids[hidden])
+    assert torch.equal(found["labels"][hidden], labels[hidden])
+    assert (found["labels"] != -100).any(dim=1).all()
+
+
+def test_a_text_of_special_tokens_alone_teaches_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("zebra zebra zebra\n")  # unknown words, which are never hidden
+    task, tokenizer = task_of("masked_lm", tmp_path / "x.txt"), tiny_tokenizer()
+    batch = batch_of(task, tokenizer, 1)
+    counts = task.counts(batch)
+    assert counts.labels == 0
+    logits = torch.randn(*batch["input_ids"].shape, len(tokenizer), requires_grad=True)
+    for loss in (
+        task.loss(logits, batch, counts.labels),
+        task.match(logits, logits.detach(), batch, 1.0, counts.labels),
+    ):
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss == 0
+        assert not gradient.any()
 
 
 # --- perplexity and last words --------------------------------------------------------------------------------------

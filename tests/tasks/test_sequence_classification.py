@@ -768,3 +768,11 @@ def test_files_that_hold_no_predictions_are_refused(
     file.write_text(content)
     with pytest.raises(InputError, match=message):
         task.read_predictions(file)
+
+
+def test_a_row_of_which_the_tokenizer_makes_nothing_is_refused(files: Files) -> None:
+    task = files.task(SequenceClassification, rows(["no", "yes", "no"]))
+    # It knows no character, and has no token for those that it does not know.
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), pad_token="[PAD]")
+    with pytest.raises(InputError, match=r"expected tokens in every row, got none from the tokenizer .* for 3 rows"):
+        task.encode(task.rows["train"], tokenizer)

@@ -21,7 +21,7 @@ def read_list(file: Path) -> list[Any]:
     """A list from a JSON file. Raises `InputError` if the file holds anything else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{file}: expected a JSON list of predictions, got an unreadable file ({error}); check it"
         ) from error

@@ -90,5 +90,5 @@ class Regression(SequenceClassification):
         scores = read_list(file)
         try:
             return np.array([float(score) for score in scores])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{file}: expected a list of numbers, got another value ({error}); fix it") from error

@@ -37,7 +37,7 @@ from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .scores import SCORES, accuracy, require_numbers, require_scorable
 from .task_arguments import TaskArguments
-from .tokenizers import require_length
+from .tokenizers import require_length, require_tokens
 
 
 class SequenceClassification(Task):
@@ -149,11 +149,12 @@ class SequenceClassification(Task):
         """One feature per row: the tokenised text or pair, its length, and the label.
 
         Raises:
-            InputError: `max_seq_length` does not fit the tokenizer, or the tokenizer cannot pad.
+            InputError: `max_seq_length` does not fit the tokenizer, or the tokenizer cannot pad, or makes nothing of a
+                row.
         """
         pairs = "text_pair" in rows.column_names
         self._check_tokenizer(tokenizer, pairs)
-        return mapped(
+        features = mapped(
             rows,
             _tokenise,
             description="tokenise",
@@ -161,6 +162,8 @@ class SequenceClassification(Task):
             tokenizer=tokenizer,
             max_length=self._longest(tokenizer),
         )
+        require_tokens(features, tokenizer)
+        return features
 
     def _longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """Maximum tokens per row: `max_seq_length` if it was given, else the default up to the tokenizer's limit."""

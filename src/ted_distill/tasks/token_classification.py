@@ -30,7 +30,7 @@ from .reading.summaries import classes_summary
 from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
 from .task_arguments import TaskArguments
-from .tokenizers import require_fast, require_length
+from .tokenizers import require_fast, require_length, require_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class TokenClassification(Task):
         `O`, or as wrong.
 
         Raises:
-            InputError: the tokenizer is not fast, or does not allow `max_seq_length`.
+            InputError: the tokenizer is not fast, does not allow `max_seq_length`, or makes nothing of a row.
         """
         require_fast(tokenizer)
         longest = self._longest(tokenizer)
@@ -198,6 +198,7 @@ class TokenClassification(Task):
             tokenizer=tokenizer,
             max_length=longest,
         )
+        require_tokens(features, tokenizer)
         places = features.with_format("arrow")[:].column("first_tokens").combine_chunks().flatten().to_numpy()
         if lost := int((places < 0).sum()):
             logger.warning(

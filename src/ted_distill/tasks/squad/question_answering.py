@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -269,5 +270,5 @@ def _read_json(file: Path) -> Any:
     try:
         data = file.read_bytes()
         return json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise InputError(f"{file}: expected a JSON file, got an unreadable one ({error}); check it") from error

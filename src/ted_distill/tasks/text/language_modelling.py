@@ -21,6 +21,7 @@ from ...method import vocabulary_losses
 from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
+from ..prediction_files import read_list
 from ..reading.columns import TextColumns, listed, missing_column, row_list, values, with_texts
 from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
@@ -207,11 +208,12 @@ class LanguageModelling(Task):
 
     def read_predictions(self, file: Path) -> list[np.ndarray]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
+        found = read_list(file)
         try:
-            return [np.asarray(tokens, dtype=np.float64).reshape(-1, 3) for tokens in json.loads(file.read_text())]
-        except (OSError, ValueError, TypeError) as error:
+            return [np.asarray(tokens, dtype=np.float64).reshape(-1, 3) for tokens in found]
+        except (ValueError, TypeError) as error:
             raise InputError(
-                f"{file}: expected [log-probability, right, token] for each token, got an unreadable file ({error}); "
+                f"{file}: expected [log-probability, right, token] for each token, got another value ({error}); "
                 "check it"
             ) from error
 
