@@ -18,6 +18,7 @@ from ted_distill.errors import InputError
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.reading import files as files_module
 from ted_distill.tasks.reading.splits import read_splits
+from tiny import tiny_tokenizer
 
 VALIDATION = {"validation": "validation"}
 
@@ -392,7 +393,7 @@ def test_whatever_a_library_raises_is_a_problem_of_the_file(problem: Callable, m
         assert "got one that cannot be read to its end" in problem("x.csv", "text\na\n")
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.txt", "x.parquet"])
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.json", "x.txt", "x.parquet"])
 def test_a_stream_gives_the_rows_of_the_file(read: Callable, tmp_path: Path, name: str) -> None:
     texts = ["größer", "and, so; on"]
     pq.write_table(pa.table({"text": pa.array(texts, pa.large_string())}), tmp_path / "a")
@@ -400,6 +401,7 @@ def test_a_stream_gives_the_rows_of_the_file(read: Callable, tmp_path: Path, nam
         "x.csv": 'text,b\ngrößer,1\n"and, so; on",2\n',
         "x.tsv": "text\tb\ngrößer\t1\nand, so; on\t2\n",
         "x.jsonl": '{"text": "größer"}\n\n{"text": "and, so; on"}\n',
+        "x.json": '[{"text": "größer"},\n {"text": "and, so; on"}]',
         "x.txt": "größer\nand, so; on",
         "x.parquet": (tmp_path / "a").read_bytes(),
     }
@@ -414,6 +416,7 @@ def test_a_stream_gives_the_rows_of_the_file(read: Callable, tmp_path: Path, nam
         ("x.csv", "text,b\na,1\nb\n", "line 3: expected 2 fields, as in the first line, got 1"),
         ("x.jsonl", '{"text": "a"}\n{"text', "line 2: expected a JSON record"),
         ("x.jsonl", "[1]", "line 1: expected a record"),
+        ("x.json", '[{"text": "a"}', "expected complete JSON"),
         ("x.txt", "a\ncaf\xe9\n".encode("latin-1"), "expected text in UTF-8, got byte 0xe9 in"),
         ("x.parquet", b"PAR1 and more", "cannot be read to its end"),
     ],
@@ -426,6 +429,19 @@ def test_what_is_wrong_in_a_stream_is_said_when_its_row_is_read(
         list(rows)
     assert said in str(caught.value)
     assert str(name) in str(caught.value)
+
+
+def test_records_of_a_stream_have_the_names_of_the_first(read: Callable) -> None:
+    rows = read("x.jsonl", '{"text": "a", "b": 1}\n{"b": 2}\n{"text": "c", "d": 3}\n', streaming=True)
+    assert list(rows) == [{"text": "a", "b": 1}, {"text": None, "b": 2}, {"text": "c", "b": None}]
+
+
+def test_what_is_no_text_in_a_stream_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text": "the film"}\n{"text": 7}\n{"text": ["was"]}\n')
+    task = load_task(TaskArguments("causal_lm", train_file=str(tmp_path / "x.jsonl"), streaming=True, max_seq_length=2))
+    blocks = task.encode_training(task.rows["train"], tiny_tokenizer())
+    with pytest.raises(InputError, match=r"train: expected text in every row, got \['was'\]"):
+        list(blocks)
 
 
 def test_logging_is_quiet_about_good_files(read: Callable, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ _HIDDEN = {
     "cache_dir", "disentangled_attention", "fast_dropout", "packed_linear", "freeze_unseen_embeddings",
     "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
     "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
-    "null_score_diff_threshold", "preprocessing_num_workers",
+    "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
 }  # fmt: skip
 
 _WORDS = {

@@ -116,14 +116,14 @@ def _with_finite_numbers(rows: Dataset, names: Iterable[str], split: str) -> Dat
     for name in names:
         if not pa.types.is_floating(rows.features[name].pa_type):
             continue
-        column = values(rows, name)
+        column = values(rows, name).cast(pa.float64())
         if infinite := np.flatnonzero(pc.fill_null(pc.is_inf(column), False).to_numpy()).tolist():
             raise InputError(
                 f"{split}: expected text in column {name!r}, got infinity in {row_list(infinite)}; fix or remove them"
             )
         if pc.any(pc.is_nan(column)).as_py():
             present = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-            rows = rows.remove_columns(name).add_column(name, present.to_pylist(), feature=rows.features[name])
+            rows = rows.remove_columns(name).add_column(name, present.to_pylist(), feature=Value("float64"))
     return rows
 
 

@@ -85,6 +85,8 @@ def problems_of(path: Path, flag: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError([f"{flag} {path}: {problem}" for problem in error.problems]) from error
+    except PermissionError as error:
+        raise InputError(f"{flag} {path}: expected a file that may be read, got {error.strerror}; change it") from error
     # Damaged files make libraries raise anything: there is no list of it to rely on.
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

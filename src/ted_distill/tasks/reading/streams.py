@@ -17,8 +17,8 @@ from .columns import listed, shown
 from .delimited import Lines, csv_lines, find_delimiter
 from .encodings import likely_encoding
 from .file_options import FileOptions
-from .files import extension, problems_of, reader
-from .json_records import parse_line
+from .files import contents, extension, problems_of, reader
+from .json_records import parse_line, read_json
 
 _LOOKED_AT = 100
 """Lines in which the delimiter is looked for."""
@@ -66,7 +66,9 @@ def _text_rows(path: Path, options: FileOptions) -> Iterator[Row]:
     return ({"text": line} for line in _lines(path, options))
 
 
-def _json_rows(path: Path, options: FileOptions) -> Iterator[Row]:
+def _json_lines(path: Path, options: FileOptions) -> Iterator[Row]:
+    """Records with the names of the first."""
+    names: list[str] = []
     for number, line in enumerate(_lines(path, options), start=1):
         if line.strip():
             row = parse_line(line, number)
@@ -74,7 +76,18 @@ def _json_rows(path: Path, options: FileOptions) -> Iterator[Row]:
                 raise InputError(
                     f'line {number}: expected a record {{"column": value, ...}}, got {shown(row)}; give one per line'
                 )
-            yield row
+            names = names or list(row)
+            yield {name: row.get(name) for name in names}
+
+
+def _json_rows(path: Path, options: FileOptions) -> Iterator[Row]:
+    """Records one per line, as they are needed; a list of records can only be read whole."""
+    first = next((line for line in _lines(path, options) if line.strip()), "")
+    try:
+        one_per_line = isinstance(parse_line(first, 1), dict)
+    except InputError:
+        one_per_line = False
+    return _json_lines(path, options) if one_per_line else iter(read_json(contents(path), options).to_pylist())
 
 
 def _table_rows(path: Path, options: FileOptions) -> Iterator[Row]:
@@ -106,7 +119,7 @@ def _parquet_rows(path: Path, options: FileOptions) -> Iterator[Row]:
 
 
 STREAMS: dict[str, Callable[[Path, FileOptions], Iterator[Row]]] = {
-    ".jsonl": _json_rows,
+    ".jsonl": _json_lines,
     ".json": _json_rows,
     ".txt": _text_rows,
     ".parquet": _parquet_rows,

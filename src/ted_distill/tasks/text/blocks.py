@@ -16,6 +16,7 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
+from ..reading.columns import shown
 from ..reading.mapped import mapped
 
 _ROWS = 1000
@@ -120,12 +121,21 @@ def _stream(
 ) -> Iterator[dict[str, Any]]:
     left: list[int] = []
     for batch in rows.iter(batch_size=_ROWS):
-        for ids in _tokenise({"text": [text or "" for text in batch["text"]]}, tokenizer, ends)["input_ids"]:
+        for ids in _tokenise({"text": [_text(text) for text in batch["text"]]}, tokenizer, ends)["input_ids"]:
             left += ids
             while len(left) >= room:
                 block = before + left[:room] + after
                 del left[:room]
                 yield {"input_ids": block, "length": len(block)}
+
+
+def _text(value: Any) -> str:
+    """The text of a row of a stream, which nobody has checked. Raises `InputError`."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, int | float):
+        return str(value)
+    raise InputError(f"train: expected text in every row, got {shown(value)}; fix or remove the row")
 
 
 def _tokenise(

@@ -64,7 +64,7 @@ class LanguageModelling(Task):
             separator = self.arguments.row_separator
             yield f"row_separator: expected one of {listed(SEPARATORS)}, got {separator}; set one of these"
         if isinstance(rows, IterableDataset):
-            first = [row["text"] for row in islice(rows, _LOOKED_AT)]
+            first = [str(row["text"] or "") for row in islice(rows, _LOOKED_AT)]
         else:
             missing = np.flatnonzero(values(rows, "text").is_null().to_numpy()).tolist()
             if missing:
@@ -86,7 +86,7 @@ class LanguageModelling(Task):
         """The tokens around rows: none if rows are lines, which end with newlines, else end-of-text."""
         separator = self.arguments.row_separator
         if separator == "auto":
-            lines = any((row["text"] or "").endswith("\n") for row in islice(rows, _LOOKED_AT))
+            lines = any(str(row["text"]).endswith("\n") for row in islice(rows, _LOOKED_AT))
             separator = "none" if lines else "eos"
         return Ends() if separator == "none" else document_ends(tokenizer)
 
