@@ -239,6 +239,13 @@ def test_the_classes_and_their_shares_are_said_once(make: Make, caplog: pytest.L
     assert said(make("sequence_classification", labels), caplog) == []
 
 
+def test_the_same_words_about_other_files_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(f"text,label\n{name},x\n{name} too,y\n")
+        task = load_task(TaskArguments("sequence_classification", train_file=str(tmp_path / name)))
+        assert len(said(task, caplog)) == 1
+
+
 def test_many_classes_are_counted(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     [line] = said(make("sequence_classification", [f"class {number}" for number in range(500)]), caplog)
     assert line.startswith("train: 500 rows, 500 classes: class 0 0.2 %, ")

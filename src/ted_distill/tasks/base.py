@@ -27,7 +27,7 @@ from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
 from .reading.overlap import warn_of_overlap
 from .reading.splits import read_splits, sample_rows
-from .task_arguments import STREAM_SELECTION, TaskArguments
+from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 
 Metrics = dict[str, float]
 
@@ -131,11 +131,12 @@ class Task(ABC):
     def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
         """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
         whole = {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}
+        about = {name: getattr(self.arguments, name) for name in sorted(SELECT_ROWS)}
         for name, rows in list(whole.items())[:1]:
             if summary := self.describe_labels(rows):
-                notice(f"{name}: {summary}")
+                notice(f"{name}: {summary}", about)
         if "train" in whole:
-            warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text)
+            warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text, about)
 
     @cached_property
     def identity(self) -> Identity:

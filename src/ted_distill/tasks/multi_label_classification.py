@@ -19,7 +19,8 @@ from .prediction_files import read_list, require_known, write_list
 from .reading.columns import shown
 from .reading.file_options import named_separator
 from .reading.label_lists import find_separator
-from .reading.labels import class_numbers, label_name, label_values, read_label_sets
+from .reading.label_sets import read_label_sets
+from .reading.labels import class_numbers, label_name, label_values
 from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
 from .task_arguments import TaskArguments

@@ -21,12 +21,12 @@ from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
-from .reading.columns import listed, missing_column, row_list, shown
+from .reading.columns import listed, row_list, shown
 from .reading.file_options import FileOptions, file_options
-from .reading.label_lists import read_lists
 from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
+from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns
 from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
 from .task_arguments import TaskArguments
@@ -34,8 +34,6 @@ from .tokenizers import require_fast, require_length, require_tokens
 
 logger = logging.getLogger(__name__)
 
-_USUAL_WORDS = "tokens"
-_USUAL_TAGS = ("ner_tags", "tags", "labels")
 _ENTITY = re.compile(r"[BIES]-.+")
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
@@ -72,7 +70,7 @@ class TokenClassification(Task):
 
     def file_options(self) -> FileOptions:
         """Text files have a word per line."""
-        return file_options(self.arguments, words=self.arguments.text_column or _USUAL_WORDS)
+        return file_options(self.arguments, words=self.arguments.text_column or USUAL_WORDS)
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Only the columns `tokens` and `tags`.
@@ -80,7 +78,7 @@ class TokenClassification(Task):
         Raises:
             InputError: a column is missing or does not hold lists, or a tag is unknown.
         """
-        tokens, tags = self._columns(rows, split)
+        tokens, tags = word_columns(rows, self.arguments.text_column, self.arguments.label_column, split)
         problems: list[str] = []
         with collect(problems):
             words = [_map(_word, row) for row in read_lists(rows, tokens, split, "words", is_word)]
@@ -105,20 +103,6 @@ class TokenClassification(Task):
         coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
         features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
         return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
-
-    def _columns(self, rows: Dataset, split: str) -> tuple[str, str]:
-        """The columns of words and tags: those that arguments name or number, those with usual names, or, where all
-        columns are lists of text, as in a CoNLL file, the first and the last."""
-        available = rows.column_names
-        tokens, tags = _usual_columns(rows)
-        tokens = _by_number(self.arguments.text_column, available) or tokens
-        tags = _by_number(self.arguments.label_column, available) or tags
-        raise_if_any(
-            missing_column(split, name, available, f"name it with --{role}_column")
-            for role, name in (("text", tokens), ("label", tags))
-            if name not in available
-        )
-        return tokens, tags
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
         """The tags of each row as names. A number is that of a known name or, if there is none, a name itself."""
@@ -302,24 +286,6 @@ class TokenClassification(Task):
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
             )
         return found
-
-
-def _usual_columns(rows: Dataset) -> tuple[str, str]:
-    available = rows.column_names
-    if {"FORM", "UPOS"} <= set(available):  # Universal Dependencies
-        return "FORM", "UPOS"
-    if _USUAL_WORDS not in available and all(feature == List(Value("string")) for feature in rows.features.values()):
-        return available[0], available[-1]
-    return _USUAL_WORDS, next((name for name in _USUAL_TAGS if name in available), _USUAL_TAGS[0])
-
-
-def _by_number(column: str | None, available: Sequence[str]) -> str | None:
-    """A column that is named, or counted from 1, or from the end: -1 is the last."""
-    if column is None or column in available or not re.fullmatch(r"-?[1-9]\d{0,3}", column):
-        return column
-    number = int(column)
-    found = available[number - 1 if number > 0 else number :][:1]
-    return found[0] if found and abs(number) <= len(available) else column
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

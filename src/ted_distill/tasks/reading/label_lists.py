@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from datasets import Dataset
-
 from ...errors import InputError
-from .columns import row_list, shown, values
+from .columns import row_list, shown
 
 SEPARATORS = "|;,"
 """Those that are looked for, in this order: names with commas in them are usual, names with a bar are not."""
@@ -39,34 +37,6 @@ def split_fields(fields: Sequence[Any], column: str, split: str, separator: str 
         return _parsed_fields(fields, column, split)
     separator = separator or find_separator(fields, column, split) or ","
     return [field.split(separator) if isinstance(field, str) else field for field in fields]
-
-
-def read_lists(
-    rows: Dataset, column: str, split: str, what: str, is_item: Callable[[Any], bool]
-) -> list[list[Any] | None]:
-    """A list per row, None where missing; lists may be written as text.
-
-    Args:
-        what: they hold, for messages.
-        is_item: whether a value may be in a list.
-
-    Raises:
-        InputError: other values than lists, or other values in them.
-    """
-    found = values(rows, column).to_pylist()
-    lists = [parsed_list(value) if isinstance(value, str) else value for value in found]
-    broken = [
-        number
-        for number, (value, row) in enumerate(zip(found, lists, strict=True))
-        if value is not None and not (isinstance(row, list) and all(map(is_item, row)))
-    ]
-    if broken:
-        raise InputError(
-            f"{split}: expected a list of {what}, with one entry per word, in column {column!r}, got "
-            f"{shown(found[broken[0]])} in {row_list(broken)}; fix them, or give a conll file, json lines or "
-            "parquet with lists"
-        )
-    return lists
 
 
 def find_separator(fields: Sequence[Any], column: str, split: str) -> str | None:

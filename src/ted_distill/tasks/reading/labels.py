@@ -1,4 +1,4 @@
-"""Labels of any kind of value -> class numbers, label sets or scores."""
+"""Labels of any kind of value -> class numbers or scores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any
-from .columns import label_columns, listed, row_list, shown, values
-from .label_lists import parsed_list, split_fields
+from .columns import listed, row_list, shown, values
+from .label_lists import parsed_list
 from .notices import notice
 
 HIDDEN = -1
@@ -43,35 +43,10 @@ def read_classes(
     visible = [[name] if name not in (None, str(HIDDEN)) else [] for name in found]
     if names is None:
         hidden = [number for number, name in enumerate(found) if name == str(HIDDEN)]
-        names = _seen_names(rows, column, visible, split, hidden)
+        names = seen_names(rows, column, visible, split, hidden)
     numbers = class_numbers(names, numbered)
-    raise_if_any(_unknown(visible, numbers, names, split))
+    raise_if_any(unknown_labels(visible, numbers, names, split))
     return names, [None if name is None else numbers.get(name, HIDDEN) for name in found]
-
-
-def read_label_sets(
-    rows: Dataset, column: str, names: list[str] | None, split: str, separator: str | None = None
-) -> tuple[list[str], list[list[float] | None]]:
-    """Label names, and each row's labels as C zeros and ones (None where missing).
-
-    A row holds a list of names or whole numbers, or text that `split_fields` makes such a list of; or each label has
-    its own column of zeros and ones, and `column` is their names separated by commas.
-
-    Args:
-        separator: what is between names in text [see `split_fields`].
-
-    Raises:
-        InputError: values of other kinds, a single class, or a label that is not among `names`.
-    """
-    columns = label_columns(column, rows.column_names)
-    if len(columns) > 1:
-        return columns, _matrix(rows, columns, split)
-    found = _name_lists(label_values(rows, column), column, split, separator)
-    visible = [row or [] for row in found]
-    if names is None:
-        names = _seen_names(rows, column, visible, split)
-    raise_if_any(_unknown(visible, names, names, split))
-    return names, [None if row is None else [float(name in row) for name in names] for row in found]
 
 
 def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
@@ -166,9 +141,18 @@ def declared_names(rows: Dataset, column: str) -> list[str] | None:
     return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 
-def _seen_names(
+def seen_names(
     rows: Dataset, column: str, visible: Iterable[Iterable[str]], split: str, hidden: Sequence[int] = ()
 ) -> list[str]:
+    """The classes that a column declares or, if it declares none, that rows have.
+
+    Args:
+        visible: the labels of each row that are known.
+        hidden: numbers of the rows whose label is not public.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
     names = declared_names(rows, column) or sorted_names(name for row in visible for name in row)
     if len(names) < 2:
         raise InputError(
@@ -182,75 +166,6 @@ def _seen_names(
         )
     warn_of_case(names, split)
     return names
-
-
-def _name_lists(raw: list[Any], column: str, split: str, separator: str | None) -> list[list[str] | None]:
-    """The label names of each row, None where there are none known."""
-    lists = [_as_list(value) for value in split_fields(raw, column, split, separator)]
-    broken = [
-        number
-        for number, value in enumerate(lists)
-        if value is not None and not (isinstance(value, list) and all(map(_may_be_listed, value)))
-    ]
-    if broken:
-        raise InputError(
-            f"{split}: expected lists of label names or whole numbers, or names separated by |, ; or commas, in column "
-            f"{column!r}, got {shown(raw[broken[0]])} in {row_list(broken)}; fix them, or name another column with "
-            "--label_column"
-        )
-    raise_if_any(_not_once(raw, lists, column, split))
-    return [None if row is None or _holds_none(row) else _names(row) for row in lists]
-
-
-def _as_list(value: Any) -> Any:
-    if value is None or value != value:
-        return None
-    return [value] if isinstance(value, int | float) else value
-
-
-def _may_be_listed(value: Any) -> bool:
-    # True and False are whole numbers to Python, but say which labels there are, not what they are called.
-    return value is not None and value == value and not isinstance(value, bool) and is_label(value)
-
-
-def _holds_none(row: Iterable[Any]) -> bool:
-    """Whether -100 is among the labels: then they are not known."""
-    return any(label_name(value) is None and str(value).strip() for value in row)
-
-
-def _names(row: Iterable[Any]) -> list[str]:
-    return [name for name in map(label_name, row) if name is not None]
-
-
-def _not_once(raw: list[Any], lists: list[Any], column: str, split: str) -> Iterable[str]:
-    """The problem that a row has a label twice, or that rows hold a zero or one for each of two labels."""
-    names = [_names(row or ()) for row in lists]
-    wrong = [number for number, row in enumerate(names) if len(set(row)) < len(row)]
-    if not wrong and {len(row) for row in names} == {2} and {name for row in names for name in row} == {"0", "1"}:
-        wrong = list(range(len(names)))
-    if wrong:
-        yield (
-            f"{split}: expected each label once per row in column {column!r}, got {shown(raw[wrong[0]])} in "
-            f"{row_list(wrong)}; if these are zeros and ones, give each label its own column and name them with "
-            "--label_column a,b,c"
-        )
-
-
-def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[float] | None]:
-    """Zeros and ones of several columns, row by row; None where one is missing."""
-    by_column = [
-        [None if label_name(value) is None else value for value in label_values(rows, name)] for name in columns
-    ]
-    problems = []
-    for name, column in zip(columns, by_column, strict=True):
-        broken = [number for number, value in enumerate(column) if value not in (None, 0, 1)]
-        if broken:
-            problems.append(
-                f"{split}: expected 0 or 1 in label column {name!r}, got {shown(column[broken[0]])} in "
-                f"{row_list(broken)}; fix or remove them"
-            )
-    raise_if_any(problems)
-    return [None if None in row else [float(value) for value in row] for row in zip(*by_column, strict=True)]
 
 
 def _score(value: Any) -> float | None:
@@ -298,7 +213,10 @@ def _is_list(value: Any) -> bool:
     return found is not None and found != [value.strip()[1:-1].strip()]
 
 
-def _unknown(visible: Sequence[list[str]], known: Iterable[str], names: Sequence[str], split: str) -> Iterable[str]:
+def unknown_labels(
+    visible: Sequence[list[str]], known: Iterable[str], names: Sequence[str], split: str
+) -> Iterable[str]:
+    """The problem that rows have labels that are not known."""
     known = set(known)
     strangers = [number for number, row in enumerate(visible) if not known.issuperset(row)]
     if strangers:

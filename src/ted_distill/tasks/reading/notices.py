@@ -10,10 +10,15 @@ logger = logging.getLogger(__name__)
 _said: set[str] = set()
 
 
-def notice(message: str) -> None:
-    """Log a line on the main process, unless this process has said it before."""
-    if message not in _said and os.environ.get("RANK", "0") == "0":
-        _said.add(message)
+def notice(message: str, about: object = None) -> None:
+    """Log a line on the main process, unless this process has said it before.
+
+    Args:
+        about: where the data are from: the same words about other data are said.
+    """
+    said = f"{message} {about}"
+    if said not in _said and os.environ.get("RANK", "0") == "0":
+        _said.add(said)
         logger.warning("%s", message)
 
 

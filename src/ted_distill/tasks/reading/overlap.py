@@ -17,13 +17,16 @@ _LONG = 40
 """Characters from which a line of running text is more than a heading, which many texts share."""
 
 
-def warn_of_overlap(splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False) -> None:
+def warn_of_overlap(
+    splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False, about: object = None
+) -> None:
     """Say how many rows of each split to score on have the texts of a training row, whatever their labels.
 
     Args:
         splits: normalised rows, `train` among them.
         columns: those that a model reads: text, or lists of words.
         lines: rows are running text, of which only long ones count.
+        about: where the splits are from.
     """
     if not columns:
         return
@@ -37,7 +40,8 @@ def warn_of_overlap(splits: dict[str, Dataset], columns: Sequence[str], lines: b
             notice(
                 f"{name}: expected rows that are not trained on, got {seen} of {len(texts)} "
                 f"({100 * seen / len(texts):.1f} %) whose text is in the training rows; scores on them say little "
-                "about new text"
+                "about new text",
+                about,
             )
 
 
