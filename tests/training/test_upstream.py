@@ -38,8 +38,13 @@ CALLERS: dict[str, str] = {
     "log": "Trainer._maybe_log_save_evaluate",
     "evaluate": "Trainer._evaluate",
     "_determine_best_metric": "Trainer._maybe_log_save_evaluate",
+    "_save_checkpoint": "Trainer._maybe_log_save_evaluate",
+    "_get_output_dir": "Trainer._save_checkpoint",
     "_save": "Trainer.save_model",
     "_load_from_checkpoint": "Trainer.train",
+    "_load_optimizer_and_scheduler": "Trainer._prepare_for_training",
+    "_load_scaler": "Trainer._prepare_for_training",
+    "_load_rng_state": "Trainer._run_epoch",
     "_load_best_model": "Trainer._finalize_training",
 }
 """Overridden method -> the method that calls it, in every version of transformers that pyproject.toml allows."""

@@ -14,6 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from datasets import Dataset, Features, IterableDataset
 from ... import identity
 from ...errors import InputError
 from .columns import listed, shown
+from .mapped import cache_not_writable
 from .squad_format import flatten_squad, is_squad_document
 
 # Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
@@ -45,8 +47,7 @@ def read_file(path: Path, flag: str) -> Dataset:
     read = _reader(path, flag)
     try:
         cached = _cached_name(path)
-        if not cached.exists():
-            _write_arrow(_table_with_rows(read, _contents(path)), cached)
+        table = None if cached.exists() else _castable(_table_with_rows(read, _contents(path)))
     except InputError as error:
         raise InputError([f"{flag} {path}: {problem}" for problem in error.problems]) from error
     except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
@@ -55,6 +56,8 @@ def read_file(path: Path, flag: str) -> Dataset:
             f"{flag} {path}: expected a complete file, its text in UTF-8, got one that cannot be read to its end "
             f"({reason}); replace it"
         ) from error
+    if table is not None:
+        _write_arrow(table, cached)
     return Dataset.from_file(str(cached))
 
 
@@ -110,6 +113,11 @@ def _table_with_rows(read: Callable[[bytes], pa.Table], data: bytes) -> pa.Table
     return table
 
 
+def _castable(table: pa.Table) -> pa.Table:
+    """The table in the types that `datasets` has features for."""
+    return table.cast(Features.from_arrow_schema(table.schema).arrow_schema)
+
+
 # --- the cache ------------------------------------------------------------------------------------------------
 
 
@@ -121,13 +129,17 @@ def _cached_name(path: Path) -> Path:
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
-    """Written under another name first, so that a second process never sees half a file."""
-    table = table.cast(Features.from_arrow_schema(table.schema).arrow_schema)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Written under another name first, so that a second process never sees half a file. Raises `InputError`."""
     part = file.with_suffix(f".{os.getpid()}.part")
-    with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=1000)
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1000)
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise cache_not_writable(error) from error
 
 
 # --- readers: bytes -> table ----------------------------------------------------------------------------------
