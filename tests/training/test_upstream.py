@@ -21,6 +21,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ted_distill import DistillTrainer, FinetuneTrainer, LearnFiltersTrainer
 from ted_distill.method.filters import FilteredModel, Filters
+from ted_distill.training.saving_trainer import SavingTrainer
 from ted_distill.training.trainer import StageTrainer
 from tiny import DECODERS, FAMILIES, tiny_config
 
@@ -52,7 +53,7 @@ CALLERS: dict[str, str] = {
 
 def _overrides() -> dict[str, Callable[..., Any]]:
     """Attributes that our trainers define and the Trainer has too; a new one is found by itself."""
-    trainers = (StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
+    trainers = (SavingTrainer, StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
     return {
         name: value
         for trainer in trainers

@@ -20,7 +20,6 @@ import logging
 import os
 import re
 import shutil
-import threading
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,6 +34,7 @@ from torch import Tensor
 from .. import identity
 from ..method.filters import Batch, RunModel, Signals
 from ..output import DamagedFileError, read_sealed, write_sealed
+from .position_file import PositionFile
 
 logger = logging.getLogger(__name__)
 
@@ -163,8 +163,8 @@ class _RowFile:
         self.item_bytes = int(np.prod(form.shape, dtype=np.int64)) * form.dtype.itemsize
         ends = self.lengths.cumsum() * self.item_bytes
         self.starts = ends - self.lengths * self.item_bytes
-        self.data = _PositionFile(name.with_suffix(".bin"))
-        self.checks = _PositionFile(name.with_suffix(".check"))
+        self.data = PositionFile(name.with_suffix(".bin"))
+        self.checks = PositionFile(name.with_suffix(".check"))
         self.seen = np.zeros(len(lengths), dtype=bool)
 
     def knows(self, rows: list[int]) -> bool:
@@ -201,40 +201,6 @@ class _RowFile:
                     return None
                 self.seen[row] = True
         return tensor
-
-
-class _PositionFile:
-    """A file that is read and written at given positions. Where the system has no such calls: seek, under a lock."""
-
-    def __init__(self, file: Path) -> None:
-        self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-        self._place = threading.Lock()
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-    def write(self, data: bytes | memoryview, position: int) -> None:
-        """Write all of `data` at `position`. Raises `OSError`, also if the disk takes only a part."""
-        rest = memoryview(data)
-        while len(rest):
-            if hasattr(os, "pwrite"):
-                count = os.pwrite(self.descriptor, rest, position)
-            else:
-                with self._place:
-                    os.lseek(self.descriptor, position, os.SEEK_SET)
-                    count = os.write(self.descriptor, rest)
-            rest, position = rest[count:], position + count
-
-    def read(self, buffer: memoryview, position: int) -> int:
-        """Fill `buffer` from `position`; returns the number of bytes, fewer at the end of the file."""
-        if hasattr(os, "preadv"):
-            return os.preadv(self.descriptor, [buffer], position)
-        with self._place:
-            os.lseek(self.descriptor, position, os.SEEK_SET)
-            found = os.read(self.descriptor, len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

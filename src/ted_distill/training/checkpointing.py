@@ -55,8 +55,12 @@ def save_whole(
 
 
 def save_state(state: TrainerState, folder: Path) -> None:
-    """Write the trainer's state over what it wrote itself: the scores in their order, which is that of the results."""
-    (folder / STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    """Write the trainer's state over what it wrote itself: the scores in their order, which is that of the results.
+
+    The place of the best checkpoint is left out: it is a path of this machine, and the folder may be moved.
+    """
+    content = {**asdict(state), "best_model_checkpoint": None}
+    (folder / STATE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

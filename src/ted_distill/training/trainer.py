@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer, TrainerControl
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerControl
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import InputError, TrainingError
@@ -23,24 +22,16 @@ from ..fast.memory import keep_freed_memory
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..output import (
-    check_checkpoint,
-    check_space,
-    checkpoint_folder,
     explain_full_disk,
     last_checkpoint,
-    on_main,
-    resumable_checkpoint,
-    unsealed_checkpoints,
 )
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
-from .checkpointing import bytes_of, readable, room_needed, save_state, save_whole
+from .saving_trainer import SavingTrainer
 from .stage_arguments import StageArguments
 
-logger = logging.getLogger(__name__)
 
-
-class StageTrainer(Trainer):
+class StageTrainer(SavingTrainer):
     """Trains one module on one task with a stage's loss, and scores it with `evaluation.evaluate`.
 
     A stage defines the terms of its loss (`loss_terms`), how to score (`score`), and which weights a checkpoint
@@ -80,8 +71,6 @@ class StageTrainer(Trainer):
         self._first_bad_step = torch.full((), -1, device=args.device)
         self._clock = time.monotonic()
         self._seconds_before = 0.0
-        self.disk_need: int | None = None
-        """Bytes that this stage will write, for the message that a disk is full."""
 
     # --- what a stage defines ------------------------------------------------------------------------------------
 
@@ -97,38 +86,9 @@ class StageTrainer(Trainer):
     def score(self) -> Metrics:
         """Scores of the module as it is now, on every validation split."""
 
-    @abstractmethod
-    def save_weights(self, folder: Path) -> None:
-        """Write what this stage trains."""
-
-    @abstractmethod
-    def load_weights(self, folder: Path) -> None:
-        """Read what `save_weights` wrote."""
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Room that `save_weights` takes on the disk."""
-        return bytes_of(self.model.state_dict().values())
-
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Names and scalars of one entry of `loss_terms`."""
         yield name, terms
-
-    def check_room(self, model_bytes: int, caches: Iterable[object] = ()) -> None:
-        """Refuse to start a stage whose files will not fit on their disks.
-
-        Args:
-            model_bytes: of the finished model.
-            caches: the `StatesCache`s that the stage fills; others take no room.
-
-        Raises:
-            InputError: says which disk, and how much is needed for what.
-        """
-        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        rows = len(self.train_dataset) if isinstance(self.train_dataset, Dataset) else 0
-        needs = room_needed(self.args, self.checkpoint_bytes, trained, rows, model_bytes, caches)
-        self.disk_need = sum(need.size for need in needs)
-        on_main(lambda: check_space(needs))
 
     # --- training ---------------------------------------------------------------------------------------------
 
@@ -138,11 +98,8 @@ class StageTrainer(Trainer):
         Returns:
             Their scores, in percent.
         """
-        folder, args = Path(self.args.output_dir), self.args
-        checkpoint = on_main(lambda: resumable_checkpoint(folder, args.world_size, args.load_best_model_at_end))
-        if checkpoint:
-            logger.warning("%s: resuming from %s", folder, checkpoint.name)
-        with explain_full_disk([folder], self.disk_need):
+        checkpoint = self.find_checkpoint()
+        with explain_full_disk([Path(self.args.output_dir)], self.disk_need):
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
@@ -170,7 +127,6 @@ class StageTrainer(Trainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
-        self._find_best()
         self._seconds_before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)
         self._updates_logged = self.state.global_step
         return positions
@@ -287,24 +243,6 @@ class StageTrainer(Trainer):
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any) -> str:
-        """Where the Trainer writes checkpoints; it finds no others there, and so deletes none."""
-        return str(unsealed_checkpoints(Path(self.args.output_dir)))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder, step, best = Path(self.args.output_dir), self.state.global_step, self.state.best_global_step
-        with save_whole(folder, step, best, self.args.save_total_limit, self.accelerator, self.args.should_save):
-            super()._save_checkpoint(model, trial)
-            self.state.best_model_checkpoint = checkpoint_folder(folder, best).name if best else None
-            if self.args.should_save:
-                save_state(self.state, checkpoint_folder(unsealed_checkpoints(folder), step))
-        self._find_best()
-
-    def _find_best(self) -> None:
-        """Say where the best checkpoint is: the folder may have been moved since the state was written."""
-        best = self.state.best_global_step
-        self.state.best_model_checkpoint = str(checkpoint_folder(Path(self.args.output_dir), best)) if best else None
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         name = str(self.args.metric_for_best_model).removeprefix("eval_")
         if f"eval_{name}" not in metrics:
@@ -313,41 +251,6 @@ class StageTrainer(Trainer):
         if self.args.load_best_model_at_end and not self.control.should_save and self.args.save_strategy != "best":
             return False  # scored more often than saved: only what is saved can be the result
         return super()._determine_best_metric(metrics, trial)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if not self.args.should_save:
-            return
-        damaged = [name for name, weight in self.model.named_parameters() if not torch.isfinite(weight).all()]
-        if damaged:
-            raise TrainingError(
-                f"weights are not finite after step {self.state.global_step} (first: {damaged[0]}), so they are not "
-                f"saved; the last good checkpoint is {last_checkpoint(Path(self.args.output_dir))}"
-            )
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.save_weights(folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        with readable(resume_from_checkpoint):
-            self.load_weights(Path(resume_from_checkpoint))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with readable(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        with readable(checkpoint):
-            super()._load_scaler(checkpoint)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        with readable(checkpoint):
-            super()._load_rng_state(checkpoint)
-
-    def _load_best_model(self) -> None:
-        folder = checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step)
-        on_main(lambda: check_checkpoint(folder))
-        with readable(str(folder)):
-            self.load_weights(folder)
 
 
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
