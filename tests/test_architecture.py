@@ -21,7 +21,7 @@ GROUND = {"errors", "output", "identity"}
 MAY_IMPORT = {
     "errors": set(),
     "identity": set(),
-    "output": {"errors"},
+    "output": {"errors", "identity"},
     "method": {"errors", "identity"},
     "tasks": {*GROUND, "method"},
     "fast": {*GROUND, "method"},

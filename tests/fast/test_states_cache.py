@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,15 @@ def _assert_same(found: Signals, live: Signals, rows: list[int], per_token: bool
         assert torch.equal(found.logits[number][:length], live.logits[number][:length].float())
 
 
+@pytest.fixture(params=["by position", "by seeking"])
+def _each_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows cannot read and write at a position."""
+    if request.param == "by seeking":
+        for name in ("pread", "preadv", "pwrite", "pwritev"):
+            monkeypatch.delattr(os, name)
+
+
+@pytest.mark.usefixtures("_each_system")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("per_token", [False, True])
 def test_what_comes_back_is_what_the_model_said_in_other_batches_too(
@@ -140,6 +151,7 @@ def test_a_batch_without_row_numbers_is_never_looked_up(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_each_system")
 @pytest.mark.parametrize("damage", ["changed", "cut off", "never written"])
 def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
     StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)(_batch([0, 1, 2, 3]), [2, 4], _Model())
@@ -159,6 +171,29 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
         found = cache(_batch(rows), [2, 4], model)
         assert model.asked == asked
     _assert_same(found, _Model()(_batch(rows)), rows)
+
+
+def test_no_damaged_byte_of_any_file_of_a_cache_is_used(tmp_path: Path) -> None:
+    rows = [0, 1, 2, 3]
+    StatesCache(tmp_path / "whole", np.array(LENGTHS), torch.bfloat16)(_batch(rows), [2, 4], _Model())
+    live, damaged = _Model()(_batch(rows)), 0
+    folder = Path(shutil.copytree(tmp_path / "whole", tmp_path / "damaged"))
+    for file in sorted(folder.iterdir()):
+        written = file.read_bytes()
+        flipped = [written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :] for at in range(0, len(written), 3)]
+        for content in (None, b"", written[: len(written) // 2], *flipped):
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            model = _Model()
+            found = StatesCache(folder, np.array(LENGTHS), torch.bfloat16)(_batch(rows), [2, 4], model)
+            assert torch.equal(found.logits, live.logits.float() if not model.asked else live.logits)
+            for kept, states in zip(found.states, live.states, strict=True):
+                assert all(torch.equal(kept[row, :length], states[row, :length]) for row, length in enumerate(LENGTHS))
+            damaged += model.asked
+            for other in (tmp_path / "whole").iterdir():
+                shutil.copy(other, folder)
+    assert damaged > 100
 
 
 def test_a_disk_that_is_full_stops_the_keeping_and_not_the_training(

@@ -123,6 +123,7 @@ def edit_json(file: str, key: str, value: Any) -> Callable[[Path], None]:
         content = json.loads((folder / file).read_text())
         content[key] = value
         (folder / file).write_text(json.dumps(content))
+        (folder / file).with_name("stage.json").unlink(missing_ok=True)  # else it counts as damaged
 
     return edit
 
@@ -132,6 +133,7 @@ def edit_weights(file: str, name: str) -> Callable[[Path], None]:
         weights = load_file(folder / file)
         weights[name] = weights[name] + 0.5
         save_file(weights, folder / file, metadata={"format": "pt"})
+        (folder / file).with_name("stage.json").unlink(missing_ok=True)
 
     return edit
 
@@ -395,10 +397,11 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(copy: P
 
 
 def test_the_folder_of_the_model_itself_is_refused(copy: Path) -> None:
-    before = contents(copy / "raw")
-    with pytest.raises(InputError, match=r"raw, which holds config.json"):
-        finetune(copy / "raw", review_task(copy), stage_arguments(copy / "raw"))
-    assert contents(copy / "raw") == before
+    for model in ("raw", "finetune"):
+        before = contents(copy / model)
+        with pytest.raises(InputError, match=rf"expected another folder than that of the model, got .*{model}; give"):
+            finetune(copy / model, review_task(copy), stage_arguments(copy / model))
+        assert contents(copy / model) == before
 
 
 def test_a_refused_stage_leaves_no_folder(copy: Path) -> None:

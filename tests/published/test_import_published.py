@@ -170,7 +170,8 @@ def test_class_numbers_of_a_glue_task_become_its_label_names(tmp_path):
 def test_a_kd_student_has_no_filters_to_import(tmp_path):
     model, _ = write_native(tmp_path / "in", filters=False)
     assert import_published(tmp_path / "in", tmp_path / "out") is None
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    names = ["config.json", "model.safetensors", "stage.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
     assert_same(load_plain(tmp_path / "out", AutoModelForSequenceClassification).state_dict(), model.state_dict())
 
 

@@ -11,56 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from ted_distill import load_task, read_recipe, run
+from small_runs import TASKS, Cut, write_recipe
+from ted_distill import read_recipe, run
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
 
-TASKS = {
-    "sequence_classification": (write_reviews, "bert", 27, {}),
-    "squad_v2": (write_questions, "bert", 27, {"max_seq_length": 64, "doc_stride": 8}),
-    "token_classification": (write_entities, "bert", 27, {}),
-    "causal_lm": (write_text, "gpt2", 60, {"max_seq_length": 16}),
-    "masked_lm": (write_text, "bert", 60, {"max_seq_length": 16}),
-}
-"""Task -> what writes its rows, the models' family, rows to train on, and the task's own keys."""
 STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
-
-
-class Cut(BaseException):
-    """Stands for the end of the process: nothing in the project catches it."""
-
-
-def write_recipe(folder: Path, task: str, **training: object) -> Path:
-    """A recipe of all stages on tiny models with dropout, an odd number of rows, and checkpoints every three steps."""
-    write, family, rows, own = TASKS[task]
-    auto_class = load_task(task).auto_model
-    recipe = {
-        "task": task,
-        "train_file": str(write(folder, rows, "train")),
-        "validation_file": str(write(folder, 12, "validation")),
-        **own,
-        "teacher": str(save_tiny(folder / "big", auto_class, family, blocks=4)),
-        "student": str(save_tiny(folder / "small", auto_class, family, blocks=2, width=8, seed=1)),
-        "ted": {"layer_loss": "normalized_mse", "mse_alpha": 1},
-        "training": {
-            "num_train_epochs": 2,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-3,
-            "eval_strategy": "steps",
-            "save_strategy": "steps",
-            "eval_steps": 3,
-            "save_steps": 3,
-            "disable_tqdm": True,
-            "use_cpu": True,
-            **training,
-        },
-    }
-    file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return file
 
 
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:
@@ -145,7 +102,7 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_p
 
 
 def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = write_recipe(tmp_path, task="sequence_classification")
     overrides = ["methods=[kd]", "training.num_train_epochs=1"]
@@ -164,5 +121,7 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
             run(read)
     state = tmp_path / "cut" / "teacher" / "checkpoint-6" / "trainer_state.json"
     state.write_text(state.read_text()[:40])
-    run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+    with caplog.at_level("WARNING"):
+        run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides]))
+    assert "passing over checkpoint-6: trainer_state.json (changed)" in caplog.text
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")

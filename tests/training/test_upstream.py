@@ -21,6 +21,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ted_distill import DistillTrainer, FinetuneTrainer, LearnFiltersTrainer
 from ted_distill.method.filters import FilteredModel, Filters
+from ted_distill.training.saving_trainer import SavingTrainer
 from ted_distill.training.trainer import StageTrainer
 from tiny import DECODERS, FAMILIES, tiny_config
 
@@ -38,8 +39,13 @@ CALLERS: dict[str, str] = {
     "log": "Trainer._maybe_log_save_evaluate",
     "evaluate": "Trainer._evaluate",
     "_determine_best_metric": "Trainer._maybe_log_save_evaluate",
+    "_save_checkpoint": "Trainer._maybe_log_save_evaluate",
+    "_get_output_dir": "Trainer._save_checkpoint",
     "_save": "Trainer.save_model",
     "_load_from_checkpoint": "Trainer.train",
+    "_load_optimizer_and_scheduler": "Trainer._prepare_for_training",
+    "_load_scaler": "Trainer._prepare_for_training",
+    "_load_rng_state": "Trainer._run_epoch",
     "_load_best_model": "Trainer._finalize_training",
 }
 """Overridden method -> the method that calls it, in every version of transformers that pyproject.toml allows."""
@@ -47,7 +53,7 @@ CALLERS: dict[str, str] = {
 
 def _overrides() -> dict[str, Callable[..., Any]]:
     """Attributes that our trainers define and the Trainer has too; a new one is found by itself."""
-    trainers = (StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
+    trainers = (SavingTrainer, StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
     return {
         name: value
         for trainer in trainers

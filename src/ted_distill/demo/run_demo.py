@@ -5,10 +5,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..output import MANIFEST_NAME, atomic_files, check_writable, read_json, write_json
+from ..output import (
+    check_inputs,
+    check_writable,
+    locked_here,
+    on_main,
+    publication,
+    read_manifest,
+    remove_leftovers,
+)
 from ..runs.recipe import read_recipe
 from ..runs.run import run
-from ..stages.stage_identity import Results
+from ..stages.stage_identity import Results, refuse_foreign
 from .dataset import write_dataset
 from .small_models import write_models
 
@@ -48,10 +56,18 @@ def _write_inputs(folder: Path) -> dict[str, Path]:
         "teacher": folder / "teacher",
         "student": folder / "student",
     }
-    if read_json(folder / MANIFEST_NAME) is None:
-        logger.warning("== generating data, tokenizer and models -> %s", folder)
-        files = write_dataset(folder, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)
-        write_models(folder, files)
-        with atomic_files(folder) as partial:
-            write_json(partial / MANIFEST_NAME, {"stage": "demo inputs"})
+    on_main(lambda: _generate(folder))
     return paths
+
+
+def _generate(folder: Path) -> None:
+    check_inputs(folder, "demo")
+    if read_manifest(folder) is not None:
+        return
+    refuse_foreign(folder)
+    with locked_here(folder):
+        remove_leftovers(folder)
+        logger.warning("== generating data, tokenizer and models -> %s", folder)
+        with publication(folder, {"stage": "demo inputs"}) as partial:
+            files = write_dataset(partial, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)
+            write_models(partial, files)

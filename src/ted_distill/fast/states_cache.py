@@ -9,18 +9,20 @@ type, of the token ids, and of which tokens are kept. One file holds the logits,
 
     logits.bin  logits.json  logits.check  block_2.bin  block_2.json  block_2.check ...
 
-The checksum of a row, written after it, is its CRC-32: a row that was cut off counts as missing. Files are read and
-written by position rather than mapped into memory, where gigabytes of them would count as the process's memory.
+The checksum of a row, written after it, is its CRC-32: a row that was cut off or changed counts as missing. Files are
+read and written by position rather than mapped into memory, where gigabytes of them would count as the process's
+memory, and where a full disk kills the process.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +33,18 @@ from torch import Tensor
 
 from .. import identity
 from ..method.filters import Batch, RunModel, Signals
+from ..output import DamagedFileError, read_sealed, write_sealed
+from .position_file import PositionFile
 
 logger = logging.getLogger(__name__)
 
 ROW = "row"
 """Key of a batch: the numbers of its rows in the features they are from."""
+CACHE_NAME = "states-cache"
+"""The folder of caches inside that of a run or a stage."""
 _KNOWN = 1 << 32
+_CHECK_BYTES = 8
+_OURS = re.compile(r"(logits|block_\d+)\.(bin|json|check)|\.(logits|block_\d+)\.\d+\.json")
 
 
 class StatesCache:
@@ -65,6 +73,8 @@ class StatesCache:
         self.with_hidden_states = with_hidden_states
         self._files: dict[str, _RowFile] = {}
         self._broken = False
+        self.bytes_to_come = 0
+        """Room on the disk that the rows still missing will take, if it is known."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, batch: Batch, blocks: Sequence[int], run: RunModel) -> Signals:
@@ -114,10 +124,11 @@ class StatesCache:
 
     def _open(self, name: str) -> _RowFile | None:
         """The file, if it was created before."""
-        description = self.folder / f"{name}.json"
         try:
-            form = json.loads(description.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            form = read_sealed(self.folder / f"{name}.json")
+        except DamagedFileError:
+            form = None
+        if form is None:
             return None
         return self._file(name, _RowForm(form["shape"], form["per_token"], getattr(torch, form["dtype"])))
 
@@ -127,7 +138,7 @@ class StatesCache:
         shape = list(tensor.shape[2:] if per_token else tensor.shape[1:])
         form = {"shape": shape, "per_token": per_token, "dtype": str(tensor.dtype).removeprefix("torch.")}
         partial = self.folder / f".{name}.{os.getpid()}.json"
-        partial.write_text(json.dumps(form), encoding="utf-8")
+        write_sealed(partial, form)
         partial.replace(self.folder / f"{name}.json")
         return self._file(name, _RowForm(shape, per_token, tensor.dtype))
 
@@ -152,26 +163,29 @@ class _RowFile:
         self.item_bytes = int(np.prod(form.shape, dtype=np.int64)) * form.dtype.itemsize
         ends = self.lengths.cumsum() * self.item_bytes
         self.starts = ends - self.lengths * self.item_bytes
-        self.descriptor = os.open(name.with_suffix(".bin"), os.O_RDWR | os.O_CREAT, 0o644)
-        checks = name.with_suffix(".check")
-        with checks.open("a+b") as file:
-            file.truncate(8 * len(lengths))
-        self.checks = np.memmap(checks, dtype=np.uint64, mode="r+", shape=(len(lengths),))
+        self.data = PositionFile(name.with_suffix(".bin"))
+        self.checks = PositionFile(name.with_suffix(".check"))
         self.seen = np.zeros(len(lengths), dtype=bool)
 
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
     def knows(self, rows: list[int]) -> bool:
-        """Whether all rows were written."""
-        return bool((self.checks[rows] != 0).all())
+        """Whether all rows were written, by this process or another."""
+        return all(self.seen[row] or self._check(row) for row in rows)
+
+    def _check(self, row: int) -> int:
+        """The checksum of a row as it was written; 0 if it was not."""
+        buffer = bytearray(_CHECK_BYTES)
+        count = self.checks.read(memoryview(buffer), row * _CHECK_BYTES)
+        return int.from_bytes(buffer, "little") if count == _CHECK_BYTES else 0
+
+    def _set_check(self, row: int, check: int) -> None:
+        self.checks.write(check.to_bytes(_CHECK_BYTES, "little"), row * _CHECK_BYTES)
 
     def write(self, rows: list[int], tensor: Tensor) -> None:
         """Write rows of (B, ...) or (B, T, ...), without padding."""
         for row, values in zip(rows, tensor, strict=True):
             data = _bytes(values[: self.lengths[row]] if self.form.per_token else values)
-            os.pwrite(self.descriptor, data, int(self.starts[row]))
-            self.checks[row] = zlib.crc32(data) | _KNOWN
+            self.data.write(data, int(self.starts[row]))
+            self._set_check(row, zlib.crc32(data) | _KNOWN)
             self.seen[row] = True
 
     def read(self, rows: list[int], width: int) -> Tensor | None:
@@ -180,11 +194,10 @@ class _RowFile:
         tensor = torch.zeros(shape, dtype=self.form.dtype)
         for row, values in zip(rows, tensor, strict=True):
             data = _bytes(values[: self.lengths[row]] if self.form.per_token else values)
-            count = os.preadv(self.descriptor, [data], int(self.starts[row]))
-            # Checked once per process: files do not change later, but may have been cut off before.
+            count = self.data.read(data, int(self.starts[row]))
+            # Checked once per process: files do not change later, but may have been damaged before.
             if not self.seen[row]:
-                if count != len(data) or zlib.crc32(data) | _KNOWN != int(self.checks[row]):
-                    self.checks[row] = 0
+                if count != len(data) or zlib.crc32(data) | _KNOWN != self._check(row):
                     return None
                 self.seen[row] = True
         return tensor
@@ -229,7 +242,18 @@ def open_cache(
         )  # fmt: skip
     elif blocks:
         logger.info("hidden states of %d features: up to %.2f GB in %s", len(lengths), needed / 1e9, folder)
-    return StatesCache(folder, lengths, dtype, first_token_only, fits)
+    cache = StatesCache(folder, lengths, dtype, first_token_only, fits)
+    cache.bytes_to_come = max(0, needed - _size(folder)) if fits else 0
+    return cache
+
+
+def remove_caches(cache_dir: Path) -> None:
+    """Delete the caches in a folder, and the folder if nothing else is in it."""
+    for folder in cache_dir.glob("*"):
+        if folder.is_dir() and all(_OURS.fullmatch(file.name) for file in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        cache_dir.rmdir()
 
 
 def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dtype, first_token_only: bool) -> Path:
@@ -242,7 +266,11 @@ def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dt
 def _size(folder: Path, but: Path | None = None) -> int:
     """Bytes on disk below a folder; sparse files count only their allocated bytes."""
     files = [file for file in folder.rglob("*") if file.is_file() and (but is None or but not in file.parents)]
-    return sum(file.stat().st_blocks * 512 for file in files)
+    return sum(_allocated(file.stat()) for file in files)
+
+
+def _allocated(found: os.stat_result) -> int:
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
 
 
 def _existing(folder: Path) -> Path:

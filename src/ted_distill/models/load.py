@@ -25,7 +25,7 @@ from transformers import (
 from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, config_content, head_fingerprint, tokenizer_fingerprint
 from ..method.filters import FilteredModel, Filters
-from ..output import MANIFEST_NAME, read_json
+from ..output import check_inputs, read_manifest
 from ..tasks.base import Task
 from .labels import class_names, has_default_labels, label_order, model_labels, needs_new_head, set_labels
 
@@ -112,8 +112,7 @@ class LoadedModel:
 
 def read_ancestry(folder: str | Path) -> list[str]:
     """Fingerprints of the backbones that a stage's model descends from; empty for other models."""
-    found = read_json(Path(folder) / MANIFEST_NAME)
-    return list(found.get("ancestry", [])) if isinstance(found, dict) else []
+    return list((read_manifest(Path(folder)) or {}).get("ancestry", []))
 
 
 # --- loading --------------------------------------------------------------------------------------------------
@@ -130,10 +129,12 @@ def load_model(
             generator). Otherwise a missing head is refused.
 
     Raises:
-        InputError: no such model, no head, labels the model does not have, unknown overrides, or rows too long for it.
+        InputError: no such model, no head, labels the model does not have, unknown overrides, rows too long for it, or
+            a folder of this package that is damaged.
     """
     arguments = arguments or ModelArguments()
     name = str(name)
+    check_inputs(name)
     hub = arguments.hub
     config = load_pretrained(AutoConfig, name, hub)
     apply_overrides(config, arguments.config_overrides, name)
@@ -265,3 +266,15 @@ def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tas
 def read_weights(model: PreTrainedModel, folder: Path) -> None:
     """Set a model's weights to those of a checkpoint of the same model."""
     model.load_state_dict(type(model).from_pretrained(folder, dtype=torch.float32).state_dict())
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer without the truncation and padding that its last call left in it.
+
+    They would be defaults for everyone who loads it, and would differ after a resumed stage, which calls it less often.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.save_pretrained(folder)

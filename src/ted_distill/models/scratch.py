@@ -11,7 +11,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedTokenizerFast, set_seed
 
 from ..errors import InputError
-from ..output import atomic_files
 from ..tasks import MaskedLM, Task
 
 END = "<|endoftext|>"
@@ -71,9 +70,8 @@ def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: in
     if model.can_generate():
         for name in ("bos", "eos", "pad"):
             setattr(model.generation_config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
-    with atomic_files(folder) as partial:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def train_tokenizer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,16 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
 from ..identity import backbone_fingerprint
-from ..output import atomic_files, read_json
+from ..output import (
+    check_inputs,
+    command,
+    foreign_names,
+    locked,
+    publication,
+    read_json,
+    short_name,
+    write_json,
+)
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
 from .narrow import WEIGHTS, narrow_config, narrow_model
 
@@ -141,15 +149,14 @@ def make_student(
     model = load_as_saved(str(teacher), arguments)
     student = student_from_teacher(model, blocks)
     description: dict[str, Any] = {
-        "teacher": str(teacher), "teacher_backbone": backbone_fingerprint(model), "layers": blocks
+        "teacher": short_name(teacher), "teacher_backbone": backbone_fingerprint(model), "layers": blocks
     }  # fmt: skip
     if hidden_size is not None and hidden_size != model.config.hidden_size:
         student = narrow_model(student, hidden_size, narrow, seed)
         description |= {"hidden_size": hidden_size, "weights": narrow}
-    with atomic_files(folder) as partial:
-        student.save_pretrained(partial)
-        load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(partial)
-        (partial / STUDENT_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    student.save_pretrained(folder)
+    load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(folder)
+    write_json(folder / STUDENT_NAME, description)
     return model.num_parameters(), student.num_parameters()
 
 
@@ -163,7 +170,7 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
     model_arguments = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     problems: list[str] = []
     blocks: list[int] = []
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or foreign_names(folder)):
         problems.append(f"OUT: expected a new or empty folder, got {folder}, which holds something; give another one")
     if arguments.layers is None and arguments.num_layers is None and arguments.hidden_size is None:
         problems.append(
@@ -179,7 +186,8 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
             narrow_config(config, arguments.hidden_size or config.hidden_size)
     raise_if_any(problems)
     width, own = config.hidden_size, arguments.hidden_size
-    before, after = make_student(teacher, blocks, folder, model_arguments, own, arguments.narrow, arguments.seed)
+    with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
+        before, after = make_student(teacher, blocks, partial, model_arguments, own, arguments.narrow, arguments.seed)
     text = f"{config.num_hidden_layers} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
     text += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
     if own and own != width:
@@ -196,7 +204,12 @@ def _numbers(layers: str | None) -> list[int] | None:
 
 
 def load_as_saved(name: str, arguments: ModelArguments | None = None) -> PreTrainedModel:
-    """A model in the class it was saved from, where that is one of transformers', so that it keeps its head."""
+    """A model in the class it was saved from, where that is one of transformers', so that it keeps its head.
+
+    Raises:
+        InputError: no such model, or a folder of this package that is damaged.
+    """
+    check_inputs(name)
     config = load_config(name, arguments)
     saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
     return load_pretrained(saved_class, name, (arguments or ModelArguments()).hub, dtype=torch.float32)

@@ -22,7 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..errors import InputError, raise_if_any
 from ..method.filter_files import load_filters, save_filters
 from ..method.filters import FilterConfig, Filters
-from ..output import atomic_files, check_writable, read_json, write_json
+from ..output import check_writable, command, foreign_names, locked, publication, read_json, write_json
 from ..tasks.glue import GLUE
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ def import_published(source: str | Path, out: str | Path) -> Filters | None:
         InputError: the checkpoint is of another kind, damaged or incomplete, or `out` is not empty.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or foreign_names(out)):
         raise InputError(f"output: {out} exists and is not an empty folder; give another, or delete it")
     checkpoint = read_checkpoint(find_checkpoint(source))
     check_writable(out)
-    with atomic_files(out) as folder:
+    with locked(out), publication(out, {"stage": "import-published", "command": command()}) as folder:
         write_json(folder / CONFIG_NAME, checkpoint.config)
         save_file(checkpoint.weights, folder / SAFETENSORS_NAME, metadata={"format": "pt"})
         for file in checkpoint.tokenizer_files:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
 from ..identity import plain
 from ..models.load import ModelArguments, load_model
-from ..output import atomic_files, read_json, write_json
+from ..output import DamagedFileError, atomic_files, read_sealed, short_name, write_sealed
 from ..stages.evaluate import score_models
 from ..tasks import Task
 from ..tasks.base import Metrics
@@ -31,13 +32,22 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     loaded = load_model(model, task, model_arguments)
     identity = plain({**task.identity, "model": loaded.identity, "precision": precision})
-    known = read_json(file)
-    if not isinstance(known, dict) or known.get("identity") != identity:
+    known = _read(file)
+    if known.get("identity") != identity:
         logger.warning("== scoring %s on %s", model, task.name)
         scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision)
-        known = {"identity": identity, "model": model, "scores": scores}
+        known = {"identity": identity, "model": short_name(model), "scores": scores}
         if PartialState().is_main_process:
             with atomic_files(file.parent) as partial:
-                write_json(partial / file.name, known)
+                write_sealed(partial / file.name, known)
         PartialState().wait_for_everyone()
     return dict(known["scores"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a file holds; nothing if there is none, or a damaged one."""
+    try:
+        return read_sealed(file) or {}
+    except DamagedFileError:
+        logger.warning("%s: expected it as it was written, got other content; scoring again", file)
+        return {}

@@ -6,12 +6,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, changes, config_content, plain
 from ..models.students import load_as_saved
-from ..output import MANIFEST_NAME, atomic_files, read_json, write_json
+from ..output import (
+    MANIFEST_NAME,
+    DamagedFileError,
+    finish_publication,
+    on_main,
+    publication,
+    published_damage,
+    read_manifest,
+    remove_leftovers,
+)
 from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
 from .layout import student_blocks
@@ -46,9 +53,12 @@ def is_made(folder: Path, identity: Identity) -> bool:
     """Whether a folder holds this model; writes nothing.
 
     Raises:
-        InputError: it holds another model, or files that no run wrote.
+        InputError: it holds another model, a damaged one, or files that no run wrote.
     """
-    found = read_json(folder / MANIFEST_NAME)
+    try:
+        found = read_manifest(folder)
+    except DamagedFileError as error:
+        raise _damaged(folder, f"a damaged {MANIFEST_NAME}") from error
     if found is None:
         refuse_foreign(folder)
         return False
@@ -57,16 +67,31 @@ def is_made(folder: Path, identity: Identity) -> bool:
             f"output_dir: expected {folder} to hold the model that the recipe asks for, got one that differs: "
             f"{'; '.join(differences)}; delete the folder or give another output_dir"
         )
+    if damage := published_damage(folder, found):
+        raise _damaged(folder, damage)
     return True
 
 
-def make_once(folder: Path, identity: Identity, make: Callable[[], object]) -> None:
-    """Make a model and record its identity, unless it is there. Raises `InputError`, see `is_made`."""
-    if is_made(folder, identity):
-        return
-    if PartialState().is_main_process:
-        logger.warning("== %s -> %s", identity["stage"].replace("_", " "), folder)
-        make()
-        with atomic_files(folder) as partial:
-            write_json(partial / MANIFEST_NAME, {"stage": identity["stage"], "identity": plain(identity)})
-    PartialState().wait_for_everyone()
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(
+        f"output_dir: expected the model in {folder} as it was made, got {what}; delete the folder, and the same "
+        "command makes it again"
+    )
+
+
+def make_once(folder: Path, identity: Identity, make: Callable[[Path], object]) -> None:
+    """Make a model and record its identity, unless it is there. Raises `InputError`, see `is_made`.
+
+    Args:
+        make: writes the model into a folder.
+    """
+
+    def publish() -> None:
+        finish_publication(folder)
+        remove_leftovers(folder)
+        if not is_made(folder, identity):
+            logger.warning("== %s -> %s", identity["stage"].replace("_", " "), folder)
+            with publication(folder, {"stage": identity["stage"], "identity": plain(identity)}) as partial:
+                make(partial)
+
+    on_main(publish)

@@ -5,7 +5,7 @@ RUN/student_init                           a student made of blocks of a model, 
 RUN/teacher  RUN/student                   fine-tuned models
 RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
 RUN/kd  RUN/lwd  RUN/ted                   distilled students (Stage II)
-RUN/cache                                  the teacher's outputs for each row, while the run lasts
+RUN/states-cache                           the teacher's outputs for each row, while the run lasts
 RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
 """
@@ -13,7 +13,6 @@ RUN/recipe.yaml  RUN/results.json  RUN/results.md
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,25 @@ import yaml
 from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
+from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..models.load import load_config
 from ..models.scratch import make_from_scratch
 from ..models.students import make_student
-from ..output import MANIFEST_NAME, SETTINGS_NAME, atomic_files, check_writable, write_json
+from ..output import (
+    MANIFEST_NAME,
+    SETTINGS_NAME,
+    atomic_files,
+    check_writable,
+    explain_full_disk,
+    locked,
+    refuse_busy,
+    remove_leftovers,
+    write_json,
+)
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
-from ..stages.lifecycle import OpenStage, prepare
+from ..stages.lifecycle import OpenStage, prepare, tidy_finished
 from ..stages.stage_identity import Results, check_folder, refuse_foreign, stage_identity
 from ..tasks import Task, load_task
 from ..training.stage_arguments import StageArguments
@@ -42,7 +52,6 @@ from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
 
-CACHE_NAME = "cache"
 _RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
@@ -105,6 +114,7 @@ class _Run:
         problems: list[str] = []
         with collect(problems):
             check_writable(self.folder)
+            refuse_busy(self.folder)
             self._check_folder()
         for task in (self.task, *self.further.values()):
             with collect(problems):
@@ -169,12 +179,21 @@ class _Run:
     # --- stages -----------------------------------------------------------------------------------------------------
 
     def results(self) -> dict[str, Results]:
-        """Run all stages, then write the table."""
+        """Run all stages, then write the table.
+
+        Raises:
+            InputError: another process is working in the folder, or something that was not there before is wrong.
+            TrainingError: the training went wrong, or a disk is full.
+        """
+        with locked(self.folder), explain_full_disk([self.folder]):
+            return self._results()
+
+    def _results(self) -> dict[str, Results]:
         self._record_recipe()
         if self.from_scratch:
             made, values = self.folder / "teacher_init", self.recipe.content[FROM_SCRATCH]
             identity = scratch_identity(self.recipe, self.task)
-            make_once(made, identity, lambda: make_from_scratch(self.task, values, made, identity["seed"]))
+            make_once(made, identity, lambda folder: make_from_scratch(self.task, values, folder, identity["seed"]))
             self._check_tokenizers()
         results = {"teacher": self._fine_tuned("teacher")}
         if self.makes_student:
@@ -220,6 +239,8 @@ class _Run:
     def _stage(self, name: str) -> Results:
         title = name.replace("_", " ")
         stage = None if name in self.finished else self._open(name)
+        if stage is None:
+            tidy_finished(Path(stage_arguments(self.recipe, name)[0].output_dir))
         if stage is None or stage.finished is not None:
             logger.warning("== %s is finished, skipped", title)
         else:
@@ -240,7 +261,7 @@ class _Run:
         source, width, made = self.student_source, self.recipe.run.student_hidden_size, self.folder / "student_init"
         blocks = student_blocks(self.recipe.run, load_config(source, self.recipe.model).num_hidden_layers) or []
         identity = student_identity(self.recipe, source)
-        make_once(made, identity, lambda: make_student(source, blocks, made, self.recipe.model, width))
+        make_once(made, identity, lambda folder: make_student(source, blocks, folder, self.recipe.model, width))
 
     # --- scores -----------------------------------------------------------------------------------------------------
 
@@ -268,6 +289,8 @@ class _Run:
 
     def _record_recipe(self) -> None:
         if PartialState().is_main_process:
+            for folder in (self.folder, self.folder / "scores"):
+                remove_leftovers(folder)
             text = yaml.safe_dump(self.recipe.content, sort_keys=False, allow_unicode=True)
             with atomic_files(self.folder) as partial:
                 (partial / "recipe.yaml").write_text(_RECIPE_HEAD + text, encoding="utf-8")
@@ -277,4 +300,4 @@ class _Run:
             with atomic_files(self.folder) as partial:
                 write_json(partial / "results.json", results)
                 (partial / "results.md").write_text(results_table(results) + "\n", encoding="utf-8")
-            shutil.rmtree(self.folder / CACHE_NAME, ignore_errors=True)
+            remove_caches(self.folder / CACHE_NAME)

@@ -174,7 +174,8 @@ def open_distill(
 ) -> OpenStage:
     """`distill` up to its first write: checks arguments, data, models and folder. Raises `InputError`."""
     arguments = distill_arguments or DistillArguments()
-    args = prepare(task, args, check=lambda: check_arguments(arguments))
+    models = [teacher_name_or_path, student_name_or_path]
+    args = prepare(task, args, check=lambda: check_arguments(arguments), models=models)
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
     with collect(problems):
@@ -217,6 +218,7 @@ def _run(
 ) -> Results:
     data = read_data(task, tokenizers.student, args, tokenizers.teacher)
     trainer = distill_trainer(teacher, student, tokenizers, filters, task, args, data, arguments)
+    trainer.check_room(trainer.checkpoint_bytes, [trainer.teacher.cache])
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,20 @@ from ..errors import InputError, collect, raise_if_any
 from ..fast import precision
 from ..models.load import LoadedModel, ModelArguments, load_model
 from ..models.tokenizers import choose_tokenizers
-from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
+from ..output import (
+    RESULTS_NAME,
+    SETTINGS_NAME,
+    DamagedFileError,
+    check_writable,
+    command,
+    locked,
+    publication,
+    read_sealed,
+    refuse_busy,
+    remove_leftovers,
+    write_json,
+    write_sealed,
+)
 from ..tasks.base import Metrics, Split, Task
 from ..training import evaluation
 from .stage_identity import refuse_foreign
@@ -80,27 +93,25 @@ def score_models(
     splits = {tokenizer: _splits(task, tokenizer) for tokenizer in set(tokenizers.values())}
     state = PartialState()
     metrics: Metrics = {"parameters": models["model"].model.num_parameters()}
-    if output_dir is not None and state.is_main_process:
-        with atomic_files(Path(output_dir)) as partial_folder:
-            write_json(partial_folder / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
-    for name, split in splits[tokenizers["model"]].items():
-        predictions = {
-            owner: _predictions(
-                models[owner], task, splits[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
-            )
-            for owner, tokenizer in tokenizers.items()
-        }
-        scores = task.score(predictions["model"], split.rows)
-        if "teacher" in predictions:
-            scores |= task.agreement(predictions["model"], predictions["teacher"])
-        metrics |= {evaluation.prefixed(name, key): value for key, value in scores.items()}
-        if output_dir is not None and state.is_main_process:
-            folder = Path(output_dir) if name == "validation" else Path(output_dir) / name
-            with atomic_files(folder) as partial_folder:
-                task.write_predictions(predictions["model"], split, partial_folder)
-    if output_dir is not None and state.is_main_process:
-        with atomic_files(Path(output_dir)) as partial_folder:
-            write_json(partial_folder / RESULTS_NAME, metrics)
+    with ExitStack() as stack:
+        written = None if output_dir is None else _scores_folder(Path(output_dir), stack)
+        for name, split in splits[tokenizers["model"]].items():
+            predictions = {
+                owner: _predictions(
+                    models[owner], task, splits[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
+                )
+                for owner, tokenizer in tokenizers.items()
+            }
+            scores = task.score(predictions["model"], split.rows)
+            if "teacher" in predictions:
+                scores |= task.agreement(predictions["model"], predictions["teacher"])
+            metrics |= {evaluation.prefixed(name, key): value for key, value in scores.items()}
+            if written is not None:
+                folder = written if name == "validation" else written / name
+                folder.mkdir(exist_ok=True)
+                task.write_predictions(predictions["model"], split, folder)
+        if written is not None:
+            write_json(written / RESULTS_NAME, metrics)
     return metrics
 
 
@@ -117,11 +128,26 @@ def _splits(task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
     return {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
 
 
+def _scores_folder(folder: Path, stack: ExitStack) -> Path | None:
+    """Where to write files that are published in `folder` when the stack closes; None if another process writes."""
+    stack.enter_context(locked(folder))
+    if not PartialState().is_main_process:
+        return None
+    remove_leftovers(folder)
+    written = stack.enter_context(publication(folder, {"stage": "evaluate", "command": command()}))
+    write_sealed(written / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
+    return written
+
+
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but the scores of an earlier call. Raises `InputError`."""
     check_writable(folder)
-    settings = read_json(folder / SETTINGS_NAME)
-    identity = settings.get("identity") if isinstance(settings, dict) else None
+    refuse_busy(folder)
+    try:
+        settings = read_sealed(folder / SETTINGS_NAME) or {}
+    except DamagedFileError:
+        settings = {}
+    identity = settings.get("identity")
     if isinstance(identity, dict) and identity.get("stage") == "evaluate":
         return
     if identity is not None:

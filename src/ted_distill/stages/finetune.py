@@ -61,7 +61,7 @@ def open_finetune(
     model_name_or_path: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
 ) -> OpenStage:
     """`finetune` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
-    args = prepare(task, args)
+    args = prepare(task, args, models=[model_name_or_path])
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models = {"model": loaded}
     identity = stage_identity("finetune", task, args, models)
@@ -73,6 +73,7 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:
     use_fast_modules(loaded.model, args)
     freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
     trainer = FinetuneTrainer(loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation)
+    trainer.check_room(trainer.checkpoint_bytes)
     scores = trainer.fit()
 
     def write_files(folder: Path) -> None:

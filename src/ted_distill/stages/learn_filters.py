@@ -23,6 +23,7 @@ from ..models.load import LoadedModel, ModelArguments, load_model
 from ..output import write_json
 from ..tasks.base import Counts, Metrics, Split, Task
 from ..training import evaluation
+from ..training.checkpointing import bytes_of
 from ..training.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -150,6 +151,11 @@ class LearnFiltersTrainer(StageTrainer):
         """Write filters and heads, but not the frozen model, which does not change."""
         save_file({name: weight.detach().cpu() for name, weight in self._trained()}, folder / _CHECKPOINT_NAME)
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Those of filters and heads."""
+        return bytes_of(weight for _, weight in self._trained())
+
     def load_weights(self, folder: Path) -> None:
         """Read filters and heads."""
         saved = load_file(folder / _CHECKPOINT_NAME)
@@ -188,7 +194,7 @@ def open_learn_filters(
 ) -> OpenStage:
     """`learn_filters` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     filter_arguments = filter_arguments or LearnFiltersArguments()
-    args = prepare(task, args)
+    args = prepare(task, args, models=[model_name_or_path])
     models = {"model": load_model(model_name_or_path, task, model_arguments)}
     shape = {name: value for name, value in vars(filter_arguments).items() if name != "frozen_dropout"}
     config = FilterConfig.for_model(models["model"].model.config, **shape)
@@ -214,7 +220,9 @@ def _run(
     # again would give other weights.
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
+    model_bytes = bytes_of(loaded.model.state_dict().values())
     trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout)
+    trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
     scores = trainer.fit()
     if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
         trainer.score()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,30 +21,44 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..errors import InputError, collect, raise_if_any
-from ..fast.states_cache import ROW, StatesCache, open_cache
+from ..fast.states_cache import CACHE_NAME, ROW, StatesCache, open_cache, remove_caches
 from ..identity import Identity, fingerprint, plain
-from ..models.load import LoadedModel
+from ..models.load import LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
 from ..output import (
+    PARTIAL,
+    RESULTS_NAME,
     SETTINGS_NAME,
     atomic_files,
     check_writable,
     command,
-    last_checkpoint,
-    read_json,
+    explain_full_disk,
+    finish_publication,
+    locked,
+    locked_here,
+    on_main,
+    publication,
+    read_manifest,
+    read_sealed,
+    refuse_busy,
     remove_checkpoints,
+    remove_leftovers,
     versions,
     write_json,
-    write_stage,
+    write_sealed,
 )
 from ..tasks.base import Split, Task
+from ..tasks.reading.mapped import tokens_folder
 from ..training import evaluation
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
-from .stage_identity import Results, check_folder, refuse_foreign
+from .stage_identity import Results, check_folder, refuse_foreign, refuse_own_folder
 
 logger = logging.getLogger(__name__)
+
+KEEPS = "keep_checkpoints"
+"""Key of a manifest: whether the checkpoints stay."""
 
 
 class StageData(NamedTuple):
@@ -70,30 +85,57 @@ class OpenStage:
     """Trains and publishes."""
 
     def __post_init__(self) -> None:
-        self.finished = check_folder(Path(self.args.output_dir), self.identity)
+        self.finished = on_main(lambda: check_folder(Path(self.args.output_dir), self.identity))
 
     def result(self) -> Results:
-        """The results of the stage: read if it has finished, otherwise computed by running it."""
-        if self.finished is not None:
-            return self.finished
+        """The results of the stage: read if it has finished, otherwise computed by running it.
+
+        Raises:
+            InputError: another process is working in the folder, or its disk is too small.
+            TrainingError: the training went wrong, or the disk is full.
+        """
         folder = Path(self.args.output_dir)
+        if self.finished is not None:
+            tidy_finished(folder)
+            return self.finished
         check_writable(folder)
-        if self.args.should_save and read_json(folder / SETTINGS_NAME) != self._settings():
+        with explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]), locked(folder):
+            self.finished = on_main(self._claim)
+            if self.finished is None:
+                self.finished = self.run()
+        return self.finished
+
+    def _claim(self) -> Results | None:
+        """Make the locked folder ready: nothing half done in it, the stage's settings recorded; the results if there
+        are some by now.
+        """
+        folder = Path(self.args.output_dir)
+        finish_publication(folder)
+        remove_leftovers(folder)
+        # What was opened may have been finished since, by another process.
+        found = check_folder(folder, self.identity)
+        if found is not None:
+            _remove_what_training_needed(folder)
+        elif read_sealed(folder / SETTINGS_NAME) != plain(self._settings()):
             with atomic_files(folder) as partial:
-                write_json(partial / SETTINGS_NAME, self._settings())
-        if checkpoint := last_checkpoint(folder):
-            logger.warning("%s: resuming from %s", folder, checkpoint.name)
-        return self.run()
+                write_sealed(partial / SETTINGS_NAME, self._settings())
+        return found
 
     def _settings(self) -> dict[str, Any]:
         return {"identity": plain(self.identity), "places": self.places, "versions": versions()}
 
 
-def prepare(task: Task, args: StageArguments, check: Callable[[], None] = lambda: None) -> StageArguments:
+def prepare(
+    task: Task,
+    args: StageArguments,
+    check: Callable[[], None] = lambda: None,
+    models: Iterable[str | Path] = (),
+) -> StageArguments:
     """Check everything that can be checked before a model is loaded, and set all random seeds.
 
     Args:
         check: the stage's own checks; raises `InputError`.
+        models: folders or Hub ids of the models that go in.
 
     Returns:
         A copy of the arguments in which the best checkpoint is chosen by the task's metric, unless another was named.
@@ -105,8 +147,13 @@ def prepare(task: Task, args: StageArguments, check: Callable[[], None] = lambda
     folder = Path(args.output_dir)
     with collect(problems):
         check_writable(folder)
-        if read_json(folder / SETTINGS_NAME) is None:
+        refuse_busy(folder)
+        refuse_own_folder(folder, models)
+        if not (folder / SETTINGS_NAME).is_file():
             refuse_foreign(folder)
+    with collect(problems):
+        if args.cache_dir is not None and args.cache_limit:
+            check_writable(Path(args.cache_dir), "cache_dir")
     with collect(problems):
         check()
     with collect(problems):
@@ -205,7 +252,7 @@ def states_cache(
 
 
 def _cache_dir(args: StageArguments) -> Path:
-    return Path(args.output_dir) / "cache" if args.cache_dir is None else Path(args.cache_dir)
+    return Path(args.output_dir) / CACHE_NAME if args.cache_dir is None else Path(args.cache_dir)
 
 
 # --- after ----------------------------------------------------------------------------------------------------
@@ -227,21 +274,37 @@ def publish(
         "train_features": None if isinstance(trainer.train_dataset, IterableDataset) else len(trainer.train_dataset),
     }
     if args.should_save:
-
-        def write(folder: Path) -> None:
-            loaded.model.save_pretrained(folder)
-            loaded.tokenizer.save_pretrained(folder)
-            write_files(folder)
-            # The teacher's blocks that it was made of: the pairs follow from these.
-            if (Path(loaded.name) / STUDENT_NAME).is_file():
-                shutil.copy(Path(loaded.name) / STUDENT_NAME, folder / STUDENT_NAME)
-
         folder = Path(args.output_dir)
         manifest = {"stage": stage, "task": trainer.task.name, "command": command(), "ancestry": loaded.ancestry}
-        write_stage(folder, write, results, manifest)
-        if not args.keep_checkpoints:
-            remove_checkpoints(folder)
-        if args.cache_dir is None:
-            shutil.rmtree(_cache_dir(args), ignore_errors=True)
+        manifest |= {KEEPS: args.keep_checkpoints}
+        with explain_full_disk([folder], trainer.disk_need), publication(folder, manifest, (SETTINGS_NAME,)) as partial:
+            loaded.model.save_pretrained(partial)
+            save_tokenizer(loaded.tokenizer, partial)
+            write_files(partial)
+            # The teacher's blocks that it was made of: the pairs follow from these.
+            if (Path(loaded.name) / STUDENT_NAME).is_file():
+                shutil.copy(Path(loaded.name) / STUDENT_NAME, partial / STUDENT_NAME)
+            write_json(partial / RESULTS_NAME, results)
+        _remove_what_training_needed(folder)
     trainer.accelerator.wait_for_everyone()
     return results
+
+
+def tidy_finished(folder: Path) -> None:
+    """Delete what a kill left of the training of a finished stage; a folder that cannot be written stays as it is."""
+
+    def tidy() -> None:
+        left = any(next(folder.glob(names), None) for names in ("checkpoint-*", f"{PARTIAL}*", CACHE_NAME))
+        if left:
+            with suppress(OSError, InputError), locked_here(folder):
+                remove_leftovers(folder)
+                _remove_what_training_needed(folder)
+
+    on_main(tidy)
+
+
+def _remove_what_training_needed(folder: Path) -> None:
+    """Delete the checkpoints of a finished stage, unless it was told to keep them, and the cache in its folder."""
+    if not (read_manifest(folder) or {}).get(KEEPS):
+        remove_checkpoints(folder)
+    remove_caches(folder / CACHE_NAME)

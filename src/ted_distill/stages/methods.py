@@ -15,6 +15,7 @@ from ..method.layer_losses import LAYER_LOSSES
 from ..method.pairs import filtered_blocks, parse_pairs, resolve_pairs
 from ..models.load import LoadedModel
 from ..models.students import made_of
+from ..output import check_inputs
 
 
 @dataclass
@@ -103,6 +104,7 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
         ("student", student, arguments.student_filters, arguments.filter_interval),
     ):
         with collect(problems):
+            check_inputs(folder or loaded.name, f"{owner} filters")
             found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
             expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
             if expected and expected != found[owner].blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,21 @@ from ..errors import InputError
 from ..fast.precision import resolve_dtype
 from ..identity import Identity, changes
 from ..models.load import LoadedModel
-from ..output import MANIFEST_NAME, RESULTS_NAME, SETTINGS_NAME, last_checkpoint, read_json, versions
+from ..output import (
+    MANIFEST_NAME,
+    RESULTS_NAME,
+    SETTINGS_NAME,
+    DamagedFileError,
+    foreign_names,
+    is_half_published,
+    last_checkpoint,
+    published_damage,
+    read_json,
+    read_manifest,
+    read_sealed,
+    short_name,
+    versions,
+)
 from ..tasks.base import Task
 from ..training.stage_arguments import StageArguments
 
@@ -48,12 +63,12 @@ def stage_identity(
 
 
 def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:
-    """Where the input of a stage was found. This is never compared: folders may be moved and files renamed."""
+    """Names of the input of a stage, for people. They are never compared: folders may be moved and files renamed."""
     named = {name: getattr(task.arguments, name) for name in ("train_file", "validation_file", "dataset_name")}
     given = {name: str(where) for name, where in named.items() if where}
     hub = task.hub_dataset()
     given = given or ({"dataset_name": hub[0]} if hub else {})
-    return given | {role: loaded.name for role, loaded in models.items()}
+    return {what: short_name(name) for what, name in (given | {r: m.name for r, m in models.items()}).items()}
 
 
 def check_folder(folder: Path, wanted: Identity) -> Results | None:
@@ -66,12 +81,12 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
         The results, if this stage is finished there; None if it must be run or resumed.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or a file of the finished stage is damaged.
     """
-    found, manifest = read_json(folder / SETTINGS_NAME), read_json(folder / MANIFEST_NAME)
-    if not isinstance(found, dict) or not isinstance(found.get("identity"), dict):
+    if not (folder / SETTINGS_NAME).is_file():
         refuse_foreign(folder)
         return None
+    found, manifest = _settings_and_manifest(folder)
     compared = {key: value for key, value in found["identity"].items() if key in wanted}
     differences = changes(compared, wanted, same_versions=found.get("versions") == versions())
     # A stage that stopped before its first checkpoint has nothing to lose.
@@ -81,7 +96,43 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
             f"output_dir: expected {folder} to be free or to hold this stage, got {state} that differs: "
             f"{'; '.join(differences)}; go back to what it was, delete the folder, or give another output_dir"
         )
-    return read_json(folder / RESULTS_NAME) if manifest is not None and not differences else None
+    if manifest is None:
+        return None
+    if damage := published_damage(folder, manifest):
+        raise _damaged(folder, damage)
+    return read_json(folder / RESULTS_NAME)
+
+
+def _settings_and_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What was recorded when the stage started, and when it was finished (None before that).
+
+    Raises:
+        InputError: one of the two is damaged, or was written by something else.
+    """
+    try:
+        found = read_sealed(folder / SETTINGS_NAME) or {}
+    except DamagedFileError as error:
+        known = read_json(folder / SETTINGS_NAME)
+        # Those of version 0.1.0 and of other programs are no identity.
+        if isinstance(known, dict) and "identity" not in known and "sha256" not in known:
+            refuse_foreign(folder)
+        raise _damaged(folder, f"a damaged {SETTINGS_NAME}") from error
+    if not isinstance(found.get("identity"), dict):
+        refuse_foreign(folder)
+    try:
+        manifest = read_manifest(folder)
+    except DamagedFileError as error:
+        raise _damaged(folder, f"a damaged {MANIFEST_NAME}") from error
+    if manifest is None and (folder / RESULTS_NAME).exists() and not is_half_published(folder):
+        raise _damaged(folder, f"results without a {MANIFEST_NAME}")
+    return found, manifest
+
+
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(
+        f"output_dir: expected the stage in {folder} as it was written, got {what}; put it back from a copy, or delete "
+        "the folder, and the same command makes it again"
+    )
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -90,11 +141,21 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         InputError: names some of them.
     """
-    held = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    held = [name for name in held if not name.startswith(".partial-")]
-    if held:
+    if held := foreign_names(folder):
         some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise InputError(
             f"output_dir: expected a new or empty folder, or one of the same stage, got {folder}, which holds {some}; "
             "give another output_dir"
+        )
+
+
+def refuse_own_folder(folder: Path, models: Iterable[str | Path]) -> None:
+    """Refuse to write into the folder of a model that goes in.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if any(folder.is_dir() and Path(model).is_dir() and folder.samefile(model) for model in models):
+        raise InputError(
+            f"output_dir: expected another folder than that of the model, got {folder}; give another output_dir"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..output import command, versions
+from ..output import command, short_name, versions
 from ..tasks.base import Metrics, Task
 
 CARD_NAME = "README.md"
@@ -50,6 +50,7 @@ def write_card(
         pairs: (teacher block, student block).
         weights: kl_alpha, mse_alpha and temperature.
     """
+    base_model, teacher = short_name(base_model), teacher and short_name(teacher)
     metadata: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": task.pipeline_tag,

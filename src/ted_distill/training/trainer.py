@@ -14,20 +14,24 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer, TrainerControl
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerControl
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import InputError, TrainingError
 from ..fast.memory import keep_freed_memory
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
-from ..output import checkpoint_folder, last_checkpoint
+from ..output import (
+    explain_full_disk,
+    last_checkpoint,
+)
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
+from .saving_trainer import SavingTrainer
 from .stage_arguments import StageArguments
 
 
-class StageTrainer(Trainer):
+class StageTrainer(SavingTrainer):
     """Trains one module on one task with a stage's loss, and scores it with `evaluation.evaluate`.
 
     A stage defines the terms of its loss (`loss_terms`), how to score (`score`), and which weights a checkpoint
@@ -82,14 +86,6 @@ class StageTrainer(Trainer):
     def score(self) -> Metrics:
         """Scores of the module as it is now, on every validation split."""
 
-    @abstractmethod
-    def save_weights(self, folder: Path) -> None:
-        """Write what this stage trains."""
-
-    @abstractmethod
-    def load_weights(self, folder: Path) -> None:
-        """Read what `save_weights` wrote."""
-
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Names and scalars of one entry of `loss_terms`."""
         yield name, terms
@@ -97,13 +93,14 @@ class StageTrainer(Trainer):
     # --- training ---------------------------------------------------------------------------------------------
 
     def fit(self) -> Metrics:
-        """Train from the last complete checkpoint, if there is one; leave the best weights in the module.
+        """Train from the last checkpoint that is whole, if there is one; leave the best weights in the module.
 
         Returns:
             Their scores, in percent.
         """
-        checkpoint = last_checkpoint(Path(self.args.output_dir))
-        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        checkpoint = self.find_checkpoint()
+        with explain_full_disk([Path(self.args.output_dir)], self.disk_need):
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
@@ -251,26 +248,9 @@ class StageTrainer(Trainer):
         if f"eval_{name}" not in metrics:
             known = ", ".join(key.removeprefix("eval_") for key in metrics)
             raise InputError(f"metric_for_best_model: expected one of {known}, got {name}")
+        if self.args.load_best_model_at_end and not self.control.should_save and self.args.save_strategy != "best":
+            return False  # scored more often than saved: only what is saved can be the result
         return super()._determine_best_metric(metrics, trial)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        if not self.args.should_save:
-            return
-        damaged = [name for name, weight in self.model.named_parameters() if not torch.isfinite(weight).all()]
-        if damaged:
-            raise TrainingError(
-                f"weights are not finite after step {self.state.global_step} (first: {damaged[0]}), so they are not "
-                f"saved; the last good checkpoint is {last_checkpoint(Path(self.args.output_dir))}"
-            )
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.save_weights(folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.load_weights(Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        self.load_weights(checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step))
 
 
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:

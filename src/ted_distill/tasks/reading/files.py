@@ -29,6 +29,7 @@ from .delimited import read_csv, read_tsv
 from .encodings import decoded
 from .file_options import FileOptions
 from .json_records import read_json
+from .mapped import cache_not_writable
 from .squad_format import flatten_squad
 
 Reader = Callable[[bytes, FileOptions], pa.Table]
@@ -145,7 +146,7 @@ def _cached_rows(file: Path) -> Dataset | None:
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
-    """Written under another name first, so that a second process never sees half a file."""
+    """Written under another name first, so that a second process never sees half a file. Raises `InputError`."""
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -155,10 +156,7 @@ def _write_arrow(table: pa.Table, file: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        raise InputError(
-            f"the cache of datasets {file.parent}: expected to write {table.nbytes >> 20} MiB there, got an error "
-            f"({error}); make room, or name a folder of yours with the environment variable HF_DATASETS_CACHE"
-        ) from error
+        raise cache_not_writable(error) from error
 
 
 # --- readers: bytes -> table ----------------------------------------------------------------------------------

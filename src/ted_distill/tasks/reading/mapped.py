@@ -6,13 +6,19 @@ would read what an older one tokenised; and it hashes a tokenizer together with 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import datasets
 from datasets import Dataset, Features
 from transformers import PreTrainedTokenizerBase
 
 from ... import identity
+from ...errors import InputError
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def mapped(
@@ -41,14 +47,32 @@ def mapped(
     }
     source = identity.source_fingerprint(function)
     key = [identity.rows_fingerprint(rows), function.__qualname__, source, what, str(features), with_indices]
-    return rows.map(
-        function,
-        batched=True,
-        with_indices=with_indices,
-        remove_columns=rows.column_names,
-        fn_kwargs=arguments,
-        features=features,
-        num_proc=num_proc,
-        desc=description,
-        new_fingerprint=identity.fingerprint(key)[:32],
+    try:
+        return rows.map(
+            function,
+            batched=True,
+            with_indices=with_indices,
+            remove_columns=rows.column_names,
+            fn_kwargs=arguments,
+            features=features,
+            num_proc=num_proc,
+            desc=description,
+            new_fingerprint=identity.fingerprint(key)[:32],
+        )
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise cache_not_writable(error) from error
+
+
+def tokens_folder() -> Path:
+    """The folder of the cache of `datasets`, where what is read and tokenised is kept."""
+    return Path(datasets.config.HF_DATASETS_CACHE)
+
+
+def cache_not_writable(error: OSError) -> InputError:
+    """The refusal to go on without that cache."""
+    return InputError(
+        f"HF_DATASETS_CACHE: expected a folder for prepared data that can be written, got {tokens_folder()} "
+        f"({error.strerror or error}); change its rights or make room, or set HF_DATASETS_CACHE to another folder"
     )

@@ -1,0 +1,77 @@
+"""Files of stages and runs: whole or not at all, recognised when damaged, and never those of someone else."""
+
+from .checkpoints import (
+    check_checkpoint,
+    checkpoint_folder,
+    last_checkpoint,
+    remove_checkpoints,
+    resumable_checkpoint,
+    rotate_checkpoints,
+    seal_checkpoint,
+    unsealed_checkpoints,
+)
+from .disk import Need, check_space, explain_full_disk
+from .files import (
+    PARTIAL,
+    atomic_files,
+    check_writable,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from .locks import locked, locked_here, refuse_busy
+from .manifests import (
+    MANIFEST_NAME,
+    DamagedFileError,
+    check_inputs,
+    published_damage,
+    read_manifest,
+    read_sealed,
+    write_sealed,
+)
+from .origins import command, short_name, versions
+from .processes import on_main
+from .publishing import finish_publication, foreign_names, is_half_published, publication
+
+SETTINGS_NAME = "settings.json"
+RESULTS_NAME = "all_results.json"
+
+__all__ = [
+    "MANIFEST_NAME",
+    "PARTIAL",
+    "RESULTS_NAME",
+    "SETTINGS_NAME",
+    "DamagedFileError",
+    "Need",
+    "atomic_files",
+    "check_checkpoint",
+    "check_inputs",
+    "check_space",
+    "check_writable",
+    "checkpoint_folder",
+    "command",
+    "explain_full_disk",
+    "finish_publication",
+    "foreign_names",
+    "is_half_published",
+    "last_checkpoint",
+    "locked",
+    "locked_here",
+    "on_main",
+    "publication",
+    "published_damage",
+    "read_json",
+    "read_manifest",
+    "read_sealed",
+    "refuse_busy",
+    "remove_checkpoints",
+    "remove_leftovers",
+    "resumable_checkpoint",
+    "rotate_checkpoints",
+    "seal_checkpoint",
+    "short_name",
+    "unsealed_checkpoints",
+    "versions",
+    "write_json",
+    "write_sealed",
+]

@@ -1,0 +1,145 @@
+"""A lock on a folder, so that two processes never write into it at once. The kernel releases it, whatever happens.
+
+The lock is on an open file, not the file itself: one that a kill left behind locks nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InputError
+from .processes import on_main
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME = ".ted-lock"
+_held: set[int] = set()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep all other runs and stages out of a folder. Under `torchrun` the main process holds the lock for all.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    taken: list[int] = []
+    try:
+        on_main(lambda: taken.extend(_take(folder)))
+        yield
+    finally:
+        for descriptor in taken:
+            _release(folder, descriptor)
+
+
+@contextmanager
+def locked_here(folder: Path) -> Iterator[None]:
+    """The same for this process alone, whatever the others of `torchrun` do."""
+    taken = _take(folder)
+    try:
+        yield
+    finally:
+        for descriptor in taken:
+            _release(folder, descriptor)
+
+
+def refuse_busy(folder: Path) -> None:
+    """Refuse a folder in which another process is working. Writes nothing.
+
+    Raises:
+        InputError: the folder is locked.
+    """
+
+    def look() -> None:
+        try:
+            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
+        except OSError:
+            return
+        try:
+            if not _lock(descriptor):
+                raise _busy(folder)
+        finally:
+            os.close(descriptor)
+
+    on_main(look)
+
+
+def _take(folder: Path) -> list[int]:
+    """The descriptor of the locked file; none where files cannot be locked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK_NAME
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _lock(descriptor):
+                raise _busy(folder)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            logger.warning("%s: this file system cannot lock (%s); start no second run here", folder, error.strerror)
+            return []
+        except InputError:
+            os.close(descriptor)
+            raise
+        # Whoever held the lock before may have deleted the file meanwhile; a lock on a deleted file keeps nobody out.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                _held.add(descriptor)
+                return [descriptor]
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file, unless another process has; says whether it is locked now."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def _release(folder: Path, descriptor: int) -> None:
+    if descriptor not in _held:  # in a forked process, whose parent holds it
+        return
+    _held.discard(descriptor)
+    # While it is still locked, so that nobody else's is deleted; Windows does not delete open files.
+    with suppress(OSError):
+        (folder / LOCK_NAME).unlink()
+    os.close(descriptor)
+
+
+def _busy(folder: Path) -> InputError:
+    return InputError(
+        f"output_dir: expected {folder} to be free, got a folder in which another process is working; wait until it "
+        "is done, stop it, or give another output_dir"
+    )
+
+
+def _forget() -> None:
+    """A forked process, such as a data loader's, must not go on holding the lock when the one that took it is dead."""
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

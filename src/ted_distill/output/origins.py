@@ -1,0 +1,60 @@
+"""Where a result is from, in words that may be published: names instead of paths, which tell a user's name."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+# Parts of a word that may be paths: those of `key=path`, `[path,path]` and `{a: path}`.
+_PARTS = re.compile(r"""([=,;\[\]{}"']\s*|:(?![\\/])\s*)""")
+
+
+def command() -> str:
+    """The current command line, for running it again; a path is relative to the current folder, or only a name."""
+    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, sys.argv[1:])])
+
+
+def without_paths(word: str) -> str:
+    """A word of a command line in which no path says more than its name, or its way below the current folder."""
+    key, equals, value = word.partition("=")
+    if _is_far(word):
+        return _near(word)
+    if equals and _is_far(value):
+        return key + equals + _near(value)
+    if "://" in word:
+        return word
+    return "".join(_near(part) if _is_far(part) else part for part in _PARTS.split(word))
+
+
+def short_name(model: str | Path) -> str:
+    """The name of a model or a file without its folders; a Hub id as it is."""
+    name = str(model)
+    path = PureWindowsPath(name) if _WINDOWS.match(name) else PurePosixPath(name)
+    is_hub_id = name.count("/") <= 1 and not _is_far(name) and not Path(name).exists()
+    return name if is_hub_id else path.name or "folder"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the libraries that produced the results."""
+    names = ("ted-distill", "torch", "transformers", "accelerate", "datasets")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _is_far(word: str) -> bool:
+    """Whether a word is a path that starts elsewhere than in the current folder, or leaves it."""
+    return word.startswith(("/", "~", "../", "file:/")) or bool(_WINDOWS.match(word)) or "/../" in word
+
+
+def _near(path: str) -> str:
+    """A path from the current folder, or its last name if it is elsewhere."""
+    if _WINDOWS.match(path):
+        return PureWindowsPath(path).name
+    try:
+        return str(Path(path.removeprefix("file:")).expanduser().resolve().relative_to(Path.cwd())) or "."
+    except (ValueError, OSError, RuntimeError):
+        return PurePosixPath(path).name or "/"

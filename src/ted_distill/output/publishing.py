@@ -1,0 +1,95 @@
+"""A published folder: a model or scores, and `stage.json`. It is published whole, or not at all."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .files import PARTIAL, files_below, move_files, partial_folder, settle, sync
+from .locks import LOCK_NAME
+from .manifests import MANIFEST_NAME, DamagedFileError, read_manifest, read_sealed, sums, write_sealed
+from .origins import versions
+
+logger = logging.getLogger(__name__)
+
+_READY = ".ted-ready"
+"""A folder with everything that is published, its manifest included: from now on a kill is made up for."""
+
+
+@contextmanager
+def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A temporary folder for files; at the end, all of them are in `folder`, or none if something went wrong.
+
+    Everything is written and synced under another name. One rename then decides that it is published, and files are
+    moved to their places; if that is cut off, `finish_publication` goes on with it.
+
+    Args:
+        manifest: what `stage.json` says beside the versions and the sums of all files.
+        beside: files that are in `folder` already and belong to what is published.
+    """
+    finish_publication(folder)
+    with partial_folder(folder) as partial:
+        yield partial
+        files = sums(partial, files_below(partial)) | sums(folder, beside)
+        write_sealed(partial / MANIFEST_NAME, {**manifest, "versions": versions(), "files": files})
+        settle(partial)
+        _set_aside(folder, files_below(partial))
+        partial.replace(folder / _READY)
+        sync(folder)
+    finish_publication(folder)
+
+
+def foreign_names(folder: Path) -> list[str]:
+    """What a folder without a manifest holds that no interrupted publication explains."""
+    held = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return [] if is_half_published(folder) else [name for name in held if not _is_scaffold(name)]
+
+
+def _is_scaffold(name: str) -> bool:
+    """Whether only this package has such names, for what is not finished."""
+    return name in (_READY, LOCK_NAME) or name.startswith(PARTIAL)
+
+
+def is_half_published(folder: Path) -> bool:
+    """Whether a publication was cut off that `finish_publication` can finish."""
+    try:
+        return read_sealed(folder / _READY / MANIFEST_NAME) is not None
+    except DamagedFileError:
+        return False
+
+
+def finish_publication(folder: Path) -> None:
+    """Move files that are ready to be published to their places, the manifest last."""
+    ready = folder / _READY
+    if not ready.is_dir():
+        return
+    if is_half_published(folder):
+        names = files_below(ready)
+        move_files(ready, folder, [name for name in names if name != MANIFEST_NAME])
+        move_files(ready, folder, [MANIFEST_NAME])
+    # Without a manifest nothing but empty folders is left.
+    shutil.rmtree(ready, ignore_errors=True)
+    sync(folder)
+
+
+def _set_aside(folder: Path, names: list[str]) -> None:
+    """Give another name to files that are in the way and that this package did not write."""
+    try:
+        manifest = read_manifest(folder)
+    except DamagedFileError:
+        manifest = None
+    ours = {MANIFEST_NAME, *(manifest or {}).get("files", {})}
+    for name in names:
+        if name not in ours and (folder / name).exists():
+            other = _free_name(folder / f"{name}.kept")
+            (folder / name).replace(other)
+            logger.warning("%s: %s is not this stage's; it is now called %s", folder, name, other.name)
+
+
+def _free_name(file: Path) -> Path:
+    names = (file, *(file.with_name(f"{file.name}-{number}") for number in range(2, 1000)))
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,141 @@
+"""How the trainer's checkpoints are written, read, and how much room they take."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import TrainerState
+
+from ..errors import TrainingError
+from ..fast.states_cache import StatesCache
+from ..output import (
+    Need,
+    rotate_checkpoints,
+    seal_checkpoint,
+    unsealed_checkpoints,
+)
+from .stage_arguments import StageArguments
+
+STATE_NAME = "trainer_state.json"
+_SHOWN = 80
+
+
+@contextmanager
+def save_whole(
+    output_dir: Path, step: int, best: int | None, limit: int | None, accelerator: Any, is_main: bool
+) -> Iterator[None]:
+    """What is written inside, by all processes, becomes the checkpoint of a step once it is whole.
+
+    Args:
+        best: step of the best checkpoint so far, which is kept whatever the `limit`.
+        limit: number of checkpoints to keep.
+    """
+    try:
+        yield
+        accelerator.wait_for_everyone()
+        if is_main:
+            seal_checkpoint(output_dir, step)
+            rotate_checkpoints(output_dir, limit, {step, best})
+        accelerator.wait_for_everyone()
+    except Exception:
+        # On a full disk it takes the room that the rest needs.
+        shutil.rmtree(unsealed_checkpoints(output_dir), ignore_errors=True)
+        raise
+
+
+def save_state(state: TrainerState, folder: Path) -> None:
+    """Write the trainer's state over what it wrote itself: the scores in their order, which is that of the results.
+
+    The place of the best checkpoint is left out: it is a path of this machine, and the folder may be moved.
+    """
+    content = {**asdict(state), "best_model_checkpoint": None}
+    (folder / STATE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def readable(checkpoint: str | None) -> Iterator[None]:
+    """Turn each of the many errors of reading a checkpoint into one line. Pickles are read only as tensors.
+
+    Raises:
+        TrainingError: says which checkpoint, and what to do.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{checkpoint}: expected a checkpoint of this stage, got files that cannot be read "
+            f"({reason[:_SHOWN]}); delete it, and the same command goes on from an older one, or anew"
+        ) from error
+
+
+# --- room -----------------------------------------------------------------------------------------------------
+
+
+def room_needed(
+    args: StageArguments,
+    weights: int,
+    trained: Iterable[Tensor],
+    rows: int,
+    model: int,
+    caches: Iterable[object],
+) -> list[Need]:
+    """What a stage will write, at the most.
+
+    Args:
+        weights: bytes of the weights in a checkpoint.
+        trained: weights with a state in the optimizer.
+        rows: number of training rows; 0 if it is not known.
+        model: bytes of the finished model.
+        caches: the `StatesCache`s that the stage fills; others take no room.
+    """
+    folder = Path(args.output_dir)
+    filled = [cache for cache in caches if isinstance(cache, StatesCache)]
+    one = weights + _moments(args) * bytes_of(trained)
+    there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/*") if file.is_file())
+    return [
+        Need("checkpoints", folder, max(0, one * checkpoints_at_once(args, rows) - there)),
+        Need("the finished model", folder, model),
+        *(Need("hidden states", cache.folder, cache.bytes_to_come) for cache in filled),
+    ]
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Room that tensors take in a file."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _moments(args: StageArguments) -> int:
+    """Numbers that an optimizer keeps for a weight: two, as Adam does; none for plain SGD."""
+    return 0 if str(getattr(args.optim, "value", args.optim)) == "sgd" else 2
+
+
+def checkpoints_at_once(args: StageArguments, rows: int) -> int:
+    """The most checkpoints that are on the disk at once: those kept, the best one, and the one being written."""
+    strategy = str(getattr(args.save_strategy, "value", args.save_strategy))
+    if strategy == "no":
+        return 0
+    of_epoch = max(1, math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size)))
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(of_epoch * args.num_train_epochs)
+    every = of_epoch if strategy != "steps" or args.save_steps <= 0 else args.save_steps
+    every = max(1, round(every * steps)) if every < 1 else every
+    written = max(1, math.ceil(steps / every))
+    if not args.save_total_limit or args.save_total_limit < 0:
+        return written
+    return min(written, max(args.save_total_limit, 2 if args.load_best_model_at_end else 1) + 1)

@@ -1,0 +1,57 @@
+"""What is published about where a result is from names no folder of the machine it was made on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ted_distill.output import command, short_name
+from ted_distill.output.origins import without_paths
+
+
+@pytest.mark.parametrize(
+    ("word", "published"),
+    [
+        ("/home/ada/data/train.jsonl", "train.jsonl"),
+        ("--train_file=/home/ada/data/train.jsonl", "--train_file=train.jsonl"),
+        ("output_dir=/home/ada/runs/one two", "output_dir=one two"),
+        ("~/data/train.jsonl", "train.jsonl"),
+        ("../ada/train.jsonl", "train.jsonl"),
+        ("runs/../../ada/train.jsonl", "train.jsonl"),
+        ("files=[/home/ada/a.json, /home/ada/b.json]", "files=[a.json, b.json]"),
+        ("score_on={more: {validation_file: /home/ada/b.json}}", "score_on={more: {validation_file: b.json}}"),
+        ('{"train_file": "/home/ada/b.json"}', '{"train_file": "b.json"}'),
+        (r"C:\Users\ada\train.jsonl", "train.jsonl"),
+        (r"output_dir=C:\Users\ada\run", "output_dir=run"),
+        ("file:///home/ada/x.json", "x.json"),
+        ("train.jsonl", "train.jsonl"),
+        ("data/train.jsonl", "data/train.jsonl"),
+        ("microsoft/deberta-v3-base", "microsoft/deberta-v3-base"),
+        ("--learning_rate=1e-3", "--learning_rate=1e-3"),
+        ("pairs=[4:1, 8:2]", "pairs=[4:1, 8:2]"),
+        ("https://huggingface.co/org/model", "https://huggingface.co/org/model"),
+        ("config_overrides=a=1,b=2", "config_overrides=a=1,b=2"),
+        ("", ""),
+    ],
+)
+def test_a_path_of_a_command_is_reduced_to_its_name(word: str, published: str) -> None:
+    assert without_paths(word) == published
+
+
+def test_a_path_below_the_current_folder_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["/usr/bin/ted", "finetune", "--output_dir", str(tmp_path / "runs" / "a b"), f"x={tmp_path}"]
+    monkeypatch.setattr("sys.argv", words)
+    assert shlex.split(command()) == ["ted", "finetune", "--output_dir", "runs/a b", "x=."]
+
+
+def test_a_model_is_named_without_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "teacher").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert short_name("microsoft/deberta-v3-base") == "microsoft/deberta-v3-base"
+    assert short_name("models/teacher") == "teacher"
+    assert short_name(tmp_path / "models" / "teacher") == "teacher"
+    assert short_name("~/models/teacher/") == "teacher"
+    assert short_name(r"C:\Users\ada\teacher") == "teacher"

@@ -1,0 +1,72 @@
+"""A recipe of all stages on tiny models, for tests that interrupt, kill and damage runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from ted_distill import load_task
+from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
+
+TASKS = {
+    "sequence_classification": (write_reviews, "bert", 27, {}),
+    "squad_v2": (write_questions, "bert", 27, {"max_seq_length": 64, "doc_stride": 8}),
+    "token_classification": (write_entities, "bert", 27, {}),
+    "causal_lm": (write_text, "gpt2", 60, {"max_seq_length": 16}),
+    "masked_lm": (write_text, "bert", 60, {"max_seq_length": 16}),
+}
+"""Task -> what writes its rows, the models' family, rows to train on, and the task's own keys."""
+
+
+class Cut(BaseException):
+    """Stands for the end of the process: nothing in the project catches it."""
+
+
+def write_recipe(folder: Path, task: str, **training: object) -> Path:
+    """A recipe of all stages on tiny models with dropout, an odd number of rows, and checkpoints every three steps."""
+    write, family, rows, own = TASKS[task]
+    auto_class = load_task(task).auto_model
+    recipe = {
+        "task": task,
+        "train_file": str(write(folder, rows, "train")),
+        "validation_file": str(write(folder, 12, "validation")),
+        **own,
+        "teacher": str(save_tiny(folder / "big", auto_class, family, blocks=4)),
+        "student": str(save_tiny(folder / "small", auto_class, family, blocks=2, width=8, seed=1)),
+        "ted": {"layer_loss": "normalized_mse", "mse_alpha": 1},
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "eval_steps": 3,
+            "save_steps": 3,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **training,
+        },
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return file
+
+
+def made(run_folder: Path) -> dict[str, bytes]:
+    """The files of a finished run, without what differs from one to the next: seconds, and the sums of their files."""
+    found = {
+        str(file.relative_to(run_folder)): file.read_bytes() for file in sorted(run_folder.rglob("*")) if file.is_file()
+    }
+    for name, content in found.items():
+        if name.endswith("results.json"):
+            found[name] = json.dumps(_timeless(json.loads(content))).encode()
+        elif Path(name).name in ("stage.json", "results.md", "recipe.yaml"):
+            found[name] = b""
+    return found
+
+
+def _timeless(results: dict) -> dict:
+    inner = {name: _timeless(value) if isinstance(value, dict) else value for name, value in results.items()}
+    return {name: value for name, value in inner.items() if "seconds" not in name}
