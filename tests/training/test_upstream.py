@@ -22,6 +22,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from ted_distill import DistillTrainer, FinetuneTrainer, LearnFiltersTrainer
 from ted_distill.method.filters import FilteredModel, Filters
 from ted_distill.training.trainer import StageTrainer
+from ted_distill.training.updates import UpdateTrainer
 from tiny import DECODERS, FAMILIES, tiny_config
 
 # --- methods of the Trainer that ours overrides ---------------------------------------------------------------
@@ -34,7 +35,7 @@ CALLERS: dict[str, str] = {
     "training_step": "Trainer._run_epoch",
     "compute_loss": "Trainer.training_step",
     "_maybe_log_save_evaluate": "Trainer._run_epoch",
-    "_get_train_sampler": "Trainer.get_train_dataloader",
+    "get_train_dataloader": "Trainer._inner_training_loop",
     "log": "Trainer._maybe_log_save_evaluate",
     "evaluate": "Trainer._evaluate",
     "_determine_best_metric": "Trainer._maybe_log_save_evaluate",
@@ -47,7 +48,7 @@ CALLERS: dict[str, str] = {
 
 def _overrides() -> dict[str, Callable[..., Any]]:
     """Attributes that our trainers define and the Trainer has too; a new one is found by itself."""
-    trainers = (StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
+    trainers = (UpdateTrainer, StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
     return {
         name: value
         for trainer in trainers
