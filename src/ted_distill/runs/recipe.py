@@ -174,8 +174,8 @@ def _wrong_sections(sections: dict[str, Any]) -> list[str]:
 
 def _wrong_names(further: Any, tested: bool) -> list[str]:
     """Names of further data that are prefixes of other scores: the last evaluation's, and those on test rows."""
-    taken = {"last", "test"} if tested else {"last"}
-    names = sorted(taken & set(further)) if isinstance(further, dict) else []
+    names = [str(name) for name in further] if isinstance(further, dict) else []
+    names = [name for name in names if name == "last" or (tested and (name == "test" or name.startswith("test_")))]
     return [
         f"recipe section {SCORE_ON}.{name}: expected another name, as other scores have it; rename it" for name in names
     ]

@@ -49,8 +49,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def _scores(result: dict[str, Any]) -> list[str]:
     """Names of the scores worth a column: those on test rows first, and the task's own metric first among each."""
     found = [name for name in shown_scores(result) if name not in _NOT_A_SCORE]
-    found = [name for name in found if is_test_score(name, result) or not name.startswith("best_")]
-    kept = [name for name in found if "test_best_" not in name and not name.endswith(("_total", "_thresh"))]
+    found = [name for name in found if not name.startswith(("best_", "test_best_"))]
+    kept = [name for name in found if not name.endswith(("_total", "_thresh"))]
     leading = result["metric"], f"test_{result['metric']}"
     return sorted(kept, key=lambda name: (not is_test_score(name, result), name not in leading))
 

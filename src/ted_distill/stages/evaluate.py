@@ -19,6 +19,7 @@ from ..models.tokenizers import choose_tokenizers
 from ..output import RESULTS_NAME, SETTINGS_NAME, atomic_files, check_writable, read_json, write_json
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..training import evaluation
+from ..training.selection import scored_on
 from .stage_identity import refuse_foreign
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -106,7 +107,7 @@ def score_models(
                 task.write_predictions(predictions["model"], split, partial_folder)
     if output_dir is not None and state.is_main_process:
         with atomic_files(Path(output_dir)) as partial_folder:
-            write_json(partial_folder / RESULTS_NAME, metrics)
+            write_json(partial_folder / RESULTS_NAME, {**metrics, "scored_on": scored_on(task)})
     return metrics
 
 

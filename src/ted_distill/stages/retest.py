@@ -24,7 +24,7 @@ def with_test_scores(
         args: where the stage is, and how it scores.
         model_arguments: those of the stage; only `trust_remote_code` is for the finished model too.
     """
-    if results.get("test_rows") == task.test_identity:
+    if results.get("scored_on", {}).get(TEST, {}).get("content") == task.test_identity:
         return results
     kept = {name: value for name, value in results.items() if not name.startswith(f"{TEST}_")}
     kept["scored_on"] = {name: split for name, split in kept.get("scored_on", {}).items() if name != TEST}
@@ -37,4 +37,4 @@ def with_test_scores(
     scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision, splits=(TEST,))
     del scores["parameters"]
     kept["scored_on"][TEST] = scored_on(task)[TEST]
-    return {**scores, **kept, "test_rows": task.test_identity}
+    return {**scores, **kept}

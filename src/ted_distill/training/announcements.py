@@ -23,7 +23,7 @@ def first_line(args: StageArguments, rows: int | None, features: int | None, upd
     batch = f"{size} per device x {accumulated} accumulated x {number(args.world_size, 'process')}"
     return (
         f"{args.output_dir}: training on {data}, global batch {size * accumulated * args.world_size} = {batch}, "
-        f"{duration}, on {args.device} in {precision}"
+        f"{duration}, on {args.device.type} in {precision}"
     )
 
 

@@ -43,8 +43,7 @@ def selection(state: TrainerState, task: Task, chosen_by: str | None, tested: bo
 
     Returns:
         `scored_on`: rows and source of each split; `chosen_on`, `chosen_by`: the split and the score that decided, or
-        None; `evaluations`: out of how many; `best_step`; `test_rows`: their fingerprint; and the last evaluation's
-        scores.
+        None; `evaluations`: out of how many; `best_step`; and the last evaluation's scores.
     """
     counted = [entry for entry in state.log_history if _scores(entry) and (_CANDIDATE in entry or not chosen_by)]
     return {
@@ -53,18 +52,17 @@ def selection(state: TrainerState, task: Task, chosen_by: str | None, tested: bo
         "chosen_by": chosen_by,
         "evaluations": len(counted),
         "best_step": state.best_global_step if chosen_by else None,
-        "test_rows": task.test_identity if tested else None,
         **{f"{LAST}{name}": value for name, value in logged_scores(state).items()},
     }
 
 
 def scored_on(task: Task) -> dict[str, dict[str, Any]]:
-    """Rows and source of every split that a task is scored on."""
-    return {
-        split: {"rows": rows, "from": task.sources[split]}
-        for split, rows in task.row_counts.items()
-        if split != "train"
-    }
+    """Rows and source of every split that a task is scored on; of test rows also the content, as a fingerprint."""
+    counts = task.row_counts
+    found = {split: {"rows": counts[split], "from": name} for split, name in task.sources.items() if split != "train"}
+    if TEST in found:
+        found[TEST]["content"] = str(task.test_identity)
+    return found
 
 
 def split_of(score: str, task: Task) -> str:
@@ -79,19 +77,18 @@ def shown_scores(results: dict[str, Any]) -> Metrics:
     found = {
         name: value
         for name, value in results.items()
-        if isinstance(value, (int, float)) and name not in _FACTS and not _is(LAST, name, results)
+        if isinstance(value, (int, float)) and name not in _FACTS and not _is_last(name, results)
     }
     return dict(sorted(found.items(), key=lambda score: not is_test_score(score[0], results)))
 
 
 def is_test_score(name: str, results: dict[str, Any]) -> bool:
     """Whether a name is that of a score on test rows, and not on further data that are called so."""
-    return TEST in results.get("scored_on", {}) and _is(f"{TEST}_", name, results)
+    return TEST in results.get("scored_on", {}) and name.startswith(f"{TEST}_")
 
 
-def _is(prefix: str, name: str, results: dict[str, Any]) -> bool:
-    score = name.removeprefix(prefix)
-    return score != name and (score in results or score == results.get("metric"))
+def _is_last(name: str, results: dict[str, Any]) -> bool:
+    return name.startswith(LAST) and name.removeprefix(LAST) in results
 
 
 def described(results: dict[str, Any]) -> list[str]:
@@ -109,9 +106,9 @@ def described(results: dict[str, Any]) -> list[str]:
             f"best of {number(results['evaluations'], 'evaluation')}"
             + (f"; the last one gave {last:.2f}." if last is not None else ".")
         )
-    elif validation:
+    elif validation or "evaluations" in results:
         which = "The last weights, not chosen by a score" if "evaluations" in results else "Taken as it was"
-        sentences.append(f"{which}; scored on {' and '.join(validation)}.")
+        sentences.append(which + (f"; scored on {' and '.join(validation)}." if validation else "."))
     return sentences
 
 
