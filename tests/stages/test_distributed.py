@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from processes import in_processes
 from ted_distill import (
@@ -192,6 +192,20 @@ def test_any_number_of_processes_gives_the_weights_and_scores_of_one(
         # Weights are about 1, whose last digit in float32 is 1.2e-7.
         assert apart(one[name], tmp_path / name) < 4e-7, (name, far)
         assert scores(tmp_path / name) == pytest.approx(scores(one[name]), rel=1e-5), name
+
+
+def test_processes_hide_the_tokens_that_one_hides_which_accumulates_their_batches(made: Path, tmp_path: Path) -> None:
+    files = {"train_file": str(made / "text.txt"), "validation_file": str(made / "text.txt")}
+    task = load_task(TaskArguments("masked_lm", **files, max_seq_length=16, mlm_probability=0.5))
+    model = save_tiny(tmp_path / "model", AutoModelForMaskedLM, **NAMED)
+
+    def train(name: str, accumulated: int) -> None:
+        finetune(model, task, arguments(tmp_path / name, 2, accumulated, **SHORT))
+
+    train("one", 2)
+    in_processes(2, lambda: train("two", 1), tmp_path)
+    assert apart(tmp_path / "model", tmp_path / "one") > 1e-2
+    assert apart(tmp_path / "one", tmp_path / "two") < 4e-7
 
 
 class Cut(BaseException):

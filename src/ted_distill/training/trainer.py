@@ -142,6 +142,8 @@ class StageTrainer(UpdateTrainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
+        if self.state.global_step and isinstance(self.train_dataset, IterableDataset):
+            positions = self._stream_position()
         if self.is_world_process_zero():
             self._announce()
         self._seconds_before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)

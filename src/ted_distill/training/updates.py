@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,6 +13,7 @@ import torch
 from datasets import IterableDataset
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer_utils import SaveStrategy
 
 from ..errors import InputError
 from ..fast.states_cache import ROW
@@ -60,6 +62,18 @@ class UpdateTrainer(Trainer):
             return EpochSampler(len(dataset), seed)
         return EpochLengthSampler(self.global_batch, list(dataset["length"]), seed)
 
+    def _stream_position(self) -> tuple[int, int]:
+        """How often a resumed training has read its stream to the end, and the micro-batches it has read since.
+
+        The Trainer counts as if the stream had an update for each of `max_steps`, and so does `state.epoch`.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return sys.maxsize, 0  # nothing is left to do
+        whole, part = divmod(self.state.epoch or 0.0, 1)
+        if self.args.save_strategy == SaveStrategy.EPOCH:
+            return int(whole) + 1, 0  # the checkpoint was written at the end
+        return int(whole), round(part * self.state.max_steps * self.args.gradient_accumulation_steps)
+
     @property
     def global_batch(self) -> int:
         """Rows of one update, of all its micro-batches and processes."""
@@ -86,7 +100,9 @@ class UpdateTrainer(Trainer):
 
     def _augmented(self, batch: Batch, number: int) -> Batch:
         # Not where batches are made: that is ahead of training, and a resumed stage would draw different numbers.
-        place = self.args.seed, self.state.global_step, self.accelerator.process_index, number
+        # Micro-batches are numbered as in one process that accumulates those of all.
+        number = number * self.accelerator.num_processes + self.accelerator.process_index
+        place = self.args.seed, self.state.global_step, 0, number
         return type(batch)(self.task.augment(batch, self.processing_class, zlib.crc32(repr(place).encode())))
 
     @cached_property
