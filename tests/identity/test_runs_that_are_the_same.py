@@ -105,6 +105,8 @@ def test_scores_are_kept_where_nothing_changed_but_places(folder: Path, caplog: 
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         again = run(read_recipe(recipe, [f"validation_file={folder}/rows.jsonl", f"teacher={folder}/big"]))
+    named = [result.pop("scored_on")["validation"]["from"] for result in (*first.values(), *again.values())]
+    assert named == ["validation.jsonl"] * 2 + ["rows.jsonl"] * 2
     assert again == first
     assert "scoring" not in caplog.text
 
@@ -249,6 +251,7 @@ def test_blocks_a_student_was_made_of_hold_for_its_own_teacher_and_its_fine_tune
     task = review_task(folder)
     finetune(folder / "teacher", task, StageArguments(str(folder / "tuned"), **QUICK))
     finetune(folder / "tuned", task, StageArguments(str(folder / "tuned again"), **QUICK))
+    caplog.clear()
 
     def pairs(teacher: str) -> list[tuple[int, int]]:
         recipe = recipe_of(folder, teacher=str(folder / teacher), student=str(folder / "made"))

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from small_runs import TASKS, Cut, write_recipe
-from ted_distill import read_recipe, run
+from ted_distill import StageArguments, TaskArguments, finetune, load_task, read_recipe, run
 from ted_distill.training.trainer import StageTrainer
+from tiny import save_tiny, write_text
 
 STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
 
@@ -65,6 +67,47 @@ def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weig
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", own]))
     assert len(cut) == len(stages)
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("cut_at", [8, 14])
+def test_a_stream_that_is_read_again_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    """Cut off within a later pass of the stream, and after the last step."""
+    text, model = write_text(tmp_path, 30, "text"), save_tiny(tmp_path / "model", AutoModelForCausalLM, "gpt2")
+    files = {"train_file": str(text), "validation_file": str(text)}
+    task = load_task(TaskArguments("causal_lm", **files, streaming=True, max_seq_length=8, shuffle_buffer=4))
+    saved = {"save_steps": 3, "save_strategy": "steps", "eval_strategy": "no", "disable_tqdm": True, "use_cpu": True}
+
+    def train(folder: Path) -> StageTrainer:
+        args = StageArguments(
+            str(folder), max_steps=14, per_device_train_batch_size=3, gradient_accumulation_steps=2, **saved
+        )
+        finetune(model, task, args)
+        return trainers[-1]
+
+    trainers: list[StageTrainer] = []
+    fit, maybe_log = StageTrainer.fit, StageTrainer._maybe_log_save_evaluate
+
+    def remember(self: StageTrainer) -> dict[str, object]:
+        trainers.append(self)
+        return fit(self)
+
+    def cut_after(self: StageTrainer, *args: object, **kwargs: object) -> None:
+        maybe_log(self, *args, **kwargs)
+        if self.state.global_step == cut_at:
+            raise Cut
+
+    monkeypatch.setattr(StageTrainer, "fit", remember)
+    whole = train(tmp_path / "whole")
+    assert whole.state.epoch > 2
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "_maybe_log_save_evaluate", cut_after)
+        with pytest.raises(Cut):
+            train(tmp_path / "cut")
+    assert train(tmp_path / "cut").state.global_step == whole.state.global_step == 14
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.long

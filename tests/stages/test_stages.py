@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClas
 
 from ted_distill import (
     DistillArguments,
+    InputError,
     LearnFiltersArguments,
     StageArguments,
     Task,
@@ -290,6 +292,66 @@ def test_a_loss_that_becomes_nan_stops_the_stage_and_keeps_the_last_good_checkpo
     assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
     assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "checkpoint-3" / "model.safetensors").values())
     assert not (tmp_path / "stage.json").exists()
+
+
+def test_a_loss_that_is_nan_again_after_resuming_points_at_the_data_of_the_step(
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss_terms, seen = FinetuneTrainer.loss_terms, []
+
+    def spoil(self: FinetuneTrainer, model: Any, batch: dict[str, Tensor], counts: Any) -> dict[str, Tensor]:
+        if self.state.global_step != 4:
+            return loss_terms(self, model, batch, counts)
+        seen.append(batch["row"].tolist())
+        return {"loss": loss_terms(self, model, batch, counts)["loss"] * float("nan")}
+
+    monkeypatch.setattr(FinetuneTrainer, "loss_terms", spoil)
+    messages = []
+    for _ in range(2):
+        with pytest.raises(TrainingError) as error:
+            finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=3, logging_steps=1))
+        messages.append(str(error.value))
+    assert "try a lower learning_rate" in messages[0]
+    assert "another output_dir, as this one goes on as it was begun" in messages[0]
+    assert seen[0] == seen[1]
+    numbers = ", ".join(str(row + 1) for row in seen[1])
+    assert "it had been resumed from checkpoint-3, and would stop here again: the data of this step" in messages[1]
+    assert f"(training features {numbers}, counted from 1)" in messages[1]
+
+
+def test_an_update_without_a_single_label_has_a_loss_of_zero_and_the_next_goes_on(
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collate = SequenceClassification.collate
+    batches = itertools.count()
+
+    def first_unlabelled(self: SequenceClassification, features: Any, tokenizer: Any) -> dict[str, Tensor]:
+        batch = collate(self, features, tokenizer)
+        return batch if next(batches) else batch | {"labels": torch.full_like(batch["labels"], -100)}
+
+    monkeypatch.setattr(SequenceClassification, "collate", first_unlabelled)
+    finetune(pair["student"], reviews, arguments(tmp_path, eval_strategy="no", save_strategy="no", logging_steps=1))
+    first, second, *_ = (entry["loss"] for entry in log_history(trainers) if "loss" in entry)
+    assert first == 0
+    assert second > 0
+
+
+def test_a_trainer_uses_one_device_and_passes_the_prefix_of_its_scores_on(
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[StageTrainer]
+) -> None:
+    args = arguments(tmp_path, num_train_epochs=1)
+    assert args.n_gpu == 0
+    args._n_gpu = 2  # as on a machine with two GPUs, where the Trainer would use both through `nn.DataParallel`
+    finetune(pair["student"], reviews, args)
+    trainer = trainers[-1]
+    assert trainer.args.n_gpu == 1
+    assert trainer.args.train_batch_size == args.per_device_train_batch_size
+    assert type(trainer.model_wrapped) is type(trainer.model)
+    by_name, by_position = trainer.evaluate(metric_key_prefix="mine"), trainer.evaluate(None, None, "mine")
+    assert by_name == by_position
+    assert "mine_accuracy" in by_name
+    with pytest.raises(InputError, match="evaluate: expected no eval_dataset"):
+        trainer.evaluate(reviews.rows["validation"])
 
 
 def test_the_best_checkpoint_is_kept_also_when_the_metric_is_negative(

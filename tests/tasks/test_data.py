@@ -316,6 +316,27 @@ def test_splits_of_the_hub_get_our_names(hub: list) -> None:
     assert hub == [("nyu-mll/glue", "mnli")]
 
 
+def test_a_split_of_the_hub_is_tested_on_only_if_it_is_named(hub: list) -> None:
+    named = TaskArguments(dataset_name="me/mine", validation_split="validation_matched", test_split="test")
+    assert {name: len(rows) for name, rows in read_splits(named, None, VALIDATION).items()} == {
+        "train": 3,
+        "validation": 2,
+        "test": 9,
+    }
+    with pytest.raises(InputError, match=r"expected a split 'tests', got train, .*--test_split"):
+        read_splits(TaskArguments(dataset_name="me/mine", test_split="tests"), None, {"validation": "test"})
+
+
+def test_rows_held_out_leave_test_rows_as_they_are(tmp_path: Path) -> None:
+    for name, rows in (("train", 8), ("test", 3)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f'{{"text": "{row}"}}\n' for row in range(rows)))
+    files = {f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in ("train", "test")}
+    for streaming in (False, True):
+        splits = read_splits(TaskArguments(**files, validation_size=2, streaming=streaming), None, VALIDATION)
+        assert splits["test"]["text"][:] == ["0", "1", "2"]
+        assert len(splits["validation"]) == 2
+
+
 def test_a_data_set_that_is_named_goes_before_the_tasks_own(hub: list) -> None:
     arguments = TaskArguments(dataset_name="me/mine", dataset_config_name="small")
     read_splits(arguments, ("nyu-mll/glue", "mnli"), {"validation": "test"})

@@ -23,6 +23,7 @@ from ted_distill import DistillTrainer, FinetuneTrainer, LearnFiltersTrainer
 from ted_distill.method.filters import FilteredModel, Filters
 from ted_distill.training.saving_trainer import SavingTrainer
 from ted_distill.training.trainer import StageTrainer
+from ted_distill.training.updates import UpdateTrainer
 from tiny import DECODERS, FAMILIES, tiny_config
 
 # --- methods of the Trainer that ours overrides ---------------------------------------------------------------
@@ -35,7 +36,7 @@ CALLERS: dict[str, str] = {
     "training_step": "Trainer._run_epoch",
     "compute_loss": "Trainer.training_step",
     "_maybe_log_save_evaluate": "Trainer._run_epoch",
-    "_get_train_sampler": "Trainer.get_train_dataloader",
+    "get_train_dataloader": "Trainer._inner_training_loop",
     "log": "Trainer._maybe_log_save_evaluate",
     "evaluate": "Trainer._evaluate",
     "_determine_best_metric": "Trainer._maybe_log_save_evaluate",
@@ -53,7 +54,7 @@ CALLERS: dict[str, str] = {
 
 def _overrides() -> dict[str, Callable[..., Any]]:
     """Attributes that our trainers define and the Trainer has too; a new one is found by itself."""
-    trainers = (SavingTrainer, StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
+    trainers = (UpdateTrainer, SavingTrainer, StageTrainer, FinetuneTrainer, LearnFiltersTrainer, DistillTrainer)
     return {
         name: value
         for trainer in trainers

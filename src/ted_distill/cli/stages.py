@@ -136,10 +136,14 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
     from accelerate import PartialState
 
+    from ..training.selection import described
+
     if not PartialState().is_main_process:
         return
     for name, value in results.items():
-        if value is not None:
+        if value is not None and not isinstance(value, dict):
             sys.stdout.write(f"{name:<28} {value:.2f}\n" if isinstance(value, float) else f"{name:<28} {value}\n")
+    for sentence in described(results):
+        sys.stdout.write(f"{sentence}\n")
     if folder:
         sys.stdout.write(f"{Path(folder)}\n")

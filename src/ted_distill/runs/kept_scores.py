@@ -31,7 +31,8 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     """
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     loaded = load_model(model, task, model_arguments)
-    identity = plain({**task.identity, "model": loaded.identity, "precision": precision})
+    data = {**task.identity, "test": task.test_identity}
+    identity = plain({**data, "model": loaded.identity, "precision": precision})
     known = _read(file)
     if known.get("identity") != identity:
         logger.warning("== scoring %s on %s", model, task.name)

@@ -122,7 +122,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     with collect(problems):
         run, task, model = from_values(kinds, top, "recipe")
         problems += _wrong_run(run, made=bool(content.get(FROM_SCRATCH)))
-    problems += _wrong_sections(own)
+    problems += [*_wrong_sections(own), *_wrong_names(own.get(SCORE_ON), bool(task.test_file or task.test_split))]
     known = Recipe(run, task, model, _known_keys(own), content)
     for name in STAGES:
         with collect(problems):
@@ -169,6 +169,15 @@ def _wrong_sections(sections: dict[str, Any]) -> list[str]:
         if name not in (SCORE_ON, FROM_SCRATCH)
         for key in values
         if key not in _section_keys(name)
+    ]
+
+
+def _wrong_names(further: Any, tested: bool) -> list[str]:
+    """Names of further data that are prefixes of other scores: the last evaluation's, and those on test rows."""
+    names = [str(name) for name in further] if isinstance(further, dict) else []
+    names = [name for name in names if name == "last" or (tested and (name == "test" or name.startswith("test_")))]
+    return [
+        f"recipe section {SCORE_ON}.{name}: expected another name, as other scores have it; rename it" for name in names
     ]
 
 

@@ -40,8 +40,10 @@ from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
 from ..stages.lifecycle import OpenStage, prepare, tidy_finished
+from ..stages.retest import with_test_scores
 from ..stages.stage_identity import Results, check_folder, refuse_foreign, stage_identity
 from ..tasks import Task, load_task
+from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from .kept_scores import kept_scores
 from .layout import filter_arguments, run_pairs, student_blocks
@@ -245,7 +247,13 @@ class _Run:
             logger.warning("== %s is finished, skipped", title)
         else:
             logger.warning("== %s -> %s", title, stage.args.output_dir)
-        return self.finished[name] if stage is None else stage.result()
+        if stage is not None:
+            return stage.result()
+        args = stage_arguments(self.recipe, name)[0]
+        tested = name not in LEARN_FILTERS
+        return (
+            with_test_scores(self.finished[name], self.task, args, self.recipe.model) if tested else self.finished[name]
+        )
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
@@ -271,7 +279,7 @@ class _Run:
         if name in self.stages:
             return self._stage(name)
         scores = self._scores(owner, self.raw[owner], self.task, owner)
-        return {**scores, "metric": self.task.metric, "seconds": 0.0}
+        return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
 
     def _scores_on(self, name: str) -> Results:
         """Scores of a finished model on the data of `score_on`, each under its name."""

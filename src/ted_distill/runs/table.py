@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_NOT_A_SCORE = {"metric", "parameters", "seconds", "steps", "best_step", "train_features", "stage_one_seconds", "total"}
+from ..training.selection import described, is_test_score, shown_scores
+
+_NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total"}
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table with one row per model: its scores in percent, parameters and seconds of training."""
+    """A Markdown table with one row per model: its scores in percent, parameters and seconds of training.
+
+    Scores on test rows come first. Below the table is on which rows each model was chosen, out of how many evaluations.
+    """
     scores = _scores(next(iter(results.values())))
     rows = [["model", *scores, "parameters", "seconds"]]
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
         rows.append([_title(name), *values, f"{result['parameters']:,}", _seconds(result)])
-    return markdown_table(rows)
+    return "\n\n".join([markdown_table(rows), *_notes(results)])
+
+
+def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
+    """How each row's model was chosen, and a warning if not all are the best of equally many evaluations."""
+    notes = [
+        f"- {_title(name)}: {' '.join(described(result))}" for name, result in results.items() if described(result)
+    ]
+    chosen = {result["evaluations"] for result in results.values() if result.get("chosen_on")}
+    paragraphs = ["\n".join(notes)] if notes else []
+    if len(chosen) > 1:
+        paragraphs.append(
+            "The best of more evaluations is higher by chance alone, and the models were not evaluated equally often: "
+            f"{', '.join(map(str, sorted(chosen)))} times."
+        )
+    return paragraphs
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -27,10 +47,12 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
-    """Names of the scores worth a column, the task's own metric first."""
-    found = [name for name, value in result.items() if name not in _NOT_A_SCORE and isinstance(value, (int, float))]
-    kept = [name for name in found if not name.startswith("best_") and not name.endswith(("_total", "_thresh"))]
-    return sorted(kept, key=lambda name: name != result["metric"])
+    """Names of the scores worth a column: those on test rows first, and the task's own metric first among each."""
+    found = [name for name in shown_scores(result) if name not in _NOT_A_SCORE]
+    found = [name for name in found if not name.startswith(("best_", "test_best_"))]
+    kept = [name for name in found if not name.endswith(("_total", "_thresh"))]
+    leading = result["metric"], f"test_{result['metric']}"
+    return sorted(kept, key=lambda name: (not is_test_score(name, result), name not in leading))
 
 
 def _title(name: str) -> str:

@@ -30,6 +30,7 @@ from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_methods
+from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
 from .teacher_variances import measure_variances
@@ -192,6 +193,7 @@ def open_distill(
     return OpenStage(
         args, identity, places(task, loaded),
         run=lambda: _run(loaded["teacher"], loaded["student"], tokenizers, filters, task, args, arguments),
+        test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip
 
 
@@ -219,20 +221,20 @@ def _run(
     data = read_data(task, tokenizers.student, args, tokenizers.teacher)
     trainer = distill_trainer(teacher, student, tokenizers, filters, task, args, data, arguments)
     trainer.check_room(trainer.checkpoint_bytes, [trainer.teacher.cache])
-    scores = trainer.fit()
+    outcome = trainer.fit()
 
     def write_files(folder: Path) -> None:
         if filters.student is not None:
             save_filters(folder, filters.student, student.model)
         weights = {name: getattr(trainer, name) for name in ("kl_alpha", "mse_alpha", "temperature")}
         write_card(
-            folder, arguments.method, task, scores, student.name,
+            folder, arguments.method, task, outcome, student.name,
             teacher=teacher.name, pairs=filters.pairs, weights=weights,
         )  # fmt: skip
 
     variances = [round(variance, 6) for variance in bound_variances(trainer.losses or [])]
     measured = {"teacher_variances": variances} if variances else {}
-    return publish(trainer, {**scores, **measured}, student, f"distill {arguments.method}", write_files)
+    return publish(trainer, {**outcome, **measured}, student, f"distill {arguments.method}", write_files)
 
 
 def distill_trainer(
@@ -260,7 +262,7 @@ def distill_trainer(
     use_fast_modules(student.model, args)
     freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
     return DistillTrainer(
-        student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation,
+        student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation, data.test,
         teacher=frozen_teacher, pairs=filters.pairs, losses=losses, kl_alpha=arguments.kl_alpha,
         mse_alpha=arguments.layer_weight(filters.pairs), temperature=arguments.temperature,
         matched=matched.to(args.device) if isinstance(matched, Tensor) else matched,

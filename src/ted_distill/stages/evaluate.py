@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,9 @@ from ..output import (
     write_json,
     write_sealed,
 )
-from ..tasks.base import Metrics, Split, Task
+from ..tasks.base import TEST, Metrics, Split, Task
 from ..training import evaluation
+from ..training.selection import scored_on
 from .stage_identity import refuse_foreign
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,7 +48,7 @@ def evaluate(
     mixed_precision: str | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> Metrics:
-    """Score a fine-tuned checkpoint on the task's validation data.
+    """Score a fine-tuned checkpoint on the task's validation and test data.
 
     Args:
         teacher_name_or_path: also report how often this model makes the same prediction (`agreement...`).
@@ -87,18 +88,24 @@ def score_models(
     batch_size: int = 32,
     mixed_precision: str = "no",
     output_dir: str | Path | None = None,
+    splits: Collection[str] | None = None,
 ) -> Metrics:
-    """Scores of `model`, and how often it agrees with `teacher`, if one is given; see `evaluate`."""
+    """Scores of `model`, and how often it agrees with `teacher`, if one is given; see `evaluate`.
+
+    Args:
+        splits: the splits to score on [all but `train`].
+    """
     tokenizers = _tokenizers(models, task)
-    splits = {tokenizer: _splits(task, tokenizer) for tokenizer in set(tokenizers.values())}
+    wanted = [name for name in task.rows if name != "train" and (splits is None or name in splits)]
+    encoded = {tokenizer: _encoded(task, wanted, tokenizer) for tokenizer in set(tokenizers.values())}
     state = PartialState()
     metrics: Metrics = {"parameters": models["model"].model.num_parameters()}
     with ExitStack() as stack:
         written = None if output_dir is None else _scores_folder(Path(output_dir), stack)
-        for name, split in splits[tokenizers["model"]].items():
+        for name, split in encoded[tokenizers["model"]].items():
             predictions = {
                 owner: _predictions(
-                    models[owner], task, splits[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
+                    models[owner], task, encoded[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
                 )
                 for owner, tokenizer in tokenizers.items()
             }
@@ -111,7 +118,7 @@ def score_models(
                 folder.mkdir(exist_ok=True)
                 task.write_predictions(predictions["model"], split, folder)
         if written is not None:
-            write_json(written / RESULTS_NAME, metrics)
+            write_json(written / RESULTS_NAME, {**metrics, "scored_on": scored_on(task)})
     return metrics
 
 
@@ -122,10 +129,9 @@ def _tokenizers(models: dict[str, LoadedModel], task: Task) -> dict[str, PreTrai
     return dict.fromkeys(models, choose_tokenizers(models["teacher"], models["model"], task).student)
 
 
-def _splits(task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
-    """The splits to score on."""
-    rows = {name: of_split for name, of_split in task.rows.items() if name != "train"}
-    return {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
+def _encoded(task: Task, splits: Collection[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
+    """Rows and features of some splits."""
+    return {name: Split(task.rows[name], task.encode(task.rows[name], tokenizer)) for name in splits}
 
 
 def _scores_folder(folder: Path, stack: ExitStack) -> Path | None:
@@ -188,7 +194,8 @@ def score_predictions(predictions_file: str | Path, task: Task) -> Metrics:
     file = Path(predictions_file)
     if not file.is_file():
         raise InputError(f"predictions_file: {file} does not exist; give the file to score")
-    return task.score(task.read_predictions(file), task.rows["validation"])
+    predictions = task.read_predictions(file)
+    return task.score(predictions, task.rows["validation" if "validation" in task.rows else TEST])
 
 
 def check_validation(task: Task) -> None:
@@ -197,5 +204,5 @@ def check_validation(task: Task) -> None:
     Raises:
         InputError: bad rows, or no rows.
     """
-    if "validation" not in task.rows:
-        raise InputError("data: nothing to score on; give --validation_file")
+    if "validation" not in task.rows and TEST not in task.rows:
+        raise InputError("data: nothing to score on; give --validation_file or --test_file")

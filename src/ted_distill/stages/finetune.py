@@ -15,6 +15,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, prepare, publish, read_data
+from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 
 
@@ -65,18 +66,24 @@ def open_finetune(
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models = {"model": loaded}
     identity = stage_identity("finetune", task, args, models)
-    return OpenStage(args, identity, places(task, models), run=lambda: _run(loaded, task, args))
+    return OpenStage(
+        args, identity, places(task, models),
+        run=lambda: _run(loaded, task, args),
+        test=lambda results: with_test_scores(results, task, args, model_arguments),
+    )  # fmt: skip
 
 
 def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:
     data = read_data(task, loaded.tokenizer, args)
     use_fast_modules(loaded.model, args)
     freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
-    trainer = FinetuneTrainer(loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation)
+    trainer = FinetuneTrainer(
+        loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation, data.test
+    )
     trainer.check_room(trainer.checkpoint_bytes)
-    scores = trainer.fit()
+    outcome = trainer.fit()
 
     def write_files(folder: Path) -> None:
-        write_card(folder, "finetune", task, scores, loaded.name)
+        write_card(folder, "finetune", task, outcome, loaded.name)
 
-    return publish(trainer, scores, loaded, "finetune", write_files)
+    return publish(trainer, outcome, loaded, "finetune", write_files)

@@ -223,8 +223,8 @@ def _run(
     model_bytes = bytes_of(loaded.model.state_dict().values())
     trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout)
     trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
-    scores = trainer.fit()
-    if data.validation and trainer.scored_step != (trainer.state.best_global_step or trainer.state.global_step):
+    outcome = trainer.fit()
+    if data.validation and trainer.scored_step != (outcome["best_step"] or trainer.state.global_step):
         trainer.score()
     if cast:
         undo_fast_modules(loaded.model)
@@ -236,9 +236,9 @@ def _run(
         write_json(
             folder / BLOCK_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.block_scores}
         )
-        write_card(folder, "learn_filters", task, scores, loaded.name)
+        write_card(folder, "learn_filters", task, outcome, loaded.name)
 
-    results = publish(trainer, scores, loaded, "learn_filters", write_files)
+    results = publish(trainer, outcome, loaded, "learn_filters", write_files)
     logger.warning(
         "%s of each block's filter head:\n%s", task.metric, block_scores_table(trainer.block_scores, task.metric)
     )

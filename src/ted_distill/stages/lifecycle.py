@@ -47,9 +47,10 @@ from ..output import (
     write_json,
     write_sealed,
 )
-from ..tasks.base import Split, Task
+from ..tasks.base import TEST, Split, Task
 from ..tasks.reading.mapped import tokens_folder
 from ..training import evaluation
+from ..training.shares import check_batches
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
@@ -62,12 +63,13 @@ KEEPS = "keep_checkpoints"
 
 
 class StageData(NamedTuple):
-    """Features to train on, and rows and features of every validation split."""
+    """Features to train on, and rows and features of every split to choose by and of the one to test on."""
 
     train: Dataset | IterableDataset
     validation: dict[str, Split]
     of_teacher: Dataset | None = None
     """The training rows as the teacher's own tokenizer makes them, if it does not share the student's."""
+    test: dict[str, Split] = {}
 
 
 # --- before ---------------------------------------------------------------------------------------------------
@@ -83,6 +85,8 @@ class OpenStage:
     """Where the models and the data were found, for people to read."""
     run: Callable[[], Results]
     """Trains and publishes."""
+    test: Callable[[Results], Results] = lambda results: results
+    """Adds scores on the test rows to the results of the stage, if it is finished and they lack them."""
 
     def __post_init__(self) -> None:
         self.finished = on_main(lambda: check_folder(Path(self.args.output_dir), self.identity))
@@ -97,13 +101,13 @@ class OpenStage:
         folder = Path(self.args.output_dir)
         if self.finished is not None:
             tidy_finished(folder)
-            return self.finished
+            return self.test(self.finished)
         check_writable(folder)
         with explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]), locked(folder):
             self.finished = on_main(self._claim)
             if self.finished is None:
                 self.finished = self.run()
-        return self.finished
+        return self.test(self.finished)
 
     def _claim(self) -> Results | None:
         """Make the locked folder ready: nothing half done in it, the stage's settings recorded; the results if there
@@ -122,7 +126,9 @@ class OpenStage:
         return found
 
     def _settings(self) -> dict[str, Any]:
-        return {"identity": plain(self.identity), "places": self.places, "versions": versions()}
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        found = {"identity": plain(self.identity), "places": self.places, "versions": versions()}
+        return found | {"global_batch": batch, "processes": self.args.world_size}
 
 
 def prepare(
@@ -157,6 +163,8 @@ def prepare(
     with collect(problems):
         check()
     with collect(problems):
+        check_batches(args)
+    with collect(problems):
         _check_rows(task, args)
         _check_metric(args, _score_names(task))
     raise_if_any(problems)
@@ -170,7 +178,7 @@ def prepare(
 
 def _score_names(task: Task) -> list[str]:
     """Names of all scores of the task; those of a second validation split have its prefix."""
-    splits = [name for name in task.rows if name != "train"]
+    splits = [name for name in task.rows if name not in ("train", TEST)]
     return [evaluation.prefixed(split, name) for split in splits for name in task.score_names]
 
 
@@ -219,11 +227,12 @@ def read_data(
         of_teacher = task.encode_training(rows["train"], teacher_tokenizer) if own else None
         train = task.encode_training(rows.pop("train"), tokenizer)
         splits = {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
+    test = {name: splits.pop(name) for name in (TEST,) if name in splits}
     if isinstance(train, IterableDataset):
-        return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits)
+        return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits, None, test)
     train = train.add_column(ROW, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
-    return StageData(train, splits, of_teacher)
+    return StageData(train, splits, of_teacher, test)
 
 
 # --- frozen models ---------------------------------------------------------------------------------------------
@@ -270,7 +279,6 @@ def publish(
         "parameters": loaded.model.num_parameters(),
         "seconds": round(trainer.seconds, 1),
         "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
         "train_features": None if isinstance(trainer.train_dataset, IterableDataset) else len(trainer.train_dataset),
     }
     if args.should_save:

@@ -64,7 +64,9 @@ def stage_identity(
 
 def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:
     """Names of the input of a stage, for people. They are never compared: folders may be moved and files renamed."""
-    named = {name: getattr(task.arguments, name) for name in ("train_file", "validation_file", "dataset_name")}
+    named = {
+        name: getattr(task.arguments, name) for name in ("train_file", "validation_file", "test_file", "dataset_name")
+    }
     given = {name: str(where) for name, where in named.items() if where}
     hub = task.hub_dataset()
     given = given or ({"dataset_name": hub[0]} if hub else {})

@@ -30,6 +30,8 @@ from .reading.splits import read_splits, sample_rows
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 
 Metrics = dict[str, float]
+TEST = "test"
+"""The split that finished models are scored on once; no weights and no choice depend on it."""
 
 
 class Counts(NamedTuple):
@@ -103,7 +105,7 @@ class Task(ABC):
 
     @cached_property
     def rows(self) -> dict[str, Dataset]:
-        """Checked rows of the splits that were given: `train`, `validation` and, for MNLI, `validation_mismatched`.
+        """Checked rows of the splits that were given: `train`, `validation`, `test` and MNLI's `validation_mismatched`.
 
         Raises:
             InputError: with every problem of every split.
@@ -140,10 +142,16 @@ class Task(ABC):
 
     @cached_property
     def identity(self) -> Identity:
-        """The task's settings and the content of its rows, wherever they are."""
-        data = {name: self._rows_fingerprint(rows) for name, rows in self.rows.items()}
+        """The task's settings and the content of its rows, wherever they are; not of test rows (`test_identity`)."""
+        data = {name: self._rows_fingerprint(rows) for name, rows in self.rows.items() if name != TEST}
         settings = {**self.arguments.settings, "max_seq_length": self.max_seq_length}
-        return {"task": settings, "rows": self.row_counts, "data": data}
+        counts = {name: count for name, count in self.row_counts.items() if name != TEST}
+        return {"task": settings, "rows": counts, "data": data}
+
+    @cached_property
+    def test_identity(self) -> str | None:
+        """The content of the test rows, on which no weights depend; None without test rows."""
+        return rows_fingerprint(self.rows[TEST]) if TEST in self.rows else None
 
     def _rows_fingerprint(self, rows: Dataset | IterableDataset) -> str:
         """Of rows; of a stream, whose end is not known, that of its source and of what is taken of it."""
@@ -159,6 +167,24 @@ class Task(ABC):
     def row_counts(self) -> dict[str, int | str]:
         """Number of rows of each split, or `stream`."""
         return {name: "stream" if isinstance(rows, IterableDataset) else len(rows) for name, rows in self.rows.items()}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the rows of each split come from, by name, without folders."""
+        return {split: self._source(split) for split in self.rows}
+
+    def _source(self, split: str) -> str:
+        arguments = self.arguments
+        if split == "validation" and arguments.validation_size:
+            return f"{self._source('train')}, held out"
+        if file := getattr(arguments, f"{split}_file"):
+            return Path(file).name
+        name, config = (arguments.dataset_name, None) if arguments.dataset_name else self.hub_dataset() or (None, None)
+        config = arguments.dataset_config_name or config
+        theirs = self.validation_splits().get(split, split)
+        if split in ("validation", TEST):
+            theirs = getattr(arguments, f"{split}_split") or theirs
+        return "/".join(part for part in (name, config, theirs) if part)
 
     def file_options(self) -> FileOptions:
         """How the task's files are read."""

@@ -19,6 +19,9 @@ class TaskArguments:
     train_file: str | None = field(default=None, metadata={"help": "csv, tsv, json, jsonl, parquet, conll or txt"})
     validation_file: str | None = field(default=None, metadata={"help": "the same, to score on"})
     validation_mismatched_file: str | None = field(default=None, metadata={"help": "MNLI's second file to score on"})
+    test_file: str | None = field(
+        default=None, metadata={"help": "the same, to score the result on, once; no choice depends on it"}
+    )
     text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
     text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
     label_column: str | None = field(
@@ -47,6 +50,7 @@ class TaskArguments:
     streaming: bool = field(default=False, metadata={"help": "LM: read the training rows as they are needed"})
     shuffle_buffer: int = field(default=1000, metadata={"help": "streaming: blocks shuffled together"})
     validation_split: str | None = field(default=None, metadata={"help": "the Hub's split to score on [validation]"})
+    test_split: str | None = field(default=None, metadata={"help": "the Hub's split to score the result on, once"})
     validation_size: int | None = field(
         default=None, metadata={"help": "score on this many rows held out of the training rows"}
     )
@@ -60,9 +64,9 @@ class TaskArguments:
 
 SELECT_ROWS = {
     "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file",
-    "validation_mismatched_file", "text_column", "text_pair_column", "label_column", "label_separator", "delimiter",
-    "encoding", "max_train_samples", "max_eval_samples", "validation_split", "validation_size",
-    "preprocessing_num_workers",
+    "validation_mismatched_file", "test_file", "text_column", "text_pair_column", "label_column", "label_separator",
+    "delimiter", "encoding", "max_train_samples", "max_eval_samples", "validation_split", "test_split",
+    "validation_size", "preprocessing_num_workers",
 }  # fmt: skip
 """Arguments that select the rows; the rows themselves tell whether they are the same."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from ..output import command, short_name, versions
-from ..tasks.base import Metrics, Task
+from ..tasks.base import Task
+from .selection import described, shown_scores
 
 CARD_NAME = "README.md"
 
@@ -35,7 +36,7 @@ def write_card(
     folder: Path,
     what: str,
     task: Task,
-    scores: Metrics,
+    results: dict[str, Any],
     base_model: str,
     *,
     teacher: str | None = None,
@@ -46,7 +47,7 @@ def write_card(
 
     Args:
         what: `finetune`, `learn_filters`, or a method.
-        scores: in percent.
+        results: scores in percent, and how the weights were chosen, see `training.selection`.
         pairs: (teacher block, student block).
         weights: kl_alpha, mse_alpha and temperature.
     """
@@ -75,8 +76,8 @@ def write_card(
         lines.append(f"- Pairs (teacher block - student block): {listed}")
     if weights:
         lines.append(f"- Loss: {_loss(weights, bool(pairs))}")
-    lines += ["", "## Scores", "", "On the validation data, in percent.", "", "| score | value |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in scores.items() if isinstance(value, (int, float))]
+    lines += ["", "## Scores", "", " ".join(["In percent.", *described(results)]), "", "| score | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in shown_scores(results).items()]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions.", ""]

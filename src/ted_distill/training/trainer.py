@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerControl
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import SaveStrategy
 
 from ..errors import InputError, TrainingError
 from ..fast.memory import keep_freed_memory
-from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..output import (
     explain_full_disk,
@@ -27,11 +26,17 @@ from ..output import (
 )
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
+from .announcements import first_line, not_finite
 from .saving_trainer import SavingTrainer
+from .selection import logged_scores, mark_candidate, selection
+from .shares import StandIn
 from .stage_arguments import StageArguments
+from .updates import UpdateTrainer, collate
+
+logger = logging.getLogger(__name__)
 
 
-class StageTrainer(SavingTrainer):
+class StageTrainer(UpdateTrainer, SavingTrainer):
     """Trains one module on one task with a stage's loss, and scores it with `evaluation.evaluate`.
 
     A stage defines the terms of its loss (`loss_terms`), how to score (`score`), and which weights a checkpoint
@@ -51,8 +56,11 @@ class StageTrainer(SavingTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train_features: Dataset,
         validation: dict[str, Split],
+        test: dict[str, Split] | None = None,
     ) -> None:
         patience = args.early_stopping_patience
+        # One device for each process: of several visible ones the Trainer would use all, through `nn.DataParallel`.
+        args._n_gpu = min(args.n_gpu, 1)
         super().__init__(
             model=module,
             args=args,
@@ -64,8 +72,10 @@ class StageTrainer(SavingTrainer):
         )
         self.task = task
         self.validation = validation
+        self.test = test or {}
         # The stages scale their losses by the counts of the whole update (`get_batch_samples`), not the Trainer.
         self.model_accepts_loss_kwargs = True
+        self._resumed_from: str | None = None
         self._sums: dict[str, Tensor] = {}
         self._updates_logged = 0
         self._first_bad_step = torch.full((), -1, device=args.device)
@@ -92,26 +102,28 @@ class StageTrainer(SavingTrainer):
 
     # --- training ---------------------------------------------------------------------------------------------
 
-    def fit(self) -> Metrics:
+    def fit(self) -> dict[str, Any]:
         """Train from the last checkpoint that is whole, if there is one; leave the best weights in the module.
 
         Returns:
-            Their scores, in percent.
+            Their scores, in percent, those on test rows first, and how the weights were chosen (`selection`).
         """
         checkpoint = self.find_checkpoint()
+        self._resumed_from = None if checkpoint is None else checkpoint.name
         with explain_full_disk([Path(self.args.output_dir)], self.disk_need):
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
-        best = self.state.best_global_step if self.args.load_best_model_at_end else None
-        return self._logged_scores(best) or (self.score() if self.validation else {})
+        chosen = self.args.load_best_model_at_end and self.state.best_global_step is not None
+        scores = logged_scores(self.state, self.state.best_global_step) if chosen else {}
+        if self.validation and not scores:
+            scores = self.score()
+        chosen_by = str(self.args.metric_for_best_model).removeprefix("eval_") if chosen else None
+        return {**self.test_scores(), **scores, **selection(self.state, self.task, chosen_by, bool(self.test))}
 
-    def _logged_scores(self, step: int | None) -> Metrics:
-        """Scores logged at `step`: those of the weights that `load_best_model_at_end` loaded."""
-        for entry in reversed(self.state.log_history):
-            if entry["step"] == step and any(name.startswith("eval_") for name in entry):
-                return {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
-        return {}
+    def test_scores(self) -> Metrics:
+        """Scores of the module's own predictions on the test rows, if there are any."""
+        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.test)
 
     @property
     def seconds(self) -> float:
@@ -127,28 +139,21 @@ class StageTrainer(SavingTrainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
+        if self.state.global_step and isinstance(self.train_dataset, IterableDataset):
+            positions = self._stream_position()
+        if self.is_world_process_zero():
+            self._announce()
         self._seconds_before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)
         self._updates_logged = self.state.global_step
         return positions
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Counts | None]:
-        """Micro-batches of one update, and the counts its losses average over, summed over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches:
-            return batches, None
-        # Not where batches are made: that is ahead of training, and a resumed stage would draw different numbers.
-        place = self.args.seed, self.state.global_step, self.accelerator.process_index
-        batches = [
-            self.task.augment(batch, self.processing_class, zlib.crc32(repr((*place, number)).encode()))
-            for number, batch in enumerate(batches)
-        ]
-        counts = torch.stack([torch.stack(tuple(self.task.counts(batch))) for batch in batches]).sum(dim=0).to(device)
-        return batches, Counts(*self.accelerator.reduce(counts, reduction="sum"))
-
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
-        return None
+    def _announce(self) -> None:
+        rows, updates = self.task.row_counts["train"], self.state.max_steps
+        if isinstance(self.train_dataset, IterableDataset):
+            logger.warning(first_line(self.args, None, None, updates, 0))
+        else:
+            epochs = updates / self._updates_in_epoch
+            logger.warning(first_line(self.args, int(rows), len(self.train_dataset), updates, epochs))
 
     def compute_loss(
         self,
@@ -159,6 +164,9 @@ class StageTrainer(SavingTrainer):
     ) -> Any:
         """The stage's loss on one micro-batch."""
         terms = self.loss_terms(model, inputs, num_items_in_batch)
+        if isinstance(inputs, StandIn):
+            # Run all the same: processes wait for each other's gradients.
+            terms = {name: 0 * term for name, term in terms.items()}
         self._record(terms)
         # Data-parallel training averages gradients over processes; ours are shares of a sum.
         return terms["loss"] * self.accelerator.num_processes
@@ -175,25 +183,13 @@ class StageTrainer(SavingTrainer):
         if step < 0:
             return
         kept = last_checkpoint(Path(self.args.output_dir))
-        raise TrainingError(
-            f"the loss of step {step} is not a finite number; "
-            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written yet")
-            + "; try a lower learning_rate, more warmup_steps, max_grad_norm=1, or bf16 instead of fp16"
-        )
+        raise TrainingError(not_finite(step, self._rows_of(step), str(kept) if kept else None, self._resumed_from))
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         # Before anything is logged or saved: a checkpoint of NaN would replace a good one.
         if self.control.should_log or self.control.should_save or self.control.should_evaluate:
             self._stop_if_not_finite()
         super()._maybe_log_save_evaluate(*args, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return _EpochLengthSampler(rows, list(dataset["length"]), seed)
 
     # --- curves -----------------------------------------------------------------------------------------------
 
@@ -214,8 +210,23 @@ class StageTrainer(SavingTrainer):
         logs["seconds"] = round(self.seconds, 1)
         super().log(logs, start_time)
 
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Score with the stage's `score`: hidden states are never gathered, and there is only one scoring path."""
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score with the stage's `score`: hidden states are never gathered, and there is only one scoring path.
+
+        Args:
+            eval_dataset: none, as a stage is scored on its validation rows.
+            ignore_keys: of no effect.
+
+        Raises:
+            InputError: other rows were given.
+        """
+        if eval_dataset is not None:
+            raise InputError(
+                "evaluate: expected no eval_dataset, as a stage is scored on its validation rows, got one; use "
+                "ted_distill.evaluate for other rows"
+            )
         was_training = self.model.training
         self.model.eval()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.score().items()}
@@ -248,31 +259,8 @@ class StageTrainer(SavingTrainer):
         if f"eval_{name}" not in metrics:
             known = ", ".join(key.removeprefix("eval_") for key in metrics)
             raise InputError(f"metric_for_best_model: expected one of {known}, got {name}")
-        if self.args.load_best_model_at_end and not self.control.should_save and self.args.save_strategy != "best":
-            return False  # scored more often than saved: only what is saved can be the result
+        # Weights that are not saved cannot be chosen.
+        if not self.control.should_save and self.args.save_strategy != SaveStrategy.BEST:
+            return False
+        mark_candidate(self.state)
         return super()._determine_best_metric(metrics, trial)
-
-
-def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """The task's batch, and the numbers of its rows if the features have them."""
-    batch = task.collate(features, tokenizer)
-    if ROW in features[0]:
-        batch[ROW] = torch.tensor([feature[ROW] for feature in features])
-    return batch
-
-
-class _EpochLengthSampler(LengthGroupedSampler):
-    """Rows of similar length together, in an order that depends only on seed and epoch: a resumed epoch sees the same
-    batches."""
-
-    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
-        super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + self.epoch)
-        return super().__iter__()

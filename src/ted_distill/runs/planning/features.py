@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ...tasks import Task
+from ...tasks.base import TEST
 from .unknown import Unknown
 
 LOOKED_AT = 1000
@@ -37,8 +38,8 @@ class PlannedData:
 
     @property
     def all_to_train(self) -> float:
-        """Rows of all splits divided by the training rows."""
-        counts = [count for count in self.rows.values() if isinstance(count, int)]
+        """Rows to train on and to choose by divided by the training rows."""
+        counts = [count for split, count in self.rows.items() if isinstance(count, int) and split != TEST]
         return sum(counts) / int(self.rows["train"])
 
 

@@ -43,11 +43,14 @@ def read_splits(
         "train": ("train_file", arguments.train_file),
         "validation": ("validation_file", arguments.validation_file),
         "validation_mismatched": ("validation_mismatched_file", arguments.validation_mismatched_file),
+        "test": ("test_file", arguments.test_file),
     }
     named = {split: (flag, Path(file).expanduser()) for split, (flag, file) in files.items() if file}
     raise_if_any(_argument_problems(arguments, set(named), validation_splits))
     if arguments.validation_split:
         validation_splits = {**validation_splits, "validation": arguments.validation_split}
+    if arguments.test_split:
+        validation_splits = {**validation_splits, "test": arguments.test_split}
     if arguments.validation_size:
         validation_splits = {name: split for name, split in validation_splits.items() if name != "validation"}
     if named:
@@ -73,11 +76,11 @@ def _held_out(splits: dict[str, Rows], size: int) -> dict[str, Rows]:
     """`size` training rows held out to score on: the first of a stream, or else a random sample."""
     train = splits["train"]
     if isinstance(train, IterableDataset):
-        return {"train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
+        return {**splits, "train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
     if size >= len(train):
         raise InputError(f"validation_size: expected less than the {len(train)} training rows, got {size}; lower it")
     halves = train.train_test_split(test_size=size, seed=SAMPLE_SEED)
-    return {"train": halves["train"], "validation": halves["test"]}
+    return {**splits, "train": halves["train"], "validation": halves["test"]}
 
 
 def sample_rows(rows: Rows, maximum: int | None) -> Rows:
@@ -92,7 +95,9 @@ def sample_rows(rows: Rows, maximum: int | None) -> Rows:
 def _argument_problems(arguments: TaskArguments, named: set[str], validation_splits: dict[str, str]) -> Iterator[str]:
     if named and arguments.dataset_name:
         yield "dataset_name: expected files or a data set of the Hub, got both; leave out one or the other"
-    for split in sorted(named - {"train", *validation_splits}):
+    if arguments.test_split and named:
+        yield "test_split: expected a data set of the Hub, got files; name a file with --test_file"
+    for split in sorted(named - {"train", "test", *validation_splits}):
         yield f"{split}_file: expected none, as this task has no such split, got a file; leave it out"
     yield from option_problems(arguments)
     for flag in ("max_train_samples", "max_eval_samples"):
@@ -139,7 +144,7 @@ def _read_hub(
     if missing:
         raise InputError(
             f"{title}: expected a split {missing[0]!r}, got {', '.join(found)}; name another one with "
-            "--validation_split, or set --train_file and --validation_file"
+            "--validation_split or --test_split, or set --train_file and --validation_file"
         )
     splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
     # Rows to score on are read whole: they are few, and needed in every epoch.

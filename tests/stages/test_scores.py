@@ -1,0 +1,203 @@
+"""Results say how the weights were chosen, and hold the last score and those on test rows beside the best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from ted_distill import (
+    InputError,
+    LearnFiltersArguments,
+    StageArguments,
+    Task,
+    TaskArguments,
+    evaluate,
+    finetune,
+    learn_filters,
+    load_task,
+    read_recipe,
+    run,
+)
+from ted_distill.stages.finetune import FinetuneTrainer, open_finetune
+from tiny import save_tiny, write_reviews
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    for name, rows in (("train", 24), ("validation", 11), ("test", 7), ("other", 9)):
+        write_reviews(folder, rows, name)
+    save_tiny(folder / "model", AutoModelForSequenceClassification, initializer_range=0.2)
+    return folder
+
+
+def task(folder: Path, **changes: Any) -> Task:
+    files = {"train_file": "train.jsonl", "validation_file": "validation.jsonl", **changes}
+    return load_task(
+        TaskArguments(
+            "sequence_classification",
+            **{
+                name: str(folder / value) if name.endswith("_file") and value else value
+                for name, value in files.items()
+            },
+        )
+    )
+
+
+def arguments(folder: Path, **changes: Any) -> StageArguments:
+    found = {
+        "per_device_train_batch_size": 8, "num_train_epochs": 3, "learning_rate": 1e-3, "disable_tqdm": True,
+        "use_cpu": True, **changes,
+    }  # fmt: skip
+    return StageArguments(str(folder), **found)
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "all_results.json").read_text())
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Accuracies of the evaluations to come, whatever the weights."""
+    found = [50.0, 70.0, 60.0]
+    coming = iter(found)
+    monkeypatch.setattr(FinetuneTrainer, "score", lambda self: {"accuracy": next(coming), "f1_macro": 1.0})
+    return found
+
+
+def test_results_name_rows_and_number_of_evaluations_and_hold_the_last_score(
+    made: Path, tmp_path: Path, scripted: list[float]
+) -> None:
+    results = finetune(made / "model", task(made), arguments(tmp_path / "out"))
+    assert results == results_of(tmp_path / "out")
+    assert (results["accuracy"], results["last_accuracy"]) == (70.0, 60.0)
+    assert (results["chosen_on"], results["chosen_by"], results["evaluations"]) == ("validation", "accuracy", 3)
+    assert (results["best_step"], results["steps"]) == (6, 9)
+    assert results["scored_on"] == {"validation": {"rows": 11, "from": "validation.jsonl"}}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Chosen by `accuracy` on validation (11 rows of validation.jsonl): best of 3 evaluations" in card
+    assert "the last one gave 60.00." in card
+    assert "last_accuracy" not in card
+
+
+def test_weights_that_were_not_saved_are_not_among_those_to_choose_from(
+    made: Path, tmp_path: Path, scripted: list[float]
+) -> None:
+    """Evaluated after 3, 6 and 9 steps and saved after 6 and 9: the 50 of step 3 is no candidate."""
+    scripted[:] = [90.0, 70.0, 60.0]
+    steps = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 6}
+    results = finetune(made / "model", task(made), arguments(tmp_path / "out", **steps))
+    assert (results["accuracy"], results["best_step"], results["evaluations"]) == (70.0, 6, 2)
+
+
+def test_the_chosen_weights_are_scored_on_test_rows_once_and_that_score_leads(made: Path, tmp_path: Path) -> None:
+    results = finetune(made / "model", task(made, test_file="test.jsonl"), arguments(tmp_path / "out"))
+    scored = evaluate(tmp_path / "out", task(made, validation_file=None, test_file="test.jsonl"), mixed_precision="no")
+    assert list(results)[:2] == ["test_accuracy", "test_f1_macro"]
+    assert {name: results[name] for name in scored} == scored
+    assert scored.keys() == {"parameters", "test_accuracy", "test_f1_macro"}
+    assert results["scored_on"]["test"].items() >= {"rows": 7, "from": "test.jsonl"}.items()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Tested once, on test (7 rows of test.jsonl). Chosen by `accuracy` on validation" in card
+    assert card.index("| test_accuracy |") < card.index("| accuracy |")
+
+
+def test_without_an_evaluation_the_last_weights_are_scored_once_and_the_results_say_so(
+    made: Path, tmp_path: Path
+) -> None:
+    results = finetune(
+        made / "model", task(made, test_file="test.jsonl"), arguments(tmp_path / "out", eval_strategy="no")
+    )
+    assert (results["chosen_on"], results["evaluations"], results["best_step"]) == (None, 0, None)
+    assert {"accuracy", "test_accuracy"} <= results.keys()
+    assert "last_accuracy" not in results
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "The last weights, not chosen by a score; scored on validation (11 rows of validation.jsonl)." in card
+
+
+def test_test_rows_alone_are_enough_to_score_the_last_weights(made: Path, tmp_path: Path) -> None:
+    only_test = task(made, validation_file=None, test_file="test.jsonl")
+    results = finetune(made / "model", only_test, arguments(tmp_path / "out", eval_strategy="no"))
+    assert "test_accuracy" in results
+    assert "accuracy" not in results
+
+
+def test_a_finished_stage_is_scored_on_other_test_rows_and_not_trained_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = arguments(tmp_path / "out", num_train_epochs=1)
+    first = finetune(made / "model", task(made, test_file="test.jsonl"), args)
+    written = (tmp_path / "out" / "all_results.json").read_text()
+    monkeypatch.setattr(FinetuneTrainer, "fit", lambda self: pytest.fail("trained again"))
+
+    again = open_finetune(made / "model", task(made, test_file="test.jsonl"), args)
+    again.test = lambda results: pytest.fail("nothing has changed") if results != first else results
+    assert again.result() == first
+    other = finetune(made / "model", task(made, test_file="other.jsonl"), args)
+    expected = evaluate(tmp_path / "out", task(made, validation_file="other.jsonl"), mixed_precision="no")
+    assert other["test_accuracy"] == expected["accuracy"]
+    assert other["accuracy"] == first["accuracy"]
+    assert other["scored_on"]["test"]["rows"] == 9
+    none = finetune(made / "model", task(made), args)
+    assert not [name for name in none if name.startswith("test_")]
+    assert (tmp_path / "out" / "all_results.json").read_text() == written
+
+
+def test_stage_one_leaves_test_rows_alone(made: Path, tmp_path: Path) -> None:
+    args = arguments(tmp_path / "filters", num_train_epochs=1)
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    model = save_tiny(tmp_path / "tuned", AutoModelForSequenceClassification, **labels)
+    results = learn_filters(model, task(made, test_file="test.jsonl"), args, LearnFiltersArguments())
+    assert list(results["scored_on"]) == ["validation"]
+    assert not [name for name in results if name.startswith("test_")]
+    assert learn_filters(model, task(made, test_file="other.jsonl"), args, LearnFiltersArguments()) == results
+
+
+def test_a_run_leads_with_test_scores_and_shows_how_often_each_model_was_evaluated(made: Path, tmp_path: Path) -> None:
+    recipe = {
+        "task": "sequence_classification", "teacher": str(made / "model"), "student_num_layers": 1, "methods": ["kd"],
+        **{f"{name}_file": str(made / f"{name}.jsonl") for name in ("train", "validation", "test")},
+        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True},
+        "kd": {"num_train_epochs": 2},
+    }  # fmt: skip
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    results = run(read_recipe(file, [f"output_dir={tmp_path / 'run'}"]))
+    table = (tmp_path / "run" / "results.md").read_text()
+    header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
+    assert header == ["model", "test_accuracy", "test_f1_macro", "accuracy", "f1_macro", "parameters", "seconds"]
+    last = results["kd"]["last_accuracy"]
+    assert (
+        "- KD: Tested once, on test (7 rows of test.jsonl). Chosen by `accuracy` on validation (11 rows of "
+        f"validation.jsonl): best of 2 evaluations; the last one gave {last:.2f}."
+    ) in table
+    assert "not evaluated equally often: 1, 2 times" in table
+
+    again = run(read_recipe(file, [f"output_dir={tmp_path / 'run'}", f"test_file={made / 'other.jsonl'}"]))
+    assert again["kd"]["scored_on"]["test"]["rows"] == 9
+    assert again["kd"]["accuracy"] == results["kd"]["accuracy"]
+    assert "9 rows of other.jsonl" in (tmp_path / "run" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_split": "test"}, "test_split: expected a data set of the Hub, got files; name a file with --test_file"),
+        ({"test_file": "none.jsonl"}, "test_file"),
+        ({"test_file": "hidden.jsonl"}, "test: expected public labels, got -1, which marks hidden labels"),
+    ],
+)
+def test_test_rows_that_cannot_be_scored_are_refused(made: Path, changes: dict[str, Any], message: str) -> None:
+    lines = [json.dumps({"text": "the film was good.", "label": label}) for label in (-1, -1)]
+    (made / "hidden.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError) as error:
+        _ = task(made, **changes).rows
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
