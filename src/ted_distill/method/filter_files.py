@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ..errors import InputError, raise_if_any
 from ..identity import fingerprint, weights_fingerprint
 from .filters import FilterConfig, Filters
+from .shapes import num_blocks, width
 
 FILTERS_NAME = "filters.safetensors"
 FILTERS_CONFIG_NAME = "filters.json"
@@ -104,14 +105,14 @@ def _mismatches(
 ) -> list[str]:
     """Why these filters cannot read this model's hidden states."""
     again = "pass the model they were trained with, or learn them again with `ted learn-filters`"
-    if config.hidden_size != model.config.hidden_size:
+    if config.hidden_size != width(model.config):
         return [
-            f"{owner} filters: expected filters of hidden states of width {model.config.hidden_size}, got those in "
+            f"{owner} filters: expected filters of hidden states of width {width(model.config)}, got those in "
             f"{folder}, of width {config.hidden_size}; {again}"
         ]
-    if max(config.blocks, default=0) > model.config.num_hidden_layers:
+    if max(config.blocks, default=0) > num_blocks(model.config):
         return [
-            f"{owner} filters: expected filters of blocks 1 to {model.config.num_hidden_layers}, got in {folder} "
+            f"{owner} filters: expected filters of blocks 1 to {num_blocks(model.config)}, got in {folder} "
             f"that of block {max(config.blocks)}; {again}"
         ]
     if sums["model_sha256"] != weights_fingerprint(model):

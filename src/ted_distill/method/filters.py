@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from ..errors import InputError
 from .pairs import filtered_blocks, listed
+from .shapes import num_blocks, width
 
 Batch = dict[str, Tensor]
 """A batch of rows as a task makes it: `input_ids`, `attention_mask` and labels, each with B as its first axis."""
@@ -71,11 +72,11 @@ class FilterConfig:
         """
         if filter_output_dim is not None and filter_output_dim < 1:
             raise InputError(f"filter_output_dim: expected a width of at least 1, got {filter_output_dim}")
+        total, hidden_size = num_blocks(config), width(config)
         return cls(
-            blocks=_given_blocks(filter_blocks, config.num_hidden_layers)
-            or filtered_blocks(config.num_hidden_layers, filter_interval),
-            hidden_size=config.hidden_size,
-            filter_output_dim=filter_output_dim or config.hidden_size,
+            blocks=_given_blocks(filter_blocks, total) or filtered_blocks(total, filter_interval),
+            hidden_size=hidden_size,
+            filter_output_dim=filter_output_dim or hidden_size,
             filter_nonlinear=filter_nonlinear,
             hidden_act=_hidden_act(config),
         )
@@ -177,14 +178,18 @@ class FilteredModel(nn.Module):
     """A Hugging Face model and, optionally, its filters.
 
     Args:
-        model: any model that returns `hidden_states`; it is held, never changed.
+        model: any model that returns its hidden states; it is held, never changed. Of an encoder-decoder, those of the
+            encoder are read.
         filters: None for a model whose hidden states are not needed.
         select_logits: HF outputs -> the logits that matter.
         label_order: the position in these logits of each class of the data; None if both have the same order.
         input_names: keys of a batch that this model gets (a BERT teacher takes `token_type_ids`, its DistilBERT student
             does not).
         first_token_only: the filters read only the first token; states are (B, 1, F). In a model that classifies by
-            its last token, as causal models do, they read the last real token instead.
+            its last token they read the last real token instead.
+        causal: no token sees later ones, so that only the last has seen the whole text.
+        pad_token_id: what the model expects where the attention mask is 0, whatever the batch's tokenizer pads with;
+            None if it does not matter.
     """
 
     cache: Callable[[Batch, Sequence[int], RunModel], Signals] | None = None
@@ -199,6 +204,8 @@ class FilteredModel(nn.Module):
         label_order: Sequence[int] | None = None,
         input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
         first_token_only: bool = False,
+        causal: bool = False,
+        pad_token_id: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -207,6 +214,8 @@ class FilteredModel(nn.Module):
         self.label_order = label_order
         self.input_names = tuple(input_names)
         self.first_token_only = first_token_only
+        self.pad_token_id = pad_token_id
+        self.reads_last_token = causal or _classifies_by_last_token(model)
         self.frozen_model = self.frozen_filters = False
         # Keys and values of earlier tokens are for generating text.
         accepted = inspect.signature(model.forward).parameters
@@ -236,19 +245,26 @@ class FilteredModel(nn.Module):
     def run(self, batch: Batch, need_logits: bool = True) -> Signals:
         """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
         with _frozen(batch) if self.frozen_model else nullcontext():
-            inputs = {name: batch[name] for name in self.input_names if name in batch}
-            options = self._options if need_logits else {**self._options, **self._without_logits}
-            outputs = self.model(**inputs, **options, output_hidden_states=bool(self.blocks), return_dict=True)
+            options = {} if need_logits else self._without_logits
+            outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
             # Those of other blocks are freed with `outputs`.
-            hidden_states = [self._filtered_tokens(outputs.hidden_states[block], batch) for block in self.blocks]
+            of_blocks = hidden_states_of(outputs)
+            hidden_states = [self._filtered_tokens(of_blocks[block], batch) for block in self.blocks]
             logits = self.select_logits(outputs)
             return Signals(logits if self.label_order is None else logits[..., self.label_order], hidden_states)
+
+    def outputs(self, batch: Batch, **options: Any) -> ModelOutput:
+        """The model's own outputs for the inputs of a batch that it accepts."""
+        inputs = {name: batch[name] for name in self.input_names if name in batch}
+        if self.pad_token_id is not None:
+            inputs["input_ids"] = inputs["input_ids"].masked_fill(batch["attention_mask"] == 0, self.pad_token_id)
+        return self.model(**inputs, **self._options, **options, return_dict=True)
 
     def _filtered_tokens(self, hidden_states: Tensor, batch: Batch) -> Tensor:
         """The tokens that filters read: (B, T, D), or the one that classifies, (B, 1, D)."""
         if not self.first_token_only:
             return hidden_states
-        if not _classifies_by_last_token(self.model):
+        if not self.reads_last_token:
             return hidden_states[:, :1]
         last = batch["attention_mask"].sum(dim=1, keepdim=True).clamp(min=1) - 1
         return hidden_states.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
@@ -279,6 +295,15 @@ def _frozen(batch: Batch) -> Iterator[None]:
     """Without an autograd graph, and in the number type of the weights."""
     with torch.no_grad(), torch.autocast(batch["input_ids"].device.type, enabled=False):
         yield
+
+
+def hidden_states_of(outputs: ModelOutput) -> tuple[Tensor, ...]:
+    """The embeddings and the hidden states (B, T, D) of each block; none if the model did not return them.
+
+    Those of an encoder-decoder are its encoder's: they belong to the tokens of the text, as its decoder's need not.
+    """
+    found = outputs.get("encoder_hidden_states") or outputs.get("hidden_states")
+    return found if isinstance(found, tuple) else ()
 
 
 def _classifies_by_last_token(model: nn.Module) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,6 @@ from typing import Any, ClassVar
 
 import torch
 import yaml
-from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -27,7 +26,22 @@ from ..identity import Identity, backbone_fingerprint, config_content, head_fing
 from ..method.filters import FilteredModel, Filters
 from ..output import check_inputs, read_manifest
 from ..tasks.base import Task
-from .labels import class_names, has_default_labels, label_order, model_labels, needs_new_head, set_labels
+from ..tasks.text.language_modelling import LanguageModelling
+from .check import Findings, check_model
+from .embeddings import check_tokens
+from .heads import check_loaded, in_backbone, renew_head
+from .labels import (
+    check_problem_type,
+    class_names,
+    has_default_labels,
+    label_order,
+    model_labels,
+    needs_new_head,
+    offer_labels,
+    set_labels,
+)
+from .pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
+from .places import not_a_folder_either, resolve_place
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +78,8 @@ class LoadedModel:
     """Position in the model's logits of each of the data's classes; None where both have one order."""
     fresh: tuple[str, ...] = ()
     """Names of the weights that are not from the checkpoint but were drawn at random, such as those of a new head."""
+    findings: Findings = Findings()
+    """What the model was found to do when it was tried out."""
 
     def as_module(self, task: Task) -> FilteredModel:
         """The model as the stages use it: logits in the data's order, only the inputs that its own tokenizer makes."""
@@ -78,7 +94,22 @@ class LoadedModel:
             label_order=self.label_order,
             input_names=self.input_names,
             first_token_only=first_token_only,
+            causal=self.findings.causal,
+            pad_token_id=pad_token_of(self.model),
         )
+
+    def require_states(self) -> None:
+        """Refuse a model whose hidden states cannot be matched or filtered.
+
+        Raises:
+            InputError: says why, and what works without them.
+        """
+        if problem := self.findings.states_problem:
+            raise InputError(
+                f"model: learning filters and methods lwd and ted match hidden states; for {self.name} "
+                f"({type(self.model).__name__}): {problem}; use method kd, which matches only predictions, or a model "
+                "of another family"
+            )
 
     @cached_property
     def identity(self) -> Identity:
@@ -133,11 +164,12 @@ def load_model(
             a folder of this package that is damaged.
     """
     arguments = arguments or ModelArguments()
-    name = str(name)
+    name, hub = resolve_place(name), arguments.hub
     check_inputs(name)
-    hub = arguments.hub
     config = load_pretrained(AutoConfig, name, hub)
     apply_overrides(config, arguments.config_overrides, name)
+    if not new_head:
+        offer_labels(task, config)
     fresh = needs_new_head(config, task)
     renewed = fresh and new_head and class_names(task) is not None and not has_default_labels(config)
     if renewed:
@@ -148,19 +180,34 @@ def load_model(
     if fresh and new_head:
         set_labels(config, task)
     order = None if fresh and new_head else label_order(config, task, name)
+    _fit_problem_type(config, task, name, new_head)
     tokenizer = load_pretrained(AutoTokenizer, name, hub)
+    padded = not isinstance(task, LanguageModelling)
+    mend_pad_token(config, tokenizer, name, padded)
     model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
         ignore_mismatched_sizes=new_head,
     )  # fmt: skip
-    _check_loaded(model, info, name, new_head)
-    check_length(model, tokenizer, task, name)
+    check_loaded(model, info, name, new_head)
+    check_tokens(model, tokenizer, task, name)
+    if padded:
+        fit_pad_token(model, tokenizer, name)
     if renewed:
-        _renew_head(model)
+        renew_head(model)
     drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if renewed:
-        drawn |= {key for key in model.state_dict() if not key.startswith(f"{model.base_model_prefix}.")}
-    return LoadedModel(name, model, tokenizer, order, tuple(sorted(drawn)))
+        drawn |= {key for key in model.state_dict() if not in_backbone(key, model)}
+    loaded = LoadedModel(name, model, tokenizer, order, tuple(sorted(drawn)))
+    return replace(loaded, findings=check_model(loaded.as_module(task), tokenizer, task, name))
+
+
+def offer_labels_of(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:
+    """Before a task reads its data: tell it the labels of the model it is for.
+
+    A model that does not load is left to `load_model` to refuse.
+    """
+    with suppress(InputError):
+        offer_labels(task, load_config(str(name), arguments))
 
 
 def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:
@@ -169,20 +216,19 @@ def load_config(name: str, arguments: ModelArguments | None = None) -> Pretraine
     Raises:
         InputError: no such model.
     """
-    return load_pretrained(AutoConfig, name, (arguments or ModelArguments()).hub)
+    return load_pretrained(AutoConfig, resolve_place(name), (arguments or ModelArguments()).hub)
 
 
 def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:
     """`from_pretrained` with each of its many errors turned into one clear line."""
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise InputError(f"model: expected a folder or a Hub id, got the folder {name}, which does not exist; check it")
     try:
         return auto_class.from_pretrained(name, **hub, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    # Damaged files, unknown names, families without such a head; and remote code may raise anything.
+    except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason}); "
-            "check the name and the files"
+            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason}"
+            f"{not_a_folder_either(name)}); check the name and the files"
         ) from error
 
 
@@ -215,52 +261,12 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
         raise InputError(problems)
 
 
-def _check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:
-    prefix = f"{model.base_model_prefix}."
-    resized = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(prefix))
-    if resized:
-        raise InputError(
-            f"model: expected the backbone of {name} in the sizes of its config, got {len(resized)} weights of other "
-            f"sizes (first: {resized[0]}); undo the changes of sizes in config_overrides"
-        )
-    missing = sorted(info["missing_keys"])
-    backbone = [key for key in missing if key.startswith(prefix) and "pooler" not in key]
-    if backbone:
-        raise InputError(
-            f"model: expected the whole backbone in {name}, got a checkpoint without {len(backbone)} of its weights "
-            f"(first: {backbone[0]}); check that it is complete and of the architecture that its config.json names"
-        )
-    if missing and not new_head:
-        raise InputError(
-            f"model: expected a trained head for this task in {name}, got a checkpoint without {missing[0]}; "
-            "fine-tune it first with `ted finetune`"
-        )
-
-
-def _renew_head(model: PreTrainedModel) -> None:
-    """Draw all weights but the backbone's anew: a head for as many, but different, labels would otherwise stay."""
-    for name, module in type(model)(model.config).named_children():
-        if name != model.base_model_prefix:
-            model.get_submodule(name).load_state_dict(module.state_dict())
-
-
-def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
-    """Refuse rows longer than a model with absolute positions can read; others have no such table.
-
-    Raises:
-        InputError: `max_seq_length` is more than the model's positions.
-    """
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    if not isinstance(table, nn.Embedding):
-        return
-    # RoBERTa's positions start after its padding index.
-    positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    longest = task.arguments.max_seq_length or min(task.max_seq_length, tokenizer.model_max_length)
-    if longest > positions:
-        raise InputError(
-            f"max_seq_length: expected at most {positions} tokens, as many as {name} has positions, got {longest}; "
-            f"set --max_seq_length {positions} or less"
-        )
+def _fit_problem_type(config: PretrainedConfig, task: Task, name: str, new_head: bool) -> None:
+    """The task's `problem_type` where a model is to be trained on it; another one is refused where it is not."""
+    if not new_head:
+        check_problem_type(config, task, name)
+    elif task.problem_type is not None:
+        config.problem_type = task.problem_type
 
 
 def read_weights(model: PreTrainedModel, folder: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
 from ..identity import backbone_fingerprint
+from ..method.shapes import num_blocks, width
 from ..output import (
     check_inputs,
     command,
@@ -87,7 +88,7 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
     Raises:
         InputError: a block the model does not have, or a model whose blocks cannot be found.
     """
-    total = model.config.num_hidden_layers
+    total = num_blocks(model.config)
     check_blocks(blocks, total)
     student = copy.deepcopy(model)
     if getattr(student.config, "num_hidden_groups", None) == 1:
@@ -151,7 +152,7 @@ def make_student(
     description: dict[str, Any] = {
         "teacher": short_name(teacher), "teacher_backbone": backbone_fingerprint(model), "layers": blocks
     }  # fmt: skip
-    if hidden_size is not None and hidden_size != model.config.hidden_size:
+    if hidden_size is not None and hidden_size != width(model.config):
         student = narrow_model(student, hidden_size, narrow, seed)
         description |= {"hidden_size": hidden_size, "weights": narrow}
     student.save_pretrained(folder)
@@ -181,18 +182,18 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
     with collect(problems):
         config = load_config(str(teacher), model_arguments)
         with collect(problems):
-            blocks = resolve_blocks(config.num_hidden_layers, _numbers(arguments.layers), arguments.num_layers)
+            blocks = resolve_blocks(num_blocks(config), _numbers(arguments.layers), arguments.num_layers)
         with collect(problems):
-            narrow_config(config, arguments.hidden_size or config.hidden_size)
+            narrow_config(config, arguments.hidden_size or width(config))
     raise_if_any(problems)
-    width, own = config.hidden_size, arguments.hidden_size
+    before_width, own = width(config), arguments.hidden_size
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
         before, after = make_student(teacher, blocks, partial, model_arguments, own, arguments.narrow, arguments.seed)
-    text = f"{config.num_hidden_layers} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
+    text = f"{num_blocks(config)} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
     text += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
-    if own and own != width:
+    if own and own != before_width:
         kinds = {"truncated": "the leading part of the teacher's", "random": "random"}
-        text += f"\nwidth {width} -> {own}; weights: {kinds[arguments.narrow]}"
+        text += f"\nwidth {before_width} -> {own}; weights: {kinds[arguments.narrow]}"
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..method.pairs import resolve_pairs
+from ..method.shapes import num_blocks, width
 from ..models.load import load_config
 from ..models.narrow import narrow_config
 from ..models.students import made_of, resolve_blocks
@@ -29,7 +30,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
         return []
     teacher = str(run.teacher)
     source = load_config(str(run.student or teacher), recipe.model)
-    blocks = student_blocks(run, source.num_hidden_layers)
+    blocks = student_blocks(run, num_blocks(source))
     if run.student_hidden_size:
         narrow_config(source, run.student_hidden_size)
     if blocks:
@@ -37,8 +38,8 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     else:
         origin = None if run.pairs else made_of(str(run.student), teacher, recipe.model)
     return resolve_pairs(
-        load_config(teacher, recipe.model).num_hidden_layers,
-        len(blocks) if blocks else source.num_hidden_layers,
+        num_blocks(load_config(teacher, recipe.model)),
+        len(blocks) if blocks else num_blocks(source),
         pairs=run.pairs,
         teacher_filter_interval=run.teacher_filter_interval,
         filter_interval=run.filter_interval,
@@ -53,8 +54,8 @@ def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
         InputError: see `run_pairs`.
     """
     run = recipe.run
-    width = run.filter_output_dim or load_config(str(run.teacher), recipe.model).hidden_size
+    filter_width = run.filter_output_dim or width(load_config(str(run.teacher), recipe.model))
     return {
-        owner: LearnFiltersArguments(1, width, run.filter_nonlinear, sorted(blocks))
+        owner: LearnFiltersArguments(1, filter_width, run.filter_nonlinear, sorted(blocks))
         for owner, blocks in zip(("teacher", "student"), zip(*run_pairs(recipe), strict=True), strict=True)
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, changes, config_content, plain
+from ..method.shapes import num_blocks
 from ..models.students import load_as_saved
 from ..output import (
     MANIFEST_NAME,
@@ -44,7 +45,7 @@ def student_identity(recipe: Recipe, source: str) -> Identity:
     return {
         "stage": "student",
         "source": {"backbone": backbone_fingerprint(model), "config": config_content(model.config)},
-        "blocks": student_blocks(recipe.run, model.config.num_hidden_layers),
+        "blocks": student_blocks(recipe.run, num_blocks(model.config)),
         "hidden_size": recipe.run.student_hidden_size,
     }
 

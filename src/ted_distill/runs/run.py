@@ -22,6 +22,7 @@ from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, remove_caches
+from ..method.shapes import num_blocks
 from ..models.load import load_config
 from ..models.scratch import make_from_scratch
 from ..models.students import make_student
@@ -267,7 +268,7 @@ class _Run:
 
     def _make_student(self) -> None:
         source, width, made = self.student_source, self.recipe.run.student_hidden_size, self.folder / "student_init"
-        blocks = student_blocks(self.recipe.run, load_config(source, self.recipe.model).num_hidden_layers) or []
+        blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
         identity = student_identity(self.recipe, source)
         make_once(made, identity, lambda folder: make_student(source, blocks, folder, self.recipe.model, width))
 

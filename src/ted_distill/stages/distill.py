@@ -20,7 +20,7 @@ from ..method.filter_files import filters_fingerprint, load_filters, save_filter
 from ..method.filters import Batch, FilteredModel, Filters, Signals
 from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses
 from ..method.losses import distillation_loss
-from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of, read_weights
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
@@ -176,12 +176,13 @@ def open_distill(
     """`distill` up to its first write: checks arguments, data, models and folder. Raises `InputError`."""
     arguments = distill_arguments or DistillArguments()
     models = [teacher_name_or_path, student_name_or_path]
+    # Revision and overrides are for the student only; `trust_remote_code` is for both models.
+    trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
+    offer_labels_of(teacher_name_or_path, task, trust)
     args = prepare(task, args, check=lambda: check_arguments(arguments), models=models)
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
     with collect(problems):
-        # Revision and overrides are for the student only; `trust_remote_code` is for both models.
-        trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
         loaded["teacher"] = load_model(teacher_name_or_path, task, trust)
     with collect(problems):
         loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)

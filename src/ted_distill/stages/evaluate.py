@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast import precision
-from ..models.load import LoadedModel, ModelArguments, load_model
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.tokenizers import choose_tokenizers
 from ..output import (
     RESULTS_NAME,
@@ -70,6 +70,7 @@ def evaluate(
     with collect(problems):
         if output_dir is not None:
             _check_folder(Path(output_dir))
+    offer_labels_of(model_name_or_path, task, model_arguments)
     with collect(problems):
         check_validation(task)
     raise_if_any(problems)

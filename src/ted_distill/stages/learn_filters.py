@@ -19,7 +19,7 @@ from ..fast.precision import cast_weights, resolve_dtype, restore_weights
 from ..fast.states_cache import StatesCache
 from ..method.filter_files import save_filters
 from ..method.filters import Batch, FilterConfig, FilteredModel, Filters, initializer_range
-from ..models.load import LoadedModel, ModelArguments, load_model
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..output import write_json
 from ..tasks.base import Counts, Metrics, Split, Task
 from ..training import evaluation
@@ -194,8 +194,10 @@ def open_learn_filters(
 ) -> OpenStage:
     """`learn_filters` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     filter_arguments = filter_arguments or LearnFiltersArguments()
+    offer_labels_of(model_name_or_path, task, model_arguments)
     args = prepare(task, args, models=[model_name_or_path])
     models = {"model": load_model(model_name_or_path, task, model_arguments)}
+    models["model"].require_states()
     shape = {name: value for name, value in vars(filter_arguments).items() if name != "frozen_dropout"}
     config = FilterConfig.for_model(models["model"].model.config, **shape)
     filters = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout}

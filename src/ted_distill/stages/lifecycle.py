@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, ROW, StatesCache, open_cache, remove_caches
 from ..identity import Identity, fingerprint, plain
+from ..method.shapes import width
 from ..models.load import LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
 from ..output import (
@@ -256,8 +257,8 @@ def states_cache(
     """The cache of a frozen model's outputs for features; None if they are not needed twice."""
     if not keeps_states(args, task, shared=args.cache_dir is not None):
         return None
-    model, folder, width = fingerprint(frozen.identity), _cache_dir(args), frozen.model.config.hidden_size
-    return open_cache(folder, args.cache_limit, model, features, len(blocks), width, dtype, first_token_only)
+    model, folder, size = fingerprint(frozen.identity), _cache_dir(args), width(frozen.model.config) if blocks else 0
+    return open_cache(folder, args.cache_limit, model, features, len(blocks), size, dtype, first_token_only)
 
 
 def _cache_dir(args: StageArguments) -> Path:

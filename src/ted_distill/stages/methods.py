@@ -13,6 +13,7 @@ from ..method.filter_files import load_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
 from ..method.layer_losses import LAYER_LOSSES
 from ..method.pairs import filtered_blocks, parse_pairs, resolve_pairs
+from ..method.shapes import num_blocks, width
 from ..models.load import LoadedModel
 from ..models.students import made_of
 from ..output import check_inputs
@@ -85,7 +86,7 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
     """Layer-wise distillation: the teacher's unchanged hidden states, the student's through random Linear filters."""
     pairs = _pairs(teacher, student, arguments)
-    config = FilterConfig.for_model(student.model.config, 1, teacher.model.config.hidden_size)
+    config = FilterConfig.for_model(student.model.config, 1, width(teacher.model.config))
     config = replace(config, blocks=[block for _, block in pairs])
     of_student = Filters.random(config, initializer_range(student.model.config))
     return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student)
@@ -106,7 +107,7 @@ def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillAr
         with collect(problems):
             check_inputs(folder or loaded.name, f"{owner} filters")
             found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
-            expected = None if interval is None else filtered_blocks(loaded.model.config.num_hidden_layers, interval)
+            expected = None if interval is None else filtered_blocks(num_blocks(loaded.model.config), interval)
             if expected and expected != found[owner].blocks:
                 problems.append(
                     f"{owner} filters: expected filters of blocks {expected}, got those of {found[owner].blocks}; "
@@ -133,9 +134,14 @@ def _pairs(
     arguments: DistillArguments,
     learnt: tuple[list[int], list[int]] | None = None,
 ) -> list[tuple[int, int]]:
+    problems: list[str] = []
+    for loaded in (teacher, student):
+        with collect(problems):
+            loaded.require_states()
+    raise_if_any(problems)
     return resolve_pairs(
-        teacher.model.config.num_hidden_layers,
-        student.model.config.num_hidden_layers,
+        num_blocks(teacher.model.config),
+        num_blocks(student.model.config),
         pairs=arguments.pairs,
         # Learnt filters have already been compared with the intervals.
         teacher_filter_interval=None if learnt else arguments.teacher_filter_interval,

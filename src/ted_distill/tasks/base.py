@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -219,10 +219,21 @@ class Task(ABC):
         """Names of the classes in the order of the data's class numbers; None if there are no classes."""
         return None
 
+    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
+        """Name the labels of a model that the task is for: data that hold only some of them are of these labels.
+
+        Args:
+            offered: the labels, and other sets of names that they may have in the data.
+        """
+
     @property
     def num_labels(self) -> int:
         """Width C of the model's head."""
         return len(self.label_names or ())
+
+    def longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Maximum tokens per feature: `max_seq_length` if it was given, else the default up to the tokenizer's limit."""
+        return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
 
     @abstractmethod
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

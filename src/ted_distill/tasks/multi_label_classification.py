@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..method import losses
 from ..method.filters import Batch
 from .base import Split
+from .label_sets import match_names
 from .prediction_files import read_list, require_known, write_list
 from .reading.columns import shown
 from .reading.file_options import named_separator
@@ -47,7 +48,8 @@ class MultiLabelClassification(SequenceClassification):
         if self._separator is None and column in rows.column_names:
             # Later splits must be read as the first is: a field there may have but one label, with commas in its name.
             self._separator = find_separator(label_values(rows, column), column, split)
-        self._label_names, labels = read_label_sets(rows, column, self._label_names, split, self._separator)
+        separator = self._separator
+        self._label_names, labels = self.read_names(lambda names: _read(rows, column, names, split, separator))
         return labels, List(Value("float32"))
 
     def describe_labels(self, rows: Dataset) -> str:
@@ -90,3 +92,14 @@ class MultiLabelClassification(SequenceClassification):
         names = [[label_name(value) for value in row] for row in rows]
         require_known([name for row in names for name in row], numbers, file)
         return np.array([[int(name in row) for name in numbers] for row in names])
+
+
+def _read(
+    rows: Dataset, column: str, names: list[str] | None, split: str, separator: str | None
+) -> tuple[list[str], list[list[float] | None]]:
+    """See `read_label_sets`; labels among `names` that have no column of their own are 0."""
+    found, labels = read_label_sets(rows, column, names, split, separator)
+    if names is None or found == names:
+        return found, labels
+    places = match_names(names, found)
+    return names, [row and [0.0 if place is None else row[place] for place in places] for row in labels]

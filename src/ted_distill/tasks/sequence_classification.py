@@ -22,6 +22,7 @@ from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
 from .glue import GLUE_HUB_NAME, GlueTask
+from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, require_known, write_list
 from .reading.columns import (
@@ -40,12 +41,12 @@ from .task_arguments import TaskArguments
 from .tokenizers import require_length, require_tokens
 
 
-class SequenceClassification(Task):
+class SequenceClassification(ModelLabels, Task):
     """One class for each text or pair of texts.
 
     Rows have `text`, `text_pair` if there are pairs, and `label` (class number). The classes are those that a
     `ClassLabel` feature declares, in its order, or else those of the training rows (of the validation rows if there
-    are no others), sorted. A GLUE task has its official classes.
+    are no others), sorted. A GLUE task has its official classes. A model that knows more classes adds its own.
     """
 
     auto_model = AutoModelForSequenceClassification
@@ -63,6 +64,7 @@ class SequenceClassification(Task):
         self.metrics = preset.metrics if preset else self.metrics
         self.metric = self.metrics[0]
         self._label_names = list(preset.label_names) if preset and preset.label_names else None
+        self._official = preset is not None
         self._columns: TextColumns | None = None
 
     # --- data -------------------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class SequenceClassification(Task):
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Labels of the rows, None where missing, and their feature. Raises `InputError`."""
         numbered = self.preset is not None  # copies of GLUE hold names or numbers
-        self._label_names, labels = read_classes(rows, column, self._label_names, split, numbered)
+        self._label_names, labels = self.read_names(lambda names: read_classes(rows, column, names, split, numbered))
         return labels, ClassLabel(names=self._label_names)
 
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
@@ -160,18 +162,14 @@ class SequenceClassification(Task):
             description="tokenise",
             num_proc=self.arguments.preprocessing_num_workers,
             tokenizer=tokenizer,
-            max_length=self._longest(tokenizer),
+            max_length=self.longest(tokenizer),
         )
         require_tokens(features, tokenizer)
         return features
 
-    def _longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Maximum tokens per row: `max_seq_length` if it was given, else the default up to the tokenizer's limit."""
-        return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
-
     def _check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, pairs: bool) -> None:
         shortest = tokenizer.num_special_tokens_to_add(pair=pairs) + (2 if pairs else 1)
-        longest = self._longest(tokenizer)
+        longest = self.longest(tokenizer)
         require_length(longest, shortest, tokenizer)
         if tokenizer.pad_token_id is None:
             raise InputError(
@@ -181,7 +179,7 @@ class SequenceClassification(Task):
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) tensors padded on the right to a multiple of 8, and `labels`."""
-        batch = padded_batch(features, tokenizer, self._longest(tokenizer))
+        batch = padded_batch(features, tokenizer, self.longest(tokenizer))
         return batch | {"labels": torch.tensor([feature["labels"] for feature in features], dtype=self.label_dtype)}
 
     # --- mathematics ------------------------------------------------------------------------------------------

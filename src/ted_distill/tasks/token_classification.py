@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..errors import InputError, collect, raise_if_any
 from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
 from .base import Counts, Metrics, Split, Task
+from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
 from .reading.columns import listed, row_list, shown
@@ -39,7 +40,7 @@ _ENTITY = re.compile(r"[BIES]-.+")
 _CONVERTED = "refs/convert/parquet"
 
 
-class TokenClassification(Task):
+class TokenClassification(ModelLabels, Task):
     """One tag for each word: names of people and places (NER), parts of speech.
 
     Rows have `tokens`, a list of words, and `tags`, a class number for each. Tags that are parts of entities (O, B-X,
@@ -55,7 +56,7 @@ class TokenClassification(Task):
         if self.preset and not (arguments.dataset_name or arguments.dataset_revision):
             arguments = replace(arguments, dataset_revision=_CONVERTED)
         super().__init__(arguments)
-        self._label_names: list[str] | None = None
+        self._official = self.preset is not None
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -89,7 +90,7 @@ class TokenClassification(Task):
         seen = {name for row in names for name in row or () if name}
         if self._label_names is None and declared is None:
             warn_of_case(seen, split)
-        known = self._label_names or declared or _in_order(seen)
+        known, _ = self.read_names(lambda given: (given or declared or self.in_order(seen), None))
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
@@ -157,6 +158,11 @@ class TokenClassification(Task):
             _ = self.rows
         return self._label_names
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """`O` first, the others sorted, numbers as numbers."""
+        first = [OUTSIDE] if OUTSIDE in (distinct := set(names)) else []
+        return [*first, *super().in_order(distinct.difference(first))]
+
     @property
     def has_entities(self) -> bool:
         """Whether tags are parts of entities (B-X, I-X) and not kinds of words."""
@@ -172,7 +178,7 @@ class TokenClassification(Task):
             InputError: the tokenizer is not fast, does not allow `max_seq_length`, or makes nothing of a row.
         """
         require_fast(tokenizer)
-        longest = self._longest(tokenizer)
+        longest = self.longest(tokenizer)
         require_length(longest, tokenizer.num_special_tokens_to_add() + 1, tokenizer)
         features = mapped(
             rows,
@@ -191,12 +197,9 @@ class TokenClassification(Task):
             )  # fmt: skip
         return features
 
-    def _longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
-
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) tensors padded on the right; `labels` are -100 where no word begins."""
-        return padded_batch(features, tokenizer, self._longest(tokenizer), {"labels": -100})
+        return padded_batch(features, tokenizer, self.longest(tokenizer), {"labels": -100})
 
     # --- mathematics ------------------------------------------------------------------------------------------
 
@@ -294,12 +297,6 @@ def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | N
 
 def _word(value: Any) -> str | None:
     return None if value is None or value != value else str(value)
-
-
-def _in_order(names: set[str]) -> list[str]:
-    """`O` first, the others sorted, numbers as numbers."""
-    numbers = all(re.fullmatch(r"-?\d{1,4000}", name) for name in names)
-    return sorted(names, key=lambda name: (name != OUTSIDE, int(name) if numbers else 0, name))
 
 
 def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:

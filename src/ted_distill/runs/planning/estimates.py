@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ...method.filters import FilterConfig, Filters
+from ...method.shapes import num_blocks, text_config, width
 from ...tasks import Task
 
 
@@ -46,27 +47,27 @@ def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -
     B * T * D * (34 + 5 * heads * T / D) bytes per block in 16 bits, twice that in float32 (Korthikanti et al., arXiv
     2205.05198, equation 1).
     """
-    heads = config.num_attention_heads
-    of_block = batch.all_tokens * (34 * config.hidden_size + 5 * heads * batch.tokens)
+    heads = getattr(text_config(config), "num_attention_heads", 0)
+    of_block = batch.all_tokens * (34 * width(config) + 5 * heads * batch.tokens)
     return of_block * blocks * batch.item_bytes // 2
 
 
 def logits_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
     """B * T * V in float32 twice, logits and their gradient, for a model that predicts tokens; otherwise 0."""
     output = model.get_output_embeddings()
-    return 2 * 4 * batch.all_tokens * model.config.vocab_size if isinstance(output, nn.Module) else 0
+    return 2 * 4 * batch.all_tokens * text_config(model.config).vocab_size if isinstance(output, nn.Module) else 0
 
 
 def training_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
     """A model that is trained: `trained_bytes`, activations of its L blocks, logits."""
-    activations = activation_bytes(model.config, batch, model.config.num_hidden_layers)
+    activations = activation_bytes(model.config, batch, num_blocks(model.config))
     return trained_bytes(model.num_parameters(), batch) + activations + logits_bytes(model, batch)
 
 
 def frozen_bytes(model: PreTrainedModel, batch: BatchShape, dtype: torch.dtype) -> int:
     """A frozen model: its weights, L + 1 hidden states (B, T, D), activations of one block, logits."""
     config = model.config
-    hidden_states = (config.num_hidden_layers + 1) * batch.all_tokens * config.hidden_size
+    hidden_states = (num_blocks(config) + 1) * batch.all_tokens * width(config)
     one_block = activation_bytes(config, batch._replace(item_bytes=dtype.itemsize), 1)
     return (model.num_parameters() + hidden_states) * dtype.itemsize + one_block + logits_bytes(model, batch)
 

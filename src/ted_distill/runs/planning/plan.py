@@ -15,8 +15,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
-from ...models.load import apply_overrides, check_length, load_config
+from ...method.shapes import num_blocks
+from ...models.load import apply_overrides, load_config
 from ...models.narrow import narrow_config
+from ...models.positions import fit_length, position_limit
 from ...models.scratch import scratch_config
 from ...models.students import student_from_teacher
 from ...models.tokenizers import Tokenizers
@@ -126,7 +128,7 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
         apply_overrides(config, stage_arguments(recipe, stage)[1].config_overrides, source)
     kept = None
     if owner == "student":
-        total, width = config.num_hidden_layers, recipe.run.student_hidden_size
+        total, width = num_blocks(config), recipe.run.student_hidden_size
         kept = student_blocks(recipe.run, total)
         config = narrow_config(config, width) if width else config
     name = f"a {config.model_type} of random weights" if recipe.content.get(FROM_SCRATCH) else source
@@ -209,7 +211,7 @@ def _data(
         model = planned.model if isinstance(planned, PlannedModel) else planned
         if isinstance(reader, Reader) and isinstance(model, PreTrainedModel):
             with collect(problems):
-                check_length(model, reader.tokenizer, task, reader.name)
+                fit_length(position_limit(model), reader.tokenizer, task, reader.name)
     raise_if_any(problems)
     if isinstance(tokenizers, Tokenizers) and not tokenizers.shared:
         look_at_data(task, tokenizers.teacher)  # which must allow the rows too

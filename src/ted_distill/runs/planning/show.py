@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from ...method.filters import FilterConfig
+from ...method.shapes import num_blocks, width
 from ...models.tokenizers import Tokenizers
 from ...tasks import describe_task
 from ..recipe import SCORE_ON
@@ -68,7 +69,7 @@ def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> st
         size = f"{parameters:,} parameters"
         if isinstance(teacher, PlannedModel) and model is not teacher and isinstance(teacher.parameters, int):
             size += f", {100 * parameters / teacher.parameters:.0f} % of the teacher's"
-    return f"{source}: {config.model_type}, {config.num_hidden_layers} blocks x {config.hidden_size}, {size}"
+    return f"{source}: {config.model_type}, {num_blocks(config)} blocks x {width(config)}, {size}"
 
 
 def _pairs(pairs: Pairs | Unknown) -> str:
@@ -86,10 +87,10 @@ def _filters(filters: dict[str, FilterConfig] | Unknown) -> str:
 
 
 def _filter(config: FilterConfig) -> str:
-    width, out = config.hidden_size, config.filter_output_dim
+    of_model, out = config.hidden_size, config.filter_output_dim
     if config.filter_nonlinear:
-        return f"Linear({width}, {width}) -> {config.hidden_act} -> Linear({width}, {out})"
-    return f"Linear({width}, {out})"
+        return f"Linear({of_model}, {of_model}) -> {config.hidden_act} -> Linear({of_model}, {out})"
+    return f"Linear({of_model}, {out})"
 
 
 def _data(data: PlannedData | Unknown) -> str:

@@ -11,6 +11,7 @@ from ...errors import collect, raise_if_any
 from ...fast.precision import resolve_dtype
 from ...method.filters import FilterConfig
 from ...method.pairs import resolve_pairs
+from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.lifecycle import keeps_states
 from ...stages.methods import LOGITS_ONLY, DistillArguments, layer_methods
@@ -111,7 +112,7 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     if arguments.method == "ted" and not isinstance(plan.filters, Unknown):
         filters = plan.filters["student"]
     else:
-        filters = FilterConfig.for_model(student.config, 1, teacher.config.hidden_size)
+        filters = FilterConfig.for_model(student.config, 1, width(teacher.config))
     return PlannedMethod(arguments, mse_alpha, pairs, replace(filters, blocks=[block for _, block in pairs]))
 
 
@@ -126,8 +127,8 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
     if not any(own):
         return plan.pairs
     return resolve_pairs(
-        teacher.config.num_hidden_layers,
-        student.config.num_hidden_layers,
+        num_blocks(teacher.config),
+        num_blocks(student.config),
         pairs=arguments.pairs,
         teacher_filter_interval=arguments.teacher_filter_interval,
         filter_interval=arguments.filter_interval,
@@ -175,5 +176,5 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
         features = data.features * (1 if method else data.all_to_train)
         tokens = features * (1 if plan.task.first_token_only and not method else data.tokens)
         dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
-        return round(tokens * model.config.hidden_size * dtype.itemsize * len(pairs))
+        return round(tokens * width(model.config) * dtype.itemsize * len(pairs))
     return next(missing for missing in (model, data, pairs) if isinstance(missing, Unknown))

@@ -119,13 +119,12 @@ class QuestionAnswering(Task):
             InputError: the tokenizer is not fast, or questions leave no room for the context.
         """
         arguments = self.arguments
-        return encode_windows(
-            rows, tokenizer, self.max_seq_length, arguments.doc_stride, arguments.preprocessing_num_workers
-        )
+        longest = self.longest(tokenizer)
+        return encode_windows(rows, tokenizer, longest, arguments.doc_stride, arguments.preprocessing_num_workers)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) `input_ids`, `attention_mask`, `token_type_ids` if made; (B,) positions. T is a multiple of 8."""
-        batch = padded_batch(features, tokenizer, self.max_seq_length)
+        batch = padded_batch(features, tokenizer, self.longest(tokenizer))
         for name in self.label_columns:
             batch[name] = torch.tensor([int(feature[name]) for feature in features])
         return batch

@@ -100,7 +100,7 @@ class LanguageModelling(Task):
         Raises:
             InputError: the tokenizer does not allow it.
         """
-        size = self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
+        size = self.longest(tokenizer)
         shortest = 2 + sum(map(len, self.around(tokenizer)))
         require_length(size, shortest, tokenizer)
         return size

@@ -1,0 +1,40 @@
+"""Numbers of a config that families of models name, or nest, differently."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from ..errors import InputError
+
+
+def num_blocks(config: PretrainedConfig) -> int:
+    """The number of blocks; of an encoder-decoder, those of its encoder. Raises `InputError` if there is none."""
+    return _number(config, "num_hidden_layers")
+
+
+def width(config: PretrainedConfig) -> int:
+    """The width of the hidden states. Raises `InputError` if the config has none."""
+    return _number(config, "hidden_size")
+
+
+def _number(config: PretrainedConfig, name: str) -> int:
+    for part in (config, text_config(config)):
+        # Some configs have the field only to say that they do not have one.
+        try:
+            value = getattr(part, name, None)
+        except NotImplementedError:
+            continue
+        if isinstance(value, int):
+            return value
+    raise InputError(
+        f"model: expected a config with {name}, which filters and pairs of blocks need, got one of {config.model_type} "
+        "without; use a model of another family"
+    )
+
+
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The part of a config that describes the model of text: the config itself, unless it has other inputs too."""
+    try:
+        return config.get_text_config()
+    except ValueError:  # several parts that read or write text
+        return config

@@ -1,0 +1,233 @@
+"""A model tried out when it is opened: two short rows, alone and beside a longer one, before anything is trained.
+
+Families differ in what they do with padding, in the hidden states they return, and in which tokens see which. Whatever
+would make results depend on the batch that a row happens to be in, or training fail halfway, is found by running the
+model and not by its name, so that families nobody has thought of are checked too. It takes two forward passes of a few
+tokens, and one of a long row through the first block.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..method.filters import Batch, FilteredModel, hidden_states_of
+from ..method.shapes import num_blocks, width
+from ..tasks import QuestionAnswering, SequenceClassification, Task
+from ..tasks.text.causal_lm import CausalLM
+from ..tasks.text.language_modelling import LanguageModelling
+from ..tasks.text.masked_lm import MaskedLM
+from ..tasks.token_classification import TokenClassification
+from .embeddings import token_table
+from .positions import fit_length, length_limit, position_limit
+from .probe_rows import ProbeRows
+
+_TOLERANCE = 1e-3
+"""Greatest difference, relative to the largest number, between results that count as the same in float32."""
+_NOTHING = 1e-6
+"""The same for results of tokens that do not see the one that was changed."""
+_STATES = {"output_hidden_states": True}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a model was found to do."""
+
+    causal: bool = False
+    """No token sees later ones."""
+    states_problem: str | None = None
+    """Why its hidden states cannot be matched or filtered; None if they can."""
+
+
+def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> Findings:
+    """Try a model out as the stages use it: on the CPU, in float32, without dropout.
+
+    Also cuts rows to what it can read, see `positions.fit_length`.
+
+    Raises:
+        InputError: it cannot run, or its results depend on padding, or on the tokens that they should predict.
+    """
+    named = f"{name} ({type(module.model).__name__})"
+    rows = ProbeRows(tokenizer, token_table(module.model), position_limit(module.model))
+    with _undisturbed(module.model):
+        alone, padded = rows.pair(), rows.beside_longer()
+        try:
+            outputs = [module.outputs(batch, **_STATES) for batch in (alone, padded)]
+            logits = [module.select_logits(of_batch).float() for of_batch in outputs]
+        # Models fail in many ways, and with remote code in any.
+        except Exception as error:
+            raise InputError(
+                f"model: expected {named} to read a batch of text for task {task.name}, got an error ({_reason(error)});"
+                " use a model of another family"
+            ) from error
+        _check_logits(logits[0], alone, task, named)
+        _check_padding(logits, named)
+        states = [hidden_states_of(of_batch) for of_batch in outputs]
+        problem = _states_problem(*states, alone, module.model)
+        findings = Findings(problem is None and not _sees_later(states[0][-1], rows.last_word), problem)
+        _check_sight(logits[0], findings.causal, rows.last_word, task, named)
+        limit = length_limit(module.model, task.longest(tokenizer), lambda length: _reads(module, rows.row(length)))
+    fit_length(limit, tokenizer, task, name)
+    return findings
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Run a model in eval mode without a trace: mode and random generators are as before afterwards."""
+    training, drawn = model.training, np.random.get_state()  # noqa: NPY002  (some families draw from it)
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            warnings.simplefilter("ignore")
+            model.eval()
+            yield
+    finally:
+        np.random.set_state(drawn)  # noqa: NPY002
+        model.train(training)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+# --- what is wrong with the results --------------------------------------------------------------------------------
+
+
+def _check_logits(logits: Tensor, batch: Batch, task: Task, named: str) -> None:
+    """Refuse logits of the wrong shape, or without numbers. Raises `InputError`."""
+    rows, tokens = batch["input_ids"].shape
+    wanted: tuple[int, ...] | None = None
+    if isinstance(task, SequenceClassification):
+        wanted = (rows, task.num_labels)
+    elif isinstance(task, TokenClassification | QuestionAnswering):
+        wanted = (rows, tokens, task.num_labels)
+    elif isinstance(task, LanguageModelling):
+        wanted = (rows, tokens, logits.shape[-1])
+    if wanted and tuple(logits.shape) != wanted:
+        raise InputError(
+            f"model: expected logits of shape {wanted} from {named} for {rows} rows of {tokens} tokens, got "
+            f"{tuple(logits.shape)}; use a model of another family"
+        )
+    if torch.isnan(logits).any():
+        raise InputError(
+            f"model: expected finite logits from {named}, got NaN for a short text; its weights are damaged, or need "
+            "another version of transformers"
+        )
+
+
+def _check_padding(logits: list[Tensor], named: str) -> None:
+    """Refuse a model whose results for a row change with the padding beside it. Raises `InputError`."""
+    difference = _difference(logits[0][0], logits[1][0])
+    if difference > _TOLERANCE:
+        raise InputError(
+            f"model: expected the same logits from {named} for a row alone and beside a longer one, got others (by "
+            f"{100 * difference:.2g} %): this family does not mask padding on the right, so that results would depend "
+            "on the batch; use a model of another family"
+        )
+
+
+def _check_sight(logits: Tensor, causal: bool, place: int, task: Task, named: str) -> None:
+    """Refuse a model whose tokens see too much or too little for the task. Raises `InputError`."""
+    if isinstance(task, CausalLM) and _sees_later(logits, place):
+        raise InputError(
+            f"model: expected each token of {named} to see only those before it, got a model that sees the tokens it "
+            "should predict; set --config_overrides is_decoder=true if its family has that, or use a causal model"
+        )
+    if isinstance(task, MaskedLM) and not _sees_later(logits, place):
+        raise InputError(
+            f"model: expected each token of {named} to see those after it, got a causal model; set --config_overrides "
+            "is_decoder=false if its family has that, or use task causal_lm"
+        )
+    one_for_all = isinstance(task, SequenceClassification) and causal and bool(logits.any())
+    if one_for_all and _difference(*logits) <= _NOTHING:
+        raise InputError(
+            f"model: expected logits of {named} that depend on the whole text, got those of its first token, which sees "
+            "no other; set --config_overrides is_decoder=false if its family has that, or use another model"
+        )
+
+
+def _sees_later(results: Tensor, place: int) -> bool:
+    """Whether results (2, T, ...) of tokens before a place, which alone differs between the rows, differ too."""
+    return place > 0 and _difference(results[0, :place], results[1, :place]) > _NOTHING
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    """Greatest difference, relative to the largest finite number, of what both have in common."""
+    common = min(len(first), len(second))
+    first, second = first[:common].float(), second[:common].float()
+    finite = first.isfinite() & second.isfinite()
+    if not torch.equal(first.isfinite(), second.isfinite()):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    first, second = first[finite], second[finite]
+    return float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
+
+
+def _states_problem(
+    alone: tuple[Tensor, ...], padded: tuple[Tensor, ...], batch: Batch, model: PreTrainedModel
+) -> str | None:
+    """Why hidden states cannot be matched or filtered; None if they can."""
+    try:
+        blocks, size = num_blocks(model.config), width(model.config)
+    except InputError as error:
+        return str(error.problems[0])
+    if not alone:
+        return f"expected hidden states of {blocks} blocks, got none"
+    if len(alone) != blocks + 1:
+        return f"expected hidden states of {blocks} blocks, got those of {len(alone) - 1}"
+    shape = (*batch["input_ids"].shape, size)
+    for block, states in enumerate(alone[1:], start=1):
+        if tuple(states.shape) != shape:
+            return f"expected hidden states of shape {shape} of every block, got {tuple(states.shape)} of block {block}"
+        if _difference(states[0], padded[block][0]) > _TOLERANCE:
+            return f"expected hidden states that do not depend on padding, got others of block {block}"
+    return None
+
+
+# --- long rows -------------------------------------------------------------------------------------------------------
+
+
+class _EnoughError(Exception):
+    """The first block has read the row."""
+
+
+def _reads(module: FilteredModel, batch: Batch) -> bool:
+    """Whether a model reads a row: its embeddings and its first block, as all blocks are alike."""
+    blocks = _blocks(module.model)
+
+    def stop(*_: Any) -> None:
+        raise _EnoughError
+
+    hook = blocks[0].register_forward_hook(stop) if blocks is not None else None
+    try:
+        module.outputs(batch)
+    except _EnoughError:
+        return True
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    finally:
+        if hook is not None:
+            hook.remove()
+    return True
+
+
+def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
+    """The list of blocks; None if there is no one list that a row goes through, as in encoder-decoders."""
+    try:
+        total = num_blocks(model.config)
+    except InputError:
+        return None
+    if getattr(model.config, "is_encoder_decoder", False):
+        return None
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == total)
+    return next(lists, None)

@@ -1,0 +1,84 @@
+"""Whether every token that a tokenizer makes has an embedding in its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, IterableDataset
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..tasks import Task
+from ..tasks.reading.columns import listed, shown, values
+
+_LOOKED_AT = 1000
+"""Rows of a stream that are looked at."""
+
+
+def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
+    """Refuse a tokenizer with tokens that its model has no embedding for.
+
+    A special token that the tokenizer puts nowhere by itself, such as one for images, is allowed if no text holds it.
+
+    Raises:
+        InputError: names some of them.
+    """
+    table = token_table(model)
+    if table is None:
+        return
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= table.num_embeddings}
+    if not beyond:
+        return
+    named = set(tokenizer.convert_tokens_to_ids(list(_named(tokenizer))))
+    added = tokenizer.added_tokens_decoder
+    missing = [token for token, number in beyond.items() if number in named or not _is_special(added.get(number))]
+    missing = missing or [token for token in beyond if _occurs(token, task)]
+    if missing:
+        raise InputError(
+            f"tokenizer: expected an embedding in {name} for each of its tokens, got {table.num_embeddings:,} embeddings "
+            f"and tokens with numbers up to {max(beyond.values()):,} (without one: {listed(map(shown, missing), 5)}); "
+            "call model.resize_token_embeddings(len(tokenizer)) and save the model, or use the tokenizer it was made with"
+        )
+
+
+def token_table(model: PreTrainedModel) -> nn.Embedding | None:
+    """The embeddings of tokens; None in families that have no such table."""
+    try:
+        table = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
+    return table if isinstance(table, nn.Embedding) else None
+
+
+def _named(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Tokens with a part to play: padding, beginning, end, and so on."""
+    names = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+    return (str(token) for name in names if (token := getattr(tokenizer, f"{name}_token", None)) is not None)
+
+
+def _is_special(token: object) -> bool:
+    return bool(getattr(token, "special", False))
+
+
+def _occurs(token: str, task: Task) -> bool:
+    """Whether a text of the data holds a token as it is; of a stream, its first rows."""
+    for rows in task.rows.values():
+        if isinstance(rows, IterableDataset):
+            if any(token in (row["text"] or "") for row in islice(rows, _LOOKED_AT)):
+                return True
+        elif any(_holds(rows, name, token) for name in rows.column_names):
+            return True
+    return False
+
+
+def _holds(rows: Dataset, name: str, token: str) -> bool:
+    column = values(rows, name)
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = pc.list_flatten(column)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    return bool(pc.any(pc.match_substring(column, token)).as_py())

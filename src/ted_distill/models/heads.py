@@ -1,0 +1,62 @@
+"""Which weights of a model are its backbone's and which its head's, and whether a checkpoint has both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..errors import InputError
+
+
+def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:
+    """Refuse a checkpoint without the whole backbone, or without a trained head unless a new one is wanted.
+
+    Args:
+        info: what `from_pretrained` tells about its loading.
+
+    Raises:
+        InputError: see above.
+    """
+    resized = sorted(key for key, *_ in info["mismatched_keys"] if in_backbone(key, model))
+    if resized:
+        raise InputError(
+            f"model: expected the backbone of {name} in the sizes of its config, got {len(resized)} weights of other "
+            f"sizes (first: {resized[0]}); undo the changes of sizes in config_overrides"
+        )
+    missing = sorted(info["missing_keys"])
+    backbone = [key for key in missing if in_backbone(key, model) and "pooler" not in key]
+    if backbone:
+        raise InputError(
+            f"model: expected the whole backbone in {name}, got a checkpoint without {len(backbone)} of its weights "
+            f"(first: {backbone[0]}); check that it is complete and of the architecture that its config.json names"
+        )
+    if missing and not new_head:
+        raise InputError(
+            f"model: expected a trained head for this task in {name}, got a checkpoint without {missing[0]}; "
+            "fine-tune it first with `ted finetune`"
+        )
+
+
+def in_backbone(key: str, model: PreTrainedModel) -> bool:
+    """Whether a weight is the backbone's and not the head's."""
+    backbone = _backbone_name(model)
+    return backbone is not None and key.startswith(f"{backbone}.")
+
+
+def _backbone_name(model: PreTrainedModel) -> str | None:
+    """The attribute that holds the backbone; None for a model that is not a backbone with a head."""
+    prefix = model.base_model_prefix
+    if prefix and isinstance(getattr(model, prefix, None), nn.Module):
+        return prefix
+    # Remote code may forget its prefix: the backbone is then the part that holds the most weights.
+    sizes = {name: sum(weight.numel() for weight in part.parameters()) for name, part in model.named_children()}
+    return max(sizes, key=lambda name: sizes[name], default=None)
+
+
+def renew_head(model: PreTrainedModel) -> None:
+    """Draw all weights but the backbone's anew: a head for as many, but different, labels would otherwise stay."""
+    for name, module in type(model)(model.config).named_children():
+        if name != _backbone_name(model):
+            model.get_submodule(name).load_state_dict(module.state_dict())

@@ -1,0 +1,70 @@
+"""Where a model is: a folder of this machine or a name on the Hub, and what is wrong with it if it is neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from ..tasks.reading.columns import listed
+
+_CONFIG = "config.json"
+
+
+def resolve_place(name: str | Path) -> str:
+    """The folder or Hub id that a name stands for, with `~` replaced by the home folder.
+
+    Raises:
+        InputError: a file, a folder without a model, or a name that can only be a folder's but is not.
+    """
+    name = str(name)
+    if not name.strip():
+        raise InputError("model: expected a folder or a Hub id, got an empty name; name a model")
+    try:
+        name = str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:  # the home folder of a user who does not exist
+        raise InputError(f"model: expected a folder or a Hub id, got {name} ({error}); check it") from error
+    place = Path(name)
+    if place.is_file():
+        raise InputError(
+            f"model: expected a folder or a Hub id, got the file {name}; give the folder that holds it, with its "
+            f"{_CONFIG}"
+        )
+    if place.is_dir():
+        _check_folder(place)
+    elif _is_path(name):
+        raise InputError(
+            f"model: expected a folder or a Hub id, got the folder {name}, which does not exist{_nearest(place)}; "
+            "check it"
+        )
+    return name
+
+
+def not_a_folder_either(name: str) -> str:
+    """A remark for messages about a Hub id that did not load: it may have been meant as a folder. Empty for folders."""
+    return "" if Path(name).is_dir() else f"; there is no folder {name} here{_nearest(Path(name))}"
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no model. Raises `InputError`."""
+    if (folder / _CONFIG).is_file():
+        return
+    held = sorted(entry.name for entry in folder.iterdir())
+    inside = [name for name in held if (folder / name / _CONFIG).is_file()]
+    if inside:
+        what = f"the models {listed(inside, 3)}; give one of these" if inside[1:] else f"{inside[0]}; give that folder"
+    elif "adapter_config.json" in held:
+        what = "an adapter; merge it into its model and save that"
+    else:
+        what = f"{listed(held, 3) or 'nothing'}; check it"
+    raise InputError(f"model: expected a folder with a {_CONFIG}, got {folder}, which holds {what}")
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be that of a folder: a Hub id is `name` or `owner/name`."""
+    return name.startswith((".", "/", "~")) or "\\" in name or name.endswith("/") or name.count("/") > 1
+
+
+def _nearest(place: Path) -> str:
+    """The last folder on the way that exists, unless it is where we are."""
+    known = next((parent for parent in place.parents if parent.is_dir()), Path())
+    return "" if known in (Path(), Path("/")) else f" (only {known} does)"
