@@ -9,7 +9,7 @@ tokens, and one of a long row through the first block.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +70,12 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
                 " use a model of another family"
             ) from error
         _check_logits(logits[0], alone, task, named)
-        _check_padding(logits, named)
         states = [hidden_states_of(of_batch) for of_batch in outputs]
-        problem = _states_problem(*states, alone, module.model)
+        problem = _states_problem(states[0], alone, module.model)
+        _check_padding(logits, named)
+        if problem is None:
+            for of_block in zip(*states, strict=True):
+                _check_padding(of_block, named)
         findings = Findings(problem is None and not _sees_later(states[0][-1], rows.last_word), problem)
         _check_sight(logits[0], findings.causal, rows.last_word, task, named)
         limit = length_limit(module.model, task.longest(tokenizer), lambda length: _reads(module, rows.row(length)))
@@ -124,14 +127,15 @@ def _check_logits(logits: Tensor, batch: Batch, task: Task, named: str) -> None:
         )
 
 
-def _check_padding(logits: list[Tensor], named: str) -> None:
-    """Refuse a model whose results for a row change with the padding beside it. Raises `InputError`."""
-    difference = _difference(logits[0][0], logits[1][0])
+def _check_padding(results: Sequence[Tensor], named: str) -> None:
+    """Refuse a model whose results for a row change with the padding after it. Raises `InputError`."""
+    alone, padded = results
+    difference = _difference(alone[0], padded[0])
     if difference > _TOLERANCE:
         raise InputError(
-            f"model: expected the same logits from {named} for a row alone and beside a longer one, got others (by "
-            f"{100 * difference:.2g} %): this family does not mask padding on the right, so that results would depend "
-            "on the batch; use a model of another family"
+            f"model: expected the same results from {named} for a row alone and beside a longer one, got others (by "
+            f"{100 * difference:.2g} %): it does not mask padding on the right, so that results would depend on the "
+            "batch; use a model of another family"
         )
 
 
@@ -173,24 +177,20 @@ def _difference(first: Tensor, second: Tensor) -> float:
     return float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
 
 
-def _states_problem(
-    alone: tuple[Tensor, ...], padded: tuple[Tensor, ...], batch: Batch, model: PreTrainedModel
-) -> str | None:
+def _states_problem(states: tuple[Tensor, ...], batch: Batch, model: PreTrainedModel) -> str | None:
     """Why hidden states cannot be matched or filtered; None if they can."""
     try:
         blocks, size = num_blocks(model.config), width(model.config)
     except InputError as error:
         return str(error.problems[0])
-    if not alone:
+    if not states:
         return f"expected hidden states of {blocks} blocks, got none"
-    if len(alone) != blocks + 1:
-        return f"expected hidden states of {blocks} blocks, got those of {len(alone) - 1}"
-    shape = (*batch["input_ids"].shape, size)
-    for block, states in enumerate(alone[1:], start=1):
-        if tuple(states.shape) != shape:
-            return f"expected hidden states of shape {shape} of every block, got {tuple(states.shape)} of block {block}"
-        if _difference(states[0], padded[block][0]) > _TOLERANCE:
-            return f"expected hidden states that do not depend on padding, got others of block {block}"
+    if len(states) != blocks + 1:
+        return f"expected hidden states of {blocks} blocks, got those of {len(states) - 1}"
+    wanted = (*batch["input_ids"].shape, size)
+    for block, of_block in enumerate(states[1:], start=1):
+        if tuple(of_block.shape) != wanted:
+            return f"expected hidden states of shape {wanted} of every block, got {tuple(of_block.shape)} of block {block}"
     return None
 
 

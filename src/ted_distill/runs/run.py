@@ -49,6 +49,7 @@ from ..training.stage_arguments import StageArguments
 from .kept_scores import kept_scores
 from .layout import filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
+from .model_checks import check_models
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, SCORE_ON, Recipe, score_on_arguments, stage_arguments
 from .table import results_table
 from .vocabularies import read_reader, run_tokenizers
@@ -128,6 +129,10 @@ class _Run:
         if self._is_there(self.raw["teacher"]):
             with collect(problems):
                 self._check_tokenizers()
+        raise_if_any(problems)
+        there = {owner: raw for owner, raw in self.raw.items() if self._is_there(raw)}
+        with collect(problems):
+            check_models(self.recipe, there, self.task)
         raise_if_any(problems)
         with collect(problems):
             self._check_made_models()

@@ -1,0 +1,29 @@
+"""Whether a run's models can go through all of its stages, found out before the first of them."""
+
+from __future__ import annotations
+
+from ..errors import collect, raise_if_any
+from ..models.load import load_model
+from ..tasks import Task
+from .recipe import Recipe, stage_arguments
+
+
+def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
+    """Load the models that a run starts from, as its first stages will.
+
+    Args:
+        models: those that exist already, by role: `teacher`, `student`.
+
+    Raises:
+        InputError: with all problems: a model cannot do the task, or a later stage needs hidden states it lacks.
+    """
+    problems: list[str] = []
+    for owner, name in models.items():
+        stage = f"finetune_{owner}"
+        tuned = recipe.sections.get(stage) is not False
+        with collect(problems):
+            arguments = stage_arguments(recipe, stage)[1] if tuned else recipe.model
+            loaded = load_model(name, task, arguments, new_head=tuned)
+            if set(recipe.run.methods) - {"kd"}:
+                loaded.require_states()
+    raise_if_any(problems)
