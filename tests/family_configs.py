@@ -35,7 +35,13 @@ _SIZES = {
 }  # fmt: skip
 _LATENT = {"num_key_value_heads": 4, "head_dim": 8}
 _OWN: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4"), _LATENT),
+    **dict.fromkeys(
+        ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3"), _LATENT
+    ),
+    **dict.fromkeys(("bamba", "granitemoehybrid", "falcon_h1", "nemotron_h"), {"mamba_n_heads": 8, "mamba_d_head": 8}),
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "kimi_linear": {"num_experts_per_token": 2},
+    "neomme": {"head_dim": 16},
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral"), {"head_dim": 8}),
     "deepseek_v2": {**_LATENT, "num_experts_per_tok": 2, "topk_group": 1, "n_group": 1},
     "mistral4": {**_LATENT, "head_dim": 16},
@@ -47,13 +53,14 @@ _OWN: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {"layer_types": ["full_attention", "full_attention"],
                             "rope_parameters": {"full_attention": {"rope_theta": 1e4, "rope_type": "default"}}},
     "layoutlmv3": {"coordinate_size": 6, "shape_size": 4},
-    "qwen3_5_text": {"full_attention_interval": 2},
+    **dict.fromkeys(("qwen3_5_text", "qwen3_next"), {"full_attention_interval": 2}),
     "esm": {"vocab_size": VOCABULARY, "mask_token_id": 4, "pad_token_id": 0, "position_embedding_type": "rotary"},
     "esmc": {"num_key_value_heads": 4},
     "gpt_neo": {"attention_layers": ["global", "local"], "attention_types": [[["global", "local"], 1]], "window_size": 4},
     "gptj": {"rotary_dim": 4},
     "codegen": {"rotary_dim": 4},
     "lilt": {"hidden_size": 48, "max_2d_position_embeddings": 1024},
+    "led": {"attention_window": [8, 8], "decoder_start_token_id": 2},
     "longformer": {"attention_window": [8, 8], "max_position_embeddings": 80},
     "luke": {"entity_vocab_size": 8, "entity_emb_size": 8},
     "mluke": {"entity_vocab_size": 8, "entity_emb_size": 8},
@@ -70,9 +77,17 @@ _OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_BY_BLOCK = {
+    "layer_types", "layers_block_type", "mlp_layer_types", "attention_layers", "per_layer_config",
+    "num_attention_heads_per_layer",
+}  # fmt: skip
+"""Fields with a value for each block of the default config."""
+
+
 def shrunk(values: dict[str, Any]) -> dict[str, Any]:
     """A config's values with all sizes small, also inside other configs."""
     small: dict[str, Any] = {}
+    values = {name: value for name, value in values.items() if name not in _BY_BLOCK}
     for name, value in values.items():
         if isinstance(value, dict) and ("model_type" in value or name.endswith("_config")):
             small[name] = shrunk(value) | _OWN.get(value.get("model_type", ""), {})
@@ -80,8 +95,6 @@ def shrunk(values: dict[str, Any]) -> dict[str, Any]:
             small[name] = min(_SIZES[name], value) if value > 0 else value
         elif name.endswith("_token_id") and isinstance(value, int):
             small[name] = value if 0 <= value < 5 else 3
-        elif name in ("layer_types", "layers_block_type", "mlp_layer_types", "attention_layers"):
-            continue
         else:
             small[name] = value
     return small

@@ -28,7 +28,7 @@ from ..tasks.text.language_modelling import LanguageModelling
 from ..tasks.text.masked_lm import MaskedLM
 from ..tasks.token_classification import TokenClassification
 from .embeddings import token_table
-from .positions import fit_length, length_limit, position_limit
+from .positions import fit_length, length_limit
 from .probe_rows import ProbeRows
 
 _TOLERANCE = 1e-3
@@ -57,8 +57,13 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
         InputError: it cannot run, or its results depend on padding, or on the tokens that they should predict.
     """
     named = f"{name} ({type(module.model).__name__})"
-    rows = ProbeRows(tokenizer, token_table(module.model), position_limit(module.model))
+    rows = ProbeRows(tokenizer, token_table(module.model), pairs=isinstance(task, QuestionAnswering))
+
+    def limit(wanted: int) -> int | None:
+        return length_limit(module.model, wanted, lambda length: _reads(module, rows.row(length)))
+
     with _undisturbed(module.model):
+        rows.cut(limit(rows.longest) or rows.longest)
         alone, padded = rows.pair(), rows.beside_longer()
         try:
             outputs = [module.outputs(batch, **_STATES) for batch in (alone, padded)]
@@ -78,8 +83,8 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
                 _check_padding(of_block, named)
         findings = Findings(problem is None and not _sees_later(states[0][-1], rows.last_word), problem)
         _check_sight(logits[0], findings.causal, rows.last_word, task, named)
-        limit = length_limit(module.model, task.longest(tokenizer), lambda length: _reads(module, rows.row(length)))
-    fit_length(limit, tokenizer, task, name)
+        most = limit(task.longest(tokenizer))
+    fit_length(most, tokenizer, task, name)
     return findings
 
 

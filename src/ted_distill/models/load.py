@@ -225,6 +225,11 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
         return auto_class.from_pretrained(name, **hub, **options)
     # Damaged files, unknown names, families without such a head; and remote code may raise anything.
     except Exception as error:
+        if not hub["trust_remote_code"] and "trust_remote_code" in str(error):
+            raise InputError(
+                f"model: expected {name} to need no code but that of transformers, got a model with code of its own; "
+                "read it, then set --trust_remote_code"
+            ) from error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
             f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason}"

@@ -27,9 +27,10 @@ def walk(family: str, task: Task, folder: Path) -> str:
         assert "\n" not in error.problems[0]
         return error.problems[0]
     batches = batches_of(task, loaded)
-    logits = check_rows(loaded, task, batches)
+    check_rows(loaded, task, batches)
     check_learning(loaded, task, batches[0])
     check_fast_modules(loaded, task, batches[0], folder)
+    logits = logits_of(loaded, task, batches[0])
     loaded.model.save_pretrained(folder / "saved")
     loaded.tokenizer.save_pretrained(folder / "saved")
     again = load_model(folder / "saved", task)
@@ -61,7 +62,7 @@ def batches_of(task: Task, loaded: LoadedModel) -> list[Batch]:
     return [task.collate(rows, loaded.tokenizer), *(task.collate([row], loaded.tokenizer) for row in rows)]
 
 
-def check_rows(loaded: LoadedModel, task: Task, batches: list[Batch]) -> Tensor:
+def check_rows(loaded: LoadedModel, task: Task, batches: list[Batch]) -> None:
     """Each row alone, without padding, has the logits and states that it has in the batch."""
     together, *alone = batches
     filters = all_blocks(loaded)
@@ -76,7 +77,6 @@ def check_rows(loaded: LoadedModel, task: Task, batches: list[Batch]) -> Tensor:
             for states, own_states in zip(found.states, own.states, strict=True):
                 assert states.shape[:2] == together["input_ids"].shape
                 assert_same(states[row, :length], own_states[0])
-    return found.logits
 
 
 def all_blocks(loaded: LoadedModel) -> Filters | None:
