@@ -38,7 +38,9 @@ _NOT_MADE = "got an error (Error no file named model.safetensors"
 """The rules make a config of which no model can be made here: it needs another package, or sizes that are not known."""
 
 _ANYWHERE = {
-    **dict.fromkeys(("canine", "convbert", "fnet", "funnel", "nystromformer", "yoso", "cpmant", "prophetnet"), _PADDING),
+    **dict.fromkeys(
+        ("canine", "convbert", "fnet", "funnel", "nystromformer", "yoso", "cpmant", "prophetnet"), _PADDING
+    ),
     "layoutlmv2": _NOT_MADE,
 }
 REFUSED: dict[str, dict[str, str]] = {
@@ -48,7 +50,7 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "token_classification": {"bros": "You have to specify bbox"},
     "squad_v2": {
-        "reformer": _PADDING,
+        "reformer": "axial_pos_shape factors",
         "longformer": "exactly three separator tokens",  # which its own tokenizer makes
         "lxmert": "`visual_feats` cannot be `None`",
     },
@@ -73,7 +75,7 @@ SOME = {
                                 "opt", "roberta", "t5", "xlnet"],
     "token_classification": ["canine", "gpt2", "t5"],
     "squad_v2": ["bart", "deberta-v2", "opt", "reformer"],
-    "causal_lm": ["bert", "bart", "gpt_neo", "mamba2", "mistral"],
+    "causal_lm": ["bert", "bart", "gpt_neo", "mistral", "qwen3"],
     "masked_lm": ["bert", "fnet", "perceiver", "roberta"],
 }  # fmt: skip
 

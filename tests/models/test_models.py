@@ -370,7 +370,9 @@ def test_a_folder_that_is_not_there_is_refused(reviews: Task, tmp_path: Path) ->
     ):
         load_model(tmp_path / "nowhere", reviews)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"expected a folder with a config.json, got .*empty, which holds nothing; check it"):
+    with pytest.raises(
+        InputError, match=r"expected a folder with a config.json, got .*empty, which holds nothing; check it"
+    ):
         load_model(tmp_path / "empty", reviews)
 
 

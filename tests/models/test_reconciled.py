@@ -53,9 +53,7 @@ def reviews(tmp_path: Path) -> Task:
 
 
 def classes(file: str, **arguments: Any) -> Task:
-    return load_task(
-        TaskArguments(task="sequence_classification", train_file=file, validation_file=file, **arguments)
-    )
+    return load_task(TaskArguments(task="sequence_classification", train_file=file, validation_file=file, **arguments))
 
 
 def save(
@@ -143,7 +141,9 @@ def test_a_model_of_three_labels_is_for_data_that_hold_two_of_them(
         loaded = load_model(folder, task)
     assert task.label_names == ["bad", "good", "neutral"]
     assert loaded.label_order == [2, 1, 0]
-    assert "expected all 3 labels of the model in the data, got 2; taking the model's: bad, good, neutral" in caplog.text
+    assert (
+        "expected all 3 labels of the model in the data, got 2; taking the model's: bad, good, neutral" in caplog.text
+    )
 
 
 def test_a_label_that_the_model_does_not_know_is_named(tmp_path: Path) -> None:
@@ -189,8 +189,10 @@ def test_predictions_do_not_depend_on_the_padding_token_of_the_config(
     torch.testing.assert_close(alone_and_together(loaded, reviews)[1], expected)
     assert loaded.model.config.pad_token_id == 0
     notes = [record.getMessage() for record in caplog.records if record.name.startswith("ted_distill")]
-    assert notes == ([] if pad == 0 else [f"pad_token_id: expected that of the tokenizer, 0, in the config of {folder}, "
-                                          f"got {pad}; taking the tokenizer's"])  # fmt: skip
+    note = (
+        f"pad_token_id: expected that of the tokenizer, 0, in the config of {folder}, got {pad}; taking the tokenizer's"
+    )
+    assert notes == ([] if pad == 0 else [note])
 
 
 def test_a_tokenizer_without_a_padding_token_takes_that_of_the_config(reviews: Task, tmp_path: Path) -> None:
@@ -372,7 +374,9 @@ def test_a_decoder_is_refused_for_hidden_tokens(tmp_path: Path) -> None:
 
 def test_a_decoder_that_classifies_by_its_first_token_is_refused(reviews: Task, tmp_path: Path) -> None:
     folder = save(tmp_path / "model", BertConfig(**_ENCODER, **_CLASSES))
-    with pytest.raises(InputError, match=r"depend on the whole text, got those of its first token, which sees no other"):
+    with pytest.raises(
+        InputError, match=r"depend on the whole text, got those of its first token, which sees no other"
+    ):
         load_model(folder, reviews, ModelArguments(config_overrides="is_decoder=true"))
 
 

@@ -68,11 +68,12 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
         try:
             outputs = [module.outputs(batch, **_STATES) for batch in (alone, padded)]
             logits = [module.select_logits(of_batch).float() for of_batch in outputs]
+            _run_in_training(module, padded)
         # Models fail in many ways, and with remote code in any.
         except Exception as error:
             raise InputError(
-                f"model: expected {named} to read a batch of text for task {task.name}, got an error ({_reason(error)});"
-                " use a model of another family"
+                f"model: expected {named} to read a batch of text for task {task.name}, got an error "
+                f"({_reason(error)}); use a model of another family"
             ) from error
         _check_logits(logits[0], alone, task, named)
         states = [hidden_states_of(of_batch) for of_batch in outputs]
@@ -88,17 +89,30 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
     return findings
 
 
+def _run_in_training(module: FilteredModel, batch: Batch) -> None:
+    """Run a model as in training, where some families accept less; what that changes in its buffers is undone."""
+    buffers = {name: buffer.clone() for name, buffer in module.model.named_buffers()}
+    module.model.train()
+    try:
+        module.outputs(batch)
+    finally:
+        module.model.eval()
+        for name, buffer in module.model.named_buffers():
+            if name in buffers and buffer.shape == buffers[name].shape:
+                buffer.copy_(buffers[name])
+
+
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Run a model in eval mode without a trace: mode and random generators are as before afterwards."""
-    training, drawn = model.training, np.random.get_state()  # noqa: NPY002  (some families draw from it)
+    training, drawn = model.training, np.random.get_state()
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
             warnings.simplefilter("ignore")
             model.eval()
             yield
     finally:
-        np.random.set_state(drawn)  # noqa: NPY002
+        np.random.set_state(drawn)
         model.train(training)
 
 
@@ -156,11 +170,11 @@ def _check_sight(logits: Tensor, causal: bool, place: int, task: Task, named: st
             f"model: expected each token of {named} to see those after it, got a causal model; set --config_overrides "
             "is_decoder=false if its family has that, or use task causal_lm"
         )
-    one_for_all = isinstance(task, SequenceClassification) and causal and bool(logits.any())
-    if one_for_all and _difference(*logits) <= _NOTHING:
+    by_first = isinstance(task, SequenceClassification) and causal and bool(logits.any())
+    if by_first and _difference(*logits) <= _NOTHING:
         raise InputError(
-            f"model: expected logits of {named} that depend on the whole text, got those of its first token, which sees "
-            "no other; set --config_overrides is_decoder=false if its family has that, or use another model"
+            f"model: expected logits of {named} that depend on the whole text, got those of its first token, which "
+            "sees no other; set --config_overrides is_decoder=false if its family has that, or use another model"
         )
 
 
@@ -195,7 +209,9 @@ def _states_problem(states: tuple[Tensor, ...], batch: Batch, model: PreTrainedM
     wanted = (*batch["input_ids"].shape, size)
     for block, of_block in enumerate(states[1:], start=1):
         if tuple(of_block.shape) != wanted:
-            return f"expected hidden states of shape {wanted} of every block, got {tuple(of_block.shape)} of block {block}"
+            return (
+                f"expected hidden states of shape {wanted} of every block, got {tuple(of_block.shape)} of block {block}"
+            )
     return None
 
 

@@ -39,9 +39,10 @@ def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tas
     missing = missing or [token for token in beyond if _occurs(token, task)]
     if missing:
         raise InputError(
-            f"tokenizer: expected an embedding in {name} for each of its tokens, got {table.num_embeddings:,} embeddings "
-            f"and tokens with numbers up to {max(beyond.values()):,} (without one: {listed(map(shown, missing), 5)}); "
-            "call model.resize_token_embeddings(len(tokenizer)) and save the model, or use the tokenizer it was made with"
+            f"tokenizer: expected an embedding in {name} for each of its tokens, got {table.num_embeddings:,} "
+            f"embeddings and tokens with numbers up to {max(beyond.values()):,} (without one: {listed(map(shown, missing), 5)}); "
+            "call model.resize_token_embeddings(len(tokenizer)) and save the model, or use the tokenizer that it was "
+            "made with"
         )
 
 

@@ -78,7 +78,7 @@ class LoadedModel:
     """Position in the model's logits of each of the data's classes; None where both have one order."""
     fresh: tuple[str, ...] = ()
     """Names of the weights that are not from the checkpoint but were drawn at random, such as those of a new head."""
-    findings: Findings = Findings()
+    findings: Findings = field(default_factory=Findings)
     """What the model was found to do when it was tried out."""
 
     def as_module(self, task: Task) -> FilteredModel:

@@ -26,7 +26,7 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
     parts = [config, text_config(config)]
     size = getattr(parts[-1], "vocab_size", None)
     found = getattr(parts[-1], "pad_token_id", None)
-    known = isinstance(found, int) and 0 <= found and (not isinstance(size, int) or found < size)
+    known = isinstance(found, int) and found >= 0 and (not isinstance(size, int) or found < size)
     if padded and tokenizer.pad_token_id is None and known:
         token = tokenizer.convert_ids_to_tokens(found)
         if isinstance(token, str):
@@ -54,7 +54,7 @@ def pad_token_of(model: PreTrainedModel) -> int | None:
     """The padding token that a model expects; None if it has none in its table."""
     found = getattr(text_config(model.config), "pad_token_id", None)
     table = token_table(model)
-    known = isinstance(found, int) and 0 <= found and (table is None or found < table.num_embeddings)
+    known = isinstance(found, int) and found >= 0 and (table is None or found < table.num_embeddings)
     return found if known else None
 
 

@@ -36,9 +36,7 @@ def _offset(table: nn.Embedding) -> int:
     return 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa
 
 
-def fit_length(
-    limit: int | None, tokenizer: PreTrainedTokenizerBase, task: Task, name: str
-) -> None:
+def fit_length(limit: int | None, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
     """Cut rows to what a model can read, by the limit of its tokenizer; refuse a greater length that was asked for.
 
     Args:

@@ -26,9 +26,7 @@ class ProbeRows:
         InputError: the tokenizer does not make tokens of text.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, table: nn.Embedding | None, pairs: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, table: nn.Embedding | None, pairs: bool = False) -> None:
         ids, kinds = _tokens(tokenizer, pairs)
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         size = None if table is None else table.num_embeddings

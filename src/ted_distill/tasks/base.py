@@ -219,7 +219,7 @@ class Task(ABC):
         """Names of the classes in the order of the data's class numbers; None if there are no classes."""
         return None
 
-    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
+    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:  # noqa: B027  (only tasks with classes use it)
         """Name the labels of a model that the task is for: data that hold only some of them are of these labels.
 
         Args:
@@ -232,7 +232,7 @@ class Task(ABC):
         return len(self.label_names or ())
 
     def longest(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Maximum tokens per feature: `max_seq_length` if it was given, else the default up to the tokenizer's limit."""
+        """Maximum tokens of a feature: `max_seq_length` if given, else the default up to the tokenizer's limit."""
         return self.arguments.max_seq_length or min(self.max_seq_length, tokenizer.model_max_length)
 
     @abstractmethod
