@@ -133,7 +133,6 @@ class _Run:
         there = {owner: raw for owner, raw in self.raw.items() if self._is_there(raw)}
         with collect(problems):
             check_models(self.recipe, there, self.task)
-        raise_if_any(problems)
         with collect(problems):
             self._check_made_models()
         for name in self.stages:
