@@ -73,7 +73,6 @@ _OWN: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.0, 0.0],
         "num_kv_shared_layers": 0,
     },
-    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
     "glm4_moe_lite": _LATENT,
     "glm_moe_dsa": _LATENT,
     "gpt_neo": {

@@ -67,7 +67,9 @@ REFUSED: dict[str, dict[str, str]] = {
         "perceiver": "expected logits of shape (2, 7, 64)",
     },
 }  # fmt: skip
-WITHOUT_STATES = {"perceiver", "deepseek_v4", "hrm_text", "hy_v4", "qwen4_exp", "qwen4_exp_text"}
+WITHOUT_STATES = {
+    "perceiver", "deepseek_v4", "gemma3n_text", "hrm_text", "hy_v4", "qwen4_exp", "qwen4_exp_text", "xlstm",
+}  # fmt: skip
 """Right for everything but filters: other numbers or shapes of hidden states than blocks."""
 
 SOME = {

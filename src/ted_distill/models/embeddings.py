@@ -41,8 +41,8 @@ def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tas
         raise InputError(
             f"tokenizer: expected an embedding in {name} for each of its tokens, got {table.num_embeddings:,} "
             f"embeddings and tokens with numbers up to {max(beyond.values()):,} (without one: "
-            f"{listed(map(shown, missing), 5)}); call model.resize_token_embeddings(len(tokenizer)) and save the model, "
-            "or use the tokenizer that it was made with"
+            f"{listed(map(shown, missing), 5)}); call model.resize_token_embeddings(len(tokenizer)) and save it, "
+            "or use the tokenizer that the model was made with"
         )
 
 
