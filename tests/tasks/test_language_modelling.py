@@ -240,10 +240,17 @@ def test_where_chance_hides_tokens_no_others_are_hidden(tmp_path: Path) -> None:
     assert (found["labels"] != -100).any(dim=1).all()
 
 
-def test_a_text_of_special_tokens_alone_teaches_nothing_and_breaks_nothing(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_text("zebra zebra zebra\n")  # unknown words, which are never hidden
-    task, tokenizer = task_of("masked_lm", tmp_path / "x.txt"), tiny_tokenizer()
-    batch = batch_of(task, tokenizer, 1)
+def test_a_text_of_unknown_words_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("zebra zebra zebra\n")  # such tokens are never hidden
+    task = task_of("masked_lm", tmp_path / "x.txt")
+    with pytest.raises(InputError, match=r"expected words that the tokenizer .* knows, got none"):
+        task.encode_training(task.rows["train"], tiny_tokenizer())
+
+
+def test_a_batch_of_special_tokens_alone_teaches_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+    task, tokenizer = task_of("masked_lm", write_text(tmp_path)), tiny_tokenizer()
+    unknown = [tokenizer.cls_token_id, *[tokenizer.unk_token_id] * 3, tokenizer.sep_token_id]
+    batch = task.augment(task.collate([{"input_ids": unknown}], tokenizer), tokenizer, 0)
     counts = task.counts(batch)
     assert counts.labels == 0
     logits = torch.randn(*batch["input_ids"].shape, len(tokenizer), requires_grad=True)

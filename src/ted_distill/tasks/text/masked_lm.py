@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, List, Value
+from datasets import Dataset, IterableDataset, List, Value
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
@@ -49,6 +49,19 @@ class MaskedLM(LanguageModelling):
         feature = List(Value("int32"))
         text = text.remove_columns("input_ids").add_column("input_ids", ids, feature=feature)
         return text.add_column("labels", labels, feature=feature)
+
+    def encode_training(
+        self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Dataset | IterableDataset:
+        """Blocks of tokens. Raises `InputError` if there is no text, or none with tokens that can be hidden."""
+        text = super().encode_training(rows, tokenizer)
+        special = set(tokenizer.all_special_ids)
+        if isinstance(text, Dataset) and all(special.issuperset(ids) for ids in text["input_ids"]):
+            raise InputError(
+                f"text: expected words that the tokenizer {tokenizer.name_or_path} knows, got none, so that nothing "
+                "can be hidden and predicted; give other text, or a model for its language"
+            )
+        return text
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) `input_ids`, `attention_mask` and, for features to score on, `labels`: -100 at tokens not hidden."""
