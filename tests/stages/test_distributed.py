@@ -29,8 +29,9 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
+from ted_distill.models.scratch import train_tokenizer
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_reviews, write_text
+from tiny import WORDS, save_tiny, write_reviews, write_text
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
@@ -57,6 +58,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_text(folder, ROWS, "text")
     for name, width in (("teacher", 16), ("student", 8)):
         save_tiny(folder / name, AutoModelForSequenceClassification, blocks=2, width=width, seed=width, **NAMED)
+    tokenizer = train_tokenizer(iter([WORDS]), 280, 64, [], masked=True)
+    save_tiny(folder / "other_words", AutoModelForSequenceClassification, vocab_size=len(tokenizer), **NAMED)
+    tokenizer.save_pretrained(folder / "other_words")
     save_tiny(
         folder / "decoder",
         AutoModelForCausalLM,
@@ -93,6 +97,10 @@ def distilled(folder: Path, args: StageArguments) -> object:
     )
 
 
+def distilled_to_other_words(folder: Path, args: StageArguments) -> object:
+    return distill(folder / "teacher", folder / "other_words", reviews(folder), args, DistillArguments("kd"))
+
+
 def streamed(folder: Path, args: StageArguments) -> object:
     return finetune(folder / "decoder", stream(folder), args)
 
@@ -118,7 +126,8 @@ CASES: dict[str, tuple[Stage, int, dict[str, Any]]] = {
     "filters_accumulated": (with_filters, 2, {"train_sampling_strategy": "random", **SHORT}),
     "distilled": (distilled, 1, {}),
     "distilled_accumulated": (distilled, 2, SHORT),
-    # 17 blocks of 8 tokens or so: the stream ends within each batch of 8, and is read twice.
+    "other_words_accumulated": (distilled_to_other_words, 2, SHORT),
+    # The stream has 34 blocks: the fifth update has 2, which one process takes, and the sixth begins it anew.
     "streamed": (streamed, 1, SHORT),
     "streamed_accumulated": (streamed, 2, SHORT),
 }  # fmt: skip
@@ -166,7 +175,7 @@ def alone(made: Path) -> Callable[[str], Path]:
 
 def moved(name: str, made: Path, alone: Path) -> float:
     """How far the weights of a case have moved."""
-    begun = {"streamed": "decoder"}.get(name.partition("_")[0], "student")
+    begun = {"streamed": "decoder", "other": "other_words"}.get(name.partition("_")[0], "student")
     return apart(made / begun, alone, "model.safetensors")
 
 

@@ -186,6 +186,16 @@ def test_a_run_leads_with_test_scores_and_shows_how_often_each_model_was_evaluat
     assert "9 rows of other.jsonl" in (tmp_path / "run" / "results.md").read_text()
 
 
+def test_test_rows_that_are_the_validation_rows_are_taken_with_a_warning(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    same, args = "test rows: expected other ones than the validation rows", arguments(tmp_path / "out")
+    open_finetune(made / "model", task(made, test_file="test.jsonl"), args)
+    assert same not in caplog.text
+    open_finetune(made / "model", task(made, test_file="validation.jsonl"), args)
+    assert same in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from ted_distill.training.shares import (
     EpochSampler,
     ProcessBatches,
     ProcessRows,
+    StandIn,
     check_batches,
     is_stand_in,
 )
+from ted_distill.training.updates import collate
 
 
 def shares(rows: int, size: int, processes: int, drop_last: bool = False) -> list[list[list[int]]]:
@@ -71,11 +74,15 @@ def test_the_processes_share_a_stream_as_they_share_rows_that_are_counted(rows: 
 
 
 def test_a_stand_in_has_no_number_under_which_outputs_are_kept() -> None:
-    rows = [{ROW: 0, "text": "a"}]
-    (own,) = ProcessRows(rows, 2, False, 2, 1)
-    assert is_stand_in(own)
-    assert ROW not in own
-    assert ROW in rows[0]
+    task = SimpleNamespace(collate=lambda features, tokenizer: {"input_ids": torch.zeros(len(features), 2)})
+    rows = [{ROW: 7, "input_ids": [0, 0]}]
+    (own,) = ProcessRows(rows, 2, False, 2, 0)
+    (other,) = ProcessRows(rows, 2, False, 2, 1)
+    first, second = (collate([row], task, None) for row in (own, other))
+    assert not isinstance(first, StandIn)
+    assert first[ROW].tolist() == [7]
+    assert isinstance(second, StandIn)
+    assert ROW not in second
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

@@ -169,6 +169,10 @@ def prepare(
         _check_rows(task, args)
         _check_metric(args, _score_names(task))
     raise_if_any(problems)
+    if task.test_identity is not None and task.test_identity == task.identity["data"].get("validation"):
+        logger.warning(
+            "test rows: expected other ones than the validation rows, got the same; the choice depends on them"
+        )
     args = copy.copy(args)
     if args.metric_for_best_model in (None, "loss"):
         args.metric_for_best_model = task.metric

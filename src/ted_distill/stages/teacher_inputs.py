@@ -15,7 +15,7 @@ from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..models.tokenizers import Tokenizers
 from ..tasks.base import Task
-from ..training.trainer import collate
+from ..training.updates import collate
 
 _OWN = "teacher/"
 """Keys of a batch that start with this are for the teacher."""
@@ -47,9 +47,10 @@ class TeacherInputs:
         """The student's batch, and the teacher's tokens of the same rows under names that only `of_batch` reads."""
         of_student = collate(features, self.task, self.tokenizers.student)
         own = self.task.collate([self.features[feature[ROW]] for feature in features], self.tokenizers.teacher)
-        return of_student | {_OWN + name: tensor for name, tensor in own.items()}
+        # Of the same kind as the student's: a batch may stand in for rows that a process does not have.
+        return type(of_student)(of_student | {_OWN + name: tensor for name, tensor in own.items()})
 
     def of_batch(self, batch: Batch) -> Batch:
-        """The teacher's part of a batch, and the numbers of its rows."""
+        """The teacher's part of a batch, and the numbers of its rows if it has them."""
         own = {name.removeprefix(_OWN): tensor for name, tensor in batch.items() if name.startswith(_OWN)}
-        return own | {ROW: batch[ROW]}
+        return own | {ROW: batch[ROW]} if ROW in batch else own

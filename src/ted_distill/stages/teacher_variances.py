@@ -16,7 +16,7 @@ from ..method.filters import FilteredModel
 from ..method.layer_losses import states_variances
 from ..tasks.base import Task
 from ..training.stage_arguments import StageArguments
-from ..training.trainer import collate
+from ..training.updates import collate
 
 LOOKED_AT = 512
 """Number of features on which variances are measured."""

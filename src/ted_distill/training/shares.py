@@ -20,7 +20,6 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import raise_if_any
-from ..fast.states_cache import ROW
 
 _STAND_IN = "stand_in"
 ORDERS = ("group_by_length", "random", "sequential")
@@ -50,8 +49,8 @@ class StandIn(dict[str, Tensor]):
 
 
 def stand_in_row(features: dict[str, Any]) -> dict[str, Any]:
-    """A row for a `StandIn`. It has no number: frozen models do not keep their outputs for it."""
-    return {name: value for name, value in features.items() if name != ROW} | {_STAND_IN: True}
+    """A row for a `StandIn`."""
+    return features | {_STAND_IN: True}
 
 
 def is_stand_in(features: dict[str, Any]) -> bool:

@@ -125,7 +125,10 @@ class UpdateTrainer(Trainer):
 
 
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """The task's batch, and the numbers of its rows if the features have them."""
+    """The task's batch, and the numbers of its rows if the features have them.
+
+    A `StandIn` has none: another process may be keeping a frozen model's outputs of the same rows.
+    """
     batch = task.collate(features, tokenizer)
     if is_stand_in(features[0]):
         return StandIn(batch)
