@@ -13,6 +13,7 @@ import yaml
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from ted_distill.cli.main import COMMANDS, main
+from ted_distill.fast import precision
 from ted_distill.method.filter_files import save_filters
 from ted_distill.method.filters import FilterConfig, Filters
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
@@ -488,6 +489,30 @@ def test_a_finished_stage_with_another_config_is_not_taken_for_this_one(
     assert main([*map(str, line)]) == 0
     said = refused(*line, "--config_overrides", "hidden_dropout_prob=0")
     assert "hidden_dropout_prob was 0.1, now 0" in said
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------
+
+
+def test_a_precision_or_a_batch_size_that_cannot_be_is_refused_by_evaluate(
+    refused: Callable[..., str], folder: Path
+) -> None:
+    line = ["evaluate", "--model_name_or_path", folder / "student", *reviews(folder)]
+    assert "fp16: expected a GPU, got a CPU" in refused(*line, "--fp16", "--use_cpu")
+    assert "fp16: expected one of fp16 and bf16, got both" in refused(*line, "--fp16", "--bf16")
+    said = refused(*line, "--per_device_eval_batch_size", "0")
+    assert "per_device_eval_batch_size: expected a whole number of at least 1, got 0" in said
+
+
+def test_evaluate_scores_on_the_cpu_if_it_is_told_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr(precision, "does_bfloat16_well", lambda device: bool(asked.append(device.type)))
+    line = ["evaluate", "--model_name_or_path", folder / "student", *reviews(folder), "--use_cpu"]
+    assert main([*map(str, line)]) == 0
+    assert asked == ["cpu"]
+    assert "accuracy" in capsys.readouterr().out
 
 
 # --- distillation ---------------------------------------------------------------------------------------------

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
-from ..method.pairs import parse_pairs
 from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
-from ..ranges import a_path, at_least, one_of, range_problems
+from ..ranges import range_problems
 from ..stages import DistillArguments
 from ..stages.methods import METHODS
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
 from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, with_numbers
 from .recipe_files import find_recipe
+from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
@@ -30,59 +30,6 @@ STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
 SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
 _SET_BY_THE_RUN = {"output_dir", "method"}
-
-
-@dataclass
-class RunArguments:
-    """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
-
-    output_dir: Annotated[str | None, a_path()] = field(default=None, metadata={"help": "the run's folder"})
-    teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
-    student: str | None = field(default=None, metadata={"help": "folder or Hub id [the teacher, with student_layers]"})
-    student_layers: Annotated[list[int] | None, at_least(1)] = field(
-        default=None, metadata={"help": "make the student of these blocks of `student`, counted from 1"}
-    )
-    student_num_layers: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "or of this number of evenly spaced ones"}
-    )
-    student_hidden_size: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
-    )
-    methods: Annotated[list[str], one_of(METHODS)] = field(
-        default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"}
-    )
-    start_from: Annotated[str, one_of(("finetuned", "pretrained"))] = field(
-        default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
-    )
-    pairs: list[str] | None = field(
-        default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
-    )
-    filter_interval: Annotated[int, at_least(1)] = field(
-        default=1, metadata={"help": "student: a filter after every N-th block"}
-    )
-    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide]"}
-    )
-    filter_output_dim: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "width of both models' filters [teacher's]"}
-    )
-    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""
-        problems = range_problems(type(self), vars(self))
-        if twice := sorted({name for name in self.methods if self.methods.count(name) > 1}):
-            problems.append(f"methods: expected each of them once, got {', '.join(twice)} several times")
-        with collect(problems):
-            parse_pairs(self.pairs or [])
-        if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):
-            problems.append("pairs: expected pairs or filter intervals, got both; remove one")
-        if self.start_from == "pretrained" and "ted" in self.methods:
-            problems.append(
-                "start_from: expected finetuned with method ted, which starts from the student its filters were learnt "
-                "on, got 'pretrained'; remove ted or use start_from: finetuned"
-            )
-        raise_if_any(problems)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import QUOTED, InputError
+from ..errors import InputError
 
 
 def recipe_files() -> dict[str, Path]:
@@ -44,15 +44,13 @@ def find_recipe(name: str | Path) -> Path:
         if file.is_file():
             return file
     except OSError as error:  # such as a name that is too long
-        raise InputError(
-            f"recipe: expected a file, got {str(file)[:QUOTED]}... ({error.strerror}); give another"
-        ) from error
+        raise InputError(f"recipe: expected a file, got {str(file)[:200]} ({error.strerror}); give another") from error
     name = _name(file.as_posix())
     if name in known:
         return known[name]
     near = _near(file, name, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` shows the recipes"
-    raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:QUOTED]}; {hint}")
+    raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:200]}; {hint}")
 
 
 def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:

@@ -39,7 +39,7 @@ class DistillArguments:
         default=None, metadata={"help": "student: a filter after every so many blocks [1; ted: as learnt]"}
     )
     teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide; ted: as learnt]"}
+        default=None, metadata={"help": "the same for the teacher [as the numbers divide; ted: as learnt]"}
     )
     teacher_filters: Annotated[str | None, a_path()] = field(
         default=None, metadata={"help": "folder of its filters [the teacher's]"}
