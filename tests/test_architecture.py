@@ -17,11 +17,13 @@ from step_walk import walk_of
 PACKAGE = Path(ted_distill.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
-GROUND = {"errors", "output", "identity"}
+GROUND = {"errors", "output", "identity", "ranges", "secrets"}
 MAY_IMPORT = {
     "errors": set(),
     "identity": set(),
-    "output": {"errors", "identity"},
+    "ranges": {"errors"},
+    "secrets": set(),
+    "output": {"errors", "identity", "secrets"},
     "method": {"errors", "identity"},
     "tasks": {*GROUND, "method"},
     "fast": {*GROUND, "method"},

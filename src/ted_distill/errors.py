@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+QUOTED = 60
+"""The most characters of a value that a message quotes."""
 
 
 class InputError(ValueError):
@@ -36,3 +42,22 @@ def raise_if_any(problems: Iterable[str]) -> None:
     found = list(dict.fromkeys(problems))
     if found:
         raise InputError(found)
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it, cut to about 60 characters."""
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    quote = reprlib.Repr()
+    quote.maxstring = quote.maxother = quote.maxlong = QUOTED
+    try:
+        text = quote.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -13,6 +13,7 @@ import yaml
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from ted_distill.cli.main import COMMANDS, main
+from ted_distill.fast import precision
 from ted_distill.method.filter_files import save_filters
 from ted_distill.method.filters import FilterConfig, Filters
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
@@ -283,7 +284,7 @@ def test_student_layers_the_teacher_does_not_have_are_refused_before_its_first_s
     said = refused("run", recipe(student=None, student_layers=[2, 40]))
     assert "student_layers: expected ascending numbers from 1 to 4, got [2, 40]" in said
     said = refused("run", recipe(teacher_filter_interval=0))
-    assert "filter_interval: expected 1 to 4 (the model's blocks), got 0" in said
+    assert "recipe: teacher_filter_interval: expected a whole number of at least 1, got 0" in said
 
 
 def test_data_of_a_recipe_are_checked_before_its_first_stage(
@@ -490,6 +491,30 @@ def test_a_finished_stage_with_another_config_is_not_taken_for_this_one(
     assert "hidden_dropout_prob was 0.1, now 0" in said
 
 
+# --- evaluation -----------------------------------------------------------------------------------------------
+
+
+def test_a_precision_or_a_batch_size_that_cannot_be_is_refused_by_evaluate(
+    refused: Callable[..., str], folder: Path
+) -> None:
+    line = ["evaluate", "--model_name_or_path", folder / "student", *reviews(folder)]
+    assert "fp16: expected a GPU, got a CPU" in refused(*line, "--fp16", "--use_cpu")
+    assert "fp16: expected one of fp16 and bf16, got both" in refused(*line, "--fp16", "--bf16")
+    said = refused(*line, "--per_device_eval_batch_size", "0")
+    assert "per_device_eval_batch_size: expected a whole number of at least 1, got 0" in said
+
+
+def test_evaluate_scores_on_the_cpu_if_it_is_told_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr(precision, "does_bfloat16_well", lambda device: bool(asked.append(device.type)))
+    line = ["evaluate", "--model_name_or_path", folder / "student", *reviews(folder), "--use_cpu"]
+    assert main([*map(str, line)]) == 0
+    assert asked == ["cpu"]
+    assert "accuracy" in capsys.readouterr().out
+
+
 # --- distillation ---------------------------------------------------------------------------------------------
 
 
@@ -501,10 +526,10 @@ def test_wrong_method_and_weights_are_named_all_at_once(
             "teacher", "student", "--method", "tad", "--temperature", "-1", "--kl_alpha", "-2", "--mse_alpha", "-3"
         )
     )
-    assert "method: expected one of ted, lwd, kd, got tad; did you mean ted?" in said
+    assert "method: expected one of ted, lwd, kd, got 'tad'; did you mean ted?" in said
     assert "temperature: expected a number above 0, got -1.0" in said
-    assert "kl_alpha: expected a weight of at least 0, got -2.0" in said
-    assert "mse_alpha: expected a weight of at least 0, got -3.0" in said
+    assert "kl_alpha: expected a number of at least 0, got -2.0" in said
+    assert "mse_alpha: expected a number of at least 0, got -3.0" in said
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "0"])
@@ -521,7 +546,7 @@ def test_a_weight_that_is_no_number_is_refused(
     refused: Callable[..., str], distill: Callable[..., list[object]], name: str, value: str
 ) -> None:
     said = refused(*distill("teacher", "student", "--method", "lwd", f"--{name}", value))
-    assert f"{name}: expected a weight of at least 0, got {value}" in said
+    assert f"{name}: expected a number of at least 0, got {value}" in said
 
 
 def test_a_layer_weight_without_layers_is_refused(
@@ -535,9 +560,11 @@ def test_a_layer_weight_without_layers_is_refused(
 def test_an_interval_that_fits_no_block_is_refused(
     refused: Callable[..., str], distill: Callable[..., list[object]], flag: str
 ) -> None:
-    for value in ("9", "-1", "0"):
+    said = refused(*distill("teacher", "student", "--method", "lwd", flag, "9"))
+    assert "(the model's blocks), got 9" in said
+    for value in ("-1", "0"):
         said = refused(*distill("teacher", "student", "--method", "lwd", flag, value))
-        assert f"(the model's blocks), got {value}" in said
+        assert f"{flag[2:]}: expected a whole number of at least 1, got {value}" in said
 
 
 def test_numbers_of_pairs_that_differ_are_refused(
@@ -594,7 +621,7 @@ def test_an_unknown_metric_is_refused_before_training_with_those_there_are(
         line = distill("teacher", "student", "--method", "kd")
     line = [command, *line[1:], "--max_steps", "2", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
     said = refused(*line, "--report_to", "none", "--disable_tqdm", "true", "--metric_for_best_model", "acuracy")
-    assert "metric_for_best_model: expected one of accuracy, f1_macro, got acuracy" in said
+    assert "metric_for_best_model: expected one of accuracy, f1_macro, got 'acuracy'; did you mean accuracy?" in said
 
 
 def test_the_best_checkpoint_by_mse_is_the_one_with_the_least(folder: Path, tmp_path: Path) -> None:
@@ -617,7 +644,7 @@ def test_the_best_checkpoint_by_mse_is_the_one_with_the_least(folder: Path, tmp_
 def test_learn_filters_refuses_a_width_below_one(refused: Callable[..., str], folder: Path, out: Path) -> None:
     line = ["learn-filters", "--model_name_or_path", folder / "student", *reviews(folder), "--output_dir", out]
     said = refused(*line, "--filter_output_dim", "0")
-    assert "filter_output_dim: expected a width of at least 1, got 0" in said
+    assert "filter_output_dim: expected a whole number of at least 1, got 0" in said
 
 
 # --- config files ---------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def test_a_narrow_student_says_where_its_weights_come_from(tmp_path: Path, capsy
         (["--layers", "two"], "layers: expected numbers separated by commas, such as 2,4,6, got two"),
         (["--num_layers", "5"], "num_layers: expected 1 to 4 (the teacher's blocks), got 5"),
         (["--hidden_size", "9"], "hidden_size: expected a multiple of 8 up to 16, which keeps whole heads, got 9"),
-        (["--num_layers", "2", "--narrow", "short"], "narrow: expected one of truncated, random, got short"),
+        (["--num_layers", "2", "--narrow", "short"], "narrow: expected one of truncated, random, got 'short'"),
         (["--layer", "2"], "unknown flag --layer; did you mean --layers?"),
     ],
 )
@@ -243,6 +243,39 @@ def test_all_problems_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFi
         for problem in ("holds something", "num_layers: expected 1 to 4", "hidden_size: expected a multiple")
     )
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("more", [[], ["--hidden_size", "8"], ["--hidden_size", "8", "--narrow", "random"]])
+def test_the_same_command_again_finds_the_student_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    source = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4)
+    out = tmp_path / "out"
+    assert main(["student", str(source), str(out), "--num_layers", "2", *more]) == 0
+    before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    moved = source.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert main(["student", str(moved), str(out), "--layers", "2,4", *more]) == 0
+    assert f"{out} holds this student already, skipped" in capsys.readouterr().out
+    for other in (["--layers", "1,4", *more], ["--layers", "2,4", "--hidden_size", "16" if more else "8"]):
+        assert main(["student", str(moved), str(out), *other]) == 2
+        assert "which holds something else; give another one" in capsys.readouterr().err
+    other_teacher = save_tiny(tmp_path / "other", AutoModelForSequenceClassification, blocks=4, seed=9)
+    assert main(["student", str(other_teacher), str(out), "--layers", "2,4", *more]) == 2
+    assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_a_student_whose_weights_were_changed_is_not_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4), tmp_path / "out"
+    command = ["student", str(source), str(out), "--num_layers", "2"]
+    assert main(command) == 0
+    weights = (out / "model.safetensors").read_bytes()
+    for damaged in (weights[:-4] + b"\0\0\0\1", weights[:100]):
+        (out / "model.safetensors").write_bytes(damaged)
+        assert main(command) == 2
+        assert "which holds something else" in capsys.readouterr().err
 
 
 def test_a_missing_teacher_or_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_the_values_of_a_recipe_have_the_types_of_their_fields(tmp_path: Path) -
 pairs: [[2, 1], [4, 2]]
 config_overrides: 3
 finetune: {eval_strategy: no, save_strategy: no, learning_rate: 1e-3, max_steps: 4.0}
-ted: {kl_alpha: 3, lr_scheduler_kwargs: {min_lr: 1e-6}}
+ted: {kl_alpha: 3, lr_scheduler_type: cosine_with_min_lr, lr_scheduler_kwargs: {min_lr: 1e-6}}
 from_scratch: {model_type: bert, layer_norm_eps: 1e-5}
 """
     file = tiny_recipe(tmp_path, teacher=None)
@@ -199,7 +199,8 @@ def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_sta
         assert problem.partition(";")[0] in [found.partition(";")[0] for found in problems]
     (optim,) = [problem for problem in problems if "optim" in problem]
     assert optim.startswith("recipe section training: optim: expected one of adamw_torch, ")
-    assert len(problems) == 10
+    assert "recipe: methods: expected one or more of ted, lwd, kd, got 'tad'; did you mean ted?" in problems
+    assert len(problems) == 11
 
 
 def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Pat
         ("ted.kl_alpha=" + "[" * 5000, "override ted.kl_alpha: expected at most"),
         ("output_dir.x=1", "recipe: output_dir: expected text, got {'x': 1}"),
         ("methods=3", "recipe: methods: expected one or more of ted, lwd, kd, got '3'"),
-        ("start_from=x", "recipe: start_from: expected finetuned or pretrained, got 'x'"),
+        ("start_from=x", "recipe: start_from: expected one of finetuned, pretrained, got 'x'"),
         ("from_scratch.model_type=bert", "recipe: expected teacher or from_scratch, got both; remove one"),
     ],
 )

@@ -171,12 +171,12 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"frozen_dtype": "bf16"}, "frozen_dtype: expected one of auto, float32, bfloat16, float16, got bf16"),
+        ({"frozen_dtype": "bf16"}, "frozen_dtype: expected one of auto, float32, bfloat16, float16, got 'bf16'"),
         (
             {"disentangled_attention": "slow"},
-            "_attention: expected one of auto, fast, plain, flash, got slow",
+            "_attention: expected one of auto, fast, plain, flash, got 'slow'",
         ),
-        ({"cache_limit": -1.0}, "cache_limit: expected gigabytes, at least 0, got -1.0"),
+        ({"cache_limit": -1.0}, "cache_limit: expected a number of at least 0, got -1.0"),
     ],
 )
 def test_wrong_values_are_refused(tmp_path: Path, values: dict[str, Any], words: str) -> None:

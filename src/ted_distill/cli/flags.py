@@ -10,6 +10,7 @@ from typing import Any, NoReturn, get_args
 from transformers import HfArgumentParser
 
 from ..errors import InputError, collect, raise_if_any
+from ..ranges import ranges_of
 from ..runs.parsing import Setting, construct, convert, nearest, read_yaml, settings_of
 from .help_screen import HelpFormatter, reword, shorten
 
@@ -119,7 +120,7 @@ def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[
     """
     parser = Parser(kinds, prog=f"ted {command}", description=title)
     if {"-h", "--help", "--help-all"} & set(argv):
-        reword(parser)
+        reword(parser, {name: allowed for kind in kinds for name, allowed in ranges_of(kind).items()})
         if "--help-all" not in argv:
             shorten(parser)
         sys.stdout.write(parser.format_help())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainingArguments
 
+from ..ranges import Range
 from ..runs.parsing import field_names
 
 # Training arguments worth a line in the help; all others work too.
@@ -30,7 +32,7 @@ _WORDS = {
     "max_steps": "stop after this number of steps instead",
     "per_device_train_batch_size": "rows per batch on each device [8]",
     "gradient_accumulation_steps": "batches per step [1]",
-    "warmup_steps": "steps until the peak, or their share of all steps [0]",
+    "warmup_steps": "steps until the peak [0]",
     "seed": "random seed [42]",
     "bf16": "bf16 autocast [where the hardware supports it well]",
     "fp16": "fp16 autocast",
@@ -38,7 +40,7 @@ _WORDS = {
     "train_sampling_strategy": "random, sequential, or group_by_length, which pads least [group_by_length]",
     "logging_nan_inf_filter": "hide NaN and infinite losses",
     "frozen_dtype": "data type of frozen models [bfloat16 where the hardware supports it well]",
-    "cache_limit": "GB of disk for outputs of frozen models; 0 computes them in each epoch [20]",
+    "cache_limit": "GB of disk for outputs of frozen models; 0 keeps none [20]",
 }
 
 
@@ -52,10 +54,12 @@ class HelpFormatter(argparse.HelpFormatter):
         return ", ".join(action.option_strings)
 
 
-def reword(parser: argparse.ArgumentParser) -> None:
-    """Describe well-known training arguments briefly."""
+def reword(parser: argparse.ArgumentParser, ranges: Mapping[str, Range]) -> None:
+    """Describe well-known training arguments briefly, and say which numbers an argument may be."""
     for action in parser._actions:
-        action.help = _WORDS.get(action.dest, action.help)
+        text = _WORDS.get(action.dest, action.help)
+        short = ranges[action.dest].short if action.dest in ranges else ""
+        action.help = f"{text} ({short})" if short else text
 
 
 def shorten(parser: argparse.ArgumentParser) -> None:

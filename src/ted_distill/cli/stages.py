@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-# Imports of the package are inside: they import torch, and `ted --help` should not.
+from ..errors import raise_if_any
+from ..ranges import a_path, at_least, range_problems
+
+# Other imports of the package are inside: they import torch, and `ted --help` should not.
 
 
 @dataclass
@@ -37,11 +40,25 @@ class EvaluateArguments:
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned model to score"})
     teacher_name_or_path: str | None = field(default=None, metadata={"help": "also score how often this model agrees"})
-    predictions_file: str | None = field(default=None, metadata={"help": "score these predictions instead of a model"})
-    output_dir: str | None = field(default=None, metadata={"help": "folder for the scores and the predictions"})
-    per_device_eval_batch_size: int = field(default=32, metadata={"help": "rows per batch [32]"})
+    predictions_file: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "score these predictions instead of a model"}
+    )
+    output_dir: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "folder for the scores and the predictions"}
+    )
+    per_device_eval_batch_size: Annotated[int, at_least(1)] = field(
+        default=32, metadata={"help": "rows per batch [32]"}
+    )
     bf16: bool | None = field(default=None, metadata={"help": "bf16 autocast [where the machine multiplies in bf16]"})
     fp16: bool = field(default=False, metadata={"help": "fp16 autocast"})
+    use_cpu: bool = field(default=False, metadata={"help": "score on the CPU although there is a GPU"})
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for values outside their ranges, and for two precisions."""
+        problems = range_problems(type(self), vars(self))
+        if self.fp16 and self.bf16:
+            problems.append("fp16: expected one of fp16 and bf16, got both; leave one out")
+        raise_if_any(problems)
 
     @property
     def mixed_precision(self) -> str | None:
@@ -118,6 +135,7 @@ def evaluate(what: EvaluateArguments, task: Any, model_arguments: Any) -> None:
         output_dir=what.output_dir,
         batch_size=what.per_device_eval_batch_size,
         mixed_precision=what.mixed_precision,
+        use_cpu=what.use_cpu,
         model_arguments=model_arguments,
     )
     print_results(results, what.output_dir)

@@ -6,7 +6,7 @@ import copy
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import transformers
@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
-from ..identity import backbone_fingerprint
+from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint
 from ..method.shapes import num_blocks, width
 from ..output import (
     check_inputs,
@@ -26,6 +26,7 @@ from ..output import (
     short_name,
     write_json,
 )
+from ..ranges import at_least, between, check_ranges, one_of
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
 from .narrow import WEIGHTS, narrow_config, narrow_model
 
@@ -42,14 +43,22 @@ class StudentArguments:
     _argument_group_name: ClassVar[str] = "student"
 
     layers: str | None = field(default=None, metadata={"help": "the teacher's blocks to keep, 1-based, such as 2,4,6"})
-    num_layers: int | None = field(default=None, metadata={"help": "or how many: evenly spaced, ending with the last"})
-    hidden_size: int | None = field(default=None, metadata={"help": "width of a narrower student, with fewer heads"})
-    narrow: str = field(
+    num_layers: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "or how many: evenly spaced, ending with the last"}
+    )
+    hidden_size: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "width of a narrower student, with fewer heads"}
+    )
+    narrow: Annotated[str, one_of(WEIGHTS)] = field(
         default="truncated", metadata={"help": "its weights: truncated (the leading part of the teacher's) or random"}
     )
-    seed: int = field(default=42, metadata={"help": "random seed of such weights"})
+    seed: Annotated[int, between(0, 2**32 - 1)] = field(default=42, metadata={"help": "random seed of such weights"})
     model_revision: str = field(default="main", metadata={"help": "the teacher's branch, tag or commit on the Hub"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for values outside their ranges."""
+        check_ranges(self)
 
 
 def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None) -> list[int]:
@@ -149,36 +158,68 @@ def make_student(
     hub = (arguments or ModelArguments()).hub
     model = load_as_saved(str(teacher), arguments)
     student = student_from_teacher(model, blocks)
-    description: dict[str, Any] = {
-        "teacher": short_name(teacher), "teacher_backbone": backbone_fingerprint(model), "layers": blocks
-    }  # fmt: skip
-    if hidden_size is not None and hidden_size != width(model.config):
-        student = narrow_model(student, hidden_size, narrow, seed)
-        description |= {"hidden_size": hidden_size, "weights": narrow}
+    description = _description(teacher, model, blocks, hidden_size, narrow, seed)
+    if "hidden_size" in description:
+        student = narrow_model(student, description["hidden_size"], narrow, seed)
+    description["made"] = _weights_fingerprint(student)
     student.save_pretrained(folder)
     load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
     return model.num_parameters(), student.num_parameters()
 
 
+def _description(
+    teacher: str | Path, model: PreTrainedModel, blocks: list[int], hidden_size: int | None, narrow: str, seed: int
+) -> dict[str, Any]:
+    """The content of `student.json`, apart from the student's own weights: everything they follow from."""
+    found: dict[str, Any] = {
+        "teacher": short_name(teacher),
+        "teacher_backbone": backbone_fingerprint(model),
+        "teacher_config": fingerprint(config_content(model.config)),
+        "layers": blocks,
+    }
+    if hidden_size is not None and hidden_size != model.config.hidden_size:
+        found |= {"hidden_size": hidden_size, "weights": narrow}
+        found |= {"seed": seed} if narrow == "random" else {}
+    return found
+
+
+def _weights_fingerprint(model: PreTrainedModel) -> str:
+    return fingerprint([backbone_fingerprint(model), head_fingerprint(model)])
+
+
+def _is_made(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a folder holds the student of this description, wherever its teacher was then, undamaged."""
+    found = read_json(folder / STUDENT_NAME)
+    if not isinstance(found, dict) or {**found, "teacher": None} != {
+        **wanted, "teacher": None, "made": found.get("made")
+    }:  # fmt: skip
+        return False
+    try:
+        return bool(found["made"] == _weights_fingerprint(load_as_saved(str(folder))))
+    except InputError:
+        return False
+
+
 def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments) -> str:
-    """The command `ted student`: make a student and describe it.
+    """The command `ted student`: make a student, unless the folder holds it already, and describe it.
 
     Raises:
-        InputError: with all problems, before anything is written; also if the folder is not empty.
+        InputError: with all problems, before anything is written; also if the folder holds something else.
     """
     folder = Path(folder)
     model_arguments = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     problems: list[str] = []
     blocks: list[int] = []
-    if folder.exists() and (not folder.is_dir() or foreign_names(folder)):
-        problems.append(f"OUT: expected a new or empty folder, got {folder}, which holds something; give another one")
+    is_student = (folder / STUDENT_NAME).is_file()
+    taken = folder.exists() and (not folder.is_dir() or bool(foreign_names(folder)))
+    in_the_way = f"OUT: expected a new or empty folder, or one of the same student, got {folder}, which holds something"
+    if taken and not is_student:
+        problems.append(f"{in_the_way}; give another one")
     if arguments.layers is None and arguments.num_layers is None and arguments.hidden_size is None:
         problems.append(
             "layers: expected what the student keeps, got nothing; give --layers 2,4,6, --num_layers or --hidden_size"
         )
-    if arguments.narrow not in WEIGHTS:
-        problems.append(f"narrow: expected one of {', '.join(WEIGHTS)}, got {arguments.narrow}")
     with collect(problems):
         config = load_config(str(teacher), model_arguments)
         with collect(problems):
@@ -187,6 +228,11 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
             narrow_config(config, arguments.hidden_size or width(config))
     raise_if_any(problems)
     before_width, own = width(config), arguments.hidden_size
+    if is_student:
+        model = load_as_saved(str(teacher), model_arguments)
+        if not _is_made(folder, _description(teacher, model, blocks, own, arguments.narrow, arguments.seed)):
+            raise InputError(f"{in_the_way} else; give another one")
+        return f"{folder} holds this student already, skipped"
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
         before, after = make_student(teacher, blocks, partial, model_arguments, own, arguments.narrow, arguments.seed)
     text = f"{num_blocks(config)} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "

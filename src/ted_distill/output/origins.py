@@ -9,14 +9,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ..secrets import without_secrets
+
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # Parts of a word that may be paths: those of `key=path`, `[path,path]` and `{a: path}`.
 _PARTS = re.compile(r"""([=,;\[\]{}"']\s*|:(?![\\/])\s*)""")
 
 
 def command() -> str:
-    """The current command line, for running it again; a path is relative to the current folder, or only a name."""
-    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, sys.argv[1:])])
+    """The current command line without secrets; a path is relative to the current folder, or only a name."""
+    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, without_secrets(sys.argv[1:]))])
 
 
 def without_paths(word: str) -> str:

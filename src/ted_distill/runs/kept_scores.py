@@ -36,7 +36,7 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     known = _read(file)
     if known.get("identity") != identity:
         logger.warning("== scoring %s on %s", model, task.name)
-        scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision)
+        scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision, use_cpu=args.use_cpu)
         known = {"identity": identity, "model": short_name(model), "scores": scores}
         if PartialState().is_main_process:
             with atomic_files(file.parent) as partial:

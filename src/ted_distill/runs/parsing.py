@@ -6,23 +6,19 @@ import dataclasses
 import json
 import math
 import re
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from enum import Enum
-from inspect import isclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..ranges import hints_of, ranges_of
 
 MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
 """Limits for a YAML document: its size, and the number and depth of its values once aliases are expanded."""
-_QUOTED = 60
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
@@ -47,7 +43,7 @@ def convert(kinds: Sequence[type], values: Mapping[Any, Any], where: str, proble
     for key, value in values.items():
         if key not in known:
             name = key if isinstance(key, str) else shown(key)
-            problems.append(f"{prefix}unknown key {name[:_QUOTED]}{nearest(name, known)}")
+            problems.append(f"{prefix}unknown key {name[:QUOTED]}{nearest(name, known)}")
         elif value is not None:
             try:
                 converted[key] = known[key].convert(value)
@@ -99,16 +95,17 @@ def field_names(*kinds: type) -> set[str]:
 
 
 def settings_of(kinds: Sequence[type]) -> dict[str, Setting]:
-    """The fields of `kinds` that can be set, by name; the values of an enum are choices."""
+    """The fields of `kinds` that can be set, by name."""
     found = {}
     for kind in kinds:
-        hints = get_type_hints(kind)
+        hints, ranges = hints_of(kind), ranges_of(kind)
         for field in [field for field in dataclasses.fields(kind) if field.init]:
             hint = hints[field.name]
             members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
             types = tuple(member for member in members if member is not NoneType)
-            values = [item.value for member in types if isclass(member) and issubclass(member, Enum) for item in member]
-            found[field.name] = Setting(field.name, types, tuple(field.metadata.get("choices") or values))
+            one = not any(get_origin(member) is list for member in types)
+            choices = ranges[field.name].choices if one and field.name in ranges else ()
+            found[field.name] = Setting(field.name, types, tuple(field.metadata.get("choices") or choices))
     return found
 
 
@@ -224,7 +221,9 @@ def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
             raise InputError(f"{what}: expected at most {MAX_BYTES:,} bytes of YAML, got {size:,} in {file}")
         content = parse_yaml(file.read_text(encoding="utf-8"), f"{what}: {file}")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{what}: {file} cannot be read ({error})") from error
+        raise InputError(
+            f"{what}: {str(file)[:200]} cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{what}: expected `key: value` lines in {file}, got {shown(content)}; recipes/ has examples")
     return content
@@ -238,6 +237,8 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     fits = False
     try:
+        if _levels(text) > MAX_LEVELS:
+            raise RecursionError
         loader = _Loader(text)
         if (node := loader.get_single_node()) is None:
             return None
@@ -245,7 +246,7 @@ def parse_yaml(text: str, where: str) -> Any:
         fits = nodes <= MAX_NODES and levels <= MAX_LEVELS
         content = _copied(loader.construct_document(node)) if fits else None
     except RecursionError:
-        pass  # deeper than MAX_LEVELS by far
+        pass  # too deep
     # PyYAML raises any of these for a tag that its value does not fit, such as `!!float x`.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
@@ -253,6 +254,21 @@ def parse_yaml(text: str, where: str) -> Any:
         limits = f"{MAX_NODES:,} values and {MAX_LEVELS} levels"
         raise InputError(f"{where}: expected at most {limits}, got more; remove aliases or brackets")
     return content
+
+
+def _levels(text: str) -> int:
+    """Levels of a document as it is written, or the first number above `MAX_LEVELS`: PyYAML takes hours for brackets
+    without end."""
+    levels = deepest = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            levels += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            levels -= 1
+        deepest = max(deepest, levels)
+        if deepest > MAX_LEVELS:
+            break
+    return deepest
 
 
 def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
@@ -278,22 +294,3 @@ def with_numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: with_numbers(part) for key, part in value.items()}
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
-
-
-def shown(value: Any) -> str:
-    """A value as messages quote it, cut to about 60 characters."""
-    if value is None or isinstance(value, bool):
-        return "nothing" if value is None else str(value).lower()
-    quote = reprlib.Repr()
-    quote.maxstring = quote.maxother = quote.maxlong = _QUOTED
-    try:
-        text = quote.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

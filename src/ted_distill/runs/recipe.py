@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, collect, raise_if_any
-from ..method.pairs import parse_pairs
+from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
 from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
+from ..ranges import range_problems
 from ..stages import DistillArguments
 from ..stages.methods import METHODS
-from ..tasks import TaskArguments
+from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import field_names, from_values, nearest, parse_yaml, read_yaml, shown, with_numbers
+from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, with_numbers
 from .recipe_files import find_recipe
+from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
@@ -26,35 +28,8 @@ SHARED = ("training", "finetune", "learn_filters", "distill")
 SCORE_ON, FROM_SCRATCH = "score_on", "from_scratch"
 STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
 SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
-
-
-@dataclass
-class RunArguments:
-    """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
-
-    output_dir: str | None = field(default=None, metadata={"help": "the run's folder"})
-    teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
-    student: str | None = field(default=None, metadata={"help": "folder or Hub id [the teacher, with student_layers]"})
-    student_layers: list[int] | None = field(
-        default=None, metadata={"help": "make the student of these blocks of `student`, counted from 1"}
-    )
-    student_num_layers: int | None = field(default=None, metadata={"help": "or of this number of evenly spaced ones"})
-    student_hidden_size: int | None = field(
-        default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
-    )
-    methods: list[str] = field(default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"})
-    start_from: str = field(
-        default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
-    )
-    pairs: list[str] | None = field(
-        default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
-    )
-    filter_interval: int = field(default=1, metadata={"help": "student: a filter after every N-th block"})
-    teacher_filter_interval: int | None = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide]"}
-    )
-    filter_output_dim: int | None = field(default=None, metadata={"help": "width of both models' filters [teacher's]"})
-    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
+_SET_BY_THE_RUN = {"output_dir", "method"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +50,12 @@ class Recipe:
     model: ModelArguments
     sections: dict[str, dict[str, Any] | bool]
     content: dict[str, Any]
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages, in order."""
+        tuned = [name for name in FINETUNE if self.sections.get(name) is not False]
+        return [*tuned, *(LEARN_FILTERS if "ted" in self.run.methods else ()), *self.run.methods]
 
     def stage(self, name: str) -> dict[str, Any]:
         """Merged keys of one stage."""
@@ -116,19 +97,38 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     problems: list[str] = []
     kinds = (RunArguments, TaskArguments, ModelArguments)
     for key in [key for key in top if key not in field_names(*kinds)]:
-        problems.append(f"recipe: unknown key {key}{nearest(str(key), field_names(*kinds) | SECTIONS)}")
+        problems.append(_unknown_key(key, field_names(*kinds) | SECTIONS))
         del top[key]
-    run, task, model = RunArguments(), TaskArguments(), ModelArguments()
+    known = Recipe(RunArguments(), TaskArguments(), ModelArguments(), _known_keys(own), content)
     with collect(problems):
+        known = replace(known, run=RunArguments(methods=_known_methods(top.get("methods"))))
         run, task, model = from_values(kinds, top, "recipe")
-        problems += _wrong_run(run, made=bool(content.get(FROM_SCRATCH)))
+        known = replace(known, run=run, task=task, model=model)
+        problems += _missing(run, made=bool(content.get(FROM_SCRATCH)))
+        load_task(task)
+    task = known.task
     problems += [*_wrong_sections(own), *_wrong_names(own.get(SCORE_ON), bool(task.test_file or task.test_split))]
-    known = Recipe(run, task, model, _known_keys(own), content)
-    for name in STAGES:
+    for name in (*FINETUNE, *LEARN_FILTERS, *known.run.methods):
         with collect(problems):
             stage_arguments(known, name)
     raise_if_any(problems)
-    return Recipe(run, task, model, own, content)
+    return replace(known, sections=own)
+
+
+def _unknown_key(key: Any, known: set[str]) -> str:
+    name = key if isinstance(key, str) else shown(key)
+    if key in field_names(StageArguments, DistillArguments):
+        section = "distill" if key in field_names(DistillArguments) else "training"
+        return f"recipe: unknown key {name[:QUOTED]}; did you mean {section}.{name[:QUOTED]}?"
+    return f"recipe: unknown key {name[:QUOTED]}{nearest(name, known)}"
+
+
+def _known_methods(given: Any) -> list[str]:
+    """Those of the methods that exist, so that other problems are found although one does not."""
+    if given is None:
+        return list(METHODS)
+    named = given if isinstance(given, list) else [given]
+    return [name for name in METHODS if name in named]
 
 
 def _top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,13 +163,22 @@ def _wrong_sections(sections: dict[str, Any]) -> list[str]:
         with collect(problems):
             _check_names(held[FROM_SCRATCH])
             scratch_config(held[FROM_SCRATCH])
-    return problems + [
-        f"recipe section {name}: unknown key {key}{nearest(str(key), _section_keys(name))}"
-        for name, values in held.items()
-        if name not in (SCORE_ON, FROM_SCRATCH)
-        for key in values
-        if key not in _section_keys(name)
-    ]
+    for name, values in held.items():
+        if name not in (SCORE_ON, FROM_SCRATCH):
+            problems += _wrong_values(name, values)
+    return problems
+
+
+def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
+    """Unknown keys of a section, and values that do not fit, even if every stage that reads it has its own."""
+    problems: list[str] = []
+    kinds, where = _section_kinds(name), f"recipe section {name}"
+    for key in sorted(_SET_BY_THE_RUN & {*values}):
+        problems.append(f"{where}: unknown key {key}, which the run sets; leave it out")
+    fitting = convert(
+        kinds, {key: value for key, value in values.items() if key not in _SET_BY_THE_RUN}, where, problems
+    )
+    return problems + [f"{where}: {problem}" for kind in kinds for problem in range_problems(kind, fitting)]
 
 
 def _wrong_names(further: Any, tested: bool) -> list[str]:
@@ -189,36 +198,45 @@ def _check_names(values: dict[Any, Any]) -> None:
     )
 
 
-def score_on_arguments(name: str, values: Any) -> TaskArguments:
+def score_on_arguments(name: Any, values: Any) -> TaskArguments:
     """The task of one entry of `score_on`.
 
     Raises:
         InputError: unknown keys or wrong values.
     """
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+        raise InputError(
+            f"recipe section {SCORE_ON}: expected names of at most 60 letters, digits, -, _ or ., as files are named "
+            f"after them, got {shown(name)}; rename it"
+        )
     where = f"recipe section {SCORE_ON}.{name}"
     if not isinstance(values, dict) or "task" not in values:
         raise InputError(f"{where}: expected keys of a task, `task` among them, got {shown(values)}")
     (arguments,) = from_values((TaskArguments,), values, where)
+    try:
+        load_task(arguments)
+    except InputError as error:
+        raise InputError(f"{where}: {problem}" for problem in error.problems) from error
     return arguments
 
 
-def _section_keys(name: str) -> set[str]:
+def _section_kinds(name: str) -> tuple[type, ...]:
     if name in (*FINETUNE, "finetune"):
-        return field_names(StageArguments, ModelArguments)
-    if name in (*METHODS, "distill"):
-        return field_names(StageArguments, DistillArguments)
-    return field_names(StageArguments)
+        return StageArguments, ModelArguments
+    return (StageArguments, DistillArguments) if name in (*METHODS, "distill") else (StageArguments,)
 
 
 def _known_keys(sections: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: {key: value for key, value in values.items() if key in _section_keys(name)}
+        name: {
+            key: value for key, value in values.items() if key in field_names(*_section_kinds(name)) - _SET_BY_THE_RUN
+        }
         for name, values in sections.items()
         if isinstance(values, dict)
     }
 
 
-def _wrong_run(run: RunArguments, made: bool) -> list[str]:
+def _missing(run: RunArguments, made: bool) -> list[str]:
     problems = []
     if not run.output_dir:
         problems.append("recipe: output_dir is missing; pass output_dir=runs/NAME")
@@ -228,28 +246,6 @@ def _wrong_run(run: RunArguments, made: bool) -> list[str]:
         problems.append("recipe: teacher is missing; pass a folder or Hub id, teacher=PATH")
     if not (run.student or run.student_layers or run.student_num_layers or run.student_hidden_size):
         problems.append("recipe: student is missing; pass a folder or Hub id, student=PATH, or student_layers=[2,4,6]")
-    problems += [
-        f"recipe: methods: expected one or more of {', '.join(METHODS)}, got {shown(method)}{nearest(method, METHODS)}"
-        for method in run.methods
-        if method not in METHODS
-    ]
-    problems += _wrong_pairs(run)
-    if run.start_from not in ("finetuned", "pretrained"):
-        problems.append(f"recipe: start_from: expected finetuned or pretrained, got {shown(run.start_from)}")
-    if run.start_from == "pretrained" and "ted" in run.methods:
-        problems.append(
-            "recipe: start_from: expected finetuned with method ted, which starts from the student its filters were "
-            "learnt on, got 'pretrained'; remove ted or use start_from: finetuned"
-        )
-    return problems
-
-
-def _wrong_pairs(run: RunArguments) -> list[str]:
-    problems: list[str] = []
-    with collect(problems):
-        parse_pairs(run.pairs or [])
-    if run.pairs and (run.filter_interval != 1 or run.teacher_filter_interval is not None):
-        problems.append("recipe: expected pairs or filter intervals, got both; remove one")
     return problems
 
 

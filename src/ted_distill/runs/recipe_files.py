@@ -40,14 +40,17 @@ def find_recipe(name: str | Path) -> Path:
         InputError: there is no such recipe; the message has the nearest names.
     """
     file, known = Path(name), recipe_files()
-    if file.is_file():
-        return file
+    try:
+        if file.is_file():
+            return file
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"recipe: expected a file, got {str(file)[:200]} ({error.strerror}); give another") from error
     name = _name(file.as_posix())
     if name in known:
         return known[name]
     near = _near(file, name, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` shows the recipes"
-    raise InputError(f"recipe: expected a file or a recipe of the package, got {file}; {hint}")
+    raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:200]}; {hint}")
 
 
 def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:

@@ -23,7 +23,7 @@ from accelerate import PartialState
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..method.shapes import num_blocks
-from ..models.load import load_config
+from ..models.load import ModelArguments, load_config
 from ..models.scratch import make_from_scratch
 from ..models.students import make_student
 from ..output import (
@@ -37,12 +37,13 @@ from ..output import (
     remove_leftovers,
     write_json,
 )
+from ..secrets import content_without_secrets
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
 from ..stages.lifecycle import OpenStage, prepare, tidy_finished
 from ..stages.retest import with_test_scores
-from ..stages.stage_identity import Results, check_folder, refuse_foreign, stage_identity
+from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task, load_task
 from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
@@ -50,6 +51,7 @@ from .kept_scores import kept_scores
 from .layout import filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
 from .model_checks import check_models
+from .planning import Unknown, plan, plan_stages
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, SCORE_ON, Recipe, score_on_arguments, stage_arguments
 from .table import results_table
 from .vocabularies import read_reader, run_tokenizers
@@ -80,6 +82,7 @@ class _Run:
         self.folder = Path(str(recipe.run.output_dir))
         self.from_scratch = bool(recipe.content.get(FROM_SCRATCH))
         teacher = str(self.folder / "teacher_init") if self.from_scratch else str(recipe.run.teacher)
+        self.read = recipe
         self.recipe = replace(recipe, run=replace(recipe.run, teacher=teacher))
         run = recipe.run
         self.task = load_task(recipe.task)
@@ -100,13 +103,6 @@ class _Run:
         self.finished: dict[str, Results] = {}
         """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
 
-    @property
-    def stages(self) -> list[str]:
-        """The stages of the recipe, in order."""
-        methods = self.recipe.run.methods
-        tuned = [name for name in FINETUNE if self.recipe.sections.get(name) is not False]
-        return [*tuned, *(LEARN_FILTERS if "ted" in methods else ()), *methods]
-
     # --- before anything is written -------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -123,19 +119,19 @@ class _Run:
         for task in (self.task, *self.further.values()):
             with collect(problems):
                 task.rows  # noqa: B018  (reading them is what checks them)
-        if not self.from_scratch:
-            with collect(problems):
-                self.pairs  # noqa: B018  (pairs that cannot be are refused)
-        if self._is_there(self.raw["teacher"]):
-            with collect(problems):
-                self._check_tokenizers()
+        with collect(problems):
+            # Of the recipe as it was read: a plan has a stand-in of its own for a teacher from scratch.
+            planned = plan(self.read, self.task, tokenise=False)
+            missing = [(owner, model) for owner, model in planned.models.items() if isinstance(model, Unknown)]
+            problems += [f"{owner}: {model.why}" for owner, model in missing]
+            plan_stages(planned)
         raise_if_any(problems)
         there = {owner: raw for owner, raw in self.raw.items() if self._is_there(raw)}
         with collect(problems):
             check_models(self.recipe, there, self.task)
         with collect(problems):
             self._check_made_models()
-        for name in self.stages:
+        for name in self.recipe.stages:
             with collect(problems):
                 self._check_stage(name)
         raise_if_any(problems)
@@ -165,11 +161,11 @@ class _Run:
             is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source))
 
     def _check_stage(self, name: str) -> None:
-        """Open a stage that was started earlier; if its input does not exist yet, compare the rest."""
+        """Open a stage that was started earlier, or compare all but input that does not exist yet; check any other."""
         args = stage_arguments(self.recipe, name)[0]
         folder = Path(args.output_dir)
         if not (folder / SETTINGS_NAME).is_file():
-            refuse_foreign(folder)
+            prepare(self.task, args)
             return
         if all(map(self._is_there, self._input(name))):
             stage = self._open(name)
@@ -237,11 +233,20 @@ class _Run:
             owner = name.rpartition("_")[2]
             if owner == "teacher":
                 self._share_cache(args)
-            return open_learn_filters(models[0], self.task, args, filter_arguments(self.recipe)[owner])
+            filters = filter_arguments(self.recipe)[owner]
+            return open_learn_filters(models[0], self.task, args, filters, self._loading(models[0]))
         self._share_cache(args)
         if name != "kd" and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
             own.pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
-        return open_distill(models[0], models[1], self.task, args, own)
+        teacher, student = models
+        of_teacher, of_student = self._loading(teacher), self._loading(student)
+        return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
+
+    def _loading(self, model: str) -> ModelArguments:
+        """How a model is loaded: what this run has trained holds the changes to its config already."""
+        if model in self.raw.values():
+            return self.recipe.model
+        return ModelArguments(trust_remote_code=self.recipe.model.trust_remote_code)
 
     def _stage(self, name: str) -> Results:
         title = name.replace("_", " ")
@@ -281,7 +286,7 @@ class _Run:
     def _fine_tuned(self, owner: str) -> Results:
         """Results of a fine-tuned model: from its fine-tuning here, or by scoring the given model."""
         name = f"finetune_{owner}"
-        if name in self.stages:
+        if name in self.recipe.stages:
             return self._stage(name)
         scores = self._scores(owner, self.raw[owner], self.task, owner)
         return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
@@ -296,7 +301,7 @@ class _Run:
 
     def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
         args = stage_arguments(self.recipe, FINETUNE[0] if name != "student" else FINETUNE[1])[0]
-        return kept_scores(self.folder / "scores" / f"{file}.json", model, task, args, self.recipe.model)
+        return kept_scores(self.folder / "scores" / f"{file}.json", model, task, args, self._loading(model))
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -304,7 +309,7 @@ class _Run:
         if PartialState().is_main_process:
             for folder in (self.folder, self.folder / "scores"):
                 remove_leftovers(folder)
-            text = yaml.safe_dump(self.recipe.content, sort_keys=False, allow_unicode=True)
+            text = yaml.safe_dump(content_without_secrets(self.recipe.content), sort_keys=False, allow_unicode=True)
             with atomic_files(self.folder) as partial:
                 (partial / "recipe.yaml").write_text(_RECIPE_HEAD + text, encoding="utf-8")
 

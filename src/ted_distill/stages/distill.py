@@ -29,7 +29,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
-from .methods import METHODS, DistillArguments, MethodFilters, check_arguments, layer_methods
+from .methods import METHODS, DistillArguments, MethodFilters, layer_methods
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
@@ -172,18 +172,24 @@ def open_distill(
     args: StageArguments,
     distill_arguments: DistillArguments | None = None,
     model_arguments: ModelArguments | None = None,
+    teacher_arguments: ModelArguments | None = None,
 ) -> OpenStage:
-    """`distill` up to its first write: checks arguments, data, models and folder. Raises `InputError`."""
+    """`distill` up to its first write: checks arguments, data, models and folder. Raises `InputError`.
+
+    Args:
+        teacher_arguments: how the teacher is loaded [as `model_arguments` trust it, otherwise as it is].
+    """
     arguments = distill_arguments or DistillArguments()
     models = [teacher_name_or_path, student_name_or_path]
     # Revision and overrides are for the student only; `trust_remote_code` is for both models.
     trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
-    offer_labels_of(teacher_name_or_path, task, trust)
-    args = prepare(task, args, check=lambda: check_arguments(arguments), models=models)
+    teacher_arguments = teacher_arguments or trust
+    offer_labels_of(teacher_name_or_path, task, teacher_arguments)
+    args = prepare(task, args, check=arguments.check, models=models)
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
     with collect(problems):
-        loaded["teacher"] = load_model(teacher_name_or_path, task, trust)
+        loaded["teacher"] = load_model(teacher_name_or_path, task, teacher_arguments)
     with collect(problems):
         loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)
     raise_if_any(problems)

@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any, shown
 from ..fast import precision
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.tokenizers import choose_tokenizers
@@ -47,6 +47,7 @@ def evaluate(
     batch_size: int = 32,
     mixed_precision: str | None = None,
     model_arguments: ModelArguments | None = None,
+    use_cpu: bool = False,
 ) -> Metrics:
     """Score a fine-tuned checkpoint on the task's validation and test data.
 
@@ -54,6 +55,7 @@ def evaluate(
         teacher_name_or_path: also report how often this model makes the same prediction (`agreement...`).
         output_dir: folder for `all_results.json` and the predictions, if they should be written.
         mixed_precision: `no`, `bf16` or `fp16` [as in the stages: bf16 if the machine multiplies in bf16].
+        use_cpu: score on the CPU although there is a GPU.
 
     Returns:
         Scores in percent.
@@ -63,10 +65,15 @@ def evaluate(
     """
     models: dict[str, LoadedModel] = {}
     problems: list[str] = []
+    device = scoring_device(use_cpu)
     if mixed_precision is None:
-        mixed_precision = "bf16" if precision.does_bfloat16_well(PartialState().device) else "no"
+        mixed_precision = "bf16" if precision.does_bfloat16_well(device) else "no"
     if mixed_precision not in PRECISIONS:
-        problems.append(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision}")
+        problems.append(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {shown(mixed_precision)}")
+    if mixed_precision == "fp16" and device.type == "cpu":
+        problems.append("fp16: expected a GPU, got a CPU, which scores in bfloat16 or float32; give bf16, or neither")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        problems.append(f"batch_size: expected a whole number of at least 1, got {shown(batch_size)}")
     with collect(problems):
         if output_dir is not None:
             _check_folder(Path(output_dir))
@@ -80,7 +87,13 @@ def evaluate(
         if teacher_name_or_path is not None:
             models["teacher"] = load_model(teacher_name_or_path, task)
     raise_if_any(problems)
-    return score_models(models, task, batch_size, mixed_precision, output_dir)
+    return score_models(models, task, batch_size, mixed_precision, output_dir, use_cpu=use_cpu)
+
+
+def scoring_device(use_cpu: bool) -> torch.device:
+    """The device to score on. The first call of a process decides which one its processes talk over."""
+    state = PartialState(cpu=use_cpu)
+    return torch.device("cpu") if use_cpu else state.device
 
 
 def score_models(
@@ -90,6 +103,7 @@ def score_models(
     mixed_precision: str = "no",
     output_dir: str | Path | None = None,
     splits: Collection[str] | None = None,
+    use_cpu: bool = False,
 ) -> Metrics:
     """Scores of `model`, and how often it agrees with `teacher`, if one is given; see `evaluate`.
 
@@ -99,14 +113,14 @@ def score_models(
     tokenizers = _tokenizers(models, task)
     wanted = [name for name in task.rows if name != "train" and (splits is None or name in splits)]
     encoded = {tokenizer: _encoded(task, wanted, tokenizer) for tokenizer in set(tokenizers.values())}
-    state = PartialState()
+    device = scoring_device(use_cpu)
     metrics: Metrics = {"parameters": models["model"].model.num_parameters()}
     with ExitStack() as stack:
         written = None if output_dir is None else _scores_folder(Path(output_dir), stack)
         for name, split in encoded[tokenizers["model"]].items():
             predictions = {
                 owner: _predictions(
-                    models[owner], task, encoded[tokenizer][name], tokenizer, state.device, batch_size, mixed_precision
+                    models[owner], task, encoded[tokenizer][name], tokenizer, device, batch_size, mixed_precision
                 )
                 for owner, tokenizer in tokenizers.items()
             }

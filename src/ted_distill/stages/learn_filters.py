@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ..method.filter_files import save_filters
 from ..method.filters import Batch, FilterConfig, FilteredModel, Filters, initializer_range
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..output import write_json
+from ..ranges import at_least, check_ranges
 from ..tasks.base import Counts, Metrics, Split, Task
 from ..training import evaluation
 from ..training.checkpointing import bytes_of
@@ -43,13 +44,23 @@ class LearnFiltersArguments:
 
     _argument_group_name: ClassVar[str] = "filters"
 
-    filter_interval: int = field(default=1, metadata={"help": "a filter after every so many blocks"})
-    filter_output_dim: int | None = field(default=None, metadata={"help": "filter width [the model's own width]"})
+    filter_interval: Annotated[int, at_least(1)] = field(
+        default=1, metadata={"help": "a filter after every so many blocks"}
+    )
+    filter_output_dim: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "filter width [the model's own width]"}
+    )
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
-    filter_blocks: list[int] | None = field(default=None, metadata={"help": "a filter after each of these blocks"})
+    filter_blocks: Annotated[list[int] | None, at_least(1)] = field(
+        default=None, metadata={"help": "a filter after each of these blocks"}
+    )
     frozen_dropout: bool = field(
         default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
     )
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for values outside their ranges."""
+        check_ranges(self)
 
 
 class FilterLearner(nn.Module):

@@ -6,7 +6,6 @@ are read; otherwise it is run.
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -50,11 +49,12 @@ from ..output import (
 )
 from ..tasks.base import TEST, Split, Task
 from ..tasks.reading.mapped import tokens_folder
-from ..training import evaluation
+from ..training.best_score import score_problems, with_score
 from ..training.shares import check_batches
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
+from ..training.update_counts import check_updates, refuse_untrained
 from .stage_identity import Results, check_folder, refuse_foreign, refuse_own_folder
 
 logger = logging.getLogger(__name__)
@@ -167,35 +167,14 @@ def prepare(
         check_batches(args)
     with collect(problems):
         _check_rows(task, args)
-        _check_metric(args, _score_names(task))
+        problems += score_problems(args, task)
     raise_if_any(problems)
     if task.test_identity is not None and task.test_identity == task.identity["data"].get("validation"):
         logger.warning(
             "test rows: expected other ones than the validation rows, got the same; the choice depends on them"
         )
-    args = copy.copy(args)
-    if args.metric_for_best_model in (None, "loss"):
-        args.metric_for_best_model = task.metric
-    args.greater_is_better = not args.metric_for_best_model.endswith(task.lower_is_better)
     set_seed(args.seed)
-    return args
-
-
-def _score_names(task: Task) -> list[str]:
-    """Names of all scores of the task; those of a second validation split have its prefix."""
-    splits = [name for name in task.rows if name not in ("train", TEST)]
-    return [evaluation.prefixed(split, name) for split in splits for name in task.score_names]
-
-
-def _check_metric(args: StageArguments, names: Sequence[str]) -> None:
-    """Refuse to choose the best checkpoint by a score that does not exist.
-
-    Raises:
-        InputError: `metric_for_best_model` is not one of `names`.
-    """
-    name = str(args.metric_for_best_model or "loss").removeprefix("eval_")
-    if args.load_best_model_at_end and name not in ("loss", *names):
-        raise InputError(f"metric_for_best_model: expected one of {', '.join(names)}, got {name}")
+    return with_score(args, task)
 
 
 def _check_rows(task: Task, args: StageArguments) -> None:
@@ -235,6 +214,7 @@ def read_data(
     test = {name: splits.pop(name) for name in (TEST,) if name in splits}
     if isinstance(train, IterableDataset):
         return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits, None, test)
+    check_updates(args, len(train))
     train = train.add_column(ROW, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
     return StageData(train, splits, of_teacher, test)
@@ -277,6 +257,7 @@ def publish(
 ) -> Results:
     """Write the stage's folder (model, tokenizer, results, and the files of `write_files`), then remove checkpoints."""
     args = trainer.args
+    refuse_untrained(trainer.state.global_step)
     undo_fast_modules(loaded.model)
     results = {
         **scores,

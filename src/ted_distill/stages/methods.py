@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import collect, raise_if_any
 from ..method.filter_files import load_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
 from ..method.layer_losses import LAYER_LOSSES
@@ -17,6 +15,7 @@ from ..method.shapes import num_blocks, width
 from ..models.load import LoadedModel
 from ..models.students import made_of
 from ..output import check_inputs
+from ..ranges import a_path, above, at_least, one_of, range_problems
 
 
 @dataclass
@@ -25,25 +24,61 @@ class DistillArguments:
 
     _argument_group_name: ClassVar[str] = "distillation"
 
-    method: str = field(default="ted", metadata={"help": "ted (learnt filters), lwd (random filters) or kd (none)"})
-    kl_alpha: float = field(default=5.0, metadata={"help": "weight of matching the teacher's predictions"})
-    mse_alpha: float | None = field(default=None, metadata={"help": "weight of the layer loss [100; kd: 0]"})
-    temperature: float = field(default=2.0, metadata={"help": "softens both predictions in the KL"})
-    filter_interval: int | None = field(
+    method: Annotated[str, one_of(METHODS)] = field(
+        default="ted", metadata={"help": "ted (learnt filters), lwd (random filters) or kd (none)"}
+    )
+    kl_alpha: Annotated[float, at_least(0)] = field(
+        default=5.0, metadata={"help": "weight of matching the teacher's predictions"}
+    )
+    mse_alpha: Annotated[float | None, at_least(0)] = field(
+        default=None, metadata={"help": "weight of the layer loss [100; kd: 0]"}
+    )
+    temperature: Annotated[float, above(0)] = field(
+        default=2.0, metadata={"help": "softens both predictions in the KL"}
+    )
+    filter_interval: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "student: a filter after every so many blocks [1; ted: as learnt]"}
     )
-    teacher_filter_interval: int | None = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide; ted: as learnt]"}
+    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "the same for the teacher [as the numbers divide; ted: as learnt]"}
     )
-    teacher_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the teacher's]"})
+    teacher_filters: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "folder of its filters [the teacher's]"}
+    )
     pairs: list[str] | None = field(
         default=None, metadata={"help": "teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"}
     )
-    layer_loss: str = field(
+    layer_loss: Annotated[str, one_of(LAYER_LOSSES)] = field(
         default="mse", metadata={"help": "mse, normalized_mse (by the teacher's variance) or cosine"}
     )
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
-    student_filters: str | None = field(default=None, metadata={"help": "folder of its filters [the student's]"})
+    student_filters: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "folder of its filters [the student's]"}
+    )
+
+    def __post_init__(self) -> None:
+        """Raises `InputError`: see `check`."""
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values outside their ranges, and arguments that contradict each other.
+
+        Raises:
+            InputError: with all problems.
+        """
+        problems = range_problems(type(self), vars(self))
+        with collect(problems):
+            parse_pairs(self.pairs or [])
+        if self.pairs and not (self.filter_interval is None is self.teacher_filter_interval):
+            problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
+        if self.pairs and self.method == "kd":
+            problems.append("pairs: method kd matches no layers; leave pairs out or choose method lwd or ted")
+        if self.mse_alpha and self.method == "kd":
+            problems.append(
+                f"mse_alpha: expected 0 with method kd, which matches no layers, got {self.mse_alpha}; leave it out or "
+                "choose method lwd or ted"
+            )
+        raise_if_any(problems)
 
     def layer_weight(self, pairs: Sequence[tuple[int, int]]) -> float:
         """`mse_alpha`, or its default: 100 if blocks are matched, otherwise 0."""
@@ -70,16 +105,7 @@ class MethodFilters(NamedTuple):
 
 
 def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Knowledge distillation: no filters, so only the predictions are matched.
-
-    Raises:
-        InputError: a weight for the layer loss, which KD does not have.
-    """
-    if arguments.mse_alpha:
-        raise InputError(
-            f"mse_alpha: expected 0 with method kd, which matches no layers, got {arguments.mse_alpha}; "
-            "leave it out or choose method lwd or ted"
-        )
+    """Knowledge distillation: no filters, so only the predictions are matched."""
     return MethodFilters(None, None)
 
 
@@ -165,32 +191,3 @@ LOGITS_ONLY = ("kd",)
 def layer_methods(methods: Sequence[str]) -> list[str]:
     """Those of the methods that match layers."""
     return [method for method in methods if method not in LOGITS_ONLY]
-
-
-def check_arguments(arguments: DistillArguments) -> None:
-    """Refuse an unknown method and weights that make no sense.
-
-    Raises:
-        InputError: with all problems.
-    """
-    problems: list[str] = []
-    if arguments.method not in METHODS:
-        near = get_close_matches(arguments.method, METHODS, n=1)
-        problems.append(
-            f"method: expected one of {', '.join(METHODS)}, got {arguments.method}"
-            + (f"; did you mean {near[0]}?" if near else "")
-        )
-    if arguments.layer_loss not in LAYER_LOSSES:
-        problems.append(f"layer_loss: expected one of {', '.join(LAYER_LOSSES)}, got {arguments.layer_loss}")
-    with collect(problems):
-        parse_pairs(arguments.pairs or [])
-    if arguments.pairs and (arguments.filter_interval or arguments.teacher_filter_interval):
-        problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
-    if arguments.pairs and arguments.method == "kd":
-        problems.append("pairs: method kd matches no layers; leave pairs out or choose method lwd or ted")
-    for name in ("kl_alpha", "mse_alpha"):
-        if not 0 <= (getattr(arguments, name) or 0) < math.inf:
-            problems.append(f"{name}: expected a weight of at least 0, got {getattr(arguments, name)}")
-    if not 0 < arguments.temperature < math.inf:
-        problems.append(f"temperature: expected a number above 0, got {arguments.temperature}")
-    raise_if_any(problems)

@@ -34,7 +34,9 @@ def with_test_scores(
     trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
     loaded = load_model(Path(args.output_dir), task, trust)
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision, splits=(TEST,))
+    scores = score_models(
+        {"model": loaded}, task, args.per_device_eval_batch_size, precision, splits=(TEST,), use_cpu=args.use_cpu
+    )
     del scores["parameters"]
     kept["scored_on"][TEST] = scored_on(task)[TEST]
     return {**scores, **kept}

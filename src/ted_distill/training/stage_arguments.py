@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, ClassVar
 
 import torch
 from transformers import TrainingArguments
 
-from ..errors import InputError, raise_if_any
+from ..errors import InputError, raise_if_any, shown
 from ..fast.precision import FROZEN_DTYPES, does_bfloat16_well
+from ..output import command
+from ..ranges import Range, a_path, at_least, one_of, range_problems
+from .contradictions import contradictions, text_of
+from .training_ranges import TRAINING_RANGES
+from .trial import optimizer_problems, schedule_problems, tracker_problems
+
+logger = logging.getLogger(__name__)
 
 ATTENTIONS = ("auto", "fast", "plain", "flash")
 
@@ -24,10 +33,19 @@ class StageArguments(TrainingArguments):
         InputError: arguments that contradict each other.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = TRAINING_RANGES
+
     eval_strategy: str = field(default="epoch", metadata={"help": "when to score: no, steps, epoch"})
     save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint: no, steps, epoch"})
     save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept beside the best one"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "the result is the best checkpoint"})
+    metric_for_best_model: str | None = field(
+        default=None, metadata={"help": "score by which the best checkpoint is chosen [the task's main score]"}
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "whether it is better when greater [known from its name]"}
+    )
+    _n_gpu: int = field(init=False, repr=False, default=-1)
     logging_steps: float = field(default=50, metadata={"help": "steps between two points of a curve"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide NaN and infinite losses"})
     seed: int = field(default=42, metadata={"help": "random seed"})
@@ -35,34 +53,34 @@ class StageArguments(TrainingArguments):
     keep_checkpoints: bool = field(
         default=False, metadata={"help": "keep the checkpoint-* folders of a finished stage"}
     )
-    early_stopping_patience: int | None = field(
+    early_stopping_patience: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "stop after this number of evaluations without a better score"}
     )
     # What makes it fast (docs/performance.md has the effect of each).
     bf16: bool | None = field(
         default=None, metadata={"help": "autocast to bfloat16 [where the hardware supports it well; not with fp16]"}
     )
-    train_sampling_strategy: str = field(
+    train_sampling_strategy: Annotated[str, one_of(("group_by_length", "random", "sequential"))] = field(
         default="group_by_length",
         metadata={"help": "group_by_length (rows of similar length in a batch), random or sequential"},
     )
-    frozen_dtype: str = field(
+    frozen_dtype: Annotated[str, one_of(FROZEN_DTYPES)] = field(
         default="auto",
         metadata={
             "help": "data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, "
             "float16, or auto: bfloat16 where the hardware supports it well"
         },
     )
-    cache_limit: float = field(
+    cache_limit: Annotated[float, at_least(0)] = field(
         default=20.0, metadata={"help": "gigabytes of disk for outputs of frozen models; 0 runs them in every epoch"}
     )
-    cache_dir: str | None = field(
+    cache_dir: Annotated[str | None, a_path()] = field(
         default=None,
         metadata={
             "help": "folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"
         },
     )
-    disentangled_attention: str = field(
+    disentangled_attention: Annotated[str, one_of(ATTENTIONS)] = field(
         default="auto",
         metadata={
             "help": "DeBERTa-v2/v3: fast, plain (as in transformers), flash (package disentangled-flash, on CUDA), "
@@ -85,7 +103,7 @@ class StageArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        if str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no":
+        if text_of(self.eval_strategy) == "no":
             self.load_best_model_at_end = False
         self.remove_unused_columns = False
         # transformers refuses bf16 on a CPU unless it is told to use the CPU.
@@ -94,36 +112,44 @@ class StageArguments(TrainingArguments):
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.cuda.is_available()
             self.bf16 = not self.fp16 and does_bfloat16_well(torch.device("cpu" if on_cpu else "cuda"))
-        raise_if_any([*self._unused(), *self._wrong()])
+        for name in ("adam_beta1", "adam_beta2"):
+            if getattr(self, name) == 0:
+                setattr(self, name, 0.0)  # PyTorch refuses the whole number
+        raise_if_any(self._problems())
+        # transformers would put `loss` and its direction in place of what was not given, and the stages have no such
+        # score: they choose by the task's metric.
+        chosen_by = self.metric_for_best_model, self.greater_is_better
+        # What transformers and accelerate raise for arguments that they refuse has no common class.
         try:
             super().__post_init__()
-        except (ValueError, TypeError, ImportError) as error:
-            raise InputError(f"training arguments: {error}") from error
+        except OSError as error:
+            name = next((name for name, value in vars(self).items() if value == error.filename), "arguments")
+            raise InputError(f"{name}: expected a file, got {shown(error.filename)} ({error.strerror})") from error
+        except Exception as error:
+            raise InputError(f"training arguments: {' '.join(str(error).split())}") from error
+        self.metric_for_best_model, self.greater_is_better = chosen_by
+        self._use_one_device()
 
-    def _wrong(self) -> list[str]:
-        """Invalid values of our own fields."""
-        problems = [
-            f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)}"
-            for name, choices in (("frozen_dtype", FROZEN_DTYPES), ("disentangled_attention", ATTENTIONS))
-            if getattr(self, name) not in choices
-        ]
-        if not 0 <= self.cache_limit < math.inf:
-            problems.append(f"cache_limit: expected gigabytes, at least 0, got {self.cache_limit}")
+    def _problems(self) -> list[str]:
+        """What is wrong with single arguments, and with several beside each other."""
+        problems = range_problems(type(self), vars(self))
+        wrong = {problem.partition(":")[0] for problem in problems}
+        problems += [*self._unused(), *contradictions(self, wrong), *tracker_problems(self.report_to)]
+        if not wrong & {"optim", "learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"}:
+            problems += optimizer_problems(self)
+        if not wrong & {"lr_scheduler_type", "max_steps", "learning_rate", "warmup_steps"}:
+            problems += schedule_problems(self)
         return problems
+
+    def _use_one_device(self) -> None:
+        """A process trains on one device: the copies of `nn.DataParallel` could not gather our outputs."""
+        if self._n_gpu > 1:
+            _say_how_to_use_all(self._n_gpu)
+            self._n_gpu = 1
 
     def _unused(self) -> list[str]:
         """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
         problems = []
-        if self.label_smoothing_factor:
-            problems.append(
-                f"label_smoothing_factor: expected 0, as the stages' losses do not use it, got "
-                f"{self.label_smoothing_factor}; leave it out"
-            )
-        if self.neftune_noise_alpha:
-            problems.append(
-                f"neftune_noise_alpha: expected no value, as the stages do not use it, got {self.neftune_noise_alpha}; "
-                "leave it out"
-            )
         if self.fsdp or self.deepspeed:
             problems.append(
                 "fsdp, deepspeed: expected neither, as checkpoints of sharded models are not supported, got one; use "
@@ -135,3 +161,13 @@ class StageArguments(TrainingArguments):
                 "`hf upload`"
             )
         return problems
+
+
+@lru_cache
+def _say_how_to_use_all(devices: int) -> None:
+    """Once in a process: how to train on all devices instead of one."""
+    words = command().partition(" ")[2]
+    logger.warning(
+        "%d GPUs are visible; this process uses one. To use all: torchrun --nproc_per_node %d -m ted_distill %s",
+        devices, devices, words,
+    )  # fmt: skip

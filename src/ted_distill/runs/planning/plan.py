@@ -16,14 +16,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks
+from ...models.labels import label_order
 from ...models.load import apply_overrides, load_config
 from ...models.narrow import narrow_config
 from ...models.positions import fit_length, position_limit
 from ...models.scratch import scratch_config
 from ...models.students import student_from_teacher
 from ...models.tokenizers import Tokenizers
-from ...stages.methods import check_arguments
+from ...stages.methods import layer_methods
 from ...tasks import Task, load_task
+from ...training.best_score import score_problems
 from ..layout import filter_arguments, run_pairs, student_blocks
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
 from ..vocabularies import Reader, read_reader, run_tokenizers
@@ -65,28 +67,26 @@ class Plan:
     data: PlannedData | Unknown
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, task: Task | None = None, *, tokenise: bool = True) -> Plan:
     """Find out what a recipe would do.
+
+    Args:
+        task: the recipe's, if it is loaded already.
+        tokenise: whether to tokenise a sample of the data; otherwise their lengths stay unknown.
 
     Raises:
         InputError: the recipe is wrong; with all problems, whatever cannot be fetched.
     """
-    problems: list[str] = []
-    for method in recipe.run.methods:
-        with collect(problems):
-            check_arguments(stage_arguments(recipe, method)[1])
-    with collect(problems):
-        task = load_task(recipe.task)
-    raise_if_any(problems)
+    task = load_task(recipe.task) if task is None else task
     if not recipe.content.get(FROM_SCRATCH):
-        return _plan(recipe, task)
+        return _plan(recipe, task, tokenise)
     with tempfile.TemporaryDirectory() as folder:
         # A folder with a config stands in for a teacher that is made from scratch.
         scratch_config(recipe.content[FROM_SCRATCH]).save_pretrained(folder)
-        return _plan(replace(recipe, run=replace(recipe.run, teacher=folder)), task)
+        return _plan(replace(recipe, run=replace(recipe.run, teacher=folder)), task, tokenise)
 
 
-def _plan(recipe: Recipe, task: Task) -> Plan:
+def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     problems: list[str] = []
     hub = Hub()
     models: dict[str, PlannedModel | Unknown] = {}
@@ -96,10 +96,12 @@ def _plan(recipe: Recipe, task: Task) -> Plan:
     missing = next((model for model in models.values() if isinstance(model, Unknown)), None)
     pairs: Pairs | Unknown = missing or []
     filters: dict[str, FilterConfig] | Unknown = missing or {}
-    if missing is None and not problems:
+    # KD needs no pairs, so it works with any two models.
+    if missing is None and layer_methods(recipe.run.methods):
         with collect(problems):
             pairs = run_pairs(recipe)
-            filters = _stage_one_filters(recipe, models) if "ted" in recipe.run.methods else {}
+            if "ted" in recipe.run.methods and not problems:
+                filters = _stage_one_filters(recipe, models)
     readers: dict[str, Reader | Unknown] = {}
     for owner in ("teacher", "student"):
         with collect(problems):
@@ -109,7 +111,8 @@ def _plan(recipe: Recipe, task: Task) -> Plan:
         tokenizers = _tokenizers(recipe, task, readers)
     data: PlannedData | Unknown = Unknown("the recipe is wrong")
     with collect(problems):
-        data = _data(task, models, readers, tokenizers, hub)
+        problems += _score_problems(recipe, task, hub)
+        data = _data(task, models, readers, tokenizers, hub, tokenise)
     raise_if_any(problems)
     return Plan(recipe, task, models, pairs, filters, tokenizers, data)
 
@@ -123,9 +126,9 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     config = hub.ask(source, lambda: load_config(source, recipe.model))
     if isinstance(config, Unknown):
         return config
-    stage = f"finetune_{owner}"
-    if recipe.sections.get(stage) is not False:
-        apply_overrides(config, stage_arguments(recipe, stage)[1].config_overrides, source)
+    taken_as_is = recipe.sections.get(f"finetune_{owner}") is False
+    loading = recipe.model if taken_as_is else stage_arguments(recipe, f"finetune_{owner}")[1]
+    apply_overrides(config, loading.config_overrides, source)
     kept = None
     if owner == "student":
         total, width = num_blocks(config), recipe.run.student_hidden_size
@@ -136,7 +139,9 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     labels = hub.ask(_data_name(task), lambda: task.num_labels)
     if isinstance(labels, Unknown):
         return PlannedModel(name, config, labels, kept)
-    if labels:
+    if taken_as_is:
+        label_order(config, task, source)
+    elif labels:
         config.num_labels = labels
     model = _without_weights(recipe, name, config, task)
     if kept:
@@ -192,12 +197,21 @@ def _tokenizers(recipe: Recipe, task: Task, readers: dict[str, Reader | Unknown]
     return run_tokenizers(recipe, task, teacher, student)
 
 
+def _score_problems(recipe: Recipe, task: Task, hub: Hub) -> list[str]:
+    """What is wrong with the scores by which the stages choose their best checkpoints."""
+    if isinstance(hub.ask(_data_name(task), lambda: task.rows), Unknown):
+        return []
+    stages = [stage_arguments(recipe, name)[0] for name in recipe.stages]
+    return [problem for args in stages for problem in score_problems(args, task)]
+
+
 def _data(
     task: Task,
     models: dict[str, PlannedModel | Unknown],
     readers: dict[str, Reader | Unknown],
     tokenizers: Tokenizers | Unknown,
     hub: Hub,
+    tokenise: bool,
 ) -> PlannedData | Unknown:
     """The data, tokenised by the student's tokenizer. Raises `InputError` for rows longer than a model can read."""
     rows = hub.ask(_data_name(task), lambda: task.rows)
@@ -213,6 +227,8 @@ def _data(
             with collect(problems):
                 fit_length(position_limit(model), reader.tokenizer, task, reader.name)
     raise_if_any(problems)
+    if not tokenise:
+        return Unknown("it was not tokenised")
     if isinstance(tokenizers, Tokenizers) and not tokenizers.shared:
         look_at_data(task, tokenizers.teacher)  # which must allow the rows too
     student = readers.get("student", Unknown("the recipe is wrong"))

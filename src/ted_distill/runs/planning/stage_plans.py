@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
@@ -10,13 +9,14 @@ from transformers import PreTrainedModel
 from ...errors import collect, raise_if_any
 from ...fast.precision import resolve_dtype
 from ...method.filters import FilterConfig
-from ...method.pairs import resolve_pairs
+from ...method.pairs import listed, resolve_pairs
 from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.lifecycle import keeps_states
 from ...stages.methods import LOGITS_ONLY, DistillArguments, layer_methods
 from ...training.stage_arguments import StageArguments
-from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
+from ...training.update_counts import check_updates, updates
+from ..recipe import FINETUNE, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
 from .features import PlannedData
 from .plan import Pairs, Plan, PlannedModel
@@ -67,12 +67,9 @@ def plan_stages(plan: Plan) -> list[PlannedStage]:
     Raises:
         InputError: a method's section asks for pairs of blocks that the models do not have.
     """
-    recipe = plan.recipe
-    names = [name for name in FINETUNE if recipe.sections.get(name) is not False]
-    names += LEARN_FILTERS if "ted" in recipe.run.methods else ()
     problems: list[str] = []
     stages = []
-    for name in (*names, *recipe.run.methods):
+    for name in plan.recipe.stages:
         with collect(problems):
             stages.append(_stage(plan, name))
     raise_if_any(problems)
@@ -87,15 +84,12 @@ def _stage(plan: Plan, name: str) -> PlannedStage:
 
 
 def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
-    """Optimizer steps, as `transformers.Trainer` counts them."""
-    if args.max_steps > 0:
-        return args.max_steps
+    """Optimizer steps. Raises `InputError` where there would be none."""
     features = plan.data if isinstance(plan.data, Unknown) else plan.data.features
     if isinstance(features, Unknown):
-        return features
-    batches = features / (args.train_batch_size * args.world_size)
-    whole = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
-    return math.ceil(args.num_train_epochs * max(math.ceil(whole / args.gradient_accumulation_steps), 1))
+        return args.max_steps if args.max_steps > 0 else features
+    check_updates(args, features)
+    return updates(args, features)
 
 
 # --- methods --------------------------------------------------------------------------------------------------
@@ -126,7 +120,7 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
     own, model = (arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval), plan.recipe.model
     if not any(own):
         return plan.pairs
-    return resolve_pairs(
+    pairs = resolve_pairs(
         num_blocks(teacher.config),
         num_blocks(student.config),
         pairs=arguments.pairs,
@@ -134,6 +128,27 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
         filter_interval=arguments.filter_interval,
         made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name, model)),
     )
+    if arguments.method == "ted" and not isinstance(plan.filters, Unknown):
+        _check_learnt(plan.filters, pairs, arguments)
+    return pairs
+
+
+def _check_learnt(learnt: dict[str, FilterConfig], pairs: Pairs, arguments: DistillArguments) -> None:
+    """Refuse blocks in TED's own section for which Stage I learns no filters.
+
+    Raises:
+        InputError: names them; Stage I follows the top level of the recipe.
+    """
+    intervals = {"teacher": arguments.teacher_filter_interval, "student": arguments.filter_interval}
+    problems = []
+    for owner, blocks in zip(learnt, zip(*pairs, strict=True), strict=True):
+        known = learnt[owner].blocks
+        if not {*blocks} <= {*known} or (intervals[owner] and sorted(blocks) != known):
+            problems.append(
+                f"recipe section ted: expected blocks of the {owner} with filters of Stage I ({listed(known)}), "
+                f"got {listed(sorted(blocks))}; set pairs or the intervals at the top level of the recipe instead"
+            )
+    raise_if_any(problems)
 
 
 # --- memory and disk ------------------------------------------------------------------------------------------

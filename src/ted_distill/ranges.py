@@ -1,0 +1,229 @@
+"""The values that arguments may have: declared with their types, checked wherever arguments come from.
+
+An argument of a dataclass declares its range in its annotation:
+
+    temperature: Annotated[float, above(0)] = field(default=2.0, metadata={"help": ...})
+
+`check_ranges`, called by `__post_init__`, refuses other values, whether they come from flags, recipes or Python. A
+class that inherits fields of a library declares theirs in `RANGES`, by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import lru_cache, partial
+from inspect import isclass
+from numbers import Integral, Real
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from .errors import nearest, raise_if_any, shown
+
+MOST = 2**31 - 1
+"""The largest whole number that counts: what lies beyond does not fit into what PyTorch and operating systems use."""
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Values that an argument may have.
+
+    Attributes:
+        words: the values, after "a number" or "a whole number", such as `of at least 1`; `choices` need none.
+        holds: whether a finite number is one of them.
+        short: the values in a line of help, such as `>= 1`; empty if there is nothing to say.
+        choices: the texts, for an argument that is a text; may be a table that grows.
+        advice: what to do otherwise; for messages.
+        alone: `words` say everything, so no "a number" goes before them.
+        text: `holds` is asked about a text, not about a number.
+    """
+
+    words: str = ""
+    holds: Callable[[Any], bool] = lambda value: True
+    short: str = ""
+    choices: Collection[str] = ()
+    advice: str = ""
+    alone: bool = False
+    text: bool = False
+
+
+ANY = Range()
+"""Every finite number."""
+
+
+def at_least(low: float, or_exactly: int | None = None) -> Range:
+    """Numbers from `low` on (up to `MOST`), and perhaps one more that has a meaning of its own."""
+    words, short = f"of at least {low:g}", f">= {low:g}"
+    if or_exactly is not None:
+        words, short = f"{words}, or {or_exactly}", f"{short} or {or_exactly}"
+    return Range(words, lambda value: low <= value <= MOST or value == or_exactly, short)
+
+
+def above(low: float, at_most: float = MOST) -> Range:
+    """Numbers above `low`, up to and with `at_most`."""
+    if at_most == MOST:
+        return Range(f"above {low:g}", lambda value: low < value <= MOST, f"> {low:g}")
+    return Range(
+        f"above {low:g} and at most {at_most:,.12g}",
+        lambda value: low < value <= at_most,
+        f"> {low:g}, <= {at_most:,.12g}",
+    )
+
+
+def between(low: float, high: float) -> Range:
+    """Numbers from `low` to `high`, both included."""
+    span = f"from {low:,.12g} to {high:,.12g}"
+    return Range(span, lambda value: low <= value <= high, span.removeprefix("from "))
+
+
+def below(low: float, high: float) -> Range:
+    """Numbers from `low`, included, to `high`, excluded."""
+    return Range(
+        f"of at least {low:g} and below {high:g}", lambda value: low <= value < high, f">= {low:g}, < {high:g}"
+    )
+
+
+def steps_or_share(zero: bool = False) -> Range:
+    """A whole number of steps, or a share of all steps below 1; perhaps also 0."""
+
+    def holds(value: float) -> bool:
+        whole = value < 1 or value == int(value)
+        return whole and (value > 0 or (zero and value == 0)) and value <= MOST
+
+    least = "of at least 0" if zero else "above 0"
+    return Range(
+        f"a whole number of steps, or a share of all steps, {least}", holds, "steps, or a share < 1", alone=True
+    )
+
+
+def one_of(choices: Collection[str]) -> Range:
+    """One of these texts."""
+    return Range(choices=choices)
+
+
+def a_path() -> Range:
+    """A path that a file system can hold: its names have at most 255 bytes."""
+    return Range("a path whose names have at most 255 bytes", _is_path, alone=True, text=True)
+
+
+def _is_path(value: Any) -> bool:
+    try:
+        name = os.fsencode(value)
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return b"\0" not in name and len(name) < 4096 and all(len(part) <= 255 for part in name.split(b"/"))
+
+
+def only(value: float, reason: str) -> Range:
+    """One number, with the reason, as part of the sentence `expected 0, as ..., got 1; leave it out`."""
+    return Range(f"{value:g}, {reason}", lambda given: given == value, advice="; leave it out", alone=True)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """`get_type_hints` of a dataclass, which are slow to evaluate, without ranges."""
+    return get_type_hints(kind)
+
+
+@lru_cache
+def ranges_of(kind: type) -> dict[str, Range]:
+    """The range of each field of a dataclass that declares one, in its annotation or in `RANGES`, or holds an enum."""
+    found: dict[str, Range] = {**getattr(kind, "RANGES", {})}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        declared = [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Range)]
+        if declared:
+            found[name] = declared[0]
+        elif names := tuple(member.value for kind in get_args(hint) or (hint,) for member in _members(kind)):
+            found[name] = one_of(names)
+    return {field.name: found[field.name] for field in fields(kind) if field.name in found}
+
+
+def _members(kind: Any) -> list[Enum]:
+    return list(kind) if isclass(kind) and issubclass(kind, Enum) else []
+
+
+def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values of fields of `kind`, each a line "NAME: expected X, got Y"."""
+    hints = hints_of(kind)
+    problems = []
+    for name, allowed in ranges_of(kind).items():
+        if name not in values:
+            continue
+        number, many, optional = _numbers(hints[name])
+        if values[name] is None and optional:
+            continue
+        check = _wrong_choice if allowed.choices else partial(_wrong_value, number=number)
+        if problem := check(values[name], allowed, many=many):
+            problems.append(f"{name}: {problem}{allowed.advice}")
+    return problems
+
+
+def check_ranges(arguments: Any) -> None:
+    """Refuse values outside their ranges; called by the `__post_init__` of argument dataclasses.
+
+    Raises:
+        InputError: with all problems.
+    """
+    raise_if_any(range_problems(type(arguments), vars(arguments)))
+
+
+def number_of(hint: Any) -> type | None:
+    """`int` or `float` for a field that holds numbers, or a list of them, besides other things; otherwise None."""
+    return _numbers(hint)[0]
+
+
+def _numbers(hint: Any) -> tuple[type | None, bool, bool]:
+    """Of a field's type: the type of its numbers, whether it holds a list of them, and whether it may be None."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    members = get_args(hint) if get_origin(hint) is not list and get_args(hint) else (hint,)
+    for member in members:
+        item = get_args(member)[0] if get_origin(member) is list else member
+        if item in (int, float, str):
+            kind = None if item is str else item
+            return kind, get_origin(member) is list, NoneType in members
+    return None, False, NoneType in members
+
+
+def _wrong_choice(value: Any, allowed: Range, *, many: bool) -> str:
+    """What is wrong with a text, or with one of a list of them; empty if they are allowed."""
+    expected = f"expected one {'or more ' if many else ''}of {', '.join(allowed.choices)}"
+    for item in _items(value, many):
+        text = getattr(item, "value", item)
+        if text not in allowed.choices:
+            return f"{expected}, got {shown(text)}{nearest(str(text), allowed.choices)}"
+    return ""
+
+
+def _wrong_value(value: Any, allowed: Range, *, many: bool, number: type | None) -> str:
+    """What is wrong with a number or a path, or with a list of them; empty if they are allowed."""
+    items = _items(value, many)
+    if all((allowed.text or _is_number(item, number)) and allowed.holds(item) for item in items):
+        return ""
+    if allowed.alone:
+        return f"expected {allowed.words}, got {shown(value)}"
+    noun = "number" if number is float else "whole number"
+    expected = f"{noun}s" if many else f"a {noun}"
+    expected += f" {allowed.words or 'that is finite'}"
+    if any(_is_number(item, number) and item > MOST for item in items) and not allowed.holds(MOST + 1):
+        expected += f" and at most {MOST:,}"
+    return f"expected {expected}, got {shown(value)}"
+
+
+def _items(value: Any, many: bool) -> list[Any]:
+    return list(value) if many and isinstance(value, (list, tuple)) else [value]
+
+
+def _is_number(value: Any, number: type | None) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real if number is float else Integral):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is too large for a float
+        return False

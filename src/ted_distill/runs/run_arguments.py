@@ -1,0 +1,64 @@
+"""The top level of a recipe: the models and methods of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from ..errors import collect, raise_if_any
+from ..method.pairs import parse_pairs
+from ..ranges import a_path, at_least, one_of, range_problems
+from ..stages.methods import METHODS
+
+
+@dataclass
+class RunArguments:
+    """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
+
+    output_dir: Annotated[str | None, a_path()] = field(default=None, metadata={"help": "the run's folder"})
+    teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
+    student: str | None = field(default=None, metadata={"help": "folder or Hub id [the teacher, with student_layers]"})
+    student_layers: Annotated[list[int] | None, at_least(1)] = field(
+        default=None, metadata={"help": "make the student of these blocks of `student`, counted from 1"}
+    )
+    student_num_layers: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "or of this number of evenly spaced ones"}
+    )
+    student_hidden_size: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
+    )
+    methods: Annotated[list[str], one_of(METHODS)] = field(
+        default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"}
+    )
+    start_from: Annotated[str, one_of(("finetuned", "pretrained"))] = field(
+        default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
+    )
+    pairs: list[str] | None = field(
+        default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
+    )
+    filter_interval: Annotated[int, at_least(1)] = field(
+        default=1, metadata={"help": "student: a filter after every N-th block"}
+    )
+    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide]"}
+    )
+    filter_output_dim: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "width of both models' filters [teacher's]"}
+    )
+    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""
+        problems = range_problems(type(self), vars(self))
+        if twice := sorted({name for name in self.methods if self.methods.count(name) > 1}):
+            problems.append(f"methods: expected each of them once, got {', '.join(twice)} several times")
+        with collect(problems):
+            parse_pairs(self.pairs or [])
+        if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):
+            problems.append("pairs: expected pairs or filter intervals, got both; remove one")
+        if self.start_from == "pretrained" and "ted" in self.methods:
+            problems.append(
+                "start_from: expected finetuned with method ted, which starts from the student its filters were learnt "
+                "on, got 'pretrained'; remove ted or use start_from: finetuned"
+            )
+        raise_if_any(problems)

@@ -1,0 +1,47 @@
+"""Values that must not reach a file: those of token, key and password arguments, wherever arguments are recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+HIDDEN = "***"
+"""Takes the place of a secret."""
+
+_NAME = re.compile(
+    r"(.*[-_.])?(api_?key|access_?key|key|token|password|passwd|passphrase|secret|credentials?)", re.IGNORECASE
+)
+# Tokens of the Hub and of trackers, and passwords in addresses, whatever the argument that holds them.
+_VALUE = re.compile(r"\b(hf|api_org|ghp|github_pat|sk)[_-]\w{16,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+
+
+def without_secrets(words: Iterable[str]) -> list[str]:
+    """Words of a command line with `***` for secrets, as in `--hub_token X`, `hub_token=X`, `training.hub_token=X`."""
+    found: list[str] = []
+    hide = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_secret = _NAME.fullmatch(name.lstrip("-")) is not None
+        if is_secret and equals:
+            found.append(f"{name}={HIDDEN}")
+        elif hide and not word.startswith("--"):
+            found.append(HIDDEN)
+            continue  # a value given by mistake as several words is a secret to the last
+        else:
+            found.append(_VALUE.sub(HIDDEN, word))
+        hide = is_secret and word.startswith("--")
+    return found
+
+
+def content_without_secrets(content: Any) -> Any:
+    """A recipe's content without its secret keys, for a file that is read again."""
+    if isinstance(content, dict):
+        return {
+            key: content_without_secrets(value)
+            for key, value in content.items()
+            if not (isinstance(key, str) and _NAME.fullmatch(key))
+        }
+    if isinstance(content, list):
+        return [content_without_secrets(value) for value in content]
+    return _VALUE.sub(HIDDEN, content) if isinstance(content, str) else content

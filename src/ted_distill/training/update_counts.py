@@ -1,0 +1,41 @@
+"""How many updates a training makes: a model that saw none is not published."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import InputError, TrainingError
+from .stage_arguments import StageArguments
+
+
+def updates(args: StageArguments, features: int) -> int:
+    """Optimizer updates on this many features, as `transformers.Trainer` counts them; 0 if no batch is full."""
+    batches = features / (args.train_batch_size * args.world_size)
+    whole = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+    if not whole or args.max_steps > 0:
+        return args.max_steps if whole else 0
+    return math.ceil(args.num_train_epochs * math.ceil(whole / args.gradient_accumulation_steps))
+
+
+def check_updates(args: StageArguments, features: int) -> None:
+    """Refuse a training without a single update.
+
+    Raises:
+        InputError: there are fewer features than a batch, and `dataloader_drop_last` leaves them out.
+    """
+    if not updates(args, features):
+        batch = args.train_batch_size * args.world_size
+        raise InputError(
+            f"dataloader_drop_last: expected at least one full batch of {batch} rows, got {features} rows in all, so "
+            "that nothing would be trained; lower per_device_train_batch_size or leave this out"
+        )
+
+
+def refuse_untrained(steps: int) -> None:
+    """Refuse to publish a model after no updates, such as on a stream that has no rows.
+
+    Raises:
+        TrainingError: there was none.
+    """
+    if steps < 1:
+        raise TrainingError("no update was made, so there is no trained model to publish; check the training data")

@@ -1,0 +1,238 @@
+"""What a run can refuse is refused before anything is trained: whatever its last stage cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from ted_distill import InputError, read_recipe, run
+from ted_distill.cli.main import main
+from ted_distill.models.load import ModelArguments
+from ted_distill.runs import run as runs
+from tiny import save_tiny, tiny_tokenizer, write_reviews
+
+CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a teacher of 4 blocks, students of 2 and 3, one with other words and one with other labels."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_reviews(folder, 12)
+    for name, blocks in (("teacher", 4), ("student", 2), ("student3", 3), ("other_words", 2)):
+        save_tiny(folder / name, AutoModelForSequenceClassification, blocks=blocks, seed=blocks, **CLASSES)
+    save_tiny(folder / "other_labels", AutoModelForSequenceClassification, id2label={0: "dull", 1: "fine"})
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["opera"])
+    tokenizer.save_pretrained(folder / "other_words")
+    return folder
+
+
+@pytest.fixture
+def recipe(folder: Path, tmp_path: Path) -> Any:
+    """Writes a recipe that would work but for `changes`."""
+
+    def write(**changes: Any) -> Path:
+        rows = str(folder / "reviews.jsonl")
+        content = {
+            "task": "sequence_classification", "train_file": rows, "validation_file": rows,
+            "teacher": str(folder / "teacher"), "student": str(folder / "student"), "output_dir": str(tmp_path / "run"),
+            "training": {"max_steps": 1, "report_to": "none", "disable_tqdm": True},
+        }  # fmt: skip
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump({**content, **changes}))
+        return file
+
+    return write
+
+
+def problems_of(file: Path, *overrides: str) -> list[str]:
+    """What `ted run` refuses, having written nothing; `ted show` refuses it too."""
+    with pytest.raises(InputError) as error:
+        run(read_recipe(file, list(overrides)))
+    assert not (file.parent / "run").exists()
+    assert main(["show", str(file), *overrides]) == 2
+    return error.value.problems
+
+
+# --- values of all stages -------------------------------------------------------------------------------------
+
+
+def test_numbers_of_all_sections_are_checked_at_once(recipe: Any) -> None:
+    file = recipe(
+        max_seq_length=0,
+        finetune_teacher={"num_train_epochs": -1},
+        learn_filters={"gradient_accumulation_steps": -1},
+        kd={"temperature": 0},
+        ted={"kl_alpha": -1, "learning_rate": float("nan")},
+        score_on={"more": {"task": "sst2", "mlm_probability": 2}},
+    )
+    with pytest.raises(InputError) as error:
+        read_recipe(file)
+    assert sorted(problem.partition(": expected")[0] for problem in error.value.problems) == [
+        "recipe section finetune_teacher: num_train_epochs",
+        "recipe section kd: temperature",
+        "recipe section learn_filters: gradient_accumulation_steps",
+        "recipe section score_on.more: mlm_probability",
+        "recipe section ted: kl_alpha",
+        "recipe section ted: learning_rate",
+        "recipe: max_seq_length",
+    ]
+
+
+@pytest.mark.parametrize("value", ["fast", -1])
+def test_a_value_that_every_stage_overrides_is_checked_too(recipe: Any, value: Any) -> None:
+    own = {name: {"learning_rate": 1e-4} for name in ("finetune", "learn_filters", "distill")}
+    with pytest.raises(InputError) as error:
+        read_recipe(recipe(**own, training={"max_steps": 1, "learning_rate": value}))
+    (problem,) = error.value.problems
+    assert problem.startswith("recipe section training: learning_rate: expected a number")
+
+
+def test_contradictions_in_a_stage_are_found_when_the_recipe_is_read(recipe: Any) -> None:
+    with pytest.raises(InputError, match="recipe section ted: optim: expected an optimizer that can be made here"):
+        read_recipe(recipe(ted={"optim": "schedule_free_sgd"}))
+    with pytest.raises(InputError, match="recipe section kd: mse_alpha: expected 0 with method kd"):
+        read_recipe(recipe(kd={"mse_alpha": 1}))
+    assert read_recipe(recipe(methods=["lwd", "ted"], distill={"mse_alpha": 1}))
+
+
+def test_what_the_run_sets_itself_is_refused_in_a_section(recipe: Any) -> None:
+    with pytest.raises(InputError, match="recipe section kd: unknown key method, which the run sets; leave it out"):
+        read_recipe(recipe(kd={"method": "ted"}))
+
+
+def test_a_key_of_a_section_at_the_top_is_answered_with_its_section(recipe: Any) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(recipe(), ["bf16=true", "kl_alpha=1"])
+    assert error.value.problems == [
+        "recipe: unknown key bf16; did you mean training.bf16?",
+        "recipe: unknown key kl_alpha; did you mean distill.kl_alpha?",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../outside", "a/b", "/tmp/x", "..", ".hidden", "", "a b", "x" * 61, 3, "a\nb"])
+def test_a_name_that_could_leave_the_folder_of_the_run_is_refused(recipe: Any, name: Any) -> None:
+    with pytest.raises(InputError, match="recipe section score_on: expected names of at most 60 letters"):
+        read_recipe(recipe(score_on={name: {"task": "sst2"}}))
+
+
+def test_a_methods_name_given_twice_and_a_task_that_does_not_exist_are_refused(recipe: Any) -> None:
+    with pytest.raises(InputError, match="recipe: methods: expected each of them once, got kd several times"):
+        read_recipe(recipe(methods=["kd", "lwd", "kd"]))
+    with pytest.raises(InputError, match=r"task: expected one of .* got 'sst3'"):
+        read_recipe(recipe(task="sst3"))
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+def test_a_student_that_is_not_there_is_refused_before_the_teacher_is_trained(recipe: Any, folder: Path) -> None:
+    (problem,) = problems_of(recipe(student=str(folder / "studnet")))
+    assert f"got the folder {folder / 'studnet'}, which does not exist" in problem
+
+
+def test_a_student_that_the_hub_does_not_give_is_refused_before_the_teacher_is_trained(
+    recipe: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        run(read_recipe(recipe(student="nobody/no-such-model")))
+    assert all("nobody/no-such-model" in problem for problem in error.value.problems)
+    assert error.value.problems[0].startswith("student: model: expected ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_student_with_other_words_is_refused(recipe: Any, folder: Path) -> None:
+    (problem,) = problems_of(recipe(student=str(folder / "other_words")))
+    assert problem.startswith("tokenizers: expected one for both")
+
+
+def test_a_student_taken_as_it_is_with_other_labels_is_refused(recipe: Any, folder: Path) -> None:
+    (problem,) = problems_of(recipe(student=str(folder / "other_labels"), finetune_student=False))
+    assert problem.startswith(f"labels: expected {folder / 'other_labels'} to have the data's labels")
+
+
+def test_kd_needs_no_pairs_so_any_depths_will_do(recipe: Any, folder: Path) -> None:
+    file = recipe(student=str(folder / "student3"), methods=["kd"])
+    assert main(["show", str(file)]) == 0
+    assert run(read_recipe(file))["kd"]["steps"] == 1
+
+
+def test_pairs_in_the_section_of_a_method_are_checked_with_all_others(recipe: Any) -> None:
+    found = problems_of(recipe(lwd={"pairs": ["9:1"]}, ted={"pairs": ["4:3"]}))
+    assert "pairs: expected blocks 1 to 4 of the teacher, got 9" in found
+    assert "pairs: expected blocks 1 to 2 of the student, got 3" in found
+
+
+@pytest.mark.parametrize("own", [{"pairs": ["1:1"]}, {"teacher_filter_interval": 1, "filter_interval": 1}])
+def test_ted_cannot_match_blocks_for_which_no_filters_are_learnt(recipe: Any, own: dict[str, Any]) -> None:
+    if "pairs" not in own:
+        own = {"teacher_filter_interval": 4, "filter_interval": 2}
+    (problem, *_) = problems_of(recipe(ted=own))
+    assert problem.startswith("recipe section ted: expected blocks of the teacher with filters of Stage I (2, 4), got ")
+
+
+# --- scores ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["loss", "eval_loss", "acuracy"])
+def test_a_score_to_choose_by_that_does_not_exist_is_refused_for_all_stages(recipe: Any, name: str) -> None:
+    (problem,) = problems_of(recipe(distill={"metric_for_best_model": name}))
+    assert problem.startswith("metric_for_best_model: expected one of accuracy, f1_macro")
+    assert f"got '{name}'" in problem
+
+
+def test_a_direction_that_contradicts_the_score_is_refused(recipe: Any) -> None:
+    file = recipe(training={"max_steps": 1, "metric_for_best_model": "eval_accuracy", "greater_is_better": False})
+    (problem,) = problems_of(file)
+    assert problem == ("greater_is_better: expected true, as a greater accuracy is better, got false; leave it out")
+
+
+def test_data_without_rows_to_score_on_are_refused_for_all_stages_that_score(recipe: Any) -> None:
+    with pytest.raises(InputError, match="data: nothing to score on; give --validation_file"):
+        run(read_recipe(recipe(validation_file=None, finetune={"eval_strategy": "no"})))
+
+
+# --- how models are loaded ------------------------------------------------------------------------------------
+
+
+def test_every_model_is_loaded_as_the_recipe_says(recipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, tuple[ModelArguments | None, ...]] = {}
+
+    def stop(stage: str, *models: int) -> Any:
+        def opened(*given: Any) -> Any:
+            seen[stage] = tuple(given[place] for place in models)
+            raise InputError("seen")
+
+        return opened
+
+    monkeypatch.setattr(runs, "open_distill", stop("distill", 5, 6))
+    monkeypatch.setattr(runs, "open_learn_filters", stop("learn_filters", 4))
+    file = recipe(
+        start_from="pretrained", methods=["kd", "lwd"], config_overrides="hidden_dropout_prob=0", model_revision="v1",
+        trust_remote_code=True, finetune_teacher=False,
+    )  # fmt: skip
+    as_given, as_trained = ModelArguments("hidden_dropout_prob=0", "v1", True), ModelArguments(trust_remote_code=True)
+    started = runs._Run(read_recipe(file))
+    for method in ("kd", "lwd"):
+        with pytest.raises(InputError, match="seen"):
+            started._open(method)
+        assert seen.pop("distill") == (as_given, as_given)  # the student, the teacher
+    started = runs._Run(read_recipe(file, ["start_from=finetuned", "methods=[ted]"]))
+    for owner, expected in (("teacher", as_given), ("student", as_trained)):
+        with pytest.raises(InputError, match="seen"):
+            started._open(f"learn_filters_{owner}")
+        assert seen.pop("learn_filters") == (expected,)
+    with pytest.raises(InputError, match="seen"):
+        started._open("ted")
+    assert seen.pop("distill") == (as_trained, as_trained)
+
+
+def test_a_raw_student_gets_the_recipes_changes_to_its_config(recipe: Any, folder: Path, tmp_path: Path) -> None:
+    run(read_recipe(recipe(start_from="pretrained", methods=["kd"], config_overrides="hidden_dropout_prob=0")))
+    student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "kd")
+    assert student.config.hidden_dropout_prob == 0

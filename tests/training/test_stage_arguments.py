@@ -1,0 +1,236 @@
+"""Training arguments that cannot be used are refused in one message, before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from ted_distill import InputError, StageArguments, TrainingError
+from ted_distill.training import stage_arguments
+from ted_distill.training.update_counts import check_updates, refuse_untrained, updates
+
+
+def made(**values: Any) -> StageArguments:
+    return StageArguments("out", use_cpu=True, **values)
+
+
+def refused(**values: Any) -> list[str]:
+    with pytest.raises(InputError) as error:
+        made(**values)
+    return error.value.problems
+
+
+# --- single values --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("num_train_epochs", [0, -1, float("nan"), float("inf"), 1e9]),
+        ("max_steps", [0, -2, 1.5]),
+        ("learning_rate", [0, -1e-5, float("nan"), 1e3]),
+        ("warmup_steps", [-1, 1.5, float("inf")]),
+        ("per_device_train_batch_size", [0, -8, 2.5]),
+        ("per_device_eval_batch_size", [0]),
+        ("gradient_accumulation_steps", [0, -1]),
+        ("weight_decay", [-0.1, float("nan")]),
+        ("adam_beta1", [1, -0.1]),
+        ("adam_beta2", [1.5]),
+        ("adam_epsilon", [0, -1]),
+        ("max_grad_norm", [-1, float("inf")]),
+        ("logging_steps", [0, -5, 2.5]),
+        ("eval_steps", [0, -1]),
+        ("save_steps", [0]),
+        ("save_total_limit", [0, -1]),
+        ("early_stopping_patience", [0]),
+        ("seed", [-1, 2**32]),
+        ("data_seed", [-1]),
+        ("dataloader_num_workers", [-1, 10**6]),
+        ("cache_limit", [-1, float("inf")]),
+        ("ddp_timeout", [0, 10**15]),
+        ("lr_scheduler_type", ["lineer"]),
+        ("optim", ["adam"]),
+        ("log_level", ["loud"]),
+        ("frozen_dtype", ["int8"]),
+        ("train_sampling_strategy", ["shuffled"]),
+        ("label_smoothing_factor", [0.1, -1]),
+        ("neftune_noise_alpha", [5]),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert [problem.partition(": expected ")[0] for problem in refused(**{name: value})] == [name]
+
+
+def test_values_that_make_sense_are_taken() -> None:
+    sane: dict[str, Any] = {
+        "num_train_epochs": 0.1, "max_steps": -1, "learning_rate": 3e-5, "warmup_steps": 0.06, "weight_decay": 0.1,
+        "adam_beta1": 0, "max_grad_norm": 0, "seed": 0, "save_total_limit": None, "cache_limit": 0, "logging_steps": 1,
+        "lr_scheduler_type": "cosine", "optim": "adafactor", "per_device_train_batch_size": 1,
+    }  # fmt: skip
+    for name, value in sane.items():
+        assert getattr(made(**{name: value}), name) == value
+
+
+def test_problems_of_every_kind_come_in_one_message() -> None:
+    names = [
+        problem.partition(":")[0]
+        for problem in refused(
+            seed=-1, fp16=True, report_to="tensorbord", optim="lion_8bit", push_to_hub=True,
+            lr_scheduler_kwargs={"colour": 1}, save_strategy="no",
+        )
+    ]  # fmt: skip
+    assert sorted(names) == sorted(
+        ["seed", "fp16", "report_to", "optim", "push_to_hub", "lr_scheduler_kwargs", "save_strategy"]
+    )
+
+
+# --- several values beside each other -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"fp16": True}, "fp16: expected a GPU, got a CPU, which trains in bfloat16 or float32; give bf16, or neither"),
+        ({"fp16": True, "bf16": True}, "fp16: expected one of fp16 and bf16, got both; leave one out"),
+        ({"save_strategy": "no"}, "save_strategy: expected epoch, like eval_strategy, as the result is the best "),
+        (
+            {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 6},
+            "save_steps: expected a multiple of eval_steps (4), as the result is the best checkpoint, got 6",
+        ),
+        (
+            {"eval_strategy": "steps", "eval_steps": 0.1, "save_strategy": "steps", "save_steps": 0.25},
+            "save_steps: expected a multiple of eval_steps (0.1)",
+        ),
+        (
+            {"eval_strategy": "steps", "eval_steps": 0.1, "save_strategy": "steps", "save_steps": 100},
+            "save_steps: expected a multiple of eval_steps (0.1)",
+        ),
+        ({"eval_strategy": "no", "early_stopping_patience": 2}, "early_stopping_patience: expected scores to wait for"),
+        ({"eval_strategy": "no", "lr_scheduler_type": "greedy"}, "lr_scheduler_type: expected scores for greedy"),
+        ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor: expected dataloader_num_workers above 0"),
+        ({"dataloader_persistent_workers": True}, "dataloader_persistent_workers: expected dataloader_num_workers"),
+        ({"learning_rate": 0.1, "weight_decay": 10}, "weight_decay: expected less than 1 / learning_rate (10)"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(values: dict[str, Any], problem: str) -> None:
+    (found,) = refused(**values)
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"eval_strategy": "no", "eval_steps": 7},
+        {"eval_strategy": "no", "save_strategy": "no"},
+        {"save_strategy": "best"},
+        {"eval_strategy": "steps", "eval_steps": 0.1, "save_strategy": "steps", "save_steps": 0.3},
+        {"eval_strategy": "steps", "save_strategy": "steps"},
+        {"eval_strategy": "steps", "eval_steps": 3, "save_steps": 7, "load_best_model_at_end": False},
+        {"dataloader_prefetch_factor": 2, "dataloader_num_workers": 1},
+    ],
+)
+def test_arguments_that_go_together_are_taken(values: dict[str, Any]) -> None:
+    assert made(**values)
+
+
+# --- what is made of them -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("linear", {"min_lr": 0.1}),
+        ("polynomial", {"power": -1}),
+        ("polynomial", {"lr_end": 1}),
+        ("cosine_with_min_lr", {"min_lr": 1}),
+        ("cosine_with_min_lr", {"min_lr": "small"}),
+        ("inverse_sqrt", {"timescale": "x"}),
+    ],
+)
+def test_a_schedule_with_options_it_does_not_take_is_refused(kind: str, options: dict[str, Any]) -> None:
+    (problem,) = refused(lr_scheduler_type=kind, lr_scheduler_kwargs=options)
+    assert problem.startswith(f"lr_scheduler_kwargs: expected what schedule {kind} takes, got {options}")
+
+
+def test_a_schedule_that_needs_options_is_refused_without_them() -> None:
+    (problem,) = refused(lr_scheduler_type="warmup_stable_decay")
+    assert "num_decay_steps" in problem
+    assert made(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 100})
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "greedy"])
+def test_schedules_are_taken_as_they_come(kind: str) -> None:
+    assert made(lr_scheduler_type=kind, warmup_steps=0.1)
+
+
+def test_an_optimizer_that_is_not_installed_is_refused_with_what_it_needs() -> None:
+    (problem,) = refused(optim="schedule_free_adamw")
+    assert problem.startswith("optim: expected an optimizer that can be made here, got schedule_free_adamw (")
+    assert "schedulefree" in problem
+    (problem,) = refused(optim="galore_adamw", optim_target_modules=["attention"])
+    assert problem.startswith("optim: expected an optimizer that can be made here, got galore_adamw (")
+
+
+def test_options_that_an_optimizer_does_not_read_are_refused() -> None:
+    assert refused(optim="adamw_torch", optim_args="colour=1") == [
+        "optim_args: expected none, as optimizer adamw_torch takes none from there, got 'colour=1'; leave it out"
+    ]
+
+
+def test_a_tracker_that_does_not_exist_is_answered_with_the_nearest_and_one_not_installed_is_named() -> None:
+    assert refused(report_to="tensorbord")[0].endswith("got 'tensorbord'; did you mean tensorboard?")
+    assert refused(report_to=["dvclive"]) == [
+        "report_to: expected a tracker that is installed, got dvclive; install it or leave it out"
+    ]
+    assert made(report_to="none").report_to == []
+
+
+def test_a_file_that_is_not_there_is_refused_in_python_too() -> None:
+    assert refused(accelerator_config="missing.json") == [
+        "accelerator_config: expected a file, got 'missing.json' (No such file or directory)"
+    ]
+
+
+# --- devices --------------------------------------------------------------------------------------------------
+
+
+def test_one_of_several_gpus_is_used_and_the_way_to_use_all_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("sys.argv", ["/usr/bin/ted", "run", "r.yaml", "--hub_token", "x"])
+    stage_arguments._say_how_to_use_all.cache_clear()
+    plain = TrainingArguments("out", report_to="none")
+    assert plain.n_gpu == 4  # so transformers would wrap the model in nn.DataParallel
+    for _ in range(2):
+        args = StageArguments("out", bf16=False)
+        assert (args.n_gpu, args.train_batch_size) == (1, 8)
+    assert [record.getMessage() for record in caplog.records if "torchrun" in record.getMessage()] == [
+        "4 GPUs are visible; this process uses one. To use all: torchrun --nproc_per_node 4 -m ted_distill run r.yaml "
+        "--hub_token '***'"
+    ]
+
+
+# --- updates --------------------------------------------------------------------------------------------------
+
+
+def test_updates_are_counted_as_the_trainer_does() -> None:
+    args = made(per_device_train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=2.5)
+    assert updates(args, 41) == 15  # 11 batches, 6 updates an epoch
+    assert updates(made(per_device_train_batch_size=64, num_train_epochs=0.01), 41) == 1
+    assert updates(made(max_steps=7), 41) == 7
+
+
+def test_a_training_without_an_update_is_refused_before_it_starts_and_never_published() -> None:
+    args = made(per_device_train_batch_size=64, dataloader_drop_last=True, max_steps=5)
+    assert updates(args, 63) == 0
+    with pytest.raises(InputError, match=r"dataloader_drop_last: expected at least one full batch of 64 rows, got 63"):
+        check_updates(args, 63)
+    check_updates(args, 64)
+    with pytest.raises(TrainingError, match="no update was made"):
+        refuse_untrained(0)
