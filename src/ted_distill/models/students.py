@@ -178,7 +178,7 @@ def _description(
         "teacher_config": fingerprint(config_content(model.config)),
         "layers": blocks,
     }
-    if hidden_size is not None and hidden_size != model.config.hidden_size:
+    if hidden_size is not None and hidden_size != width(model.config):
         found |= {"hidden_size": hidden_size, "weights": narrow}
         found |= {"seed": seed} if narrow == "random" else {}
     return found
