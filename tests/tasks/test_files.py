@@ -236,6 +236,8 @@ def test_two_columns_of_one_name_are_refused(problem: Callable, tmp_path: Path) 
         ('{"a": 1}\n{"a": "' + "x" * 200_000 + '"}', "row 2: expected values of one kind in column 'a', got"),
         ('{"a": 1' + "0" * 30 + "}", "row 1: expected text, numbers of up to 64 bits or lists of one kind"),
         ('{"a": 1' + "0" * 5000 + "}", "expected numbers of up to 64 bits"),
+        ('{"a": 0.5}\n{"a": 2}\n{"a": true}', "row 3: expected values of one kind in column 'a', got several"),
+        ('{"a": {"b": [0.5]}}\n{"a": {"b": [true]}}', "row 2: expected values of one kind in column 'a', got several"),
         ('{"a": "\\ud800"}', "row 1: expected text"),
         ('{"a": ' + "[" * 100_000, "expected lists up to 32 deep"),
         ('{"a": ' + "[" * 60 + "]" * 60 + "}", "row 1: expected lists up to 32 deep in column 'a'"),

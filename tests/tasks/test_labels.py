@@ -133,7 +133,7 @@ def test_lists_that_are_none_are_refused(make: Make, labels: list[Any], said: st
     [
         ("[]", []),
         ("['it\\'s', \"a\\\\b\"]", ["it's", "a\\b"]),
-        ("['\\u00e9', '\\x41', 'a\\n']", ["é", "A", "a\n"]),
+        ("['\\u00e9', '\\x41', 'a\\n', '\\U0010ffff']", ["é", "A", "a\n", "\U0010ffff"]),
         ("[1, 2.0, -3, nan, None, True]", [1, 2.0, -3, None, None, True]),
         ("[1. 2.]", [1.0, 2.0]),
         ("['a', 'b',]", ["a", "b"]),

@@ -98,7 +98,7 @@ def _column(name: str, values: Sequence[Any]) -> pa.Array:
             "them"
         )
     try:
-        return pa.array(values)
+        return _array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         raise InputError(_misfit(name, values)) from error
 
@@ -131,9 +131,23 @@ def _misfit(name: str, values: Sequence[Any]) -> str:
     )
 
 
+def _array(values: Sequence[Any]) -> pa.Array:
+    """The values as Arrow, which would take `true` among fractions for 1. Raises what Arrow raises."""
+    array = pa.array(values)
+    if "double" in str(array.type) and any(map(_holds_truth, values)):
+        raise TypeError("expected numbers, got a truth value")
+    return array
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(map(_holds_truth, value)) if isinstance(value, list) else isinstance(value, bool)
+
+
 def _fits(values: Sequence[Any]) -> bool:
     try:
-        pa.array(values)
+        _array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return False
     return True

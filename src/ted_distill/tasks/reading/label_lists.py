@@ -17,7 +17,7 @@ _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[^()]+)?\)", re.DOTALL)
 _NUMPY_SCALAR = re.compile(r"""\bnp\.\w+\(((?:'[^']*'|"[^"]*"|[^()'"]*))\)""")
 _ITEM = re.compile(r"""\s*(?:('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([^\s,'"\[\](){}]+))\s*(,?)""", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d{1,18}\.?\d*|\.\d+)", re.ASCII)
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
 _CONSTANTS = {"True": True, "False": False, "None": None, "nan": None}
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
