@@ -60,6 +60,11 @@ REFUSED: dict[str, dict[str, str]] = {
              "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
              "xmod", "xlm", "xlnet"), _SEES_ALL,
         ),
+        **dict.fromkeys(
+            ("dbrx", "dots1", "gemma3n", "gemma4_unified_assistant", "lfm2_moe", "musicgen", "musicgen_melody",
+             "reformer"), _NOT_MADE,
+        ),
+        **dict.fromkeys(("emu3", "mllama"), "Unrecognized configuration class"),
     },
     "masked_lm": {
         "reformer": _PADDING,
@@ -71,6 +76,11 @@ WITHOUT_STATES = {
     "perceiver", "deepseek_v4", "gemma3n_text", "hrm_text", "hy_v4", "qwen4_exp", "qwen4_exp_text", "xlstm",
 }  # fmt: skip
 """Right for everything but filters: other numbers or shapes of hidden states than blocks."""
+
+UNTRIED = {
+    "bailing_hybrid", "blt", "dots3_note", "dots3_note_text", "gemma4_assistant", "kimi_linear", "longcat_flash",
+}  # fmt: skip
+"""The rules make no config of these, or one of a model that takes minutes."""
 
 SOME = {
     "sequence_classification": ["bart", "convbert", "ctrl", "fnet", "funnel", "gpt2", "llama", "modernbert", "mpnet",
@@ -93,6 +103,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
 
 
 def check(task_name: str, family: str, tasks: dict[str, Task], folder: Path) -> None:
+    if family in UNTRIED:
+        pytest.skip("no config by rules, or a large one")
     outcome = walk(family, tasks[task_name], folder)
     refusal = {**_ANYWHERE, **REFUSED[task_name]}.get(family)
     if refusal is not None:
