@@ -204,7 +204,7 @@ def watch(folder: Path, most: dict[str, int], ended: threading.Event) -> None:
     while not ended.wait(_PAUSE):
         with suppress(FileNotFoundError):  # deleted during the look; the next one is soon
             sizes = {file.relative_to(folder): file.stat().st_blocks * 512 for file in folder.rglob("*")}
-            cached = sum(size for file, size in sizes.items() if "cache" in file.parts)
+            cached = sum(size for file, size in sizes.items() if "states-cache" in file.parts)
             for what, size in (("most on disk", sum(sizes.values())), ("most in caches", cached)):
                 most[what] = max(most[what], size)
             for stage in {file.parent.name for file in folder.glob("*/all_results.json")} - said:

@@ -4,8 +4,8 @@ Importing torch and transformers takes longer than the run itself, so this proce
 one thread and never trains itself. Half of the kills come at a random moment, half right before or after a file is
 synced, renamed or deleted, which is when a stage's folder changes.
 
-Prints how each attempt ended. RECIPE is run in FOLDER/whole without a kill, and in FOLDER/0, FOLDER/1, ... with
-KILLS_A_RUN each.
+RECIPE is run in FOLDER/whole without a kill, in FOLDER/together by two processes at once, one of which is refused, and
+in FOLDER/0, FOLDER/1, ... with KILLS_A_RUN each. Prints how each attempt ended.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ def main(recipe: Path, folder: Path, kills: int, kills_a_run: int) -> None:
     start = time.monotonic()
     assert ended(attempt(recipe, folder / "whole")) == 0, (folder / "whole.log").read_text()
     seconds = time.monotonic() - start
+    together = [ended(child) for child in [attempt(recipe, folder / "together") for _ in range(2)]]
+    assert sorted(together) == [0, 2], (folder / "together.log").read_text()
+    assert (folder / "together.log").read_text().count("refused: ") == 1
     draw = random.Random(kills)
     killed = 0
     for number in range(-(-kills // kills_a_run)):

@@ -202,6 +202,18 @@ def read_task(folder: Path) -> object:
     return load_task(read_recipe(folder / "recipe.yaml", [f"output_dir={folder}"]).task)
 
 
+def test_no_file_that_may_be_published_names_a_folder_of_this_machine(whole: Path, recipe: Path) -> None:
+    """The recipe does: it is the user's own."""
+    texts = [file for file in whole.rglob("*") if file.suffix in (".json", ".md")]
+    assert len(texts) > 30
+    for file in texts:
+        text = file.read_text()
+        assert str(whole.parent) not in text, file
+        assert str(recipe.parent) not in text, file
+    assert '"model": "small"' not in (whole / "student" / "settings.json").read_text()
+    assert '"model": "student_init"' in (whole / "student" / "settings.json").read_text()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_no_damaged_file_of_a_finished_run_is_used(

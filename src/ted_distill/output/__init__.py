@@ -1,6 +1,7 @@
 """Files of stages and runs: whole or not at all, recognised when damaged, and never those of someone else."""
 
 from .checkpoints import (
+    STATE_NAME,
     check_checkpoint,
     checkpoint_folder,
     last_checkpoint,
@@ -41,6 +42,7 @@ __all__ = [
     "PARTIAL",
     "RESULTS_NAME",
     "SETTINGS_NAME",
+    "STATE_NAME",
     "DamagedFileError",
     "Need",
     "atomic_files",

@@ -52,6 +52,7 @@ def seal_checkpoint(output_dir: Path, step: int) -> None:
     partial.replace(folder)
     unsealed_checkpoints(output_dir).rmdir()
     sync(output_dir)
+    sync(output_dir.parent)
 
 
 def _kept(folder: Path, number: int) -> Path:

@@ -43,6 +43,7 @@ def check_writable(folder: Path, name: str = "output_dir") -> None:
 def partial_folder(folder: Path) -> Iterator[Path]:
     """A new folder inside `folder` for files that are not whole yet; what is left of it at the end is deleted."""
     folder.mkdir(parents=True, exist_ok=True)
+    sync(folder.parent)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     try:
         yield partial

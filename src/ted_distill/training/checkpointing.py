@@ -20,6 +20,7 @@ from transformers import TrainerState
 from ..errors import TrainingError
 from ..fast.states_cache import StatesCache
 from ..output import (
+    STATE_NAME,
     Need,
     rotate_checkpoints,
     seal_checkpoint,
@@ -27,7 +28,6 @@ from ..output import (
 )
 from .stage_arguments import StageArguments
 
-STATE_NAME = "trainer_state.json"
 _SHOWN = 80
 
 
