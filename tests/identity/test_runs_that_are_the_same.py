@@ -254,7 +254,7 @@ def test_blocks_a_student_was_made_of_hold_for_its_own_teacher_and_its_fine_tune
     caplog.clear()
 
     def pairs(teacher: str) -> list[tuple[int, int]]:
-        recipe = recipe_of(folder, teacher=str(folder / teacher), student=str(folder / "made"))
+        recipe = recipe_of(folder, teacher=str(folder / teacher), student=str(folder / "made"), methods=["lwd"])
         return run_pairs(read_recipe(recipe))
 
     assert pairs("teacher") == pairs("tuned") == pairs("tuned again") == [(1, 1), (2, 2)]

@@ -136,7 +136,7 @@ def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> 
 def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, methods=["kd", "lwd"], start_from="pretrained")
     run(read_recipe(recipe))
-    assert settings(tmp_path / "run" / "lwd")["places"]["student"] == str(tmp_path / "small")
+    assert settings(tmp_path / "run" / "lwd")["places"]["student"] == "small"
     with pytest.raises(InputError, match="expected finetuned with method ted, which starts from the student its"):
         read_recipe(recipe, ["methods=[ted]"])
 
