@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import SaveStrategy
 
-from ..errors import InputError
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Counts, Task
@@ -43,11 +42,6 @@ class UpdateTrainer(Trainer):
         )
         if sampler is not None:
             self._updates_in_epoch = math.ceil(len(self._loader) / self.args.gradient_accumulation_steps)
-            if not self._updates_in_epoch:
-                raise InputError(
-                    f"dataloader_drop_last: expected a full batch of {size} rows for each process, got "
-                    f"{len(self.train_dataset)} rows in all; set it to false, or lower per_device_train_batch_size"
-                )
         return self._loader
 
     def _sampler(self) -> Sampler | None:
