@@ -270,7 +270,7 @@ def test_a_task_whose_rows_are_not_features_is_refused(
     encode = type(task).encode
 
     def drops_long_rows(self: Task, rows: Any, tokenizer: Any) -> Any:
-        return encode(self, rows, tokenizer).filter(lambda feature: feature["length"] < 12)
+        return encode(self, rows, tokenizer).filter(lambda feature: feature["length"] < 18)
 
     monkeypatch.setattr(type(task), "encode_training", drops_long_rows)
     with pytest.raises(InputError, match="task sequence_classification: expected a feature for each row, as whole_row"):

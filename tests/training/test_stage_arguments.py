@@ -234,3 +234,8 @@ def test_a_training_without_an_update_is_refused_before_it_starts_and_never_publ
     check_updates(args, 64)
     with pytest.raises(TrainingError, match="no update was made"):
         refuse_untrained(0)
+
+
+def test_no_features_at_all_are_not_called_a_matter_of_full_batches() -> None:
+    with pytest.raises(InputError, match="expected at least one feature to train on, got none"):
+        check_updates(StageArguments("out", use_cpu=True), 0)

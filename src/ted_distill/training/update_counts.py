@@ -21,8 +21,10 @@ def check_updates(args: StageArguments, features: int) -> None:
     """Refuse a training without a single update.
 
     Raises:
-        InputError: there are fewer features than a batch, and `dataloader_drop_last` leaves them out.
+        InputError: there are no features, or fewer than a batch, and `dataloader_drop_last` leaves them out.
     """
+    if not features:
+        raise InputError("data: expected at least one feature to train on, got none; give other rows")
     if not updates(args, features):
         batch = args.train_batch_size * args.world_size
         raise InputError(
