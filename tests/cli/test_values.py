@@ -363,6 +363,12 @@ def test_a_flag_without_its_value_and_a_value_without_its_flag_are_refused() -> 
     assert "--no_fast_dropout: expected no value, got '1'" in wrong_flags(StageArguments, "--no_fast_dropout=1")
 
 
+@pytest.mark.parametrize("text", ["-1e-5", "-1E+3", "-.5", "-2"])
+def test_a_negative_number_is_a_value_and_no_flag(text: str) -> None:
+    for words in (["--null_score_diff_threshold", text], [f"--null_score_diff_threshold={text}"]):
+        assert flags(TaskArguments, "--task", "squad", *words).null_score_diff_threshold == float(text)
+
+
 def test_a_mapping_on_the_command_line_is_json() -> None:
     made = flags(TrainingArguments, "--output_dir", "o", "--use_cpu", "--lr_scheduler_kwargs", '{"min_lr": 1e-5}')
     assert made.lr_scheduler_kwargs == {"min_lr": 1e-5}

@@ -62,7 +62,9 @@ class Parser(HfArgumentParser):
                 problems.append(f"unknown flag {name}{nearest(name, self.flags)}")
             else:
                 with collect(problems):
-                    namespace, left = self.parse_known_args([flag, *values])
+                    # Joined, since argparse takes `-1e-5` for a flag.
+                    joined = len(values) == 1 and values[0].startswith("-")
+                    namespace, left = self.parse_known_args([f"{flag}={values[0]}"] if joined else [flag, *values])
                     if left:
                         words_given = [*flag.split("=")[1:], *values]
                         raise InputError(

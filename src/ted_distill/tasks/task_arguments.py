@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from ..ranges import ANY, a_path, above, at_least, between, check_ranges
+from ..ranges import a_path, above, at_least, between, check_ranges
 
 
 @dataclass
@@ -54,7 +54,7 @@ class TaskArguments:
     n_best_size: Annotated[int, at_least(1)] = field(
         default=20, metadata={"help": "QA: best start and end logits per window"}
     )
-    null_score_diff_threshold: Annotated[float, ANY] = field(
+    null_score_diff_threshold: Annotated[float, between(-1_000_000, 1_000_000)] = field(
         default=0.0, metadata={"help": "QA: no answer if its score leads by more"}
     )
     version_2_with_negative: bool | None = field(
