@@ -122,6 +122,8 @@ def scores(draw: Draw, text: st.SearchStrategy[str], typed: bool) -> Rows:
     labels = draw(st.lists(number, min_size=count, max_size=count))
     columns = {"text": draw(st.lists(text, min_size=count, max_size=count)), "label": labels}
     rows = Rows(columns, {"text": columns["text"], "label": [float(label) for label in labels]})
+    if set(labels) == {-1.0}:
+        rows.expected, rows.why = REFUSED, "all hidden"
     bad = [None, float("nan"), float("inf"), -float("inf"), 1e30, "four", "1,5", "1_0"]
     return spoilt(draw, rows, {"text": BAD_TEXTS, "label": [*bad, True, [1.0]] if typed else bad})
 

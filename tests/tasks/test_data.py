@@ -186,8 +186,8 @@ def test_a_sample_of_all_rows_keeps_them_in_order(maximum: int | None) -> None:
 def test_a_sample_of_no_rows_is_refused(maximum: int, tmp_path: Path) -> None:
     problems = problems_of(train_file=str(write(tmp_path, "csv")), max_train_samples=maximum, max_eval_samples=maximum)
     assert problems == [
-        f"max_train_samples: expected 1 or more, got {maximum}; raise it, or leave it out for all rows",
-        f"max_eval_samples: expected 1 or more, got {maximum}; raise it, or leave it out for all rows",
+        f"max_train_samples: expected a whole number of at least 1, got {maximum}",
+        f"max_eval_samples: expected a whole number of at least 1, got {maximum}",
     ]
 
 

@@ -106,7 +106,7 @@ def test_text_files_keep_their_line_feeds(tmp_path: Path) -> None:
         ([{"text": " "}], {}, "expected text in column 'text', got none in the first 1 rows"),
         ([{"text": "a"}, {"text": None}], {}, r"expected text in every row, got none in 1 row \(2; counted from 1\)"),
         ([{"text": "a"}], {"row_separator": "dot"}, "row_separator: expected one of auto, eos, none, got dot"),
-        ([{"text": "a"}], {"validation_size": 0}, "validation_size: expected 1 or more, got 0"),
+        ([{"text": "a"}], {"validation_size": 0}, "validation_size: expected a whole number of at least 1, got 0"),
         ([{"text": "a"}], {"validation_size": 3}, "expected less than the 1 training rows, got 3"),
     ],
 )

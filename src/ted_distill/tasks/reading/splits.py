@@ -100,13 +100,7 @@ def _argument_problems(arguments: TaskArguments, named: set[str], validation_spl
     for split in sorted(named - {"train", "test", *validation_splits}):
         yield f"{split}_file: expected none, as this task has no such split, got a file; leave it out"
     yield from option_problems(arguments)
-    for flag in ("max_train_samples", "max_eval_samples"):
-        maximum = getattr(arguments, flag)
-        if maximum is not None and maximum < 1:
-            yield f"{flag}: expected 1 or more, got {maximum}; raise it, or leave it out for all rows"
     if arguments.validation_size is not None:
-        if arguments.validation_size < 1:
-            yield f"validation_size: expected 1 or more, got {arguments.validation_size}; raise it or leave it out"
         if "validation" in named:
             yield "validation_size: expected this or a validation_file, got both; leave out one or the other"
         if named and "train" not in named:

@@ -90,10 +90,8 @@ class MaskedLM(LanguageModelling):
                 f"tokenizer {tokenizer.name_or_path}: expected a mask token, which masked_lm needs, got none; use a "
                 "model with one"
             )
-        probability = self.arguments.mlm_probability
-        if not 0 < probability < 1:
-            raise InputError(f"mlm_probability: expected a number between 0 and 1, got {probability}; 0.15 is usual")
-        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability, seed=seed)
+        share = self.arguments.mlm_probability
+        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=share, seed=seed)
         hide.create_rng()
         return hide
 
