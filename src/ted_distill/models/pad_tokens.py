@@ -35,7 +35,8 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
                 "pad_token: expected one in the tokenizer of %s, got none; taking the one in the model's config: %s",
                 name, token,
             )  # fmt: skip
-    elif tokenizer.pad_token_id is not None and not known and (padded or found is not None):
+    # A token that the model has no row for is refused later, by name.
+    elif tokenizer.pad_token_id not in (None, found) and not known and (padded or found is not None):
         _set(config, tokenizer, name)
 
 

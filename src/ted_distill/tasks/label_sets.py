@@ -94,7 +94,7 @@ class ModelLabels:
 
     def _taken(self, labels: tuple[list[str], _Labels], found: Sequence[str] = ()) -> tuple[list[str], _Labels]:
         names = labels[0]
-        some = f"{len(found)}" if found else "some"
+        some = f"{len(found)}" if found else "fewer"
         logger.warning(
             "labels: expected all %d labels of the model in the data, got %s; taking the model's: %s",
             len(names), some, listed(names, _MOST),
