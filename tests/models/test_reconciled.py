@@ -21,6 +21,7 @@ from transformers import (
     BertConfig,
     CTRLConfig,
     GPT2Config,
+    IBertConfig,
     LlamaConfig,
     OPTConfig,
     PretrainedConfig,
@@ -390,6 +391,34 @@ def test_filters_of_a_causal_model_read_its_last_token_whatever_its_head_is_call
     assert loaded.with_filters(None, reviews, first_token_only=True).reads_last_token
     encoder = load_model(save(tmp_path / "bert", SHORT["bert"], **_CLASSES), reviews)
     assert not encoder.with_filters(None, reviews, first_token_only=True).reads_last_token
+
+
+def test_a_model_whose_tokens_see_no_others_is_told_of(
+    reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of MRA without its kernel, whose attention is then zero; untrained models may be like that too."""
+    folder = save(tmp_path / "model", SHORT["bert"], **_CLASSES)
+    load_model(folder, reviews)
+    assert "reads each by itself" not in caplog.text
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    for layer in model.bert.encoder.layer:
+        torch.nn.init.zeros_(layer.attention.output.dense.weight)
+    model.save_pretrained(folder)
+    loaded = load_model(folder, reviews)
+    assert "reads each by itself; are its weights untrained" in caplog.text
+    assert not loaded.findings.causal
+
+
+def test_roberta_like_models_keep_the_padding_token_that_positions_are_counted_from_after_saving(
+    reviews: Task, tmp_path: Path
+) -> None:
+    """I-BERT's table of positions is no `nn.Embedding`."""
+    config = IBertConfig(**_ENCODER, **_CLASSES, max_position_embeddings=66, pad_token_id=3)
+    loaded = load_model(save(tmp_path / "model", config), reviews)
+    loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.tokenizer.save_pretrained(tmp_path / "saved")
+    again = load_model(tmp_path / "saved", reviews)
+    torch.testing.assert_close(alone_and_together(again, reviews)[1], alone_and_together(loaded, reviews)[1])
 
 
 def test_trying_a_model_out_leaves_no_trace(reviews: Task, tmp_path: Path) -> None:

@@ -190,15 +190,16 @@ def load_model(
     )  # fmt: skip
     check_loaded(model, info, name, new_head)
     check_tokens(model, tokenizer, task, name)
-    if padded:
-        fit_pad_token(model, tokenizer, name)
     if renewed:
         renew_head(model)
     drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if renewed:
         drawn |= {key for key in model.state_dict() if not in_backbone(key, model)}
     loaded = LoadedModel(name, model, tokenizer, order, tuple(sorted(drawn)))
-    return replace(loaded, findings=check_model(loaded.as_module(task), tokenizer, task, name))
+    loaded = replace(loaded, findings=check_model(loaded.as_module(task), tokenizer, task, name))
+    if padded and loaded.as_module(task).reads_last_token:
+        fit_pad_token(model, tokenizer, name)
+    return loaded
 
 
 def offer_labels_of(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:

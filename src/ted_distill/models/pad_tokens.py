@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..method.shapes import text_config
@@ -41,10 +40,10 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
 
 
 def fit_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """After a model is made: its config's padding token becomes that of its tokenizer.
+    """After a model that looks for the last token is made: its config's padding token becomes that of its tokenizer.
 
-    Not in a family that counts positions from its padding token (RoBERTa): there it is part of the weights' meaning,
-    and padding is told by the attention mask alone.
+    Other models tell padding by the attention mask alone. Some of them count positions from their padding token
+    (RoBERTa), so that it is part of the weights' meaning and stays.
     """
     found = getattr(text_config(model.config), "pad_token_id", None)
     if tokenizer.pad_token_id not in (None, found) and not _counts_from_padding(model):
@@ -73,6 +72,6 @@ def _set(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str
 def _counts_from_padding(model: PreTrainedModel) -> bool:
     """Whether a table of positions has a row for padding, after which it counts."""
     return any(
-        isinstance(module, nn.Embedding) and module.padding_idx is not None and "position" in path
+        getattr(module, "padding_idx", None) is not None and "position" in path
         for path, module in model.named_modules()
     )

@@ -53,9 +53,9 @@ class ProbeRows:
         self._more = max(min(_MORE_WORDS, limit - self._special), 1)
         self._few = max(min(_WORDS, self._more - 1), 1)
 
-    def pair(self) -> Batch:
-        """Two short rows of the same length, which differ in their last word."""
-        return self._batch([self._row(self._few), self._row(self._few, last=1)])
+    def alike(self) -> Batch:
+        """Three short rows of the same length: one, the same with another last word, and with another first word."""
+        return self._batch([self._row(self._few), self._row(self._few, last=1), self._row(self._few, first=1)])
 
     def beside_longer(self) -> Batch:
         """The first of these beside a longer row, so that it is padded."""
@@ -63,17 +63,24 @@ class ProbeRows:
 
     @property
     def last_word(self) -> int:
-        """Where the rows of `pair` differ."""
-        return len(self._around[0]) + self._few - 1
+        """Where the second row of `alike` differs."""
+        return self.first_word + self._few - 1
+
+    @property
+    def first_word(self) -> int:
+        """Where the third row of `alike` differs."""
+        return len(self._around[0])
 
     def row(self, length: int) -> Batch:
         """One row of so many tokens."""
         return self._batch([self._row(length - self._special)])
 
-    def _row(self, words: int, last: int = 0) -> list[int]:
+    def _row(self, words: int, first: int = 0, last: int = 0) -> list[int]:
         places = list(range(words))
         if words > 0:
-            places[-1] += last
+            # Words that no other place of a short row has.
+            places[0] += _WORDS * first
+            places[-1] += _WORDS * last
         ids = [self._words[place % len(self._words)] for place in places]
         return [*self._around[0], *ids, *self._around[1]]
 
