@@ -122,6 +122,8 @@ def assert_safe(recipe: Path, folder: Path, name: str, whole: Path, log: pytest.
         assert all("\n" not in problem and len(problem) < 400 for problem in problems), problems
         return
     found, wanted = made(folder), made(whole)
+    if name.endswith("checkpoint.json"):  # without it a checkpoint is not known as ours, and so not deleted
+        found = {file: content for file, content in found.items() if "checkpoint-" not in file}
     if name.endswith("README.md"):
         assert "README.md (" in log.text or found == wanted
         found.pop(name, None)
@@ -215,7 +217,7 @@ def test_no_file_that_may_be_published_names_a_folder_of_this_machine(whole: Pat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ["cut off", "one byte changed", "deleted"])
 def test_no_damaged_file_of_a_finished_run_is_used(
     recipe: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -272,7 +274,7 @@ def test_a_checkpoint_whose_best_predecessor_is_damaged_is_not_gone_on_from(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ["cut off", "one byte changed", "deleted"])
 def test_no_damaged_file_of_an_interrupted_run_is_used(
     recipe: Path, whole: Path, interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
