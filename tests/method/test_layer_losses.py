@@ -293,7 +293,9 @@ def test_states_that_are_all_alike_have_no_variance_to_divide_by(
     pair: dict[str, Path], reviews: Task, tmp_path: Path
 ) -> None:
     for file in pair["teacher"].iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+        # Without the manifest, which says what the filters were, they are as good as any others.
+        if file.name != "stage.json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     filters = load_filters(tmp_path, model)
     filters.load_state_dict({name: torch.zeros_like(weight) for name, weight in filters.state_dict().items()})
@@ -316,7 +318,7 @@ def test_pairs_that_make_no_sense_are_refused_by_the_command(
         (["--pairs", "9:1"], "pairs: expected blocks 1 to 4 of the teacher, got 9"),
         (["--pairs", "4:1", "--filter_interval", "1"], "given beside filter_interval"),
         (["--pairs", "4:1", "--method", "kd"], "method kd matches no layers"),
-        (["--layer_loss", "mae"], "layer_loss: expected one of mse, normalized_mse, cosine, got mae"),
+        (["--layer_loss", "mae"], "layer_loss: expected one of mse, normalized_mse, cosine, got 'mae'"),
     ):
         assert main([*words, *more]) == 2
         assert said in capsys.readouterr().err

@@ -159,7 +159,7 @@ def test_a_model_without_states_of_its_blocks_is_refused_with_what_works(tmp_pat
         lambda: distill(model, model, task, args(out), DistillArguments("lwd")),
     ):
         with pytest.raises(
-            InputError, match=r"got \(2, 4, 16\) of block 2; use method kd, which matches only predictions"
+            InputError, match=r"got \(3, 4, 16\) of block 2; use method kd, which matches only predictions"
         ):
             stage()
         assert not out.exists()

@@ -148,12 +148,14 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         return positions
 
     def _announce(self) -> None:
-        rows, updates = self.task.row_counts["train"], self.state.max_steps
+        updates = self.state.max_steps
         if isinstance(self.train_dataset, IterableDataset):
             logger.warning(first_line(self.args, None, None, updates, 0))
         else:
-            epochs = updates / self._updates_in_epoch
-            logger.warning(first_line(self.args, int(rows), len(self.train_dataset), updates, epochs))
+            features, epochs = len(self.train_dataset), updates / self._updates_in_epoch
+            # Features may come without rows, as those of a benchmark do.
+            rows = int(self.task.row_counts["train"]) if "rows" in vars(self.task) else features
+            logger.warning(first_line(self.args, rows, features, updates, epochs))
 
     def compute_loss(
         self,
