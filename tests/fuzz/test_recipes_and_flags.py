@@ -129,7 +129,7 @@ TASK: dict[str, Sort] = {
     "doc_stride": FROM_ZERO,
     "max_answer_length": COUNT,
     "n_best_size": COUNT,
-    "null_score_diff_threshold": numbers(-HUGE, HUGE, whole=False),
+    "null_score_diff_threshold": Sort(st.floats(-100, 100), numbers(-1e9, 1e9, whole=False).nonsense),
     "mlm_probability": Sort(st.floats(0.01, 0.9), numbers(0, 1, whole=False, open_low=True).nonsense),
     "stride": COUNT,
     "shuffle_buffer": COUNT,
