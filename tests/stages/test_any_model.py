@@ -131,6 +131,21 @@ def test_filters_and_students_are_learnt_on_data_that_lack_a_class(tmp_path: Pat
     assert list(config["id2label"].values()) == ["bad", "fine", "good"]
 
 
+def test_a_student_or_a_second_model_must_have_the_labels_of_the_first(tmp_path: Path) -> None:
+    file = write(tmp_path, ["good", "bad"] * 4, "rows")
+    names = ["bad", "fine", "good"]
+    for name, known in (("two", ["bad", "good"]), ("three", names)):
+        labels = {"id2label": dict(enumerate(known)), "label2id": {label: n for n, label in enumerate(known)}}
+        save_tiny(tmp_path / name, AutoModelForSequenceClassification, **labels)
+    task = task_of(file)
+    with pytest.raises(InputError, match=r"three to have the 2 labels of the task, got also fine"):
+        distill(tmp_path / "two", tmp_path / "three", task, args(tmp_path / "out"), DistillArguments("kd"))
+    with pytest.raises(InputError, match=r"two to have the data's labels, got bad, good without fine"):
+        evaluate(tmp_path / "three", task, teacher_name_or_path=tmp_path / "two")
+    for name in ("two", "three", "two"):
+        assert evaluate(tmp_path / name, task)["accuracy"] >= 0
+
+
 # --- families -------------------------------------------------------------------------------------------------
 
 

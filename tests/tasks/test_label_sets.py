@@ -94,6 +94,18 @@ def test_data_with_all_of_the_models_classes_keep_their_own_order_and_are_not_re
     assert task.label_names == ["Bad", "good"]
 
 
+def test_another_model_is_offered_in_place_of_the_first(tmp_path: Path) -> None:
+    task = task_of(tmp_path, "sequence_classification", ["good", "bad"])
+    assert not task.has_offer
+    task.offer_labels(OFFERED)
+    assert task.label_names == ["bad", "good", "neutral"]
+    task.offer_labels([["bad", "good", "other", "some"]])
+    assert task.label_names == ["bad", "good", "other", "some"]
+    task.offer_labels([["bad", "good"]])
+    assert task.label_names == ["bad", "good"]
+    assert task.has_offer
+
+
 def test_data_with_other_classes_keep_theirs(tmp_path: Path) -> None:
     task = task_of(tmp_path, "sequence_classification", ["good", "awful"])
     task.offer_labels(OFFERED)

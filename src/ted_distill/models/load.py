@@ -168,7 +168,8 @@ def load_model(
     check_inputs(name)
     config = load_pretrained(AutoConfig, name, hub)
     apply_overrides(config, arguments.config_overrides, name)
-    if not new_head:
+    # Labels of the first model: another one, such as a student, must have the same.
+    if not new_head and not task.has_offer:
         offer_labels(task, config)
     fresh = needs_new_head(config, task)
     renewed = fresh and new_head and class_names(task) is not None and not has_default_labels(config)

@@ -227,6 +227,11 @@ class Task(ABC):
         """
 
     @property
+    def has_offer(self) -> bool:
+        """Whether a model's labels were offered."""
+        return False
+
+    @property
     def num_labels(self) -> int:
         """Width C of the model's head."""
         return len(self.label_names or ())

@@ -49,20 +49,27 @@ class ModelLabels:
 
     _label_names: list[str] | None = None
     _offered: Sequence[Sequence[str]] = ()
+    _completed: bool = False
+    """The label names are not those of the data alone."""
     _official: bool = False
     """The classes are known without looking at the data."""
 
     def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
         """See `Task.offer_labels`."""
-        if self._official:
+        if self._official or offered == self._offered:
             return
         self._offered = offered
         known = self._label_names
-        if known is not None and any(completed(known, names) for names in offered):
+        if known is not None and (self._completed or any(completed(known, names) for names in offered)):
             # The rows have other class numbers now.
-            self._label_names = None
+            self._label_names, self._completed = None, False
             for name in ("rows", "identity"):
                 self.__dict__.pop(name, None)
+
+    @property
+    def has_offer(self) -> bool:
+        """See `Task.has_offer`."""
+        return bool(self._offered)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """The names in the order that they would have if the data held them all."""
@@ -93,7 +100,7 @@ class ModelLabels:
         return read(self.in_order(self._offered[0]))
 
     def _taken(self, labels: tuple[list[str], _Labels], found: Sequence[str] = ()) -> tuple[list[str], _Labels]:
-        names = labels[0]
+        self._completed, names = True, labels[0]
         some = f"{len(found)}" if found else "fewer"
         logger.warning(
             "labels: expected all %d labels of the model in the data, got %s; taking the model's: %s",
