@@ -17,8 +17,9 @@ demo: install
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+# With WITHOUT=tests/fuzz, all but the search for inputs that break something, which takes longest.
 test-long: install
-	$(BIN)/python -m pytest -n 2 -q -m long
+	$(BIN)/python -m pytest -n 2 -q -m long $(WITHOUT:%=--ignore=%)
 
 # Old versions of others may warn of what they use themselves.
 test-oldest: install-oldest
