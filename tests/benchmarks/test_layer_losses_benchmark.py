@@ -27,6 +27,7 @@ def write_recipe(folder: Path, name: str) -> Path:
     return file
 
 
+@pytest.mark.long
 def test_every_loss_and_weight_has_a_row_and_every_recipe_a_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
