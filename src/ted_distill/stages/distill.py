@@ -20,6 +20,7 @@ from ..method.filter_files import filters_fingerprint, load_filters, save_filter
 from ..method.filters import Batch, FilteredModel, Filters, Signals
 from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses
 from ..method.losses import distillation_loss
+from ..models.dropout import turn_off_dropout
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of, read_weights
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..tasks.base import Counts, Metrics, Task
@@ -28,12 +29,15 @@ from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
+from .filter_starts import least_squares_start, sample_batches, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .methods import METHODS, DistillArguments, MethodFilters, layer_methods
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
 from .teacher_variances import measure_variances
+
+_OWN = ("method", "kl_alpha", "temperature", "student_dropout")
 
 
 def distillation_terms(
@@ -206,13 +210,16 @@ def open_distill(
 
 def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, Any]:
     """What determines the method's loss: weights, pairs, and filters (learnt ones by content, random ones by shape)."""
-    found: dict[str, Any] = {name: getattr(arguments, name) for name in ("method", "kl_alpha", "temperature")}
+    found: dict[str, Any] = {name: getattr(arguments, name) for name in _OWN}
     found |= {"mse_alpha": arguments.layer_weight(filters.pairs), "pairs": filters.pairs}
     if filters.pairs:
         found["layer_loss"] = arguments.layer_loss
-    for owner, of_owner in (("teacher", filters.teacher), ("student", filters.student)):
-        if of_owner is not None and of_owner.config is not None:
-            found[f"{owner}_filters"] = filters_fingerprint(of_owner) if filters.learnt else asdict(of_owner.config)
+    if filters.teacher is not None and filters.teacher.config is not None:
+        found["teacher_filters"] = filters_fingerprint(filters.teacher)
+    if filters.student is not None and filters.student.config is not None:
+        learnt = filters.student_start == "learned"
+        shape = {**asdict(filters.student.config), "start": filters.student_start}
+        found["student_filters"] = filters_fingerprint(filters.student) if learnt else shape
     return found
 
 
@@ -266,6 +273,13 @@ def distill_trainer(
         len(filters.pairs),
         lambda: measure_variances(frozen_teacher, task, args, tokenizer, data.train),
     )
+    if not arguments.student_dropout:
+        turn_off_dropout(student.model)
+    student.model.to(args.device)
+    if filters.student is not None and filters.student_start == "least_squares":
+        unfiltered = student.with_filters(Filters.identity(filters.student.blocks), task)
+        batches = sample_batches(task, args, tokenizer, data.train)
+        start_from(filters.student, least_squares_start(unfiltered, frozen_teacher, task, batches))
     use_fast_modules(student.model, args)
     freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
     return DistillTrainer(

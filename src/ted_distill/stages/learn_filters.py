@@ -21,7 +21,7 @@ from ..method.filter_files import save_filters
 from ..method.filters import Batch, FilterConfig, FilteredModel, Filters, initializer_range
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..output import write_json
-from ..ranges import at_least, check_ranges
+from ..ranges import at_least, check_ranges, one_of
 from ..tasks.base import Counts, Metrics, Split, Task
 from ..training import evaluation
 from ..training.checkpointing import bytes_of
@@ -29,13 +29,16 @@ from ..training.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.trainer import StageTrainer
+from .filter_starts import check_filter_init, sample_batches, scaled_start, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .stage_identity import Results, places, stage_identity
 
 logger = logging.getLogger(__name__)
 
 BLOCK_SCORES_NAME = "block_scores.json"
+FILTER_INITS = ("normal", "scaled")
 _CHECKPOINT_NAME = "filters_and_heads.safetensors"
+_NOT_OF_SHAPE = {"frozen_dropout", "filter_init"}
 
 
 @dataclass
@@ -53,6 +56,13 @@ class LearnFiltersArguments:
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
     filter_blocks: Annotated[list[int] | None, at_least(1)] = field(
         default=None, metadata={"help": "a filter after each of these blocks"}
+    )
+    filter_init: Annotated[str, one_of(FILTER_INITS)] = field(
+        default="normal",
+        metadata={
+            "help": "weights that filters start from: normal (random), or scaled (the identity in units of the states' "
+            "standard deviation)"
+        },
     )
     frozen_dropout: bool = field(
         default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
@@ -209,13 +219,15 @@ def open_learn_filters(
     args = prepare(task, args, models=[model_name_or_path])
     models = {"model": load_model(model_name_or_path, task, model_arguments)}
     models["model"].require_states()
-    shape = {name: value for name, value in vars(filter_arguments).items() if name != "frozen_dropout"}
+    shape = {name: value for name, value in vars(filter_arguments).items() if name not in _NOT_OF_SHAPE}
     config = FilterConfig.for_model(models["model"].model.config, **shape)
-    filters = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout}
+    filter_init = filter_arguments.filter_init
+    check_filter_init(filter_init, config)
+    filters = {**vars(config), "frozen_dropout": filter_arguments.frozen_dropout, "filter_init": filter_init}
     identity = stage_identity("learn_filters", task, args, models, filters=filters)
 
     def run() -> Results:
-        return _run(models["model"], config, task, args, model_arguments, filter_arguments.frozen_dropout)
+        return _run(models["model"], config, task, args, model_arguments, filter_arguments.frozen_dropout, filter_init)
 
     return OpenStage(args, identity, places(task, models), run)
 
@@ -227,6 +239,7 @@ def _run(
     args: StageArguments,
     model_arguments: ModelArguments | None,
     frozen_dropout: bool,
+    filter_init: str,
 ) -> Results:
     data = read_data(task, loaded.tokenizer, args)
     # A model that was cast cannot be saved as it was. It is loaded again at the end, or a copy is kept if loading
@@ -234,7 +247,7 @@ def _run(
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
     model_bytes = bytes_of(loaded.model.state_dict().values())
-    trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout)
+    trainer = filter_trainer(loaded, config, task, args, data, frozen_dropout, filter_init)
     trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
     outcome = trainer.fit()
     if data.validation and trainer.scored_step != (outcome["best_step"] or trainer.state.global_step):
@@ -265,6 +278,7 @@ def filter_trainer(
     args: StageArguments,
     data: StageData,
     frozen_dropout: bool = False,
+    filter_init: str = "normal",
 ) -> LearnFiltersTrainer:
     """The trainer of fresh filters and heads on a frozen model, which is cast to `frozen_dtype` in place.
 
@@ -278,6 +292,12 @@ def filter_trainer(
     learner = FilterLearner(loaded.with_filters(filters, task, task.first_token_only), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
     use_fast_modules(loaded.model, args, frozen=not frozen_dropout)
+    if filter_init == "scaled":
+        # All tokens, also where the heads read the first alone: Stage II matches all of them.
+        unfiltered = loaded.with_filters(Filters.identity(config.blocks), task).freeze().to(args.device)
+        start_from(
+            filters, scaled_start(unfiltered, config, task, sample_batches(task, args, loaded.tokenizer, data.train))
+        )
     if not frozen_dropout:
         keep = partial(states_cache, args, task, loaded, config.blocks, dtype, task.first_token_only)
         learner.filtered.cache = keep(data.train)

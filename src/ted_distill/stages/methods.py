@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, NamedTuple
 
-from ..errors import collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any
 from ..method.filter_files import load_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
 from ..method.layer_losses import LAYER_LOSSES
@@ -53,8 +53,13 @@ class DistillArguments:
     )
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
     student_filters: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "folder of its filters [the student's]"}
+        default=None,
+        metadata={
+            "help": "where the student's filters start: learned (in Stage I), least_squares (from its states to the "
+            "teacher's filtered ones), random, or a folder of learnt ones [ted: learned; lwd: random]"
+        },
     )
+    student_dropout: bool = field(default=True, metadata={"help": "dropout in the student, as its config says"})
 
     def __post_init__(self) -> None:
         """Raises `InputError`: see `check`."""
@@ -85,6 +90,10 @@ class DistillArguments:
         return (100.0 if pairs else 0.0) if self.mse_alpha is None else self.mse_alpha
 
 
+UNLEARNT = ("least_squares", "random")
+"""Where the student's filters may start without a Stage I of its own."""
+
+
 # --- methods: which filters -----------------------------------------------------------------------------------
 
 
@@ -93,8 +102,9 @@ class MethodFilters(NamedTuple):
 
     teacher: Filters | None
     student: Filters | None
-    learnt: bool = False
-    """Their weights come from Stage I and are part of the stage's input; otherwise the seed determines them."""
+    student_start: str = "random"
+    """Where the student's come from: `learned` (in Stage I, part of the stage's input), `random`, or `least_squares`,
+    which gives them their weights once the models are at hand."""
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -110,48 +120,88 @@ def kd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArg
 
 
 def lwd_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Layer-wise distillation: the teacher's unchanged hidden states, the student's through random Linear filters."""
+    """Layer-wise distillation: the teacher's unchanged hidden states, the student's through random Linear filters.
+
+    Raises:
+        InputError: filters learnt in Stage I, which would be no plain layer-wise distillation.
+    """
+    start = arguments.student_filters or "random"
+    if start not in UNLEARNT:
+        raise InputError(
+            f"student_filters: expected {' or '.join(UNLEARNT)} with method lwd, got {start}; choose one of them or "
+            "method ted"
+        )
     pairs = _pairs(teacher, student, arguments)
-    config = FilterConfig.for_model(student.model.config, 1, width(teacher.model.config))
-    config = replace(config, blocks=[block for _, block in pairs])
-    of_student = Filters.random(config, initializer_range(student.model.config))
-    return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student)
+    of_student = _unlearnt(student, [block for _, block in pairs], width(teacher.model.config))
+    return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student, start)
 
 
 def ted_filters(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Task-aware layer-wise distillation: the filters that both models learnt in Stage I.
+    """Task-aware layer-wise distillation: the filters that the models learnt in Stage I.
+
+    The student's may instead start `random`, or from least squares on the teacher's.
 
     Raises:
         InputError: filters are missing, of another model, of different widths, or not after the requested blocks.
     """
+    start = arguments.student_filters or "learned"
+    learnt = start not in UNLEARNT
     problems: list[str] = []
     found: dict[str, Filters] = {}
-    for owner, loaded, folder, interval in (
-        ("teacher", teacher, arguments.teacher_filters, arguments.teacher_filter_interval),
-        ("student", student, arguments.student_filters, arguments.filter_interval),
-    ):
+    with collect(problems):
+        found["teacher"] = _learnt(teacher, "teacher", arguments.teacher_filters, arguments.teacher_filter_interval)
+    if learnt:
+        folder = None if start == "learned" else start
         with collect(problems):
-            check_inputs(folder or loaded.name, f"{owner} filters")
-            found[owner] = load_filters(folder or loaded.name, loaded.model, owner)
-            expected = None if interval is None else filtered_blocks(num_blocks(loaded.model.config), interval)
-            if expected and expected != found[owner].blocks:
-                problems.append(
-                    f"{owner} filters: expected filters of blocks {expected}, got those of {found[owner].blocks}; "
-                    "learn them with that filter_interval, or leave it out here"
-                )
-    widths = {owner: filters.config.filter_output_dim for owner, filters in found.items() if filters.config}
-    if len(set(widths.values())) > 1:
-        problems.append(
-            f"filters: expected one filter_output_dim, got {widths['teacher']} of the teacher and "
-            f"{widths['student']} of the student; learn the student's with --filter_output_dim {widths['teacher']}"
+            found["student"] = _learnt(student, "student", folder, arguments.filter_interval)
+    raise_if_any([*problems, *_different_widths(found)])
+    of_teacher = found["teacher"]
+    blocks = found["student"].blocks if learnt else _filtered(student, arguments.filter_interval)
+    pairs = _pairs(teacher, student, arguments, (of_teacher.blocks, blocks))
+    student_blocks = [block for _, block in pairs]
+    if learnt:
+        of_student = found["student"].select(student_blocks)
+    else:
+        out = of_teacher.config.filter_output_dim if of_teacher.config else width(teacher.model.config)
+        of_student = _unlearnt(student, student_blocks, out)
+    start = "learned" if learnt else start
+    return MethodFilters(of_teacher.select([block for block, _ in pairs]), of_student, start)
+
+
+def _learnt(loaded: LoadedModel, owner: str, folder: str | None, interval: int | None) -> Filters:
+    """The filters that a model learnt in Stage I.
+
+    Raises:
+        InputError: see `load_filters`; or they are after other blocks than those of a given interval.
+    """
+    check_inputs(folder or loaded.name, f"{owner} filters")
+    filters = load_filters(folder or loaded.name, loaded.model, owner)
+    if interval is not None and (expected := _filtered(loaded, interval)) != filters.blocks:
+        raise InputError(
+            f"{owner} filters: expected filters of blocks {expected}, got those of {filters.blocks}; "
+            "learn them with that filter_interval, or leave it out here"
         )
-    raise_if_any(problems)
-    pairs = _pairs(teacher, student, arguments, (found["teacher"].blocks, found["student"].blocks))
-    return MethodFilters(
-        found["teacher"].select([block for block, _ in pairs]),
-        found["student"].select([block for _, block in pairs]),
-        learnt=True,
-    )
+    return filters
+
+
+def _filtered(loaded: LoadedModel, interval: int | None) -> list[int]:
+    return filtered_blocks(num_blocks(loaded.model.config), 1 if interval is None else interval)
+
+
+def _unlearnt(student: LoadedModel, blocks: list[int], filter_output_dim: int) -> Filters:
+    """Random linear filters after these blocks of a student."""
+    config = replace(FilterConfig.for_model(student.model.config, 1, filter_output_dim), blocks=blocks)
+    return Filters.random(config, initializer_range(student.model.config))
+
+
+def _different_widths(found: dict[str, Filters]) -> list[str]:
+    widths = {owner: filters.config.filter_output_dim for owner, filters in found.items() if filters.config}
+    if len(set(widths.values())) < 2:
+        return []
+    return [
+        f"filters: expected one filter_output_dim, got {widths['teacher']} of the teacher and {widths['student']} of "
+        f"the student; learn the student's with --filter_output_dim {widths['teacher']}"
+    ]
 
 
 def _pairs(

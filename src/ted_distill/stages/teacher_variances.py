@@ -51,12 +51,12 @@ def measure_variances(
     return variances
 
 
-def drawn(features: Dataset | IterableDataset, seed: int) -> Iterable[dict[str, Any]]:
-    """At most `LOOKED_AT` features, drawn at random: the first ones of a sorted file are not like the others.
+def drawn(features: Dataset | IterableDataset, seed: int, most: int = LOOKED_AT) -> Iterable[dict[str, Any]]:
+    """At most `most` features, drawn at random: the first ones of a sorted file are not like the others.
 
     Those of a stream are its first, which come out of a shuffled buffer.
     """
     if isinstance(features, IterableDataset):
-        return islice(features, LOOKED_AT)
+        return islice(features, most)
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-    return features.select(order[:LOOKED_AT].sort().values.tolist())
+    return features.select(order[:most].sort().values.tolist())

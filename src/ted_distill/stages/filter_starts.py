@@ -1,0 +1,95 @@
+"""Filters that start from what the models compute on a sample of the training rows, instead of at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..method.closed_form import TokenSums, least_squares, scaled_identity
+from ..method.filters import Batch, FilterConfig, FilteredModel, Filters
+from ..tasks.base import Task
+from ..training.stage_arguments import StageArguments
+from ..training.updates import collate
+from .teacher_variances import drawn
+
+SAMPLE_TOKENS = 100_000
+"""Tokens on which states are measured, about: enough for covariances of a width of thousands."""
+
+
+def sample_batches(
+    task: Task, args: StageArguments, tokenizer: PreTrainedTokenizerBase, features: Dataset | IterableDataset
+) -> Iterator[Batch]:
+    """Batches of features drawn by the seed, on the stage's device; of a stream, its first ones."""
+    length = task.max_seq_length if isinstance(features, IterableDataset) else np.mean(features["length"][:])
+    rows = iter(drawn(features, args.seed, max(1, int(SAMPLE_TOKENS / length))))
+    while chosen := list(islice(rows, args.per_device_train_batch_size)):
+        yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}
+
+
+def check_filter_init(filter_init: str, config: FilterConfig) -> None:
+    """Refuse a start that these filters cannot have.
+
+    Raises:
+        InputError: `scaled` for filters that are not linear, or wider than the model.
+    """
+    if filter_init != "scaled":
+        return
+    if config.filter_nonlinear or config.filter_output_dim > config.hidden_size:
+        got = "nonlinear ones" if config.filter_nonlinear else f"a width of {config.filter_output_dim}"
+        raise InputError(
+            f"filter_init: expected linear filters of at most the model's width, {config.hidden_size}, with scaled, "
+            f"got {got}; choose normal"
+        )
+
+
+def scaled_start(model: FilteredModel, config: FilterConfig, task: Task, batches: Iterator[Batch]) -> list[nn.Linear]:
+    """A filter for each block of `config`: the identity in units of the standard deviation of the block's states.
+
+    Args:
+        model: the frozen model, with identity filters after the blocks of `config`.
+
+    Raises:
+        InputError: see `method.closed_form.scaled_identity`.
+    """
+    sums = [TokenSums() for _ in config.blocks]
+    for batch in batches:
+        tokens = task.mask(batch) != 0
+        for of_block, states in zip(sums, model(batch, need_logits=False).states, strict=True):
+            of_block.add(states[tokens])
+    return [scaled_identity(of_block, config.filter_output_dim) for of_block in sums]
+
+
+def least_squares_start(
+    student: FilteredModel, teacher: FilteredModel, task: Task, batches: Iterator[Batch]
+) -> list[nn.Linear]:
+    """A filter for each pair: the best linear map from the student's states to the teacher's filtered ones.
+
+    Args:
+        student: with identity filters after the pairs' blocks; it is put into eval mode.
+        teacher: frozen, with its filters.
+
+    Raises:
+        InputError: see `method.closed_form.least_squares`.
+    """
+    sums = [TokenSums() for _ in student.blocks]
+    student.eval()
+    for batch in batches:
+        tokens = task.mask(batch) != 0
+        with torch.no_grad():
+            states = zip(student(batch, need_logits=False).states, teacher(batch).states, strict=True)
+            for of_pair, (of_student, of_teacher) in zip(sums, states, strict=True):
+                of_pair.add(of_student[tokens], of_teacher[tokens])
+    return [least_squares(of_pair) for of_pair in sums]
+
+
+def start_from(filters: Filters, starts: list[nn.Linear]) -> None:
+    """Give linear filters the weights of `starts`."""
+    for filter_, start in zip(filters.filters, starts, strict=True):
+        filter_.load_state_dict(start.state_dict())
