@@ -100,7 +100,7 @@ def check_learning(loaded: LoadedModel, task: Task, batch: Batch) -> None:
     filters = None
     if loaded.findings.states_problem is None:
         filters = Filters.random(FilterConfig.for_model(loaded.model.config, filter_output_dim=4))
-    module = loaded.with_filters(filters, task, task.first_token_only).train()
+    module = loaded.with_filters(filters, task, "first" if task.first_token_only else None).train()
     signals = module(batch)
     loss = task.loss(signals.logits, batch) + sum(states.square().mean() for states in signals.states)
     loss.backward()

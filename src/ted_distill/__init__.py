@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from .models.students import student_from_teacher
     from .runs.recipe import Recipe, read_recipe
     from .runs.run import run
-    from .stages.distill import DistillTrainer, distill
+    from .stages.distill import distill
+    from .stages.distill_arguments import DistillArguments
+    from .stages.distill_trainer import DistillTrainer
     from .stages.evaluate import evaluate
+    from .stages.filter_arguments import LearnFiltersArguments
+    from .stages.filter_learner import LearnFiltersTrainer
     from .stages.finetune import FinetuneTrainer, finetune
-    from .stages.learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
-    from .stages.methods import DistillArguments
+    from .stages.learn_filters import learn_filters
     from .tasks import TASKS, Task, TaskArguments, load_task
     from .training.stage_arguments import StageArguments
 
@@ -70,11 +73,14 @@ _HOMES = {
     "models.students": "student_from_teacher",
     "runs.recipe": "Recipe read_recipe",
     "runs.run": "run",
-    "stages.distill": "DistillTrainer distill",
+    "stages.distill": "distill",
+    "stages.distill_arguments": "DistillArguments",
+    "stages.distill_trainer": "DistillTrainer",
     "stages.evaluate": "evaluate",
     "stages.finetune": "FinetuneTrainer finetune",
-    "stages.learn_filters": "LearnFiltersArguments LearnFiltersTrainer learn_filters",
-    "stages.methods": "DistillArguments",
+    "stages.filter_arguments": "LearnFiltersArguments",
+    "stages.filter_learner": "LearnFiltersTrainer",
+    "stages.learn_filters": "learn_filters",
     "tasks": "TASKS Task TaskArguments load_task",
     "training.stage_arguments": "StageArguments",
 }

@@ -39,6 +39,7 @@ class Range:
         advice: what to do otherwise; for messages.
         alone: `words` say everything, so no "a number" goes before them.
         text: `holds` is asked about a text, not about a number.
+        texts: texts that an argument may be instead of a number.
     """
 
     words: str = ""
@@ -48,6 +49,7 @@ class Range:
     advice: str = ""
     alone: bool = False
     text: bool = False
+    texts: Collection[str] = ()
 
 
 ANY = Range()
@@ -62,15 +64,14 @@ def at_least(low: float, or_exactly: int | None = None) -> Range:
     return Range(words, lambda value: low <= value <= MOST or value == or_exactly, short)
 
 
-def above(low: float, at_most: float = MOST) -> Range:
-    """Numbers above `low`, up to and with `at_most`."""
-    if at_most == MOST:
-        return Range(f"above {low:g}", lambda value: low < value <= MOST, f"> {low:g}")
-    return Range(
-        f"above {low:g} and at most {at_most:,.12g}",
-        lambda value: low < value <= at_most,
-        f"> {low:g}, <= {at_most:,.12g}",
-    )
+def above(low: float, at_most: float = MOST, or_text: Collection[str] = ()) -> Range:
+    """Numbers above `low`, up to and with `at_most`, and perhaps some texts with a meaning of their own."""
+    words, short = f"above {low:g}", f"> {low:g}"
+    if at_most != MOST:
+        words, short = f"{words} and at most {at_most:,.12g}", f"{short}, <= {at_most:,.12g}"
+    for text in or_text:
+        words, short = f"{words}, or {text}", f"{short} or {text}"
+    return Range(words, lambda value: low < value <= at_most, short, texts=or_text)
 
 
 def between(low: float, high: float) -> Range:
@@ -156,7 +157,7 @@ def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
         if name not in values:
             continue
         number, many, optional = _numbers(hints[name])
-        if values[name] is None and optional:
+        if (values[name] is None and optional) or (isinstance(values[name], str) and values[name] in allowed.texts):
             continue
         check = _wrong_choice if allowed.choices else partial(_wrong_value, number=number)
         if problem := check(values[name], allowed, many=many):

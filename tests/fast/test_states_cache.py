@@ -134,7 +134,7 @@ def test_logits_alone_serve_a_method_without_layers_and_do_not_pretend_to_be_sta
 
 def test_first_tokens_alone_take_the_place_of_one_token_a_row(tmp_path: Path) -> None:
     model = _Model(tokens=1, blocks=(2,))
-    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, first_token_only=True)
+    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, one_a_row=True)
     cache(_batch([3, 0, 2]), [2], model)
     found = cache(_batch([0, 2]), [2], model)
     assert model.asked == 1
@@ -241,7 +241,7 @@ def test_states_that_do_not_fit_the_limit_are_not_kept(tmp_path: Path, caplog: p
         found = open_cache(tmp_path / "c", limit, "a", _features(), 2, 4, torch.bfloat16)
         assert found.with_hidden_states == fits
     assert "cache_limit: expected room for hidden states of 4 features" in caplog.text
-    first = open_cache(tmp_path / "c", needed / 3, "a", _features(), 2, 4, torch.bfloat16, first_token_only=True)
+    first = open_cache(tmp_path / "c", needed / 3, "a", _features(), 2, 4, torch.bfloat16, filter_token="first")
     assert first.with_hidden_states
 
 

@@ -216,7 +216,9 @@ def test_a_cache_is_asked_for_the_states_of_a_frozen_model_alone() -> None:
     filtered, batch = frozen_and_batch()
     asked: list[list[int]] = []
 
-    def cache(batch: dict[str, Tensor], blocks: list[int], run: Callable[[dict[str, Tensor]], Signals]) -> Signals:
+    def cache(
+        batch: dict[str, Tensor], blocks: list[int], run: Callable[[dict[str, Tensor]], Signals], relations: None
+    ) -> Signals:
         asked.append(list(blocks))
         found = run(batch)
         return Signals(found.logits, [2 * states for states in found.states])
@@ -498,7 +500,7 @@ def test_filters_of_a_causal_classifier_read_the_last_real_token() -> None:
         "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
     }
     filtered = FilteredModel(
-        model, Filters.identity([2]), select_logits=lambda outputs: outputs.logits, first_token_only=True
+        model, Filters.identity([2]), select_logits=lambda outputs: outputs.logits, filter_token="first"
     )
     with torch.no_grad():
         output = filtered(batch)

@@ -388,9 +388,9 @@ def test_filters_of_a_causal_model_read_its_last_token_whatever_its_head_is_call
     folder = save(tmp_path / "model", SHORT["ctrl"], **_CLASSES)
     loaded = load_model(folder, reviews)
     assert loaded.findings.causal
-    assert loaded.with_filters(None, reviews, first_token_only=True).reads_last_token
+    assert loaded.with_filters(None, reviews, filter_token="first").reads_last_token
     encoder = load_model(save(tmp_path / "bert", SHORT["bert"], **_CLASSES), reviews)
-    assert not encoder.with_filters(None, reviews, first_token_only=True).reads_last_token
+    assert not encoder.with_filters(None, reviews, filter_token="first").reads_last_token
 
 
 def test_a_model_whose_tokens_see_no_others_is_told_of(

@@ -202,7 +202,7 @@ def test_classifiers_with_a_head_called_score_read_the_last_token_and_others_the
     assert _tokens_that_classify(model, batch) == [[token] for token in tokens]
     # And these are the tokens that filters of one token see.
     filtered = FilteredModel(
-        model, Filters.identity([2]), select_logits=lambda outputs: outputs.logits, first_token_only=True
+        model, Filters.identity([2]), select_logits=lambda outputs: outputs.logits, filter_token="first"
     )
     with torch.no_grad():
         states = filtered(batch).states[0]

@@ -7,7 +7,7 @@ for the filters of both stages and the unfiltered teacher of plain layer-wise di
 A cache belongs to one model and one set of features: its folder's name is a hash of the model's identity and number
 type, of the token ids, and of which tokens are kept. One file holds the logits, one the hidden states of each block:
 
-    logits.bin  logits.json  logits.check  block_2.bin  block_2.json  block_2.check ...
+    logits.bin  logits.json  logits.check  block_2.bin  block_2.json  block_2.check  queries_6.bin ...
 
 The checksum of a row, written after it, is its CRC-32: a row that was cut off or changed counts as missing. Files are
 read and written by position rather than mapped into memory, where gigabytes of them would count as the process's
@@ -44,7 +44,8 @@ CACHE_NAME = "states-cache"
 """The folder of caches inside that of a run or a stage."""
 _KNOWN = 1 << 32
 _CHECK_BYTES = 8
-_OURS = re.compile(r"(logits|block_\d+)\.(bin|json|check)|\.(logits|block_\d+)\.\d+\.json")
+_FILE = r"(logits|(block|queries|keys|values)_\d+)"
+_OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json")
 
 
 class StatesCache:
@@ -54,7 +55,7 @@ class StatesCache:
         folder: for one model and one set of features; see `cache_folder`.
         lengths: (N,) tokens kept of each feature.
         dtype: type of the model's hidden states; they are read back bit for bit.
-        first_token_only: keep the hidden states of the first token only.
+        one_a_row: keep one hidden state of each row: that of its first token, or the mean of all.
         with_hidden_states: False if they do not fit on the disk; then only the logits are kept.
     """
 
@@ -63,13 +64,13 @@ class StatesCache:
         folder: Path,
         lengths: np.ndarray,
         dtype: torch.dtype,
-        first_token_only: bool = False,
+        one_a_row: bool = False,
         with_hidden_states: bool = True,
     ) -> None:
         self.folder = folder
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.dtype = dtype
-        self.first_token_only = first_token_only
+        self.one_a_row = one_a_row
         self.with_hidden_states = with_hidden_states
         self._files: dict[str, _RowFile] = {}
         self._broken = False
@@ -77,19 +78,27 @@ class StatesCache:
         """Room on the disk that the rows still missing will take, if it is known."""
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, batch: Batch, blocks: Sequence[int], run: RunModel) -> Signals:
-        """Logits and hidden states (B, T, D) of `blocks`; those read from the files are zero at padding."""
+    def __call__(
+        self, batch: Batch, blocks: Sequence[int], run: RunModel, relation_block: int | None = None
+    ) -> Signals:
+        """Logits and hidden states (B, T, D) of `blocks`; those read from the files are zero at padding.
+
+        Args:
+            relation_block: also the queries, keys and values (B, T, D) of this block.
+        """
         if ROW not in batch:
             return run(batch)
         rows = batch[ROW].tolist()
         names = ["logits", *(f"block_{block}" for block in blocks)]
+        if relation_block is not None:
+            names += [f"{kind}_{relation_block}" for kind in ("queries", "keys", "values")]
         found = self._find(rows, names, batch["input_ids"].shape[1])
         if found is None:
             signals = run(batch)
             self._keep(rows, names, signals)
             return signals
-        logits, *states = (tensor.to(batch["input_ids"].device, non_blocking=True) for tensor in found)
-        return Signals(logits, states)
+        logits, *others = (tensor.to(batch["input_ids"].device, non_blocking=True) for tensor in found)
+        return Signals(logits, others[: len(blocks)], others[len(blocks) :])
 
     def _find(self, rows: list[int], names: Sequence[str], tokens: int) -> list[Tensor] | None:
         """The rows of every file, padded to `tokens`; None if a file lacks one of them."""
@@ -98,7 +107,7 @@ class StatesCache:
             file = self._files.get(name) or self._open(name)
             if file is None or not file.knows(rows):
                 return None
-            width = 1 if self.first_token_only and name != "logits" else tokens
+            width = 1 if self.one_a_row and name != "logits" else tokens
             tensor = file.read(rows, width)
             if tensor is None:
                 return None
@@ -110,7 +119,7 @@ class StatesCache:
             return
         tensors = [signals.logits.float()]
         if self.with_hidden_states:
-            tensors += [states.to(self.dtype) for states in signals.states]
+            tensors += [states.to(self.dtype) for states in (*signals.states, *signals.vectors)]
         try:
             for name, tensor in zip(names, tensors, strict=False):
                 file = self._files.get(name) or self._open(name) or self._create(name, tensor)
@@ -134,7 +143,7 @@ class StatesCache:
 
     def _create(self, name: str, tensor: Tensor) -> _RowFile:
         """A file for rows like those of (B, ...) or (B, T, ...) `tensor`."""
-        per_token = tensor.dim() > 2 and not (name != "logits" and self.first_token_only)
+        per_token = tensor.dim() > 2 and not (name != "logits" and self.one_a_row)
         shape = list(tensor.shape[2:] if per_token else tensor.shape[1:])
         form = {"shape": shape, "per_token": per_token, "dtype": str(tensor.dtype).removeprefix("torch.")}
         partial = self.folder / f".{name}.{os.getpid()}.json"
@@ -218,7 +227,7 @@ def open_cache(
     blocks: int,
     hidden_size: int,
     dtype: torch.dtype,
-    first_token_only: bool = False,
+    filter_token: str | None = None,
 ) -> StatesCache:
     """The cache of a model's hidden states and logits for features, or only of the logits if hidden states do not fit.
 
@@ -226,10 +235,11 @@ def open_cache(
         cache_limit: gigabytes that all caches in `cache_dir` may take together; half of the free disk is a limit too.
         model: fingerprint of the model's identity.
         blocks: the number of blocks whose hidden states are wanted.
+        filter_token: `first` or `mean`: one state is kept for each row; None: one for each token.
     """
     lengths = np.asarray(features.with_format("numpy")["length"][:])
-    folder = cache_folder(cache_dir, model, features, dtype, first_token_only)
-    tokens = len(lengths) if first_token_only else int(lengths.sum())
+    folder = cache_folder(cache_dir, model, features, dtype, filter_token)
+    tokens = len(lengths) if filter_token else int(lengths.sum())
     needed = tokens * hidden_size * dtype.itemsize * blocks
     others = _size(cache_dir, but=folder)
     free = (shutil.disk_usage(_existing(cache_dir)).free + _size(folder)) // 2
@@ -242,7 +252,7 @@ def open_cache(
         )  # fmt: skip
     elif blocks:
         logger.info("hidden states of %d features: up to %.2f GB in %s", len(lengths), needed / 1e9, folder)
-    cache = StatesCache(folder, lengths, dtype, first_token_only, fits)
+    cache = StatesCache(folder, lengths, dtype, filter_token is not None, fits)
     cache.bytes_to_come = max(0, needed - _size(folder)) if fits else 0
     return cache
 
@@ -256,11 +266,11 @@ def remove_caches(cache_dir: Path) -> None:
         cache_dir.rmdir()
 
 
-def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dtype, first_token_only: bool) -> Path:
+def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dtype, filter_token: str | None) -> Path:
     """The folder for this model's hidden states for exactly these token ids."""
     names = [name for name in ("input_ids", "token_type_ids", "length") if name in features.column_names]
     tokens = identity.rows_fingerprint(features.select_columns(names))
-    return cache_dir / identity.fingerprint([model, str(dtype), first_token_only, tokens])[:24]
+    return cache_dir / identity.fingerprint([model, str(dtype), filter_token, tokens])[:24]
 
 
 def _size(folder: Path, but: Path | None = None) -> int:

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from ..errors import InputError
 from .pairs import filtered_blocks, listed
+from .projections import recorded_projections
 from .shapes import num_blocks, width
 
 Batch = dict[str, Tensor]
@@ -30,11 +31,14 @@ Batch = dict[str, Tensor]
 class Signals:
     """A model's outputs for a batch: the logits that matter, and K states (B, T, F), or no states without filters.
 
+    `vectors` are queries, keys and values (B, T, D) of the block whose attention relations are matched, if one is.
+
     Not a tuple: accelerate would copy each state of a tuple to float32, before the losses do so piece by piece.
     """
 
     logits: Tensor
     states: list[Tensor]
+    vectors: Sequence[Tensor] = ()
 
 
 RunModel = Callable[[Batch], Signals]
@@ -171,6 +175,13 @@ def _hidden_act(config: PretrainedConfig) -> str:
     return "gelu"
 
 
+def mean_of_tokens(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, D) -> (B, 1, D): the mean over tokens whose mask is not 0; 0 for a row without any."""
+    real = (mask != 0).unsqueeze(-1)
+    total = hidden_states.masked_fill(~real, 0).float().sum(dim=1, keepdim=True)
+    return (total / real.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
+
+
 # --- a model with its filters ---------------------------------------------------------------------------------
 
 
@@ -185,14 +196,17 @@ class FilteredModel(nn.Module):
         label_order: the position in these logits of each class of the data; None if both have the same order.
         input_names: keys of a batch that this model gets (a BERT teacher takes `token_type_ids`, its DistilBERT student
             does not).
-        first_token_only: the filters read only the first token; states are (B, 1, F). In a model that classifies by
-            its last token they read the last real token instead.
+        filter_token: what the filters read of a row. None: all tokens. `first`: only the first token; states are
+            (B, 1, F). In a model that classifies by its last token they read the last real token instead. `mean`: the
+            mean of the real tokens' hidden states, (B, 1, F) too.
         causal: no token sees later ones, so that only the last has seen the whole text.
         pad_token_id: what the model expects where the attention mask is 0, whatever the batch's tokenizer pads with;
             None if it does not matter.
     """
 
-    cache: Callable[[Batch, Sequence[int], RunModel], Signals] | None = None
+    relation_block: int | None = None
+    """The block whose queries, keys and values are recorded, 1-based; None for none."""
+    cache: Callable[[Batch, Sequence[int], RunModel, int | None], Signals] | None = None
     """Where the hidden states of a frozen model are kept, see `fast.states_cache`; None to run it on every batch."""
 
     def __init__(
@@ -203,7 +217,7 @@ class FilteredModel(nn.Module):
         select_logits: Callable[[ModelOutput], Tensor],
         label_order: Sequence[int] | None = None,
         input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
-        first_token_only: bool = False,
+        filter_token: str | None = None,
         causal: bool = False,
         pad_token_id: int | None = None,
     ) -> None:
@@ -213,8 +227,9 @@ class FilteredModel(nn.Module):
         self.select_logits = select_logits
         self.label_order = label_order
         self.input_names = tuple(input_names)
-        self.first_token_only = first_token_only
+        self.filter_token = filter_token
         self.pad_token_id = pad_token_id
+        self.causal = causal
         self.reads_last_token = causal or _classifies_by_last_token(model)
         self.frozen_model = self.frozen_filters = False
         # Keys and values of earlier tokens are for generating text.
@@ -234,24 +249,27 @@ class FilteredModel(nn.Module):
             need_logits: False lets a causal language model skip the logits of all tokens except the last.
         """
         if self.cache is not None and self.frozen_model:
-            signals = self.cache(batch, self.blocks, self.run)
+            signals = self.cache(batch, self.blocks, self.run, self.relation_block)
         else:
             signals = self.run(batch, need_logits)
         if self.filters is None:
             return signals
         with _frozen(batch) if self.frozen_filters else nullcontext():
-            return Signals(signals.logits, self.filters(signals.states))
+            return replace(signals, states=self.filters(signals.states))
 
     def run(self, batch: Batch, need_logits: bool = True) -> Signals:
         """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
         with _frozen(batch) if self.frozen_model else nullcontext():
             options = {} if need_logits else self._without_logits
-            outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
+            with recorded_projections(self.model, self.relation_block) as vectors:
+                outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
             # Those of other blocks are freed with `outputs`.
             of_blocks = hidden_states_of(outputs)
             hidden_states = [self._filtered_tokens(of_blocks[block], batch) for block in self.blocks]
             logits = self.select_logits(outputs)
-            return Signals(logits if self.label_order is None else logits[..., self.label_order], hidden_states)
+            return Signals(
+                logits if self.label_order is None else logits[..., self.label_order], hidden_states, vectors
+            )
 
     def outputs(self, batch: Batch, **options: Any) -> ModelOutput:
         """The model's own outputs for the inputs of a batch that it accepts."""
@@ -261,9 +279,11 @@ class FilteredModel(nn.Module):
         return self.model(**inputs, **self._options, **options, return_dict=True)
 
     def _filtered_tokens(self, hidden_states: Tensor, batch: Batch) -> Tensor:
-        """The tokens that filters read: (B, T, D), or the one that classifies, (B, 1, D)."""
-        if not self.first_token_only:
+        """What filters read: (B, T, D), or of the token that classifies or of the mean of all, (B, 1, D)."""
+        if self.filter_token is None:
             return hidden_states
+        if self.filter_token == "mean":
+            return mean_of_tokens(hidden_states, batch["attention_mask"])
         if not self.reads_last_token:
             return hidden_states[:, :1]
         last = batch["attention_mask"].sum(dim=1, keepdim=True).clamp(min=1) - 1

@@ -50,6 +50,14 @@ def layer_losses(
     return torch.stack([loss(student, teacher, mask, count) for loss, student, teacher in pairs])
 
 
+def mean_of_pairs(pair_losses: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+    """The mean of the pairs' layer losses (K,), as in the paper, or their weighted mean."""
+    if weights is None:
+        return pair_losses.mean()
+    of_pairs = torch.tensor(weights, dtype=pair_losses.dtype, device=pair_losses.device)
+    return (pair_losses * of_pairs).sum() / of_pairs.sum()
+
+
 def mse_layer_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean squared difference of one pair's filtered states over real tokens and F (paper, equation 5).
 

@@ -16,16 +16,48 @@ from torch import Tensor
 
 
 def distillation_loss(
-    pred_loss: Tensor, match_loss: Tensor, layer_loss: Tensor, kl_alpha: float, mse_alpha: float
+    pred_loss: Tensor,
+    match_loss: Tensor,
+    layer_loss: Tensor,
+    kl_alpha: float,
+    mse_alpha: float,
+    relation_loss: Tensor | None = None,
+    attention_alpha: float = 0.0,
+    weights: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
     """Stage II: `pred_loss + kl_alpha * match_loss + mse_alpha * layer_loss` (paper, equation 6).
+
+    With attention relations, `+ attention_alpha * relation_loss`.
 
     Args:
         pred_loss: of the student's predictions against the labels.
         match_loss: of the student's predictions against the teacher's: a KL, or a squared error of scores.
         layer_loss: of the student's filtered states against the teacher's, the mean over the pairs.
+        relation_loss: see `method.relations`.
+        weights: of the first two terms and of the others at this point of the training, see `schedule_weights`.
     """
-    return pred_loss + kl_alpha * match_loss + mse_alpha * layer_loss
+    of_predictions, of_layers = weights
+    total = of_predictions * (pred_loss + kl_alpha * match_loss) + of_layers * mse_alpha * layer_loss
+    return total if relation_loss is None else total + of_layers * attention_alpha * relation_loss
+
+
+LAYER_SCHEDULES = ("constant", "layers_first", "decay")
+_LAYERS_ALONE = 0.4
+
+
+def schedule_weights(schedule: str, progress: float) -> tuple[float, float]:
+    """Factors of the losses of predictions, and of those of layers and relations, at a point of the training.
+
+    `constant`: 1 and 1. `layers_first`: 0 and 1 for the first 40 % of the updates, then 1 and 1. `decay`: 1, and a
+    factor that falls linearly from 1 to 0.
+
+    Args:
+        schedule: one of `LAYER_SCHEDULES`.
+        progress: share of the updates that have been made, 0 to 1.
+    """
+    if schedule == "layers_first":
+        return (0.0 if progress < _LAYERS_ALONE else 1.0), 1.0
+    return 1.0, (1.0 - progress if schedule == "decay" else 1.0)
 
 
 # --- prediction matching --------------------------------------------------------------------------------------

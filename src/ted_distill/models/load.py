@@ -85,7 +85,7 @@ class LoadedModel:
         """The model as the stages use it: logits in the data's order, only the inputs that its own tokenizer makes."""
         return self.with_filters(None, task)
 
-    def with_filters(self, filters: Filters | None, task: Task, first_token_only: bool = False) -> FilteredModel:
+    def with_filters(self, filters: Filters | None, task: Task, filter_token: str | None = None) -> FilteredModel:
         """The same with filters on its hidden states."""
         return FilteredModel(
             self.model,
@@ -93,7 +93,7 @@ class LoadedModel:
             select_logits=task.logits,
             label_order=self.label_order,
             input_names=self.input_names,
-            first_token_only=first_token_only,
+            filter_token=filter_token,
             causal=self.findings.causal,
             pad_token_id=pad_token_of(self.model),
         )

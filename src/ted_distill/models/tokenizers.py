@@ -47,14 +47,14 @@ class Tokenizers(NamedTuple):
 
 
 def choose_tokenizers(
-    teacher: NamedTokenizer, student: NamedTokenizer, task: Task, layer_methods: Sequence[str] = ()
+    teacher: NamedTokenizer, student: NamedTokenizer, task: Task, token_methods: Sequence[str] = ()
 ) -> Tokenizers:
     """One tokenizer for both models if they read texts alike; else each model's own, where only whole rows are matched.
 
     The shared one is the student's, unless only the teacher's makes `token_type_ids`.
 
     Args:
-        layer_methods: those of the methods that match hidden states, token by token.
+        token_methods: those of the methods that match hidden states or attention relations, token by token.
 
     Raises:
         InputError: the tokenizers differ, but tokens are matched.
@@ -63,7 +63,7 @@ def choose_tokenizers(
     if problem is None:
         shared = _shared(teacher.tokenizer, student.tokenizer)
         return Tokenizers(shared, shared)
-    if needed := _need_of_one(task, layer_methods):
+    if needed := _need_of_one(task, token_methods):
         why, remedy = needed
         raise InputError(
             f"tokenizers: expected one for both {teacher.name} (teacher) and {student.name} (student), as {why}, got "
@@ -72,15 +72,15 @@ def choose_tokenizers(
     return Tokenizers(teacher.tokenizer, student.tokenizer)
 
 
-def _need_of_one(task: Task, layer_methods: Sequence[str]) -> tuple[str, str] | None:
+def _need_of_one(task: Task, token_methods: Sequence[str]) -> tuple[str, str] | None:
     """Why both models must read the same tokens, and what would do without; None if they need not."""
     if not task.whole_row_logits:
         return f"task {task.name} compares the predictions for each token", ""
     if task.arguments.streaming:
         return "the rows of a stream are tokenised once", "leave streaming out, or "
-    if layer_methods:
+    if token_methods:
         remedy = "use only method kd, which compares the predictions for whole rows, or "
-        return f"the states of each token are compared ({', '.join(layer_methods)})", remedy
+        return f"the states of each token are compared ({', '.join(token_methods)})", remedy
     return None
 
 

@@ -8,13 +8,13 @@ from ..models.load import load_config
 from ..models.narrow import narrow_config
 from ..models.students import made_of, resolve_blocks
 from ..stages import LearnFiltersArguments
-from ..stages.methods import layer_methods
+from ..stages.methods import token_methods
 from .recipe import Recipe, RunArguments
 
 
 def student_blocks(run: RunArguments, total: int) -> list[int] | None:
     """The blocks, of `total`, that the student is made of; None for a student that is not made. Raises `InputError`."""
-    if not (run.student_layers or run.student_num_layers or run.student_hidden_size):
+    if not run.makes_student:
         return None
     return resolve_blocks(total, run.student_layers, run.student_num_layers)
 
@@ -26,7 +26,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
         InputError: blocks that the models do not have, or intervals that do not match.
     """
     run = recipe.run
-    if not layer_methods(run.methods):
+    if not token_methods(run.methods):
         return []
     teacher = str(run.teacher)
     source = load_config(str(run.student or teacher), recipe.model)
@@ -34,7 +34,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     if run.student_hidden_size:
         narrow_config(source, run.student_hidden_size)
     if blocks:
-        origin = blocks if run.student in (None, run.teacher) else None
+        origin = blocks if run.made_of_teacher else None
     else:
         origin = None if run.pairs else made_of(str(run.student), teacher, recipe.model)
     return resolve_pairs(
@@ -56,6 +56,8 @@ def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:
     run = recipe.run
     filter_width = run.filter_output_dim or width(load_config(str(run.teacher), recipe.model))
     return {
-        owner: LearnFiltersArguments(1, filter_width, run.filter_nonlinear, sorted(blocks))
+        owner: LearnFiltersArguments(
+            1, filter_width, run.filter_nonlinear, sorted(blocks), run.filter_init, run.filter_token
+        )
         for owner, blocks in zip(("teacher", "student"), zip(*run_pairs(recipe), strict=True), strict=True)
     }

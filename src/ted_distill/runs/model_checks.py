@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import collect, raise_if_any
 from ..models.load import load_model
+from ..stages.methods import METHODS
 from ..tasks import Task
 from .recipe import Recipe, stage_arguments
 
@@ -19,11 +20,10 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
     """
     problems: list[str] = []
     for owner, name in models.items():
-        stage = f"finetune_{owner}"
-        tuned = recipe.sections.get(stage) is not False
+        stage, tuned = f"finetune_{owner}", recipe.tunes(owner)
         with collect(problems):
             arguments = stage_arguments(recipe, stage)[1] if tuned else recipe.model
             loaded = load_model(name, task, arguments, new_head=tuned)
-            if set(recipe.run.methods) - {"kd"}:
+            if any(METHODS[name].matches_states for name in recipe.run.methods):
                 loaded.require_states()
     raise_if_any(problems)

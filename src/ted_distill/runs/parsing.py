@@ -148,8 +148,9 @@ class Setting:
         mappings = [kind for kind in self.types if dict in (kind, get_origin(kind))]
         if mappings and isinstance(value, str):
             return self._mapping(mappings[0], value)
-        # If several types fit, the value's own.
-        for kind in sorted(mappings or self.types, key=lambda kind: type(value) is not (get_origin(kind) or kind)):
+        # If several types fit, the value's own; a text that reads as a number is one where numbers are allowed.
+        own: set[Any] = {int, float} & {*self.types} if isinstance(value, str) else {type(value)}
+        for kind in sorted(mappings or self.types, key=lambda kind: (get_origin(kind) or kind) not in own):
             try:
                 return _fitting(kind, value)
             except (ValueError, OverflowError, RecursionError):

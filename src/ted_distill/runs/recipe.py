@@ -13,7 +13,7 @@ from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
 from ..ranges import range_problems
 from ..stages import DistillArguments
-from ..stages.methods import METHODS
+from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
 from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, with_numbers
@@ -22,6 +22,7 @@ from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
+OWNERS = ("teacher", "student")
 FINETUNE = ("finetune_teacher", "finetune_student")
 LEARN_FILTERS = ("learn_filters_teacher", "learn_filters_student")
 SHARED = ("training", "finetune", "learn_filters", "distill")
@@ -36,9 +37,10 @@ _SET_BY_THE_RUN = {"output_dir", "method"}
 class Recipe:
     """A recipe as read: models and methods, the task, how models are loaded, and each stage's own keys.
 
-    Sections: `finetune_teacher`, `finetune_student`, `learn_filters_teacher`, `learn_filters_student`, `kd`, `lwd` and
-    `ted` hold training arguments and the stage's own; `training` is shared by all of them; `finetune`,
-    `learn_filters` and `distill` by both models or all methods. The most specific section wins.
+    Sections: `finetune_teacher`, `finetune_student`, `learn_filters_teacher`, `learn_filters_student`, and one named
+    after each method (`alone`, `kd`, `lwd`, `ted`, ...) hold training arguments and the stage's own. `training` is
+    shared by all of them, `finetune`, `learn_filters` and `distill` by both models or all methods. The most specific
+    section wins.
     `finetune_teacher: false` uses a teacher that is already fine-tuned.
 
     `from_scratch` makes the teacher: a family and fields of its config, random weights, and a tokenizer made from the
@@ -54,15 +56,32 @@ class Recipe:
     @property
     def stages(self) -> list[str]:
         """Names of the stages, in order."""
-        tuned = [name for name in FINETUNE if self.sections.get(name) is not False]
-        return [*tuned, *(LEARN_FILTERS if "ted" in self.run.methods else ()), *self.run.methods]
+        tuned = [f"finetune_{owner}" for owner in OWNERS if self.tunes(owner)]
+        return [*tuned, *(f"learn_filters_{owner}" for owner in self.filter_learners), *self.run.methods]
+
+    def tunes(self, owner: str) -> bool:
+        """Whether `teacher` or `student` is fine-tuned: not one taken as it is, or made of a fine-tuned teacher."""
+        made_tuned = owner == "student" and self.run.start == "teacher"
+        return self.sections.get(f"finetune_{owner}") is not False and not made_tuned
+
+    @property
+    def filter_learners(self) -> list[str]:
+        """`teacher` and `student`, if Stage I learns filters of theirs."""
+        return filter_learners(self.run.methods, self.student_filters)
+
+    @property
+    def student_filters(self) -> dict[str, str | None]:
+        """Where the student's filters start, by method, if the recipe says so."""
+        return {name: self.stage(name).get("student_filters") for name in self.run.methods}
 
     def stage(self, name: str) -> dict[str, Any]:
-        """Merged keys of one stage."""
+        """Merged keys of one stage; of what methods share, those that mean something to it."""
         merged: dict[str, Any] = {}
         for section in reversed(sections_of(name)):
             values = self.sections.get(section)
-            merged |= values if isinstance(values, dict) else {}
+            values = values if isinstance(values, dict) else {}
+            unused = METHODS[name].unused if name in METHODS and section != name else set()
+            merged |= {key: value for key, value in values.items() if key not in unused}
         return merged
 
 
@@ -111,8 +130,27 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     for name in (*FINETUNE, *LEARN_FILTERS, *known.run.methods):
         with collect(problems):
             stage_arguments(known, name)
+    problems += _wrong_starts(known, own)
     raise_if_any(problems)
     return replace(known, sections=own)
+
+
+def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
+    """Sections that contradict what the methods start from."""
+    problems = []
+    if recipe.run.start == "teacher" and sections.get("finetune_student"):
+        problems.append(
+            "recipe section finetune_student: expected none, as the student is made of the fine-tuned teacher's blocks "
+            "and trained by the methods alone; remove it, or set start_from: finetuned"
+        )
+    if recipe.run.start == "pretrained":
+        problems += [
+            f"start_from: expected finetuned with student_filters {LEARNED} of method {name}, as Stage I needs a "
+            "fine-tuned student, got 'pretrained'; set student_filters: least_squares, or start_from: finetuned"
+            for name, start in recipe.student_filters.items()
+            if start == LEARNED
+        ]
+    return problems
 
 
 def _unknown_key(key: Any, known: set[str]) -> str:
@@ -266,7 +304,10 @@ def stage_arguments(recipe: Recipe, name: str) -> tuple[StageArguments, Any]:
         own = vars(recipe.model)
     elif name not in LEARN_FILTERS:
         kinds += (DistillArguments,)
-        own = {"method": name, "new_head": recipe.run.start_from == "pretrained" and name != "ted"}
+        own = {"method": name, "new_head": recipe.run.start == "pretrained"}
+        if METHODS[name].student_filters is not None and "student_filters" not in METHODS[name].unused:
+            # A folder of a student may hold filters of an earlier run.
+            own["student_filters"] = METHODS[name].student_filters
     try:
         args, *rest = from_values(kinds, {**own, **recipe.stage(name), "output_dir": folder})
     except InputError as error:

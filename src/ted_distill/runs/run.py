@@ -1,10 +1,11 @@
 """A run is a folder that holds the stages of a recipe; those that are finished are skipped.
 
 RUN/teacher_init                           a teacher of random weights, if the recipe asks for one (`from_scratch`)
-RUN/student_init                           a student made of blocks of a model, if the recipe asks for one
+RUN/student_init                           a student made of blocks of a model, usually the teacher in RUN/teacher
 RUN/teacher  RUN/student                   fine-tuned models
 RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
-RUN/kd  RUN/lwd  RUN/ted                   distilled students (Stage II)
+RUN/alone                                  the student trained on the labels alone, as long as with the methods
+RUN/kd  RUN/lwd  RUN/ted ...               distilled students (Stage II)
 RUN/states-cache                           the teacher's outputs for each row, while the run lasts
 RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
@@ -42,6 +43,7 @@ from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
 from ..stages.lifecycle import OpenStage, prepare, tidy_finished
+from ..stages.methods import METHODS
 from ..stages.retest import with_test_scores
 from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task, load_task
@@ -90,15 +92,18 @@ class _Run:
         self.further: dict[str, Task] = {
             name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
         }
-        self.makes_student = bool(run.student_layers or run.student_num_layers or run.student_hidden_size)
+        self.makes_student = run.makes_student
+        tuned_teacher = str(self.folder / "teacher") if recipe.tunes("teacher") else teacher
         # Blocks of a teacher made from scratch are useful only after it has been trained.
-        self.student_source = run.student or (str(self.folder / "teacher") if self.from_scratch else teacher)
+        trained = run.start == "teacher" or self.from_scratch
+        self.student_source = (tuned_teacher if trained else teacher) if run.made_of_teacher else run.student or teacher
         student = str(self.folder / "student_init") if self.makes_student else self.student_source
         self.raw = {"teacher": teacher, "student": student}
         self.tuned = {
-            owner: raw if recipe.sections.get(f"finetune_{owner}") is False else str(self.folder / owner)
-            for owner, raw in self.raw.items()
+            "teacher": tuned_teacher,
+            "student": str(self.folder / "student") if recipe.tunes("student") else student,
         }
+        self.start = student if run.start == "pretrained" else self.tuned["student"]
         self.filtered = {owner: str(self.folder / f"{owner}_filters") for owner in self.raw}
         self.finished: dict[str, Results] = {}
         """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
@@ -173,7 +178,10 @@ class _Run:
                 self.finished[name] = stage.finished
         else:
             kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
-            check_folder(folder, stage_identity(kind, self.task, prepare(self.task, args)))
+            identity = stage_identity(kind, self.task, prepare(self.task, args))
+            # Defaults that depend on the model are not known yet.
+            known = {key: value for key, value in identity["arguments"].items() if value != "None"}
+            check_folder(folder, {**identity, "arguments": known})
 
     def _is_there(self, model: str) -> bool:
         """Whether a model exists: one that this run makes has a manifest once it is complete."""
@@ -203,11 +211,11 @@ class _Run:
             self._make_student()
         results["student"] = self._fine_tuned("student")
         methods = self.recipe.run.methods
-        stage_one = [self._stage(name) for name in LEARN_FILTERS] if "ted" in methods else []
+        stage_one = {owner: self._stage(f"learn_filters_{owner}") for owner in self.recipe.filter_learners}
         for method in methods:
             results[method] = self._stage(method)
-            if method == "ted":
-                results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one)
+            if learners := METHODS[method].learners(self.recipe.student_filters[method]):
+                results[method]["stage_one_seconds"] = sum(stage_one[owner]["seconds"] for owner in learners)
         for name in results:
             results[name] |= self._scores_on(name)
         self._write_results(results)
@@ -219,10 +227,11 @@ class _Run:
             return [self.raw[name.rpartition("_")[2]]]
         if name in LEARN_FILTERS:
             return [self.tuned[name.rpartition("_")[2]]]
-        if name == "ted":
-            return [self.filtered["teacher"], self.filtered["student"]]
-        pretrained = self.recipe.run.start_from == "pretrained"
-        return [self.tuned["teacher"], self.raw["student"] if pretrained else self.tuned["student"]]
+        learners = METHODS[name].learners(self.recipe.student_filters[name])
+        return [
+            self.filtered[owner] if owner in learners else known
+            for owner, known in (("teacher", self.tuned["teacher"]), ("student", self.start))
+        ]
 
     def _open(self, name: str) -> OpenStage:
         args, own = stage_arguments(self.recipe, name)
@@ -236,8 +245,11 @@ class _Run:
             filters = filter_arguments(self.recipe)[owner]
             return open_learn_filters(models[0], self.task, args, filters, self._loading(models[0]))
         self._share_cache(args)
-        if name != "kd" and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
-            own.pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
+        pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
+        if own.of_method.matches_states and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
+            own.pairs = pairs
+        if own.of_method.matches_relations and own.attention_pair is None and pairs:
+            own.attention_pair = pairs[-1]
         teacher, student = models
         of_teacher, of_student = self._loading(teacher), self._loading(student)
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)

@@ -8,7 +8,10 @@ from typing import Annotated
 from ..errors import collect, raise_if_any
 from ..method.pairs import parse_pairs
 from ..ranges import a_path, at_least, one_of, range_problems
+from ..stages.filter_arguments import FILTER_INITS, FILTER_TOKENS
 from ..stages.methods import METHODS
+
+STARTS = ("teacher", "finetuned", "pretrained")
 
 
 @dataclass
@@ -28,10 +31,15 @@ class RunArguments:
         default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
     )
     methods: Annotated[list[str], one_of(METHODS)] = field(
-        default_factory=lambda: ["kd", "lwd", "ted"], metadata={"help": "in this order"}
+        default_factory=lambda: ["alone", "kd", "lwd", "ted"],
+        metadata={"help": "in this order; `alone`, on the labels alone, is always among them"},
     )
-    start_from: Annotated[str, one_of(("finetuned", "pretrained"))] = field(
-        default="finetuned", metadata={"help": "what the methods start from: the student `finetuned` or `pretrained`"}
+    start_from: Annotated[str | None, one_of(STARTS)] = field(
+        default=None,
+        metadata={
+            "help": "what the methods start from: blocks of the fine-tuned `teacher`, or the student `finetuned` or "
+            "`pretrained` [teacher where the student is made of its blocks; otherwise finetuned]"
+        },
     )
     pairs: list[str] | None = field(
         default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
@@ -46,6 +54,12 @@ class RunArguments:
         default=None, metadata={"help": "width of both models' filters [teacher's]"}
     )
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
+    filter_init: Annotated[str | None, one_of(FILTER_INITS)] = field(
+        default=None, metadata={"help": "start of Stage I: scaled, identity or normal [scaled]"}
+    )
+    filter_token: Annotated[str | None, one_of(FILTER_TOKENS)] = field(
+        default=None, metadata={"help": "what heads of whole rows read: first or mean [first]"}
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""
@@ -56,9 +70,26 @@ class RunArguments:
             parse_pairs(self.pairs or [])
         if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):
             problems.append("pairs: expected pairs or filter intervals, got both; remove one")
-        if self.start_from == "pretrained" and "ted" in self.methods:
+        if self.start_from == "teacher" and not self.made_of_teacher:
             problems.append(
-                "start_from: expected finetuned with method ted, which starts from the student its filters were learnt "
-                "on, got 'pretrained'; remove ted or use start_from: finetuned"
+                "start_from: expected finetuned or pretrained with a student that is not made of the teacher's blocks, "
+                "got teacher; give student_layers and no student, or another start_from"
             )
         raise_if_any(problems)
+        if "alone" not in self.methods:
+            self.methods = ["alone", *self.methods]
+
+    @property
+    def makes_student(self) -> bool:
+        """Whether the student is made of a model's blocks, or is a narrower copy."""
+        return bool(self.student_layers or self.student_num_layers or self.student_hidden_size)
+
+    @property
+    def made_of_teacher(self) -> bool:
+        """Whether it is made of the teacher's."""
+        return self.makes_student and self.student in (None, self.teacher)
+
+    @property
+    def start(self) -> str:
+        """`start_from`, or its default."""
+        return self.start_from or ("teacher" if self.made_of_teacher else "finetuned")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..stages.methods import METHODS
 from ..training.selection import described, is_test_score, shown_scores
 
 _NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total"}
@@ -56,7 +57,7 @@ def _scores(result: dict[str, Any]) -> list[str]:
 
 
 def _title(name: str) -> str:
-    return {"student": "student, fine-tuned", "kd": "KD", "lwd": "LWD", "ted": "TED"}.get(name, name)
+    return METHODS[name].title if name in METHODS else name
 
 
 def _seconds(result: dict[str, Any]) -> str:

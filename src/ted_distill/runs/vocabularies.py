@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from ..models.load import load_config, load_pretrained
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
-from ..stages.methods import layer_methods
+from ..stages.methods import token_methods
 from ..tasks import Task
 from .recipe import Recipe
 
@@ -35,6 +35,6 @@ def run_tokenizers(recipe: Recipe, task: Task, teacher: Reader, student: Reader)
     Raises:
         InputError: a method needs one tokenizer for both models, or a model has no logits for some tokens.
     """
-    tokenizers = choose_tokenizers(teacher, student, task, layer_methods(recipe.run.methods))
+    tokenizers = choose_tokenizers(teacher, student, task, token_methods(recipe.run.methods))
     matched_logits({teacher.name: teacher.config, student.name: student.config}, tokenizers.student, task)
     return tokenizers

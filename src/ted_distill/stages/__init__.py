@@ -1,10 +1,13 @@
 """The stages: fine-tuning, Stage I (filters), Stage II (distillation), and scoring."""
 
-from .distill import DistillTrainer, distill
+from .distill import distill
+from .distill_arguments import DistillArguments
+from .distill_trainer import DistillTrainer
 from .evaluate import evaluate
+from .filter_arguments import LearnFiltersArguments
+from .filter_learner import LearnFiltersTrainer
 from .finetune import FinetuneTrainer, finetune
-from .learn_filters import LearnFiltersArguments, LearnFiltersTrainer, learn_filters
-from .methods import DistillArguments
+from .learn_filters import learn_filters
 
 __all__ = [
     "DistillArguments",

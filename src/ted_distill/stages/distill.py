@@ -1,150 +1,45 @@
 """Stage II: train the student to match the teacher's filtered states and predictions.
 
-KD, LWD and TED are this stage with other filters: see `methods.py`.
+KD, LWD, TED and their rivals are this stage with other things to match: see `methods.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import collect, raise_if_any
 from ..fast.precision import cast_weights, resolve_dtype
-from ..method.filter_files import filters_fingerprint, load_filters, save_filters
-from ..method.filters import Batch, FilteredModel, Filters, Signals
-from ..method.layer_losses import LayerLoss, bind_layer_loss, bound_variances, layer_losses
-from ..method.losses import distillation_loss
+from ..method.filter_files import filters_fingerprint, save_filters
+from ..method.filters import FilteredModel, Filters
+from ..method.layer_losses import bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
-from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of, read_weights
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
-from ..tasks.base import Counts, Metrics, Task
-from ..training import evaluation
+from ..tasks.base import Task
 from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
-from ..training.trainer import StageTrainer
+from ..training.stage_defaults import DISTILL
+from .distill_arguments import DistillArguments
+from .distill_trainer import DistillTrainer
+from .distillation_terms import LossSettings
 from .filter_starts import least_squares_start, sample_batches, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
-from .methods import METHODS, DistillArguments, MethodFilters, layer_methods
+from .method_filters import MethodFilters, method_filters
+from .methods import LEARNED, LEAST_SQUARES, token_methods
+from .pair_balance import balanced_weights
+from .rate_search import check_rate, run_with_rate
+from .relation_choice import Relations, choose_relations
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
 from .teacher_variances import measure_variances
-
-_OWN = ("method", "kl_alpha", "temperature", "student_dropout")
-
-
-def distillation_terms(
-    student: Signals,
-    teacher: Signals,
-    task: Task,
-    batch: Batch,
-    *,
-    kl_alpha: float,
-    mse_alpha: float,
-    temperature: float,
-    counts: Counts | None = None,
-    losses: Sequence[LayerLoss] | None = None,
-    matched: slice | Tensor | None = None,
-) -> dict[str, Tensor]:
-    """The terms of Stage II's loss, and under `loss` their weighted sum (method, section 1).
-
-    `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are missing if no blocks are matched.
-
-    Args:
-        counts: number of items in the whole update, to average over [those of the batch].
-        losses: the layer loss of each pair [`mse_layer_loss`].
-        matched: places of the logits that are matched, see `models.tokenizers.matched_logits` [all].
-    """
-    labels, predictions, tokens = counts or (None, None, None)
-    pred_loss = task.loss(student.logits, batch, labels)
-    of_student, of_teacher = (
-        signals.logits if matched is None else signals.logits[..., matched] for signals in (student, teacher)
-    )
-    match_loss = task.match(of_student, of_teacher, batch, temperature, predictions)
-    terms = {"pred_loss": pred_loss, "match_loss": match_loss}
-    layer_loss = torch.zeros_like(pred_loss)
-    if student.states or teacher.states:
-        pair_losses = layer_losses(student.states, teacher.states, task.mask(batch), tokens, losses)
-        layer_loss = pair_losses.mean()
-        terms |= {"layer_loss": layer_loss, "pair_losses": pair_losses}
-    return {"loss": distillation_loss(pred_loss, match_loss, layer_loss, kl_alpha, mse_alpha), **terms}
-
-
-class DistillTrainer(StageTrainer):
-    """Trains the student, a `FilteredModel`, and its filters against a teacher.
-
-    Args:
-        teacher: a frozen `FilteredModel`.
-        pairs: (teacher block, student block); empty if no blocks are matched.
-        losses: the layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`].
-        matched: places of the logits that are matched [all].
-        teacher_inputs: what the teacher reads, if its tokenizer is not the student's.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        teacher: FilteredModel,
-        pairs: list[tuple[int, int]],
-        kl_alpha: float,
-        mse_alpha: float,
-        temperature: float,
-        losses: Sequence[LayerLoss] | None = None,
-        matched: slice | Tensor | None = None,
-        teacher_inputs: TeacherInputs | None = None,
-    ) -> None:
-        super().__init__(*args)
-        self.teacher = teacher
-        self.pairs = pairs
-        self.kl_alpha = kl_alpha
-        self.mse_alpha = mse_alpha
-        self.temperature = temperature
-        self.losses = losses
-        self.matched = matched
-        self.teacher_inputs = teacher_inputs
-        if teacher_inputs is not None:
-            self.data_collator = teacher_inputs.collate
-
-    def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
-        """See `distillation_terms`."""
-        # The teacher first: its temporary memory is free again when the student's graph is made.
-        teacher = self.teacher(batch if self.teacher_inputs is None else self.teacher_inputs.of_batch(batch))
-        student = model(batch)
-        return distillation_terms(
-            student, teacher, self.task, batch, kl_alpha=self.kl_alpha, mse_alpha=self.mse_alpha,
-            temperature=self.temperature, counts=counts, losses=self.losses, matched=self.matched,
-        )  # fmt: skip
-
-    def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """`layer_loss/teacher_4_student_2` for a pair."""
-        if name == "pair_losses":
-            for (teacher, student), loss in zip(self.pairs, terms, strict=True):
-                yield f"layer_loss/teacher_{teacher}_student_{student}", loss
-        else:
-            yield name, terms
-
-    def score(self) -> Metrics:
-        """Scores of the student's own predictions."""
-        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the plain student, with its filters next to it."""
-        self.model.model.save_pretrained(folder)
-        if self.model.filters is not None:
-            save_filters(folder, self.model.filters, self.model.model)
-
-    def load_weights(self, folder: Path) -> None:
-        """Read a plain checkpoint of the student, and its filters."""
-        read_weights(self.model.model, folder)
-        if self.model.filters is not None:
-            self.model.filters.load_state_dict(load_filters(folder, self.model.model, "student").state_dict())
 
 
 def distill(
@@ -184,123 +79,193 @@ def open_distill(
         teacher_arguments: how the teacher is loaded [as `model_arguments` trust it, otherwise as it is].
     """
     arguments = distill_arguments or DistillArguments()
-    models = [teacher_name_or_path, student_name_or_path]
+    needed = {"teacher": teacher_name_or_path} if arguments.of_method.needs_teacher else {}
+    named = {**needed, "student": student_name_or_path}
     # Revision and overrides are for the student only; `trust_remote_code` is for both models.
     trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
-    teacher_arguments = teacher_arguments or trust
-    offer_labels_of(teacher_name_or_path, task, teacher_arguments)
-    args = prepare(task, args, check=arguments.check, models=models)
+    loading = {"teacher": teacher_arguments or trust, "student": model_arguments}
+    labels_from = next(iter(named))
+    offer_labels_of(named[labels_from], task, loading[labels_from])
+    args = prepare(task, args, check=arguments.check, models=list(named.values()))
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
-    with collect(problems):
-        loaded["teacher"] = load_model(teacher_name_or_path, task, teacher_arguments)
-    with collect(problems):
-        loaded["student"] = load_model(student_name_or_path, task, model_arguments, new_head=arguments.new_head)
+    for owner, name in named.items():
+        with collect(problems):
+            new_head = arguments.new_head and owner == "student"
+            loaded[owner] = load_model(name, task, loading[owner], new_head=new_head)
     raise_if_any(problems)
-    tokenizers = choose_tokenizers(loaded["teacher"], loaded["student"], task, layer_methods([arguments.method]))
-    matched_logits({model.name: model.model.config for model in loaded.values()}, tokenizers.student, task)
-    filters = METHODS[arguments.method](loaded["teacher"], loaded["student"], arguments)
-    identity = stage_identity("distill", task, args, loaded, distill=_settings(arguments, filters))
+    chosen = _choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
+    config = chosen.student.model.config
+    args = DISTILL.fill(args, config)
+    check_rate(args, task)
+    identity = stage_identity("distill", task, args, loaded, distill=chosen.identity)
+
+    def open_trial(task: Task, args: StageArguments) -> OpenStage:
+        return open_distill(
+            teacher_name_or_path, student_name_or_path, task, args, arguments, model_arguments, teacher_arguments
+        )
+
     return OpenStage(
         args, identity, places(task, loaded),
-        run=lambda: _run(loaded["teacher"], loaded["student"], tokenizers, filters, task, args, arguments),
+        run=lambda: run_with_rate(partial(_run, chosen, task), open_trial, task, args, DISTILL.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip
 
 
-def _settings(arguments: DistillArguments, filters: MethodFilters) -> dict[str, Any]:
-    """What determines the method's loss: weights, pairs, and filters (learnt ones by content, random ones by shape)."""
-    found: dict[str, Any] = {name: getattr(arguments, name) for name in _OWN}
-    found |= {"mse_alpha": arguments.layer_weight(filters.pairs), "pairs": filters.pairs}
-    if filters.pairs:
-        found["layer_loss"] = arguments.layer_loss
-    if filters.teacher is not None and filters.teacher.config is not None:
-        found["teacher_filters"] = filters_fingerprint(filters.teacher)
-    if filters.student is not None and filters.student.config is not None:
-        learnt = filters.student_start == "learned"
-        shape = {**asdict(filters.student.config), "start": filters.student_start}
-        found["student_filters"] = filters_fingerprint(filters.student) if learnt else shape
-    return found
+@dataclass(frozen=True)
+class Chosen:
+    """Models, and what of the teacher the student will match."""
+
+    student: LoadedModel
+    teacher: LoadedModel | None
+    tokenizers: Tokenizers
+    filters: MethodFilters
+    relations: Relations | None
+    matched: slice | Tensor | None
+    arguments: DistillArguments
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the method's loss: weights, pairs, and filters (learnt ones by content, others by shape)."""
+        arguments, pairs = self.arguments, self.filters.pairs
+        found: dict[str, Any] = {"method": arguments.method, "student_dropout": arguments.student_dropout}
+        if self.teacher is None:
+            return found
+        found |= {"kl_alpha": arguments.prediction_weight, "temperature": arguments.temperature}
+        found |= {"mse_alpha": arguments.layer_weight(pairs), "pairs": pairs}
+        if pairs:
+            found |= {"layer_loss": arguments.layer_loss, "pair_weights": arguments.pair_weights}
+        if pairs or self.relations:
+            found["layer_schedule"] = arguments.layer_schedule
+        if self.relations:
+            found |= {"relations": self.relations._asdict(), "attention_alpha": arguments.relation_weight}
+        for owner, filters in (("teacher", self.filters.teacher), ("student", self.filters.student)):
+            if filters is not None and filters.config is not None:
+                start = LEARNED if owner == "teacher" else self.filters.student_start
+                shape = {**asdict(filters.config), "start": start}
+                found[f"{owner}_filters"] = filters_fingerprint(filters) if start == LEARNED else shape
+        return found
 
 
-def _run(
-    teacher: LoadedModel,
-    student: LoadedModel,
-    tokenizers: Tokenizers,
-    filters: MethodFilters,
-    task: Task,
-    args: StageArguments,
-    arguments: DistillArguments,
-) -> Results:
+def _choose(
+    student: LoadedModel, teacher: LoadedModel | None, task: Task, args: StageArguments, arguments: DistillArguments
+) -> Chosen:
+    """Tokenizers, filters and attention relations of a method. Raises `InputError` if the models cannot have them."""
+    method = arguments.of_method
+    both = [student] if teacher is None else [teacher, student]
+    tokenizers = choose_tokenizers(both[0], student, task, token_methods([arguments.method]))
+    configs = {model.name: model.model.config for model in both}
+    matched = matched_logits(configs, tokenizers.student, task)
+    filters, relations = MethodFilters(), None
+    if teacher is not None:
+        problems: list[str] = []
+        with collect(problems):
+            filters = method_filters(teacher, student, arguments)
+            arguments.weights_of_pairs(len(filters.pairs))
+        if method.matches_relations:
+            with collect(problems):
+                relations = choose_relations(teacher, student, args, arguments)
+        raise_if_any(problems)
+    return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments)
+
+
+def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Results:
+    tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
     data = read_data(task, tokenizers.student, args, tokenizers.teacher)
-    trainer = distill_trainer(teacher, student, tokenizers, filters, task, args, data, arguments)
-    trainer.check_room(trainer.checkpoint_bytes, [trainer.teacher.cache])
+    trainer = distill_trainer(chosen, task, args, data)
+    trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()
+    method = chosen.arguments.of_method
 
     def write_files(folder: Path) -> None:
-        if filters.student is not None:
-            save_filters(folder, filters.student, student.model)
-        weights = {name: getattr(trainer, name) for name in ("kl_alpha", "mse_alpha", "temperature")}
+        if (trained := trainer.trained_filters) is not None:
+            save_filters(folder, trained, student.model)
         write_card(
-            folder, arguments.method, task, outcome, student.name,
-            teacher=teacher.name, pairs=filters.pairs, weights=weights,
+            folder, chosen.arguments.method, task, outcome, student.name, text=method.text,
+            teacher=chosen.teacher.name if chosen.teacher else None, pairs=filters.pairs,
+            loss=trainer.settings.formula if chosen.teacher else None,
+            kind=f"distilled ({method.title}) on" if chosen.teacher else "trained alone on",
         )  # fmt: skip
 
-    variances = [round(variance, 6) for variance in bound_variances(trainer.losses or [])]
-    measured = {"teacher_variances": variances} if variances else {}
-    return publish(trainer, {**outcome, **measured}, student, f"distill {arguments.method}", write_files)
+    measured: dict[str, Any] = {}
+    if variances := bound_variances(trainer.settings.losses or []):
+        measured["teacher_variances"] = [round(variance, 6) for variance in variances]
+    if chosen.arguments.balances_pairs and trainer.settings.pair_weights:
+        measured["pair_weights"] = [round(weight, 6) for weight in trainer.settings.pair_weights]
+    return publish(
+        trainer, {**outcome, **measured, **found}, student, f"distill {chosen.arguments.method}", write_files
+    )
 
 
-def distill_trainer(
-    teacher: LoadedModel,
-    student: LoadedModel,
-    tokenizers: Tokenizers,
-    filters: MethodFilters,
-    task: Task,
-    args: StageArguments,
-    data: StageData,
-    arguments: DistillArguments,
-) -> DistillTrainer:
+def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: StageData) -> DistillTrainer:
     """The trainer of a student and its filters; the teacher is cast to `frozen_dtype` in place.
 
     The teacher's outputs are kept for later epochs, and for other methods and students if `cache_dir` is shared.
     """
-    tokenizer, own = tokenizers.student, data.of_teacher
-    matched = matched_logits({model.name: model.model.config for model in (teacher, student)}, tokenizer, task)
-    frozen_teacher = _frozen_teacher(teacher, filters.teacher, task, args, data.train if own is None else own)
+    student, filters, relations = chosen.student, chosen.filters, chosen.relations
+    tokenizer, own = chosen.tokenizers.student, data.of_teacher
+    teacher = None
+    if chosen.teacher is not None:
+        teacher = _frozen_teacher(chosen.teacher, chosen, task, args, data.train if own is None else own)
+    if not chosen.arguments.student_dropout:
+        turn_off_dropout(student.model)
+    student.model.to(args.device)
+    filtered = student.with_filters(filters.student, task)
+    filtered.relation_block = relations and relations.student_block
+    settings = _loss_settings(chosen, filtered, teacher, task, args, data)
+    use_fast_modules(student.model, args, flash=relations is None)
+    freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+    inputs = None if own is None else TeacherInputs(own, task, chosen.tokenizers, len(data.train))
+    return DistillTrainer(
+        filtered, args, task, tokenizer, data.train, data.validation, data.test,
+        teacher=teacher, pairs=filters.pairs, settings=settings, teacher_inputs=inputs,
+    )  # fmt: skip
+
+
+def _loss_settings(
+    chosen: Chosen,
+    student: FilteredModel,
+    teacher: FilteredModel | None,
+    task: Task,
+    args: StageArguments,
+    data: StageData,
+) -> LossSettings:
+    """The weights of the loss and its constants, and the start of the student's filters, measured on training rows."""
+    arguments, filters, tokenizer = chosen.arguments, chosen.filters, chosen.tokenizers.student
+    if teacher is None:
+        return LossSettings(0.0, 0.0, arguments.temperature)
     losses = bind_layer_loss(
         arguments.layer_loss,
         len(filters.pairs),
-        lambda: measure_variances(frozen_teacher, task, args, tokenizer, data.train),
+        lambda: measure_variances(teacher, task, args, tokenizer, data.train),
     )
-    if not arguments.student_dropout:
-        turn_off_dropout(student.model)
-    student.model.to(args.device)
-    if filters.student is not None and filters.student_start == "least_squares":
-        unfiltered = student.with_filters(Filters.identity(filters.student.blocks), task)
+    if filters.student is not None and filters.student_start == LEAST_SQUARES:
+        unfiltered = chosen.student.with_filters(Filters.identity(filters.student.blocks), task)
         batches = sample_batches(task, args, tokenizer, data.train)
-        start_from(filters.student, least_squares_start(unfiltered, frozen_teacher, task, batches))
-    use_fast_modules(student.model, args)
-    freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
-    return DistillTrainer(
-        student.with_filters(filters.student, task), args, task, tokenizer, data.train, data.validation, data.test,
-        teacher=frozen_teacher, pairs=filters.pairs, losses=losses, kl_alpha=arguments.kl_alpha,
-        mse_alpha=arguments.layer_weight(filters.pairs), temperature=arguments.temperature,
-        matched=matched.to(args.device) if isinstance(matched, Tensor) else matched,
-        teacher_inputs=None if own is None else TeacherInputs(own, task, tokenizers, len(data.train)),
+        start_from(filters.student, least_squares_start(unfiltered, teacher, task, batches))
+    weights = arguments.weights_of_pairs(len(filters.pairs))
+    if arguments.balances_pairs and filters.pairs:
+        weights = balanced_weights(student, teacher, task, sample_batches(task, args, tokenizer, data.train), losses)
+    matched, relations = chosen.matched, chosen.relations
+    return LossSettings(
+        arguments.prediction_weight, arguments.layer_weight(filters.pairs), arguments.temperature,
+        attention_alpha=arguments.relation_weight, losses=losses, pair_weights=weights,
+        layer_schedule=arguments.layer_schedule, relation_heads=relations.heads if relations else 1,
+        causal=student.causal, matched=matched.to(args.device) if isinstance(matched, Tensor) else matched,
     )  # fmt: skip
 
 
 def _frozen_teacher(
-    teacher: LoadedModel, filters: Filters | None, task: Task, args: StageArguments, features: Dataset
+    teacher: LoadedModel, chosen: Chosen, task: Task, args: StageArguments, features: Dataset
 ) -> FilteredModel:
     """The teacher on the batches' device, in its own number type; its outputs are kept for later epochs and methods."""
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
-    model = teacher.with_filters(filters, task)
-    model.cache = states_cache(args, task, teacher, model.blocks, dtype, False, features)
+    model = teacher.with_filters(chosen.filters.teacher, task)
+    model.relation_block = chosen.relations and chosen.relations.teacher_block
+    model.cache = states_cache(args, task, teacher, model.blocks, dtype, None, features, model.relation_block)
     cast_weights(model, dtype)
     model.freeze().to(args.device)
-    use_fast_modules(model, args, frozen=True)
+    use_fast_modules(model, args, frozen=True, flash=chosen.relations is None)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
     return model

@@ -11,7 +11,6 @@ from datasets import Dataset, IterableDataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError
 from ..method.closed_form import TokenSums, least_squares, scaled_identity
 from ..method.filters import Batch, FilterConfig, FilteredModel, Filters
 from ..tasks.base import Task
@@ -33,20 +32,13 @@ def sample_batches(
         yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}
 
 
-def check_filter_init(filter_init: str, config: FilterConfig) -> None:
-    """Refuse a start that these filters cannot have.
-
-    Raises:
-        InputError: `scaled` for filters that are not linear, or wider than the model.
-    """
-    if filter_init != "scaled":
-        return
-    if config.filter_nonlinear or config.filter_output_dim > config.hidden_size:
-        got = "nonlinear ones" if config.filter_nonlinear else f"a width of {config.filter_output_dim}"
-        raise InputError(
-            f"filter_init: expected linear filters of at most the model's width, {config.hidden_size}, with scaled, "
-            f"got {got}; choose normal"
-        )
+def identity_start(config: FilterConfig) -> list[nn.Linear]:
+    """A filter for each block of `config` that changes nothing."""
+    starts = [nn.Linear(config.hidden_size, config.hidden_size) for _ in config.blocks]
+    for start in starts:
+        nn.init.eye_(start.weight)
+        nn.init.zeros_(start.bias)
+    return starts
 
 
 def scaled_start(model: FilteredModel, config: FilterConfig, task: Task, batches: Iterator[Batch]) -> list[nn.Linear]:

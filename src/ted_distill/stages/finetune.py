@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from ..training import evaluation
 from ..training.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
+from ..training.stage_defaults import FINETUNE
 from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, prepare, publish, read_data
+from .rate_search import check_rate, run_with_rate
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 
@@ -64,16 +67,22 @@ def open_finetune(
     """`finetune` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     args = prepare(task, args, models=[model_name_or_path])
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
-    models = {"model": loaded}
+    models, config = {"model": loaded}, loaded.model.config
+    args = FINETUNE.fill(args, config)
+    check_rate(args, task)
     identity = stage_identity("finetune", task, args, models)
+
+    def open_trial(task: Task, args: StageArguments) -> OpenStage:
+        return open_finetune(model_name_or_path, task, args, model_arguments)
+
     return OpenStage(
         args, identity, places(task, models),
-        run=lambda: _run(loaded, task, args),
+        run=lambda: run_with_rate(partial(_run, loaded, task), open_trial, task, args, FINETUNE.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip
 
 
-def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:
+def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) -> Results:
     data = read_data(task, loaded.tokenizer, args)
     use_fast_modules(loaded.model, args)
     freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
@@ -86,4 +95,4 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments) -> Results:
     def write_files(folder: Path) -> None:
         write_card(folder, "finetune", task, outcome, loaded.name)
 
-    return publish(trainer, outcome, loaded, "finetune", write_files)
+    return publish(trainer, outcome | found, loaded, "finetune", write_files)

@@ -59,6 +59,8 @@ from .stage_identity import Results, check_folder, refuse_foreign, refuse_own_fo
 
 logger = logging.getLogger(__name__)
 
+TRIALS_NAME = "rate-search"
+"""Folder of the trials of a search for the learning rate, inside the stage's."""
 KEEPS = "keep_checkpoints"
 """Key of a manifest: whether the checkpoints stay."""
 
@@ -225,7 +227,7 @@ def read_data(
 
 def keeps_states(args: StageArguments, task: Task, shared: bool) -> bool:
     """Whether to keep a frozen model's outputs: if they are needed twice, here or by stages that share the cache."""
-    repeats = args.max_steps > 0 or args.num_train_epochs > 1 or shared
+    repeats = args.max_steps > 0 or (args.num_train_epochs or 1) > 1 or shared
     return bool(args.cache_limit) and task.can_cache and not task.padding_counts and repeats
 
 
@@ -235,14 +237,18 @@ def states_cache(
     frozen: LoadedModel,
     blocks: Sequence[int],
     dtype: torch.dtype,
-    first_token_only: bool,
+    filter_token: str | None,
     features: Dataset,
+    relation_block: int | None = None,
 ) -> StatesCache | None:
     """The cache of a frozen model's outputs for features; None if they are not needed twice."""
     if not keeps_states(args, task, shared=args.cache_dir is not None):
         return None
-    model, folder, size = fingerprint(frozen.identity), _cache_dir(args), width(frozen.model.config) if blocks else 0
-    return open_cache(folder, args.cache_limit, model, features, len(blocks), size, dtype, first_token_only)
+    model, folder = fingerprint(frozen.identity), _cache_dir(args)
+    # Queries, keys and values are as wide as states, or narrower.
+    kept = len(blocks) + (0 if relation_block is None else 3)
+    size = width(frozen.model.config) if kept else 0
+    return open_cache(folder, args.cache_limit, model, features, kept, size, dtype, filter_token)
 
 
 def _cache_dir(args: StageArguments) -> Path:
@@ -288,7 +294,7 @@ def tidy_finished(folder: Path) -> None:
     """Delete what a kill left of the training of a finished stage; a folder that cannot be written stays as it is."""
 
     def tidy() -> None:
-        left = any(next(folder.glob(names), None) for names in ("checkpoint-*", f"{PARTIAL}*", CACHE_NAME))
+        left = any(next(folder.glob(names), None) for names in ("checkpoint-*", f"{PARTIAL}*", CACHE_NAME, TRIALS_NAME))
         if left:
             with suppress(OSError, InputError), locked_here(folder):
                 remove_leftovers(folder)
@@ -301,4 +307,5 @@ def _remove_what_training_needed(folder: Path) -> None:
     """Delete the checkpoints of a finished stage, unless it was told to keep them, and the cache in its folder."""
     if not (read_manifest(folder) or {}).get(KEEPS):
         remove_checkpoints(folder)
+        shutil.rmtree(folder / TRIALS_NAME, ignore_errors=True)
     remove_caches(folder / CACHE_NAME)

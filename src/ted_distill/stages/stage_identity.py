@@ -90,6 +90,8 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
         return None
     found, manifest = _settings_and_manifest(folder)
     compared = {key: value for key, value in found["identity"].items() if key in wanted}
+    if isinstance(arguments := compared.get("arguments"), dict):
+        compared["arguments"] = {key: value for key, value in arguments.items() if key in wanted["arguments"]}
     differences = changes(compared, wanted, same_versions=found.get("versions") == versions())
     # A stage that stopped before its first checkpoint has nothing to lose.
     if differences and (manifest is not None or last_checkpoint(folder)):

@@ -295,6 +295,10 @@ class Task(ABC):
 
     # --- scores -----------------------------------------------------------------------------------------------
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """The main score, in percent, of the best predictor that says the same of every row; None if it is unknown."""
+        return None
+
     def scored(self, logits: Tensor, batch: Batch) -> Tensor:
         """(B, ...) the part of a batch's logits that scores need: that of all rows is held in memory at once."""
         return logits

@@ -70,6 +70,12 @@ class MultiLabelClassification(SequenceClassification):
         """KL of each label's Bernoulli distribution, averaged over labels and rows."""
         return losses.multi_label_kl(student_logits, teacher_logits, temperature, count)
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """That of the labels which at least half of the rows have."""
+        labels = np.array(split.rows["label"][:])
+        constant = np.zeros_like(labels) + (labels.mean(axis=0) >= 0.5)
+        return self.score(constant.astype(np.int64), split.rows)[self.metric]
+
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N, C), 1 where the probability is at least 0.5. Raises `InputError` for logits that are not finite."""
         return (stack_logits(logits) >= 0).astype(np.int64)

@@ -71,6 +71,10 @@ class Regression(SequenceClassification):
         """Squared difference of the scores, averaged over rows; `temperature` has no effect."""
         return losses.score_mse(student_logits, teacher_logits, count)
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """0: a constant correlates with nothing."""
+        return 0.0 if self.metric != "mse" else None
+
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) scores. Raises `InputError` for logits that are not finite."""
         return stack_logits(logits).reshape(len(logits))

@@ -205,6 +205,11 @@ class SequenceClassification(ModelLabels, Task):
 
     # --- scores -----------------------------------------------------------------------------------------------
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """That of the most frequent label of the rows."""
+        labels = np.array(split.rows["label"][:])
+        return self.score(np.full_like(labels, np.bincount(labels).argmax()), split.rows)[self.metric]
+
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) class numbers. Raises `InputError` for logits that are not finite."""
         return stack_logits(logits).argmax(axis=-1)

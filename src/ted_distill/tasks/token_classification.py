@@ -227,6 +227,13 @@ class TokenClassification(ModelLabels, Task):
 
     # --- scores -----------------------------------------------------------------------------------------------
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """0 where entities are scored, as the most frequent tag is outside of all; otherwise the share of that tag."""
+        if self.has_entities:
+            return 0.0
+        tags = np.concatenate([np.array(row) for row in split.rows["tags"]])
+        return 100 * float(np.bincount(tags).max()) / len(tags)
+
     def decode(self, logits: list[np.ndarray], split: Split) -> list[list[str]]:
         """The tag of each word of each row. Raises `InputError` for logits that are not finite."""
         names = self.label_names or []

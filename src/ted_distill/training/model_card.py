@@ -13,21 +13,13 @@ from .selection import described, shown_scores
 
 CARD_NAME = "README.md"
 
+_KINDS = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}
 _WHAT = {
     "finetune": "Fine-tuned on {task}.",
     "learn_filters": (
         "Fine-tuned on {task}. Beside it, in `filters.safetensors` and `filters.json`, are filters that extract from "
         "its hidden states what the task needs (Stage I of TED). `block_scores.json` holds the score of each block's "
         "filter head. The model itself is unchanged."
-    ),
-    "kd": "Distilled on {task} by knowledge distillation: it matches the teacher's predictions.",
-    "lwd": (
-        "Distilled on {task} layer by layer: it matches the teacher's predictions and, through random trainable "
-        "filters, its hidden states."
-    ),
-    "ted": (
-        "Distilled on {task} by task-aware layer-wise distillation (TED): it matches the teacher's predictions and, "
-        "through filters learnt for the task, its hidden states."
     ),
 }
 
@@ -41,7 +33,9 @@ def write_card(
     *,
     teacher: str | None = None,
     pairs: list[tuple[int, int]] | None = None,
-    weights: dict[str, float] | None = None,
+    loss: str | None = None,
+    text: str | None = None,
+    kind: str | None = None,
 ) -> None:
     """Write `README.md` with the Hub's metadata.
 
@@ -49,7 +43,9 @@ def write_card(
         what: `finetune`, `learn_filters`, or a method.
         results: scores in percent, and how the weights were chosen, see `training.selection`.
         pairs: (teacher block, student block).
-        weights: kl_alpha, mse_alpha and temperature.
+        loss: what was minimised.
+        text: how the model was made [that of `finetune` or `learn_filters`].
+        kind: the same in two words, for the heading.
     """
     base_model, teacher = short_name(base_model), teacher and short_name(teacher)
     metadata: dict[str, Any] = {
@@ -63,9 +59,9 @@ def write_card(
         yaml.safe_dump(metadata, sort_keys=False).strip(),
         "---",
         "",
-        f"# {folder_title(base_model, task, what)}",
+        f"# {folder_title(base_model, task, kind or _KINDS[what])}",
     ]
-    lines += ["", _WHAT[what].format(task=f"`{task.name}`"), ""]
+    lines += ["", (text or _WHAT[what]).format(task=f"`{task.name}`"), ""]
     lines += (
         [f"- Teacher: `{teacher}`", f"- Student before distillation: `{base_model}`"]
         if teacher
@@ -74,8 +70,8 @@ def write_card(
     if pairs:
         listed = ", ".join(f"{teacher_block} - {student_block}" for teacher_block, student_block in pairs)
         lines.append(f"- Pairs (teacher block - student block): {listed}")
-    if weights:
-        lines.append(f"- Loss: {_loss(weights, bool(pairs))}")
+    if loss:
+        lines.append(f"- Loss: {loss}")
     lines += ["", "## Scores", "", " ".join(["In percent.", *described(results)]), "", "| score | value |", "|---|---|"]
     lines += [f"| {name} | {value:.2f} |" for name, value in shown_scores(results).items()]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
@@ -84,14 +80,6 @@ def write_card(
     (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
 
 
-def folder_title(base_model: str, task: Task, what: str) -> str:
+def folder_title(base_model: str, task: Task, kind: str) -> str:
     """A heading for the card."""
-    kind = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}.get(
-        what, f"distilled ({what.upper()}) on"
-    )
     return f"{Path(base_model).name} {kind} {task.name}"
-
-
-def _loss(weights: dict[str, float], layers: bool) -> str:
-    loss = f"pred_loss + {weights['kl_alpha']:g} * match_loss (temperature {weights['temperature']:g})"
-    return loss + (f" + {weights['mse_alpha']:g} * layer_loss" if layers else "")

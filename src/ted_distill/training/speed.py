@@ -22,12 +22,13 @@ logger = logging.getLogger(__name__)
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
-def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = False) -> None:
+def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = False, flash: bool = True) -> None:
     """Swap attention, dropout and linear layers, as set by `disentangled_attention`, `fast_dropout`, `packed_linear`.
 
     Args:
         model: its weights, names and saved files do not change.
         frozen: the model is only read; it has its final device and type, and is not saved until this is undone.
+        flash: False where queries, keys and values are recorded: flash attention has those of real tokens alone.
 
     Raises:
         InputError: `flash` was asked for, but its package or a GPU is missing.
@@ -36,12 +37,12 @@ def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = F
         model.requires_grad_(False)
     if args.disentangled_attention != "plain":
         use_fast_attention(model, frozen=frozen)
-    asked = args.disentangled_attention == "flash"
+    asked = args.disentangled_attention == "flash" and flash
     if asked and args.device.type != "cuda":
         raise InputError(
             f"disentangled_attention: expected an NVIDIA GPU for flash, got {args.device}; use fast or auto"
         )
-    if asked or (args.disentangled_attention == "auto" and flash_attention_available(args.device)):
+    if asked or (flash and args.disentangled_attention == "auto" and flash_attention_available(args.device)):
         used = use_flash_attention(model, training=not frozen)  # modules it does not support keep the above
         if asked and not used:
             logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,8 @@ from .trial import optimizer_problems, schedule_problems, tracker_problems
 
 logger = logging.getLogger(__name__)
 
+AUTO = "auto"
+"""A learning rate that is searched for: see `stages.rate_search`."""
 ATTENTIONS = ("auto", "fast", "plain", "flash")
 
 
@@ -35,6 +38,16 @@ class StageArguments(TrainingArguments):
 
     RANGES: ClassVar[dict[str, Range]] = TRAINING_RANGES
 
+    learning_rate: float | str | None = field(
+        default=None,
+        metadata={"help": f"peak learning rate, or {AUTO}: a short search on a part of the training rows [by stage]"},
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "passes over the data [3; Stage I: by task]"}
+    )
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "rows per batch on each device"})
+    warmup_steps: float = field(default=0.06, metadata={"help": "updates until the peak, or a share of all"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradients longer than this are shortened"})
     eval_strategy: str = field(default="epoch", metadata={"help": "when to score: no, steps, epoch"})
     save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint: no, steps, epoch"})
     save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept beside the best one"})
@@ -133,12 +146,16 @@ class StageArguments(TrainingArguments):
     def _problems(self) -> list[str]:
         """What is wrong with single arguments, and with several beside each other."""
         problems = range_problems(type(self), vars(self))
+        # Whatever rate a stage or a search will choose does for the checks.
+        tried = copy.copy(self)
+        if self.learning_rate in (None, AUTO):
+            tried.learning_rate = 1e-3
         wrong = {problem.partition(":")[0] for problem in problems}
-        problems += [*self._unused(), *contradictions(self, wrong), *tracker_problems(self.report_to)]
+        problems += [*self._unused(), *contradictions(tried, wrong), *tracker_problems(self.report_to)]
         if not wrong & {"optim", "learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"}:
-            problems += optimizer_problems(self)
+            problems += optimizer_problems(tried)
         if not wrong & {"lr_scheduler_type", "max_steps", "learning_rate", "warmup_steps"}:
-            problems += schedule_problems(self)
+            problems += schedule_problems(tried)
         return problems
 
     def _use_one_device(self) -> None:

@@ -13,7 +13,7 @@ TRAINING_RANGES: dict[str, Range] = {
     # How long, and how fast.
     "num_train_epochs": above(0, at_most=1e6),
     "max_steps": at_least(1, or_exactly=-1),
-    "learning_rate": above(0, at_most=10),
+    "learning_rate": above(0, at_most=10, or_text=("auto",)),
     "warmup_steps": steps_or_share(zero=True),
     "per_device_train_batch_size": at_least(1),
     "per_device_eval_batch_size": at_least(1),

@@ -23,7 +23,7 @@ from ...models.positions import fit_length, position_limit
 from ...models.scratch import scratch_config
 from ...models.students import student_from_teacher
 from ...models.tokenizers import Tokenizers
-from ...stages.methods import layer_methods
+from ...stages.methods import token_methods
 from ...tasks import Task, load_task
 from ...training.best_score import score_problems
 from ..layout import filter_arguments, run_pairs, student_blocks
@@ -97,11 +97,11 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     pairs: Pairs | Unknown = missing or []
     filters: dict[str, FilterConfig] | Unknown = missing or {}
     # KD needs no pairs, so it works with any two models.
-    if missing is None and layer_methods(recipe.run.methods):
+    if missing is None and token_methods(recipe.run.methods):
         with collect(problems):
             pairs = run_pairs(recipe)
-            if "ted" in recipe.run.methods and not problems:
-                filters = _stage_one_filters(recipe, models)
+            if recipe.filter_learners and not problems:
+                filters = _stage_one_filters(recipe, models, task)
     readers: dict[str, Reader | Unknown] = {}
     for owner in ("teacher", "student"):
         with collect(problems):
@@ -126,8 +126,10 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     config = hub.ask(source, lambda: load_config(source, recipe.model))
     if isinstance(config, Unknown):
         return config
-    taken_as_is = recipe.sections.get(f"finetune_{owner}") is False
-    loading = recipe.model if taken_as_is else stage_arguments(recipe, f"finetune_{owner}")[1]
+    # A student that is made of the teacher's blocks after its fine-tuning has its head.
+    like = "teacher" if owner == "student" and recipe.run.start == "teacher" else owner
+    taken_as_is = not recipe.tunes(like)
+    loading = recipe.model if taken_as_is else stage_arguments(recipe, f"finetune_{like}")[1]
     apply_overrides(config, loading.config_overrides, source)
     kept = None
     if owner == "student":
@@ -165,14 +167,17 @@ def _without_weights(recipe: Recipe, name: str, config: PretrainedConfig, task: 
         ) from error
 
 
-def _stage_one_filters(recipe: Recipe, models: dict[str, PlannedModel | Unknown]) -> dict[str, FilterConfig]:
-    """Shapes of the filters that Stage I would learn."""
+def _stage_one_filters(
+    recipe: Recipe, models: dict[str, PlannedModel | Unknown], task: Task
+) -> dict[str, FilterConfig]:
+    """Shapes of the filters that Stage I would learn. Raises `InputError` for a start or reading they cannot have."""
     found = {}
-    for owner, arguments in filter_arguments(recipe).items():
-        model = models[owner]
+    arguments_of = filter_arguments(recipe)
+    for owner in recipe.filter_learners:
+        arguments, model = arguments_of[owner], models[owner]
         assert isinstance(model, PlannedModel)  # checked by the caller
-        shape = {name: value for name, value in vars(arguments).items() if name != "frozen_dropout"}
-        found[owner] = FilterConfig.for_model(model.config, **shape)
+        found[owner] = arguments.shape(model.config)
+        arguments.identity(task, found[owner])
     return found
 
 

@@ -45,7 +45,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     for owner, model in plan.models.items():
         yield owner, _model(model, plan.models["teacher"])
     yield "pairs", _pairs(plan.pairs)
-    if "ted" in plan.recipe.run.methods:
+    if plan.recipe.filter_learners:
         yield "filters", _filters(plan.filters)
     yield "data", _data(plan.data)
     if isinstance(plan.tokenizers, Tokenizers) and not plan.tokenizers.shared:
@@ -109,13 +109,18 @@ def _data(data: PlannedData | Unknown) -> str:
 def _method(method: PlannedMethod | None) -> str:
     assert method is not None
     arguments = method.arguments
-    text = f"pred_loss + {arguments.kl_alpha:g} match_loss (temperature {arguments.temperature:g})"
+    if not arguments.of_method.needs_teacher:
+        return "pred_loss on the labels alone"
+    text = f"pred_loss + {arguments.prediction_weight:g} match_loss (temperature {arguments.temperature:g})"
+    if arguments.of_method.matches_relations:
+        text += f" + {arguments.relation_weight:g} relation_loss"
     if method.pairs == []:
-        return f"{text}; no blocks are matched"
+        return f"{text}; no hidden states are matched"
     text += f" + {method.mse_alpha:g} layer_loss ({arguments.layer_loss})"
     if isinstance(method.pairs, Unknown):
         return text
-    student = "" if method.filters is None else f"; student filters {_filter(method.filters)}"
+    start = arguments.student_filters or arguments.of_method.student_filters
+    student = "" if method.filters is None else f"; student filters {_filter(method.filters)} from {start}"
     return f"{text} of {len(method.pairs)} pairs{student}"
 
 
@@ -127,7 +132,8 @@ def _table(stages: list[PlannedStage]) -> list[list[str]]:
     for stage in stages:
         args = stage.args
         batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        rate = f"{args.learning_rate:g} {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}"
+        peak = f"{args.learning_rate:g}" if isinstance(args.learning_rate, float) else args.learning_rate or "?"
+        rate = f"{peak} {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}"
         cache = "" if stage.disk is None else _bytes(stage.disk) + (" (too large)" if stage.too_large else "")
         numbers = [_number(stage.steps), f"{batch:,}", rate, _number(stage.warmup), _bytes(stage.memory), cache]
         rows.append([stage.name, *numbers])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
@@ -12,11 +13,15 @@ from ...method.filters import FilterConfig
 from ...method.pairs import listed, resolve_pairs
 from ...method.shapes import num_blocks, width
 from ...models.students import made_of
+from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
-from ...stages.methods import LOGITS_ONLY, DistillArguments, layer_methods
+from ...stages.methods import IDENTITY, LEARNED
 from ...training.stage_arguments import StageArguments
+from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
+from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
+from ...training.stage_defaults import learn_filters_defaults
 from ...training.update_counts import check_updates, updates
-from ..recipe import FINETUNE, stage_arguments
+from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
 from .features import PlannedData
 from .plan import Pairs, Plan, PlannedModel
@@ -78,9 +83,22 @@ def plan_stages(plan: Plan) -> list[PlannedStage]:
 
 def _stage(plan: Plan, name: str) -> PlannedStage:
     args, own = stage_arguments(plan.recipe, name)
+    args = _filled(plan, name, args)
     method = _method(plan, own) if isinstance(own, DistillArguments) else None
     memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method)
     return PlannedStage(name, args, _steps(plan, args), memory, disk, method)
+
+
+def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
+    """The arguments with the defaults of their stage; those of an unknown model stay open."""
+    model = plan.models["student" if name not in (*FINETUNE, *LEARN_FILTERS) else name.rpartition("_")[2]]
+    if isinstance(model, Unknown):
+        args = copy.copy(args)
+        args.num_train_epochs = args.num_train_epochs or 3
+        return args
+    filters = learn_filters_defaults(plan.task.first_token_only, plan.task.running_text)
+    defaults = FINETUNE_DEFAULTS if name in FINETUNE else filters if name in LEARN_FILTERS else DISTILL_DEFAULTS
+    return defaults.fill(args, model.config)
 
 
 def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
@@ -103,8 +121,12 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     teacher, student = plan.models.values()
     if not pairs or isinstance(pairs, Unknown) or isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return PlannedMethod(arguments, mse_alpha, pairs, None)
-    if arguments.method == "ted" and not isinstance(plan.filters, Unknown):
-        filters = plan.filters["student"]
+    method = arguments.of_method
+    if method.teacher_filters == LEARNED and not isinstance(plan.filters, Unknown):
+        own = plan.filters.get("student")
+        filters = own or FilterConfig.for_model(student.config, 1, plan.filters["teacher"].filter_output_dim)
+    elif method.student_filters == IDENTITY:
+        return PlannedMethod(arguments, mse_alpha, pairs, None)
     else:
         filters = FilterConfig.for_model(student.config, 1, width(teacher.config))
     return PlannedMethod(arguments, mse_alpha, pairs, replace(filters, blocks=[block for _, block in pairs]))
@@ -113,7 +135,7 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
     """The run's pairs, or those that the method's own section asks for."""
     teacher, student = plan.models.values()
-    if not layer_methods([arguments.method]):
+    if not arguments.of_method.matches_states:
         return []
     if isinstance(teacher, Unknown) or isinstance(student, Unknown):
         return plan.pairs
@@ -128,7 +150,7 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
         filter_interval=arguments.filter_interval,
         made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name, model)),
     )
-    if arguments.method == "ted" and not isinstance(plan.filters, Unknown):
+    if arguments.of_method.teacher_filters == LEARNED and not isinstance(plan.filters, Unknown):
         _check_learnt(plan.filters, pairs, arguments)
     return pairs
 
@@ -141,12 +163,15 @@ def _check_learnt(learnt: dict[str, FilterConfig], pairs: Pairs, arguments: Dist
     """
     intervals = {"teacher": arguments.teacher_filter_interval, "student": arguments.filter_interval}
     problems = []
-    for owner, blocks in zip(learnt, zip(*pairs, strict=True), strict=True):
+    for owner, blocks in zip(("teacher", "student"), zip(*pairs, strict=True), strict=True):
+        if owner not in learnt:
+            continue
         known = learnt[owner].blocks
         if not {*blocks} <= {*known} or (intervals[owner] and sorted(blocks) != known):
             problems.append(
-                f"recipe section ted: expected blocks of the {owner} with filters of Stage I ({listed(known)}), "
-                f"got {listed(sorted(blocks))}; set pairs or the intervals at the top level of the recipe instead"
+                f"recipe section {arguments.method}: expected blocks of the {owner} with filters of Stage I "
+                f"({listed(known)}), got {listed(sorted(blocks))}; set pairs or the intervals at the top level of the "
+                "recipe instead"
             )
     raise_if_any(problems)
 
@@ -182,14 +207,23 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
     """
     owner = "teacher" if method else name.rpartition("_")[2]
     shared = owner == "teacher" or args.cache_dir is not None
-    if name in (*FINETUNE, *LOGITS_ONLY) or not keeps_states(args, plan.task, shared):
+    kept = 0 if name in FINETUNE else _tensors(plan, method)
+    if not kept or not keeps_states(args, plan.task, shared):
         return None
-    model, data, pairs = plan.models[owner], plan.data, method.pairs if method else plan.pairs
-    if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(pairs, list):
+    model, data = plan.models[owner], plan.data
+    if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(kept, int):
         if isinstance(data.features, Unknown):
             return data.features
         features = data.features * (1 if method else data.all_to_train)
         tokens = features * (1 if plan.task.first_token_only and not method else data.tokens)
         dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
-        return round(tokens * width(model.config) * dtype.itemsize * len(pairs))
-    return next(missing for missing in (model, data, pairs) if isinstance(missing, Unknown))
+        return round(tokens * width(model.config) * dtype.itemsize * kept)
+    return next(missing for missing in (model, data, kept) if isinstance(missing, Unknown))
+
+
+def _tensors(plan: Plan, method: PlannedMethod | None) -> int | Unknown:
+    """How many tensors as wide as a hidden state are kept for each token: one for a pair, three for relations."""
+    pairs = method.pairs if method else plan.pairs
+    if isinstance(pairs, Unknown):
+        return pairs
+    return len(pairs) + (3 if method and method.arguments.of_method.matches_relations else 0)

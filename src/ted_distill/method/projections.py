@@ -1,0 +1,89 @@
+"""The queries, keys and values of one block, recorded while a model runs.
+
+No output of a Hugging Face model holds them, so they are taken from the modules that compute them. Shapes: B batch,
+T tokens, D width; keys and values are narrower than queries where heads share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import InputError
+from .shapes import num_blocks
+
+_SEPARATE = (
+    ("query", "key", "value"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+)
+_SIDE_BY_SIDE = (("c_attn",), ("Wqkv",))
+"""One module for all three, one after the other. Others mix them head by head (GPT-NeoX, DeBERTa v1)."""
+
+
+@contextmanager
+def recorded_projections(model: PreTrainedModel, block: int | None) -> Iterator[list[Tensor]]:
+    """Within this context, one run of the model fills the list with queries, keys and values (B, T, D) of a block.
+
+    Args:
+        block: 1-based; None records nothing.
+
+    Raises:
+        InputError: see `projection_modules`.
+    """
+    recorded: list[Tensor] = []
+    if block is None:
+        yield recorded
+        return
+    modules, call = projection_modules(model, block)
+    calls = [0] * len(modules)
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor, place: int) -> None:
+        calls[place] += 1
+        if calls[place] == call:
+            recorded.extend([output] if len(modules) > 1 else output.chunk(3, dim=-1))
+
+    with ExitStack() as stack:
+        for place, module in enumerate(modules):
+            stack.enter_context(module.register_forward_hook(partial(keep, place=place)))
+        yield recorded
+
+
+def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Module], int]:
+    """The modules that compute a block's queries, keys and values, or the one for all; and the number of their call.
+
+    DeBERTa's modules are called again for positions, after the tokens; the only block of ALBERT once for each block.
+
+    Raises:
+        InputError: the model has no such modules, or not one of a kind in each block.
+    """
+    total = num_blocks(model.config)
+    for names in (*_SEPARATE, *_SIDE_BY_SIDE):
+        owners = [
+            module
+            for module in model.base_model.modules()
+            if all(isinstance(getattr(module, name, None), nn.Module) for name in names)
+        ]
+        if len(owners) in (1, total):
+            owner, call = (owners[0], block) if len(owners) == 1 else (owners[block - 1], 1)
+            return [getattr(owner, name) for name in names], call
+    raise InputError(
+        f"method: expected a model with queries, keys and values of its own in each block for attention relations, got "
+        f"{type(model).__name__}, where they are not known; choose method kd, lwd or ted"
+    )
+
+
+def projection_widths(model: PreTrainedModel, block: int) -> list[int]:
+    """The widths of a block's queries, keys and values. Raises `InputError`: see `projection_modules`."""
+    modules, _ = projection_modules(model, block)
+    # A Conv1D, as in GPT-2, holds its matrix the other way round.
+    widths = [int(module.weight.shape[-1 if isinstance(module, Conv1D) else 0]) for module in modules]  # type: ignore[index]
+    return widths if len(widths) > 1 else [widths[0] // 3] * 3

@@ -1,0 +1,193 @@
+"""The arguments of Stage II: what the student matches, and the weight of each term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from ..errors import collect, raise_if_any
+from ..method.layer_losses import LAYER_LOSSES
+from ..method.losses import LAYER_SCHEDULES
+from ..method.pairs import parse_pairs
+from ..ranges import a_path, above, at_least, one_of, range_problems
+from .methods import METHODS, Method
+
+KL_ALPHA, MSE_ALPHA, ATTENTION_ALPHA = 1.0, 10.0, 10.0
+"""Default weights of the terms, for all tasks and methods; docs/log.md has the trials."""
+BALANCED = "balanced"
+
+
+@dataclass
+class DistillArguments:
+    """What the student matches, and the weight of each term."""
+
+    _argument_group_name: ClassVar[str] = "distillation"
+
+    method: Annotated[str, one_of(METHODS)] = field(
+        default="ted",
+        metadata={"help": "ted (learnt filters), lwd (any filters), hidden, attention, ted_attention, kd or alone"},
+    )
+    kl_alpha: Annotated[float | None, at_least(0)] = field(
+        default=None, metadata={"help": "weight of matching the teacher's predictions [1; alone: 0]"}
+    )
+    mse_alpha: Annotated[float | None, at_least(0)] = field(
+        default=None, metadata={"help": "weight of the layer loss [10; without states: 0]"}
+    )
+    attention_alpha: Annotated[float | None, at_least(0)] = field(
+        default=None, metadata={"help": "weight of attention relations [10; without them: 0]"}
+    )
+    temperature: Annotated[float, above(0)] = field(
+        default=2.0, metadata={"help": "softens both predictions in the KL"}
+    )
+    filter_interval: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "student: a filter after every so many blocks [1; ted: as learnt]"}
+    )
+    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "the same for the teacher [as the numbers divide; ted: as learnt]"}
+    )
+    teacher_filters: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "folder of its filters [the teacher's]"}
+    )
+    student_filters: Annotated[str | None, a_path()] = field(
+        default=None,
+        metadata={
+            "help": "where they start: learned (Stage I), least_squares (to the teacher's), random, or a folder "
+            "[learned where the student has some; otherwise ted: least_squares, lwd: random]"
+        },
+    )
+    pairs: list[str] | None = field(
+        default=None, metadata={"help": "teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"}
+    )
+    pair_weights: list[str] | None = field(
+        default=None,
+        metadata={"help": "weight of each pair's layer loss, or balanced: by the size of its gradient [1 each]"},
+    )
+    layer_loss: Annotated[str, one_of(LAYER_LOSSES)] = field(
+        default="normalized_mse", metadata={"help": "normalized_mse (by the teacher's variance), mse or cosine"}
+    )
+    layer_schedule: Annotated[str, one_of(LAYER_SCHEDULES)] = field(
+        default="constant", metadata={"help": "weight of the layers over time: constant, layers_first or decay"}
+    )
+    attention_pair: str | None = field(
+        default=None, metadata={"help": "teacher block:student block of the attention relations [the last pair]"}
+    )
+    relation_heads: Annotated[int | None, at_least(1)] = field(
+        default=None, metadata={"help": "parts that queries, keys and values are cut into [the teacher's heads]"}
+    )
+    student_dropout: bool = field(default=False, metadata={"help": "dropout in the student, as its config says"})
+    new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
+
+    def __post_init__(self) -> None:
+        """Raises `InputError`: see `check`."""
+        self.check()
+
+    @property
+    def of_method(self) -> Method:
+        """What the method matches."""
+        return METHODS[self.method]
+
+    def check(self) -> None:
+        """Refuse values outside their ranges, and arguments that contradict each other.
+
+        Raises:
+            InputError: with all problems.
+        """
+        problems = range_problems(type(self), vars(self))
+        for pairs in (self.pairs, [self.attention_pair] if self.attention_pair else None):
+            with collect(problems):
+                parse_pairs(pairs or [])
+        if self.pairs and not (self.filter_interval is None is self.teacher_filter_interval):
+            problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
+        if self.method in METHODS:
+            problems += self._unused(self.of_method)
+        with collect(problems):
+            self.weights_of_pairs(len(self.pairs or []) or None)
+        raise_if_any(problems)
+
+    def _unused(self, method: Method) -> list[str]:
+        """What is given although the method has no use for it."""
+        no_states = f"method {self.method} matches no hidden states"
+        problems = []
+        if self.pairs and not method.matches_states:
+            problems.append(f"pairs: {no_states}; leave pairs out or choose method lwd or ted")
+        if self.pair_weights and not method.matches_states:
+            problems.append(f"pair_weights: {no_states}; leave pair_weights out or choose method lwd or ted")
+        for name, used, why, others in (
+            ("kl_alpha", method.matches_predictions, f"method {self.method} has no teacher", "kd, lwd or ted"),
+            ("mse_alpha", method.matches_states, no_states, "lwd or ted"),
+            (
+                "attention_alpha",
+                method.matches_relations,
+                f"method {self.method} matches no attention relations",
+                "attention or ted_attention",
+            ),
+        ):
+            if getattr(self, name) and not used:
+                problems.append(
+                    f"{name}: expected 0, as {why}, got {getattr(self, name)}; leave it out or choose method {others}"
+                )
+        return problems
+
+    # --- resolved -------------------------------------------------------------------------------------------------
+
+    @property
+    def prediction_weight(self) -> float:
+        """`kl_alpha`, or its default."""
+        return _weight(self.kl_alpha, KL_ALPHA, self.of_method.matches_predictions)
+
+    def layer_weight(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """`mse_alpha`, or its default."""
+        return _weight(self.mse_alpha, MSE_ALPHA, bool(pairs))
+
+    @property
+    def relation_weight(self) -> float:
+        """`attention_alpha`, or its default."""
+        return _weight(self.attention_alpha, ATTENTION_ALPHA, self.of_method.matches_relations)
+
+    @property
+    def balances_pairs(self) -> bool:
+        """Whether pairs are weighed by the size of their gradients."""
+        return self.pair_weights == [BALANCED]
+
+    def weights_of_pairs(self, pairs: int | None) -> list[float] | None:
+        """The weight of each pair as it is given; None where none is given, or where they are to be balanced.
+
+        Args:
+            pairs: their number; None if it is not known yet.
+
+        Raises:
+            InputError: not one number of at least 0 for each pair, or all of them 0.
+        """
+        if self.pair_weights is None or self.balances_pairs:
+            return None
+        problems: list[str] = []
+        given = " ".join(self.pair_weights)
+        weights: list[float] = []
+        with collect(problems):
+            weights = parse_weights(self.pair_weights)
+        if not problems and pairs is not None and len(weights) != pairs:
+            problems.append(
+                f"pair_weights: expected one for each of {pairs} pairs, got {len(weights)} ({given}); give {pairs}"
+            )
+        raise_if_any(problems)
+        return weights
+
+
+def parse_weights(texts: Sequence[str]) -> list[float]:
+    """Numbers of at least 0, not all of them 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    wrong = f"pair_weights: expected numbers of at least 0, one of them above 0, or {BALANCED}, got {' '.join(texts)}"
+    try:
+        weights = [float(text) for text in texts]
+    except ValueError:
+        weights = []
+    raise_if_any([] if weights and min(weights) >= 0 and 0 < sum(weights) < float("inf") else [f"{wrong}; fix them"])
+    return weights
+
+
+def _weight(given: float | None, default: float, used: bool) -> float:
+    return (default if used else 0.0) if given is None else given

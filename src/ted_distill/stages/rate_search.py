@@ -1,0 +1,155 @@
+"""`learning_rate: auto`: successive halving over a few rates, on a part of the training rows held out for it.
+
+Every rate trains a tenth of the stage, the best two then three tenths, each from the start and with the whole
+schedule; the better of them is used. Validation and test rows play no part. Each trial is a stage in
+`OUTPUT/rate-search`, so that a search that was cut off goes on after the last trial that is finished.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, IterableDataset
+from transformers import set_seed
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ..errors import InputError, TrainingError
+from ..fast.states_cache import CACHE_NAME, remove_caches
+from ..output import on_main
+from ..tasks.base import Task
+from ..training.stage_arguments import AUTO, StageArguments
+from .lifecycle import TRIALS_NAME, OpenStage
+from .stage_identity import Results
+
+logger = logging.getLogger(__name__)
+
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""The rates that are tried, as multiples of the stage's default rate."""
+RUNGS = ((5, 0.1), (2, 0.3))
+"""How many rates are tried, and the share of the stage's length that each of them trains."""
+HELD_OUT, MOST_HELD_OUT, LEAST_ROWS = 0.15, 1000, 40
+"""Share of the training rows that trials are scored on, at most how many, and how many rows there must be."""
+OpenTrial = Callable[[Task, StageArguments], OpenStage]
+"""Opens the same stage for other rows and arguments."""
+
+
+def check_rate(args: StageArguments, task: Task) -> None:
+    """Refuse a search on data that cannot be split.
+
+    Raises:
+        InputError: a stream, or too few rows.
+    """
+    if args.learning_rate != AUTO:
+        return
+    rows = task.rows["train"]
+    if isinstance(rows, IterableDataset):
+        raise InputError(
+            f"learning_rate: expected a number for a stream, no part of which can be held out, got {AUTO}; give one"
+        )
+    if len(rows) < LEAST_ROWS:
+        raise InputError(
+            f"learning_rate: expected at least {LEAST_ROWS} rows to train on for {AUTO}, which holds some of them out, "
+            f"got {len(rows)}; give a number"
+        )
+
+
+def run_with_rate(
+    run: Callable[[StageArguments, Results], Results],
+    open_trial: OpenTrial,
+    task: Task,
+    args: StageArguments,
+    default: float,
+) -> Results:
+    """Run a stage, after a search for its learning rate if `args` ask for one.
+
+    Args:
+        run: the stage with a learning rate that is a number, and what its results are to say beside its scores:
+            `learning_rate`, and every trial's score under `rate_search`.
+        default: the stage's default rate.
+
+    Raises:
+        TrainingError: no rate led to a model with finite weights.
+    """
+    if args.learning_rate != AUTO:
+        return run(args, {})
+    rate, found = search(open_trial, task, args, default)
+    args = copy.copy(args)
+    args.learning_rate = rate
+    set_seed(args.seed)
+    return run(args, {"learning_rate": rate, "rate_search": found})
+
+
+def search(
+    open_trial: OpenTrial, task: Task, args: StageArguments, default: float
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """The best rate, and the score of each trial: length in percent -> rate -> score.
+
+    Raises:
+        TrainingError: no trial gave a finite model.
+    """
+    folder = Path(args.output_dir) / TRIALS_NAME
+    split = _split(task, args.seed)
+    rates = [float(f"{default * factor:.3g}") for factor in FACTORS]
+    found: dict[str, dict[str, float]] = {}
+    for number, share in RUNGS:
+        scores: dict[float, float] = {}
+        for rate in rates[:number]:
+            name = f"{share:.0%} of the training at {rate:g}"
+            trial = open_trial(split, _trial_arguments(args, folder, rate, share))
+            try:
+                scores[rate] = float(trial.result()[task.metric])
+            except TrainingError as error:
+                logger.warning("learning rate: %s failed (%s)", name, error)
+                continue
+            logger.warning("learning rate: %s gives %s %.2f", name, task.metric, scores[rate])
+        if not scores:
+            raise TrainingError(
+                f"learning_rate: expected one of {', '.join(f'{rate:g}' for rate in rates)} to train, but the loss "
+                "became infinite or NaN with each; check the data, or give a lower learning_rate"
+            )
+        found[f"{share:.0%}"] = {f"{rate:g}": round(score, 4) for rate, score in scores.items()}
+        sign = 1 if task.metric in task.lower_is_better else -1
+        # Of equal scores, the rate nearest to the default.
+        rates = sorted(scores, key=lambda rate: (sign * scores[rate], abs(np.log(rate / default))))
+    on_main(lambda: remove_caches(folder / CACHE_NAME))
+    return rates[0], found
+
+
+def _split(task: Task, seed: int) -> Task:
+    """The same task with other rows: a part of the training rows is held out to score on."""
+    rows = task.rows["train"]
+    assert isinstance(rows, Dataset)  # see `check_rate`
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held_out = min(MOST_HELD_OUT, int(len(rows) * HELD_OUT))
+    split = copy.copy(task)
+    # What was derived from the rows belongs to the other ones.
+    for name in [name for name in vars(task) if isinstance(getattr(type(task), name, None), cached_property)]:
+        del vars(split)[name]
+    vars(split)["rows"] = {
+        "train": rows.select(np.sort(order[held_out:])),
+        "validation": rows.select(np.sort(order[:held_out])),
+    }
+    return split
+
+
+def _trial_arguments(args: StageArguments, folder: Path, rate: float, share: float) -> StageArguments:
+    """Those of one trial: a share of the training, scored at its end."""
+    trial = copy.copy(args)
+    trial.output_dir = str(folder / f"{share:.0%}-{rate:g}".replace("%", ""))
+    trial.learning_rate = rate
+    if args.max_steps > 0:
+        trial.max_steps = max(1, round(args.max_steps * share))
+    trial.num_train_epochs = float(args.num_train_epochs or 1) * share
+    if args.warmup_steps >= 1:
+        trial.warmup_steps = round(args.warmup_steps * share)
+    trial.eval_strategy, trial.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+    trial.load_best_model_at_end = trial.keep_checkpoints = False
+    trial.early_stopping_patience = trial.metric_for_best_model = trial.greater_is_better = None
+    trial.report_to = []
+    trial.cache_dir = args.cache_dir or str(folder / CACHE_NAME)
+    return trial

@@ -1,0 +1,80 @@
+"""Learning rate and length of a stage for those who set neither: what suits filters does not suit a whole model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+from ..errors import InputError
+from ..method.shapes import width
+from .stage_arguments import AUTO, StageArguments
+
+_MOST = 1e-3
+
+
+@dataclass(frozen=True)
+class StageDefaults:
+    """Learning rate and number of epochs of one kind of stage."""
+
+    rate: float
+    """At width 384. Wider models get less, by the square of the width, which meets what is usual: 2e-4 at 384, 5e-5 at
+    768, 3e-5 at 1024 for fine-tuning."""
+    epochs: float
+    scaled: bool = True
+    """Whether the rate falls with the width."""
+
+    def rate_of(self, config: PretrainedConfig) -> float:
+        """The peak learning rate for a model, at most 1e-3."""
+        return min(_MOST, float(f"{self.rate * (384 / _width(config)) ** 2:.3g}")) if self.scaled else self.rate
+
+    def fill(self, args: StageArguments, config: PretrainedConfig) -> StageArguments:
+        """A copy of the arguments in which what is not set has its default; a rate to be searched for stays `auto`.
+
+        Args:
+            config: of the model that is trained.
+        """
+        args = copy.copy(args)
+        if args.learning_rate is None:
+            args.learning_rate = self.rate_of(config)
+        if args.num_train_epochs is None:
+            args.num_train_epochs = self.epochs
+        return args
+
+
+def _width(config: PretrainedConfig) -> int:
+    """The width of a model, or that of the most usual ones if its config does not say."""
+    try:
+        return width(config)
+    except InputError:
+        return 768
+
+
+FINETUNE = StageDefaults(2e-4, 3)
+"""For pre-trained models with a new head."""
+DISTILL = StageDefaults(5e-4, 3)
+"""For blocks of a fine-tuned teacher without dropout, which allow a higher rate (docs/log.md)."""
+
+
+def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefaults:
+    """Those of Stage I.
+
+    Args:
+        whole_rows: a filter head reads one state of each row, so that an epoch over cached states takes seconds.
+        running_text: a head predicts each next word, which costs most of a step, and one epoch has millions of them.
+    """
+    return StageDefaults(1e-3, 1 if running_text else 20 if whole_rows else 5, scaled=False)
+
+
+def refuse_search(args: StageArguments) -> None:
+    """Refuse a search for the rate of a stage that has none.
+
+    Raises:
+        InputError: always, if one was asked for.
+    """
+    if args.learning_rate == AUTO:
+        raise InputError(
+            f"learning_rate: expected a number for Stage I, whose filters are scored by heads that are thrown away, "
+            f"got {AUTO}; leave it out, or give a number"
+        )
