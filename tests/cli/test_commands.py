@@ -170,4 +170,4 @@ def test_show_takes_changes_in_every_form_and_names_what_is_wrong_with_them(
         assert "- recipe: max_seq_length: expected a whole number, got 'long'" in said
     assert main(["show", str(file), "--methods", "kd", "tad"]) == 2
     said = capsys.readouterr().err
-    assert "- recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in said
+    assert f"- recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in said

@@ -140,7 +140,7 @@ def test_a_list_holds_values_of_its_kind() -> None:
 
 def test_one_value_for_a_list_is_a_list_of_one() -> None:
     assert one(RunArguments, student_layers=4).student_layers == [4]
-    assert one(RunArguments, methods="kd").methods == ["kd"]
+    assert one(RunArguments, methods="alone").methods == ["alone"]
 
 
 @pytest.mark.parametrize("text", ["[[4, 1], [8, 2]]", "['4:1', '8:2']", "[4:1, 8:2]", "[[4, 1], 8:2]"])

@@ -62,7 +62,8 @@ def test_one_matrix_for_all_three_is_cut_in_their_order(family: str, block: int)
 
 def test_recording_leaves_no_hook_behind_and_keeps_the_graph() -> None:
     model = tiny_model("bert")
-    with recorded_projections(model, 2) as vectors:
+    vectors: list[Tensor] = []
+    with recorded_projections(model, 2, vectors):
         model(input_ids=IDS, attention_mask=MASK)
     assert all(tensor.requires_grad for tensor in vectors)
     assert not any(module._forward_hooks for module in model.modules())

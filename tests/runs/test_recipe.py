@@ -232,7 +232,7 @@ def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_sta
         assert problem.partition(";")[0] in [found.partition(";")[0] for found in problems]
     (optim,) = [problem for problem in problems if "optim" in problem]
     assert optim.startswith("recipe section training: optim: expected one of adamw_torch, ")
-    assert "recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in problems
+    assert f"recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in problems
     assert len(problems) == 11
 
 
@@ -253,7 +253,7 @@ def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Pat
         ("output_dir.x=1", "recipe: output_dir: expected text, got {'x': 1}"),
         (
             "methods=3",
-            "recipe: methods: expected one or more of {KNOWN}, got '3'",
+            f"recipe: methods: expected one or more of {KNOWN}, got '3'",
         ),
         ("start_from=x", "recipe: start_from: expected one of teacher, finetuned, pretrained, got 'x'"),
         ("from_scratch.model_type=bert", "recipe: expected teacher or from_scratch, got both; remove one"),

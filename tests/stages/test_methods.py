@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, FNetConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, BartConfig, PreTrainedModel
 
 from ted_distill import (
     DistillArguments,
@@ -175,13 +175,17 @@ def test_every_family_is_trained_with_attention_relations(family: str, reviews: 
     assert (weights(tmp_path / "out").keys()) == weights(tmp_path / "student").keys()
 
 
-def test_a_family_without_queries_and_keys_is_refused(reviews: Task, tmp_path: Path) -> None:
-    config = FNetConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, intermediate_size=24, **LABELS)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "fnet")
-    tiny_tokenizer().save_pretrained(tmp_path / "fnet")
+def test_a_family_with_more_than_one_attention_in_a_block_is_refused(reviews: Task, tmp_path: Path) -> None:
+    config = BartConfig(
+        vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24,
+        decoder_attention_heads=2, decoder_ffn_dim=24, max_position_embeddings=70, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=2, **LABELS,
+    )  # fmt: skip
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "bart")
+    tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / "bart")
     with pytest.raises(InputError, match=r"queries, keys and values of its own in each block.*choose method kd"):
         distill(
-            tmp_path / "fnet", tmp_path / "fnet", reviews, arguments(tmp_path / "out"), DistillArguments("attention")
+            tmp_path / "bart", tmp_path / "bart", reviews, arguments(tmp_path / "out"), DistillArguments("attention")
         )
 
 

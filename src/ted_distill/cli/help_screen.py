@@ -23,17 +23,18 @@ _HIDDEN = {
     "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
     "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
     "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
-    "stride", "test_split",
+    "stride", "test_split", "pair_weights", "layer_schedule", "attention_pair", "relation_heads", "attention_alpha",
+    "filter_token", "teacher_filter_interval", "layer_loss",
 }  # fmt: skip
 
 _WORDS = {
     "output_dir": "folder of the finished model",
-    "learning_rate": "peak learning rate [5e-5]",
-    "num_train_epochs": "passes over the data [3]",
+    "learning_rate": "peak learning rate, or auto [by stage]",
+    "num_train_epochs": "passes over the data [3; Stage I: by task]",
     "max_steps": "stop after this number of steps instead",
-    "per_device_train_batch_size": "rows per batch on each device [8]",
+    "per_device_train_batch_size": "rows per batch on each device [16]",
     "gradient_accumulation_steps": "batches per step [1]",
-    "warmup_steps": "steps until the peak [0]",
+    "warmup_steps": "steps until the peak, or a share of all [0.06]",
     "seed": "random seed [42]",
     "bf16": "bf16 autocast [where the hardware supports it well]",
     "fp16": "fp16 autocast",

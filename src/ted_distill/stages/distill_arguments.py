@@ -26,7 +26,7 @@ class DistillArguments:
 
     method: Annotated[str, one_of(METHODS)] = field(
         default="ted",
-        metadata={"help": "ted (learnt filters), lwd (any filters), hidden, attention, ted_attention, kd or alone"},
+        metadata={"help": "ted (learnt filters), lwd, kd, alone, hidden, attention or ted_attention"},
     )
     kl_alpha: Annotated[float | None, at_least(0)] = field(
         default=None, metadata={"help": "weight of matching the teacher's predictions [1; alone: 0]"}
@@ -52,8 +52,7 @@ class DistillArguments:
     student_filters: Annotated[str | None, a_path()] = field(
         default=None,
         metadata={
-            "help": "where they start: learned (Stage I), least_squares (to the teacher's), random, or a folder "
-            "[learned where the student has some; otherwise ted: least_squares, lwd: random]"
+            "help": "learned, least_squares, random, or a folder [learned if it has some; else ted: least_squares]"
         },
     )
     pairs: list[str] | None = field(
