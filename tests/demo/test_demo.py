@@ -23,6 +23,7 @@ def test_the_demo_makes_its_own_data_and_models_and_ends_with_the_table(
     assert [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:] == [
         "teacher",
         "student, fine-tuned",
+        "student alone",
         "KD",
         "LWD",
         "TED",

@@ -127,9 +127,13 @@ def test_a_student_made_of_a_teacher_that_is_another_now_is_refused_by_name(fold
     recipe = recipe_of(folder, student=None, student_layers=[2, 4])
     run(read_recipe(recipe))
     before = files_of(folder / "run")
-    decide(folder / "teacher", 1)  # another head makes no other student
-    with pytest.raises(InputError) as error:
+    # Another head makes another student, unless the student gets one of its own.
+    run(read_recipe(recipe, ["start_from=finetuned", f"output_dir={folder / 'raw'}"]))
+    decide(folder / "teacher", 1)
+    with pytest.raises(InputError, match=r"student_init to hold the model that the recipe asks for.*source head"):
         run(read_recipe(recipe))
+    with pytest.raises(InputError) as error:
+        run(read_recipe(recipe, ["start_from=finetuned", f"output_dir={folder / 'raw'}"]))
     assert "teacher head changed" in str(error.value)
     assert "student_init" not in str(error.value)
     shutil.rmtree(folder / "teacher")
@@ -149,7 +153,7 @@ def test_a_refused_run_leaves_the_finished_run_as_it_was(folder: Path) -> None:
     run(read_recipe(recipe))
     before = files_of(folder / "run")
     for overrides, named in (
-        (["kd.kl_alpha=7"], "distill kl_alpha was 5.0, now 7"),
+        (["kd.kl_alpha=7"], "distill kl_alpha was 1.0, now 7"),
         (["training.seed=3"], "arguments seed was 42, now 3"),
         (["max_seq_length=12"], "task max_seq_length was 16, now 12"),
         ([f"student={folder / 'teacher'}"], "student backbone changed"),
@@ -221,7 +225,7 @@ def test_a_method_can_be_added_to_a_finished_run(folder: Path, caplog: pytest.Lo
     run(read_recipe(recipe_of(folder)))
     with caplog.at_level(logging.WARNING):
         results = run(read_recipe(recipe_of(folder, methods=["kd", "lwd"])))
-    assert list(results) == ["teacher", "student", "kd", "lwd"]
+    assert list(results) == ["teacher", "student", "alone", "kd", "lwd"]
     assert "kd is finished, skipped" in caplog.text
     assert "methods:\n- kd\n- lwd" in (folder / "run" / "recipe.yaml").read_text()
 

@@ -184,7 +184,7 @@ REFUSED: list[tuple[str, str, Callable[[Path], None], dict[str, Any], str]] = [
     ("ted", "relearnt filters", relearn_filters, {}, "distill teacher_filters changed"),
     ("ted", "the rows", edit_rows("train"), {}, "data train changed"),
     ("ted", "weight of the layer loss", nothing, {"mse_alpha": 7.0}, "distill mse_alpha was 100.0, now 7.0"),
-    ("ted", "layer loss", nothing, {"layer_loss": "cosine"}, "distill layer_loss was mse, now cosine"),
+    ("ted", "layer loss", nothing, {"layer_loss": "cosine"}, "distill layer_loss was normalized_mse, now cosine"),
     ("ted", "pairs", nothing, {"pairs": ["4:2"]}, r"distill pairs was \[\[2, 1\], \[4, 2\]\], now \[\[4, 2\]\]"),
     ("ted", "temperature", nothing, {"temperature": 1.0}, "distill temperature was 2.0, now 1.0"),
     ("ted", "method", nothing, {"method": "lwd"}, "distill method was ted, now lwd"),

@@ -60,7 +60,11 @@ def _same_numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("input")
     file = write_recipe(folder, "sequence_classification", num_train_epochs=1)
-    content = yaml.safe_load(file.read_text()) | {"methods": ["ted"], "student_layers": [2, 4]}
+    content = yaml.safe_load(file.read_text()) | {
+        "methods": ["ted"],
+        "student_layers": [2, 4],
+        "start_from": "finetuned",
+    }
     content["score_on"] = {"more": {"task": content["task"], "validation_file": content["train_file"]}}
     content.pop("student")
     file.write_text(yaml.safe_dump(content))

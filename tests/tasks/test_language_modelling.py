@@ -451,7 +451,7 @@ def test_a_run_makes_its_teacher_distils_it_and_scores_all_on_further_data(
     header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
     assert header[:2] == ["model", "perplexity"]
     assert {"words_accuracy", "words_perplexity", "word_perplexity"} <= {*header}
-    assert sum(line.startswith("|") for line in table.splitlines()) == 2 + 5
+    assert sum(line.startswith("|") for line in table.splitlines()) == 2 + 6
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "ted")
     assert len(tokenizer("<unk>")["input_ids"]) == 1
     student = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "ted").eval()

@@ -209,7 +209,7 @@ def test_one_of_several_gpus_is_used_and_the_way_to_use_all_is_said_once(
     assert plain.n_gpu == 4  # so transformers would wrap the model in nn.DataParallel
     for _ in range(2):
         args = StageArguments("out", bf16=False)
-        assert (args.n_gpu, args.train_batch_size) == (1, 8)
+        assert (args.n_gpu, args.train_batch_size) == (1, 16)
     assert [record.getMessage() for record in caplog.records if "torchrun" in record.getMessage()] == [
         "4 GPUs are visible; this process uses one. To use all: torchrun --nproc_per_node 4 -m ted_distill run r.yaml "
         "--hub_token '***'"

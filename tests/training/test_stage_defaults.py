@@ -46,3 +46,14 @@ def test_a_search_for_the_rate_of_filters_is_refused(tmp_path: Path) -> None:
 def test_a_rate_is_a_number_above_0_or_the_word_auto(tmp_path: Path, rate: object) -> None:
     with pytest.raises(InputError, match="learning_rate: expected a number above 0 and at most 10, or auto, got"):
         StageArguments(str(tmp_path), learning_rate=rate)
+
+
+@pytest.mark.parametrize(("updates", "share", "warmup"), [(1, 0.06, 0), (16, 0.06, 0), (17, 0.06, 1), (100, 0.5, 50)])
+def test_a_share_of_warm_up_is_rounded_down_so_that_a_single_update_trains(
+    tmp_path: Path, updates: int, share: float, warmup: int
+) -> None:
+    assert StageArguments(str(tmp_path), warmup_steps=share).get_warmup_steps(updates) == warmup
+
+
+def test_whole_numbers_of_warm_up_stay(tmp_path: Path) -> None:
+    assert StageArguments(str(tmp_path), warmup_steps=3).get_warmup_steps(2) == 3

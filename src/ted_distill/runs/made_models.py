@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..identity import Identity, backbone_fingerprint, changes, config_content, plain
+from ..identity import Identity, backbone_fingerprint, changes, config_content, head_fingerprint, plain
 from ..method.shapes import num_blocks
 from ..models.students import load_as_saved
 from ..output import (
@@ -43,9 +43,12 @@ def scratch_identity(recipe: Recipe, task: Task) -> Identity:
 def student_identity(recipe: Recipe, source: str, task: Task) -> Identity:
     """Everything a student made of `source` depends on: that model, blocks, width and rows. Raises `InputError`."""
     model = load_as_saved(source, recipe.model)
+    made_of = {"backbone": backbone_fingerprint(model), "config": config_content(model.config)}
+    if recipe.run.start == "teacher":
+        made_of["head"] = head_fingerprint(model)  # others get a new one
     return {
         "stage": "student",
-        "source": {"backbone": backbone_fingerprint(model), "config": config_content(model.config)},
+        "source": made_of,
         "blocks": student_blocks(recipe.run, num_blocks(model.config)),
         "hidden_size": recipe.run.student_hidden_size,
         **narrowing_identity(recipe, model, task),

@@ -84,7 +84,7 @@ class RunArguments:
                 "got teacher; give student_layers and no student, or another start_from"
             )
         raise_if_any(problems)
-        if "alone" not in self.methods:
+        if self.methods and "alone" not in self.methods:
             self.methods = ["alone", *self.methods]
 
     @property

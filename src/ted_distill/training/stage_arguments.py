@@ -143,6 +143,14 @@ class StageArguments(TrainingArguments):
         self.metric_for_best_model, self.greater_is_better = chosen_by
         self._use_one_device()
 
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Updates of warm-up: a share is rounded down, as the first update of a warm-up has a rate of 0, which would be
+        all that a very short training has.
+        """
+        if 0 < self.warmup_steps < 1:
+            return int(num_training_steps * self.warmup_steps)
+        return int(super().get_warmup_steps(num_training_steps))
+
     def _problems(self) -> list[str]:
         """What is wrong with single arguments, and with several beside each other."""
         problems = range_problems(type(self), vars(self))
