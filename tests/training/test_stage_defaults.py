@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from transformers import BertConfig, PretrainedConfig
+from transformers import AutoModelForSequenceClassification, BertConfig, PretrainedConfig
 
-from ted_distill import StageArguments
+from ted_distill import StageArguments, TaskArguments, load_task
 from ted_distill.errors import InputError
+from ted_distill.training.new_heads import start_at_the_mean
 from ted_distill.training.stage_defaults import DISTILL, FINETUNE, learn_filters_defaults, refuse_search
+from tiny import tiny_config
 
 
 @pytest.mark.parametrize(("width", "rate"), [(384, 5e-4), (768, 1.25e-4), (192, 1e-3), (16, 1e-3)])
@@ -23,12 +26,12 @@ def test_what_is_set_stays_and_what_is_not_is_filled_in(tmp_path: Path) -> None:
     assert (given.learning_rate, given.num_train_epochs) == (1e-5, 7)
     args = StageArguments(str(tmp_path))
     filled = FINETUNE.fill(args, config)
-    assert (filled.learning_rate, filled.num_train_epochs) == (5e-5, 3)
+    assert (filled.learning_rate, filled.num_train_epochs) == (2.5e-5, 3)
     assert args.learning_rate is None
 
 
 def test_a_model_without_a_width_counts_as_one_of_the_usual_width() -> None:
-    assert FINETUNE.rate_of(PretrainedConfig()) == 5e-5
+    assert FINETUNE.rate_of(PretrainedConfig()) == 2.5e-5
 
 
 def test_filters_get_the_same_rate_at_any_width_and_epochs_by_what_an_epoch_costs() -> None:
@@ -57,3 +60,14 @@ def test_a_share_of_warm_up_is_rounded_down_so_that_a_single_update_trains(
 
 def test_whole_numbers_of_warm_up_stay(tmp_path: Path) -> None:
     assert StageArguments(str(tmp_path), warmup_steps=3).get_warmup_steps(2) == 3
+
+
+def test_a_new_head_of_a_regression_starts_at_the_mean_score_and_one_that_was_trained_stays(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"text": "a good film", "label": score}) for score in (1.0, 2.0, 4.5)))
+    task = load_task(TaskArguments("regression", train_file=str(file)))
+    model = AutoModelForSequenceClassification.from_config(tiny_config("bert", num_labels=1))
+    start_at_the_mean(model, (), task)
+    assert float(model.classifier.bias.detach()) == 0
+    start_at_the_mean(model, ("classifier.weight", "classifier.bias"), task)
+    assert float(model.classifier.bias.detach()) == 2.5

@@ -23,6 +23,7 @@ from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..tasks.base import Task
 from ..training.model_card import write_card
+from ..training.new_heads import start_at_the_mean
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
@@ -208,6 +209,7 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
         teacher = _frozen_teacher(chosen.teacher, chosen, task, args, data.train if own is None else own)
     if not chosen.arguments.student_dropout:
         turn_off_dropout(student.model)
+    start_at_the_mean(student.model, student.fresh, task)
     student.model.to(args.device)
     filtered = student.with_filters(filters.student, task)
     filtered.relation_block = relations and relations.student_block

@@ -12,6 +12,7 @@ from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
 from ..training.model_card import write_card
+from ..training.new_heads import start_at_the_mean
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import FINETUNE
@@ -84,6 +85,7 @@ def open_finetune(
 
 def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) -> Results:
     data = read_data(task, loaded.tokenizer, args)
+    start_at_the_mean(loaded.model, loaded.fresh, task)
     use_fast_modules(loaded.model, args)
     freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
     trainer = FinetuneTrainer(

@@ -19,8 +19,8 @@ class StageDefaults:
     """Learning rate and number of epochs of one kind of stage."""
 
     rate: float
-    """At width 384. Wider models get less, by the square of the width, which meets what is usual: 2e-4 at 384, 5e-5 at
-    768, 3e-5 at 1024 for fine-tuning."""
+    """At width 384. Wider models get less, by the square of the width, which meets what is usual: 1e-4 at 384, 2.5e-5
+    at 768, 1.4e-5 at 1024 for fine-tuning."""
     epochs: float
     scaled: bool = True
     """Whether the rate falls with the width."""
@@ -51,7 +51,7 @@ def _width(config: PretrainedConfig) -> int:
         return 768
 
 
-FINETUNE = StageDefaults(2e-4, 3)
+FINETUNE = StageDefaults(1e-4, 3)
 """For pre-trained models with a new head."""
 DISTILL = StageDefaults(5e-4, 3)
 """For blocks of a fine-tuned teacher without dropout, which allow a higher rate (docs/log.md)."""
