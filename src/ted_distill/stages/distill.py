@@ -178,7 +178,8 @@ def _choose(
 
 def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Results:
     tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
-    data = read_data(task, tokenizers.student, args, tokenizers.teacher, chosen.more_rows and chosen.more_rows.mixed)
+    more = None if chosen.more_rows is None else chosen.more_rows.mixed
+    data = read_data(task, tokenizers.student, args, tokenizers.teacher, more)
     trainer = distill_trainer(chosen, task, args, data)
     trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()

@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError, raise_if_any
+from ..errors import raise_if_any
 from ..identity import rows_fingerprint
 from ..models.tokenizers import Tokenizers
 from ..tasks.augmentation import noisy_tokens, plain_tokens, swapped_pairs

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from transformers import PreTrainedTokenizerBase
 
 AUGMENTATIONS = ("mask", "replace", "swap")
@@ -61,7 +61,8 @@ def noisy_tokens(
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     made = pa.ListArray.from_arrays(offsets, pa.array(ids, column.type.value_type))
     table = features.with_format("arrow")[:]
-    return Dataset(table.set_column(table.column_names.index("input_ids"), "input_ids", made)).cast(features.features)
+    noisy = table.set_column(table.column_names.index("input_ids"), "input_ids", made)
+    return Dataset(noisy, info=DatasetInfo(features=features.features))
 
 
 def plain_tokens(features: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

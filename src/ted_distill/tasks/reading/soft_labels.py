@@ -45,8 +45,9 @@ def read_probabilities(
     """
     columns = matching(pattern, rows.column_names)
     if len(columns) < 2:
+        got = listed(columns.values()) or "none"
         raise InputError(
-            f"{split}: expected two or more columns that fit {shown(pattern)}, got {listed(columns.values()) or 'none'} "
+            f"{split}: expected two or more columns that fit {shown(pattern)}, got {got} "
             f"(columns: {listed(rows.column_names)}); name them by another pattern with --label_column"
         )
     names = list(columns) if names is None else names

@@ -101,7 +101,7 @@ class QuestionAnswering(Task):
             question=arguments.text_column or defaults.question, context=arguments.text_pair_column or defaults.context
         )
         kept = [name for name in (columns.question, columns.context, "id") if name in rows.column_names]
-        none = [{"text": [], "answer_start": []}] * len(rows)
+        none: list[dict[str, list[Any]]] = [{"text": [], "answer_start": []}] * len(rows)
         texts = rows.select_columns(kept).add_column("answers", none, feature=ROW_FEATURES["answers"])
         return normalise_rows(texts, UNLABELLED, columns)
 
