@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from datasets import Dataset
 
 from ..errors import InputError, raise_if_any
 from .reading.columns import TextColumns, missing_column, with_texts
+from .reading.file_options import FileOptions
 from .reading.files import extension, read_file
-
-if TYPE_CHECKING:
-    from .base import Task
+from .task_arguments import TaskArguments
 
 UNLABELLED = "unlabelled"
 """What messages call these rows."""
 _TEXT = "text"
 
 
-def read_unlabelled(task: Task, ready: bool = True) -> Dataset | None:
+class ReadsTexts(Protocol):
+    """What is needed of a `Task`, which imports this module."""
+
+    arguments: TaskArguments
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """See `Task`."""
+
+    def file_options(self) -> FileOptions:
+        """See `Task`."""
+
+    def without_labels(self, rows: Dataset) -> Dataset:
+        """See `Task`."""
+
+    def unlabelled_problems(self, rows: Dataset) -> Iterable[str]:
+        """See `Task`."""
+
+
+def read_unlabelled(task: ReadsTexts, ready: bool = True) -> Dataset | None:
     """Checked rows of `unlabelled_file`, as `Task.without_labels` makes them; None if no file is named.
 
     Args:
