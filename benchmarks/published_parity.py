@@ -24,8 +24,8 @@ from transformers.utils.logging import disable_progress_bar
 from published_case import Case, Golden, Parameters
 from ted_distill.method.filters import Batch, Filters
 from ted_distill.method.pairs import filtered_blocks
-from ted_distill.stages.distill import distillation_terms
-from ted_distill.stages.learn_filters import FilterLearner, filter_head_losses
+from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
+from ted_distill.stages.filter_learner import FilterLearner, filter_head_losses
 
 LIMITS = {
     torch.float64: {"loss": 1e-12, "state": 1e-9, "gradient": 1e-9, "parameter": 1e-9},
@@ -98,7 +98,7 @@ def stage2_errors(case: Case, method: str) -> Iterator[Error]:
     def terms() -> dict[str, Tensor]:
         return distillation_terms(
             student(batch), teacher, case.task, batch,
-            kl_alpha=golden["kl_alpha"], mse_alpha=golden["mse_alpha"], temperature=info["temperature"],
+            LossSettings(golden["kl_alpha"], golden["mse_alpha"], info["temperature"]),
         )  # fmt: skip
 
     trained = train(

@@ -2,11 +2,13 @@
 
     python -m benchmarks.seeds recipes/offline/stsb.yaml --seeds 5 teacher=MODEL train_file=... validation_file=... \
         output_dir=runs/worth/stsb
+    python -m benchmarks.seeds recipes/offline/stsb.yaml --seeds 2 --vary distill.num_train_epochs=1,2,4,8 ...
 
 The teacher is fine-tuned once, with the recipe's own seed; Stage I, the start of the student's filters and Stage II run
-once for each seed. Every seed is a run in `OUTPUT/seed-N`, so that what was cut off goes on. The scores are those of the
-last weights, not the best of several evaluations. The last line counts the part of the gap between the student alone and
-the teacher that a method closes, which means nothing where there is hardly a gap.
+once for each seed. Every seed is a run in `OUTPUT/seed-N`, so that what was cut off goes on. The scores are those of
+the last weights, not the best of several evaluations. The last column is the part of the gap between the student alone
+and the teacher that a method closes, which means nothing where there is hardly a gap. With `--vary` there is a table
+for each value of a key, and runs are in `OUTPUT/KEY-VALUE/seed-N`.
 """
 
 from __future__ import annotations
@@ -32,23 +34,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--vary", help="KEY=VALUE,VALUE,...: the same for each value of a key")
     parser.add_argument("overrides", nargs="*", help="key=value, as with ted run")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    folder = Path(str(recipe.run.output_dir))
-    results = fine_tuned(arguments.recipe, arguments.overrides)
-    scores: Scores = {}
-    metric = results["metric"]
+    folder = Path(str(read_recipe(arguments.recipe, arguments.overrides).run.output_dir))
+    metric = fine_tuned(arguments.recipe, arguments.overrides)["metric"]
+    key, _, values = (arguments.vary or "=").partition("=")
+    found: dict[str, Scores] = {}
+    # Seeds outside, so that what is cut off has as many seeds of each value.
     for seed in range(1, arguments.seeds + 1):
-        of_seed = run(read_recipe(arguments.recipe, [
-            *arguments.overrides, f"teacher={folder / 'teacher'}", "finetune_teacher=false",
-            f"output_dir={folder / f'seed-{seed}'}", f"training.seed={seed}",
-            f"training.cache_dir={folder / 'states-cache'}", "training.disable_tqdm=true",
-        ]))  # fmt: skip
-        for name, result in of_seed.items():
-            scores.setdefault(name, []).append(result.get(f"last_{metric}", result[metric]))
-        write(folder, scores, metric)
+        for value in values.split(","):
+            name = f"{key} {value}" if key else ""
+            changes = [*arguments.overrides, *([f"{key}={value}"] if key else [])]
+            own = folder / f"{key}-{value}" if key else folder
+            for method, score in of_seed(arguments.recipe, changes, folder, own, seed, metric).items():
+                found.setdefault(name, {}).setdefault(method, []).append(score)
+            write(folder, found, metric)
 
 
 def fine_tuned(file: str, overrides: list[str]) -> dict[str, Any]:
@@ -58,12 +60,29 @@ def fine_tuned(file: str, overrides: list[str]) -> dict[str, Any]:
     return finetune(str(recipe.run.teacher), load_task(recipe.task), args, model_arguments)
 
 
-def write(folder: Path, scores: Scores, metric: str) -> None:
-    """The table of the seeds that are finished."""
-    found = {"metric": metric, "scores": scores}
-    (folder / "seeds.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    (folder / "seeds.md").write_text(table(scores, metric) + "\n", encoding="utf-8")
-    logging.warning("%s", table(scores, metric))
+def of_seed(file: str, overrides: list[str], folder: Path, own: Path, seed: int, metric: str) -> dict[str, float]:
+    """The score of each model of a run at the end of its training.
+
+    Args:
+        folder: of the teacher and the cache of its outputs, which all seeds share.
+        own: of the runs.
+    """
+    results = run(read_recipe(file, [
+        *overrides, f"teacher={folder / 'teacher'}", "finetune_teacher=false", f"output_dir={own / f'seed-{seed}'}",
+        f"training.seed={seed}", f"training.cache_dir={folder / 'states-cache'}", "training.disable_tqdm=true",
+    ]))  # fmt: skip
+    return {name: result.get(f"last_{metric}", result[metric]) for name, result in results.items()}
+
+
+def write(folder: Path, found: dict[str, Scores], metric: str) -> None:
+    """The tables of the seeds that are finished."""
+    text = "\n\n".join(
+        "\n\n".join([*([f"**{name}**"] if name else []), table(scores, metric)]) for name, scores in found.items()
+    )
+    name = "seeds-" + "-".join(found).replace(" ", "-").replace(".", "_") if "" not in found else "seeds"
+    (folder / f"{name}.json").write_text(json.dumps({"metric": metric, "scores": found}, indent=2) + "\n", "utf-8")
+    (folder / f"{name}.md").write_text(text + "\n", "utf-8")
+    logging.warning("%s", text)
 
 
 def table(scores: Scores, metric: str) -> str:
@@ -72,10 +91,10 @@ def table(scores: Scores, metric: str) -> str:
     gap = means["teacher"] - means["alone"]
     rows = [["model", metric, "standard deviation", "seeds", "gap closed"]]
     for name, values in scores.items():
-        once = len(set(values)) == 1
-        spread = "" if once else f"{statistics.stdev(values):.2f}"
-        closed = f"{100 * (means[name] - means['alone']) / gap:.0f} %" if name in METHODS and name != "alone" else ""
-        title = METHODS[name].title if name in METHODS else {"student": "student, untrained"}.get(name, name)
+        once = name not in METHODS
+        spread = "" if once or len(values) < 2 else f"{statistics.stdev(values):.2f}"
+        closed = f"{100 * (means[name] - means['alone']) / gap:.0f} %" if not once and name != "alone" else ""
+        title = "student, untrained" if name == "student" else name if once else METHODS[name].title
         rows.append([title, f"{means[name]:.2f}", spread, "" if once else str(len(values)), closed])
     return markdown_table(rows)
 

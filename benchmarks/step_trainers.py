@@ -17,10 +17,11 @@ from ted_distill.fast.states_cache import ROW
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import LoadedModel
 from ted_distill.models.tokenizers import choose_tokenizers
-from ted_distill.stages.distill import distill_trainer
+from ted_distill.stages.distill import Chosen, distill_trainer
+from ted_distill.stages.distill_arguments import DistillArguments
 from ted_distill.stages.learn_filters import filter_trainer
 from ted_distill.stages.lifecycle import StageData
-from ted_distill.stages.methods import DistillArguments, MethodFilters
+from ted_distill.stages.method_filters import MethodFilters
 from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.training.stage_arguments import StageArguments
 from ted_distill.training.trainer import StageTrainer
@@ -66,9 +67,12 @@ def make_trainer(
         return filter_trainer(teacher, filter_config(teacher, teacher), task, arguments, data)
     assert student is not None
     filters = MethodFilters(*(Filters.random(filter_config(owner, teacher)) for owner in (teacher, student)))
-    weights = DistillArguments("ted", kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE)
+    weights = DistillArguments(
+        "ted", kl_alpha=KL_ALPHA, mse_alpha=MSE_ALPHA, temperature=TEMPERATURE, layer_loss="mse", student_dropout=True
+    )
     tokenizers = choose_tokenizers(teacher, student, task, ["ted"])
-    return distill_trainer(teacher, student, tokenizers, filters, task, arguments, data, weights)
+    chosen = Chosen(student, teacher, tokenizers, filters, None, None, weights)
+    return distill_trainer(chosen, task, arguments, data)
 
 
 def filter_config(owner: LoadedModel, teacher: LoadedModel) -> FilterConfig:

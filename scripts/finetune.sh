@@ -13,9 +13,9 @@ PRECISION=${PRECISION---fp16}
 ted finetune --model_name_or_path "$TEACHER" --output_dir "$OUT/teacher" \
   --task squad_v2 --max_seq_length 384 --doc_stride 128 \
   --learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 24 --gradient_accumulation_steps 2 \
-  --max_grad_norm 0 --seed 42 $PRECISION "$@"
+  --max_grad_norm 0 --warmup_steps 0 --seed 42 $PRECISION "$@"
 
 ted finetune --model_name_or_path "$STUDENT" --output_dir "$OUT/student" \
   --task squad_v2 --max_seq_length 384 --doc_stride 128 \
   --learning_rate 5e-5 --num_train_epochs 3 --per_device_train_batch_size 8 \
-  --max_grad_norm 0 --seed 42 $PRECISION "$@"
+  --max_grad_norm 0 --warmup_steps 0 --seed 42 $PRECISION "$@"

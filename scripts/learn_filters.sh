@@ -10,9 +10,9 @@ FILTER_OUTPUT_DIM=${FILTER_OUTPUT_DIM:-768}
 ted learn-filters --model_name_or_path "$OUT/teacher" --output_dir "$OUT/teacher_filters" \
   --task squad_v2 --max_seq_length 384 --doc_stride 128 --filter_interval 1 --filter_output_dim "$FILTER_OUTPUT_DIM" \
   --learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 48 \
-  --max_grad_norm 0 --seed 42 $PRECISION "$@"
+  --filter_init normal --max_grad_norm 0 --warmup_steps 0 --seed 42 $PRECISION "$@"
 
 ted learn-filters --model_name_or_path "$OUT/student" --output_dir "$OUT/student_filters" \
   --task squad_v2 --max_seq_length 384 --doc_stride 128 --filter_interval 1 --filter_output_dim "$FILTER_OUTPUT_DIM" \
   --learning_rate 5e-5 --num_train_epochs 3 --per_device_train_batch_size 8 \
-  --max_grad_norm 0 --seed 42 $PRECISION "$@"
+  --filter_init normal --max_grad_norm 0 --warmup_steps 0 --seed 42 $PRECISION "$@"

@@ -35,7 +35,7 @@ def write_recipe(folder: Path, task: str, **training: object) -> Path:
         **own,
         "teacher": str(save_tiny(folder / "big", auto_class, family, blocks=4)),
         "student": str(save_tiny(folder / "small", auto_class, family, blocks=2, width=8, seed=1)),
-        "ted": {"layer_loss": "normalized_mse", "mse_alpha": 1},
+        "ted": {"student_filters": "learned", "mse_alpha": 1},
         "training": {
             "num_train_epochs": 2,
             "per_device_train_batch_size": 4,

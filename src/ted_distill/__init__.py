@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .errors import InputError, TrainingError
     from .method.filter_files import load_filters, save_filters
     from .method.filters import FilterConfig, FilteredModel, Filters
+    from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
-    from .models.students import student_from_teacher
     from .runs.recipe import Recipe, read_recipe
     from .runs.run import run
     from .stages.distill import distill

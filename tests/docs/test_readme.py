@@ -80,7 +80,7 @@ def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], flo
         words = [word.replace("PATH", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
         assert main([*words, *([*quick, "doc_stride=8"] if words[0] == "run" else [])]) == 0, capsys.readouterr().err
     table = (home / "runs" / "x" / "results.md").read_text()
-    assert all(name in table for name in ("teacher", "student, fine-tuned", "KD", "LWD", "TED"))
+    assert all(name in table for name in ("teacher", "student, fine-tuned", "student alone", "KD", "LWD", "TED"))
 
 
 def test_every_other_line_of_a_bash_block_is_a_target_of_make() -> None:

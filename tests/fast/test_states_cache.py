@@ -249,7 +249,7 @@ def test_other_caches_in_the_folder_count_and_ones_own_does_not(tmp_path: Path) 
     def fits(model: str) -> bool:
         return open_cache(tmp_path, 2e-5, model, _features(), 2, 4, torch.bfloat16).with_hidden_states
 
-    own = cache_folder(tmp_path, "a", _features(), torch.bfloat16, False)
+    own = cache_folder(tmp_path, "a", _features(), torch.bfloat16, None)
     own.mkdir()
     (own / "block_2.bin").write_bytes(b"x" * 40_000)
     assert fits("a")
@@ -312,7 +312,9 @@ def test_stage_two_ends_with_the_same_weights_with_and_without_a_cache(
         args = _arguments(tmp_path / name, cache_limit=limit)
         results[name] = distill(teacher, student, load_task(arguments), args, DistillArguments(method))
         features = results[name]["train_features"]
-        assert sum(runs_of_frozen_models) == features * (1 if limit else 3)
+        # Without a cache the variances are measured in a pass of their own.
+        measured = method == "lwd"
+        assert sum(runs_of_frozen_models) == features * (1 if limit else 3 + measured)
         assert not (tmp_path / name / "states-cache").exists()
     live, cached = (load_file(tmp_path / name / "model.safetensors") for name in results)
     before = load_file(student / "model.safetensors")
@@ -335,7 +337,9 @@ def test_stage_one_runs_the_frozen_model_once_and_learns_the_same_filters(
         scores[name] = json.loads((tmp_path / name / "block_scores.json").read_text())
         if limit:
             validation = len(task.encode(task.rows["validation"], _tokenizer(teacher)))
-            assert sum(runs_of_frozen_models) == results["train_features"] + validation
+            # Where heads read the first token alone, the states of all tokens are looked at once, for the start.
+            passes = 1 if question_answering else 2
+            assert sum(runs_of_frozen_models) == passes * results["train_features"] + validation
     assert scores["live"] == scores["cached"]
     for name, weight in learnt["live"].items():
         torch.testing.assert_close(learnt["cached"][name], weight, rtol=0, atol=1e-5)

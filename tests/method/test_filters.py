@@ -235,7 +235,7 @@ def test_a_cache_is_asked_for_the_states_of_a_frozen_model_alone() -> None:
 
 def test_signals_are_a_record_and_no_tuple() -> None:
     signals = Signals(torch.ones(2, 3), [torch.ones(2, 4, 5)])
-    assert [field.name for field in dataclasses.fields(Signals)] == ["logits", "states"]
+    assert [field.name for field in dataclasses.fields(Signals)] == ["logits", "states", "vectors"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         signals.states = []  # type: ignore[misc]
     # accelerate would make float32 copies of all the states in a tuple, a list or a dict.

@@ -21,7 +21,8 @@ def tiny_model(family: str, blocks: int = 3) -> PreTrainedModel:
 
 
 def recorded(model: PreTrainedModel, block: int) -> list[Tensor]:
-    with torch.no_grad(), recorded_projections(model, block) as vectors:
+    vectors: list[Tensor] = []
+    with torch.no_grad(), recorded_projections(model, block, vectors):
         model(input_ids=IDS, attention_mask=MASK)
     return vectors
 

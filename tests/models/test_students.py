@@ -29,8 +29,9 @@ from ted_distill import (
     load_task,
 )
 from ted_distill.cli.main import main
+from ted_distill.models.blocks import resolve_blocks, student_from_teacher
 from ted_distill.models.narrow import narrow_config, narrow_model
-from ted_distill.models.students import made_of, make_student, resolve_blocks, student_from_teacher
+from ted_distill.models.students import made_of, make_student
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
@@ -219,7 +220,10 @@ def test_a_narrow_student_says_where_its_weights_come_from(tmp_path: Path, capsy
         (["--layers", "two"], "layers: expected numbers separated by commas, such as 2,4,6, got two"),
         (["--num_layers", "5"], "num_layers: expected 1 to 4 (the teacher's blocks), got 5"),
         (["--hidden_size", "9"], "hidden_size: expected a multiple of 8 up to 16, which keeps whole heads, got 9"),
-        (["--num_layers", "2", "--narrow", "short"], "narrow: expected one of truncated, random, got 'short'"),
+        (
+            ["--num_layers", "2", "--narrow", "short"],
+            "narrow: expected one of truncated, random, important, got 'short'",
+        ),
         (["--layer", "2"], "unknown flag --layer; did you mean --layers?"),
     ],
 )

@@ -14,11 +14,14 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, read_recipe, run
+from ted_distill import InputError, evaluate, load_task, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.runs.recipe import stage_arguments
 from ted_distill.runs.table import results_table
+from ted_distill.stages.methods import METHODS
 from tiny import save_tiny, write_questions, write_reviews
+
+KNOWN = ", ".join(METHODS)
 
 ROOT = Path(__file__).parents[2]
 QUICK = {
@@ -58,7 +61,7 @@ def test_a_run_ends_with_one_table_of_all_models(tmp_path: Path, capsys: pytest.
     out = capsys.readouterr().out
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
     assert table[0] == ["model", "accuracy", "f1_macro", "parameters", "seconds"]
-    assert [row[0] for row in table[2:]] == ["teacher", "student, fine-tuned", "KD", "LWD", "TED"]
+    assert [row[0] for row in table[2:]] == ["teacher", "student, fine-tuned", "student alone", "KD", "LWD", "TED"]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert table[2][1] == f"{results['teacher']['accuracy']:.2f}"
     teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "teacher")
@@ -72,7 +75,7 @@ def test_finished_stages_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixtu
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
     caplog.clear()
     assert run(read_recipe(recipe, ["methods=[kd,lwd]"]))["kd"] == first["kd"]
-    assert caplog.text.count("is finished, skipped") == 3
+    assert caplog.text.count("is finished, skipped") == 4
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())
 
 
@@ -80,7 +83,7 @@ def test_a_finished_stage_with_other_settings_is_refused_and_left_alone(tmp_path
     recipe = tiny_recipe(tmp_path, methods=["kd"])
     run(read_recipe(recipe))
     before = (tmp_path / "run" / "kd" / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match=r"kl_alpha was 5.0, now 9.0"):
+    with pytest.raises(InputError, match=r"kl_alpha was 1.0, now 9.0"):
         run(read_recipe(recipe, ["kd.kl_alpha=9"]))
     assert (tmp_path / "run" / "kd" / "model.safetensors").read_bytes() == before
 
@@ -113,12 +116,42 @@ def test_a_student_can_be_made_of_the_teachers_blocks(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, teacher=str(backbone), student=None, student_layers=[2, 4])
     results = run(read_recipe(recipe))
     assert results["ted"]["parameters"] < results["teacher"]["parameters"]
-    whole = AutoModel.from_pretrained(backbone)
-    made = AutoModel.from_pretrained(tmp_path / "run" / "student_init")
+    assert not (tmp_path / "run" / "student").exists()
+    # They are made of the fine-tuned teacher, or of the model as it was before.
+    run(read_recipe(recipe, [f"output_dir={tmp_path / 'raw'}", "start_from=finetuned", "methods=[kd]"]))
+    for whole, made in (("run/teacher", "run/student_init"), ("backbone", "raw/student_init")):
+        check_blocks(AutoModel.from_pretrained(tmp_path / whole), AutoModel.from_pretrained(tmp_path / made))
+    head = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "teacher").classifier.weight
+    made = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "student_init")
+    assert torch.equal(made.classifier.weight, head)
+    assert settings(tmp_path / "run" / "ted")["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
+    assert (
+        results["student"]["accuracy"]
+        == evaluate(tmp_path / "run" / "student_init", load_task(read_recipe(recipe).task))["accuracy"]
+    )
+
+
+def check_blocks(whole: Any, made: Any) -> None:
+    """Blocks 2 and 4 are those of a student."""
     for student_block, teacher_block in ((0, 1), (1, 3)):
         taken = whole.encoder.layer[teacher_block].state_dict()
         assert all(torch.equal(taken[name], t) for name, t in made.encoder.layer[student_block].state_dict().items())
-    assert settings(tmp_path / "run" / "ted")["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
+
+
+def test_a_student_of_all_the_teachers_blocks_scores_as_the_teacher_does(tmp_path: Path) -> None:
+    backbone = save_tiny(tmp_path / "backbone", AutoModel, blocks=2)
+    results = run(
+        read_recipe(tiny_recipe(tmp_path, teacher=str(backbone), student=None, student_layers=[1, 2], methods=["kd"]))
+    )
+    for score in ("accuracy", "f1_macro"):
+        assert results["student"][score] == results["teacher"][score]
+
+
+def test_a_student_of_the_teachers_blocks_is_not_fine_tuned_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="recipe section finetune_student: expected none, as the student is made of"):
+        read_recipe(tiny_recipe(tmp_path, student=None, student_layers=[1], finetune_student={"learning_rate": 1e-3}))
+    with pytest.raises(InputError, match="start_from: expected finetuned or pretrained with a student"):
+        read_recipe(tiny_recipe(tmp_path, start_from="teacher"))
 
 
 def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> None:
@@ -134,11 +167,11 @@ def test_a_teacher_that_is_fine_tuned_already_is_only_scored(tmp_path: Path) -> 
 
 
 def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, methods=["kd", "lwd"], start_from="pretrained")
+    recipe = tiny_recipe(tmp_path, methods=["kd", "ted"], start_from="pretrained")
     run(read_recipe(recipe))
-    assert settings(tmp_path / "run" / "lwd")["places"]["student"] == "small"
-    with pytest.raises(InputError, match="expected finetuned with method ted, which starts from the student its"):
-        read_recipe(recipe, ["methods=[ted]"])
+    assert settings(tmp_path / "run" / "ted")["places"]["student"] == "small"
+    with pytest.raises(InputError, match="expected finetuned with student_filters learned of method ted, as Stage I"):
+        read_recipe(recipe, ["ted.student_filters=learned"])
 
 
 def test_null_removes_a_section_or_a_key(tmp_path: Path) -> None:
@@ -192,14 +225,14 @@ def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_sta
         "recipe section score_on.other: expected keys of a task, `task` among them, got 3",
         "recipe section from_scratch: expected names of config fields, got 1",
         "recipe section distill: unknown key epochs; did you mean debug?",
-        "recipe section training: learning_rate: expected a number, got 'fast'",
+        "recipe section training: learning_rate: expected a number above 0 and at most 10, or auto, got 'fast'",
         "recipe section distill: temperature: expected a number, got [2]",
         "recipe section kd: bf16: expected true or false, got 2",
     ):
         assert problem.partition(";")[0] in [found.partition(";")[0] for found in problems]
     (optim,) = [problem for problem in problems if "optim" in problem]
     assert optim.startswith("recipe section training: optim: expected one of adamw_torch, ")
-    assert "recipe: methods: expected one or more of ted, lwd, kd, got 'tad'; did you mean ted?" in problems
+    assert "recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in problems
     assert len(problems) == 11
 
 
@@ -218,8 +251,11 @@ def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Pat
         ("ted.kl_alpha=[1", "override ted.kl_alpha: not valid YAML"),
         ("ted.kl_alpha=" + "[" * 5000, "override ted.kl_alpha: expected at most"),
         ("output_dir.x=1", "recipe: output_dir: expected text, got {'x': 1}"),
-        ("methods=3", "recipe: methods: expected one or more of ted, lwd, kd, got '3'"),
-        ("start_from=x", "recipe: start_from: expected one of finetuned, pretrained, got 'x'"),
+        (
+            "methods=3",
+            "recipe: methods: expected one or more of {KNOWN}, got '3'",
+        ),
+        ("start_from=x", "recipe: start_from: expected one of teacher, finetuned, pretrained, got 'x'"),
         ("from_scratch.model_type=bert", "recipe: expected teacher or from_scratch, got both; remove one"),
     ],
 )
@@ -249,7 +285,7 @@ def test_every_recipe_that_comes_with_the_project_is_read_without_a_problem(file
     made = "from_scratch" in yaml.safe_load(file.read_text(encoding="utf-8"))
     named = [f"output_dir={tmp_path}", *([] if made else ["teacher=x"])]
     recipe = read_recipe(file, [*named, "training.fp16=false", "training.bf16=false"])
-    assert recipe.run.methods == ["kd", "lwd", "ted"]
+    assert {"alone", "kd", "lwd", "ted"} <= {*recipe.run.methods}
     assert file.read_text(encoding="utf-8").startswith("# ")
     assert "ted run recipes/" in file.read_text(encoding="utf-8")
 
@@ -281,7 +317,7 @@ def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
     quick = {f"{section}.{key}": value for section in SECTIONS for key, value in QUICK.items()}
     words = [f"{key}={value}" for key, value in {**overrides, **quick}.items()]
     results = run(read_recipe(ROOT / "recipes/squad_v2/deberta-v3-base-to-xsmall.yaml", words))
-    assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
+    assert list(results) == ["teacher", "student", "alone", "kd", "lwd", "ted"]
     identity = settings(tmp_path / "run" / "ted")["identity"]
     weights = [identity["distill"][name] for name in ("kl_alpha", "mse_alpha", "temperature")]
     assert weights == [10.0, 5000.0, 2.0]
@@ -291,7 +327,8 @@ def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
 
 
 SECTIONS = (
-    "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "kd", "lwd", "ted",
+    "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "alone", "kd", "lwd",
+    "ted",
 )  # fmt: skip
 
 

@@ -32,7 +32,8 @@ QUICK = {
     "use_cpu": True, "fp16": False, "bf16": False, "eval_strategy": "no", "save_strategy": "no", "warmup_steps": 0,
 }  # fmt: skip
 SECTIONS = (
-    "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "kd", "lwd", "ted",
+    "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "alone", "kd", "lwd",
+    "ted",
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_a_recipes_header_says_what_it_is_on_what_machine_and_by_which_command(n
 def test_published_recipes_need_no_further_word(name: str) -> None:
     recipe = read_recipe(RECIPES[name], ["training.fp16=false", "training.bf16=false"])
     assert recipe.run.output_dir == f"runs/{name}"
-    assert recipe.run.methods == ["kd", "lwd", "ted"]
+    assert recipe.run.methods == ["alone", "kd", "lwd", "ted"]
 
 
 PUBLISHED = {  # batch, epochs, warm-up teacher/student, LR teacher/student, kl kd/lwd/ted, mse lwd/ted
@@ -366,7 +367,7 @@ def test_every_task_runs_through_all_stages(task: str, tmp_path: Path) -> None:
     }  # fmt: skip
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
     results = run(read_recipe(recipe))
-    assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
+    assert list(results) == ["teacher", "student", "alone", "kd", "lwd", "ted"]
     made = load_task(TaskArguments(task, train_file=file, validation_file=file, max_seq_length=32, doc_stride=8))
     scores = evaluate(tmp_path / "run" / "ted", made)
     assert made.metric in scores
@@ -387,7 +388,7 @@ def test_last_words_are_scored(task: str, family: str, tmp_path: Path) -> None:
 def test_recipes_of_students_made_from_teachers_run_on_tiny_models(name: str, tmp_path: Path) -> None:
     more = ["filter_output_dim=16", "max_eval_samples=10"]
     results = run(_quick(on_tiny_data, tmp_path, name, *more))
-    assert list(results) == ["teacher", "student", "kd", "lwd", "ted"]
+    assert list(results) == ["teacher", "student", "alone", "kd", "lwd", "ted"]
     student = json.loads((tmp_path / "run" / "ted" / "config.json").read_text())
     assert student.get("n_layer", student.get("num_hidden_layers")) == 6
     if name.startswith("gpt2"):

@@ -113,7 +113,7 @@ def test_kd_needs_no_blocks_that_divide(tmp_path: Path) -> None:
     found = plan(read_recipe(write_recipe(tmp_path, methods=["kd"], teacher=str(teacher))))
     assert found.pairs == []
     assert found.filters == {}
-    assert [stage.name for stage in plan_stages(found)] == ["finetune_teacher", "finetune_student", "kd"]
+    assert [stage.name for stage in plan_stages(found)] == ["finetune_teacher", "finetune_student", "alone", "kd"]
 
 
 def test_the_teachers_tokenizer_must_allow_the_rows_too(untrained: None, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from ted_distill import (
 )
 from ted_distill.method.filters import Signals
 from ted_distill.stages import DistillTrainer
-from ted_distill.stages.distill import distillation_terms
+from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
 from ted_distill.training.trainer import StageTrainer
 from tiny import VOCABULARY, save_tiny, tiny_tokenizer, write_text
 
@@ -96,7 +96,7 @@ def test_the_match_is_the_kl_on_tokens_alone_and_has_no_gradient_elsewhere(
     student = torch.randn(3, 8, sizes[1], requires_grad=True)
     terms = distillation_terms(
         Signals(student, []), Signals(teacher, []), task, batch,
-        kl_alpha=1.0, mse_alpha=0.0, temperature=2.0, matched=places,
+        LossSettings(1.0, 0.0, 2.0, matched=places),
     )  # fmt: skip
     labelled = task.targets(batch) != -100
     assert torch.allclose(terms["match_loss"], kl(student, teacher, labelled, 2.0), rtol=1e-5)
@@ -107,7 +107,7 @@ def test_the_match_is_the_kl_on_tokens_alone_and_has_no_gradient_elsewhere(
     teacher[..., TOKENS:] = 1e4
     again = distillation_terms(
         Signals(student, []), Signals(teacher, []), task, batch,
-        kl_alpha=1.0, mse_alpha=0.0, temperature=2.0, matched=places,
+        LossSettings(1.0, 0.0, 2.0, matched=places),
     )  # fmt: skip
     assert torch.equal(terms["match_loss"], again["match_loss"])
     # The prediction loss is the model's own, over all its rows.
@@ -189,4 +189,4 @@ def test_a_task_without_a_vocabulary_matches_all_logits(
     monkeypatch.setattr(StageTrainer, "fit", lambda self: made.append(self) or fit(self))
     teacher, student = save(tmp_path / "t", task, TOKENS), save(tmp_path / "s", task, TOKENS, seed=1)
     distill(teacher, student, task, arguments(tmp_path / "out"), DistillArguments("kd"))
-    assert made[0].matched is None
+    assert made[0].settings.matched is None

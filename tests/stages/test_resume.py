@@ -19,7 +19,7 @@ from ted_distill import StageArguments, TaskArguments, finetune, load_task, read
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_text
 
-STAGES = ["teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted"]
+STAGES = ["teacher", "student", "teacher_filters", "student_filters", "alone", "kd", "lwd", "ted"]
 
 
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:
@@ -48,8 +48,8 @@ def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weig
     """All methods on one task; TED, which goes through the most stages, on the others."""
     strategy = "random" if task in ("sequence_classification", "masked_lm") else "group_by_length"
     recipe = write_recipe(tmp_path, task, train_sampling_strategy=strategy, gradient_accumulation_steps=2)
-    methods = ["kd", "lwd", "ted"] if task == "sequence_classification" else ["ted"]
-    stages = [stage for stage in STAGES if stage not in ("kd", "lwd", "ted") or stage in methods]
+    methods = ["alone", "kd", "lwd", "ted"] if task == "sequence_classification" else ["ted"]
+    stages = [stage for stage in STAGES if stage not in ("alone", "kd", "lwd", "ted") or stage in methods]
     own = f"methods=[{','.join(methods)}]"
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", own]))
 

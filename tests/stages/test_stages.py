@@ -186,7 +186,7 @@ def test_the_logged_terms_are_those_of_the_method(
     order = ["sequential", 24]
     out = tmp_path / "out"
     args = arguments(out, max_steps=1, per_device_train_batch_size=order[1], train_sampling_strategy=order[0])
-    settings = DistillArguments("ted", kl_alpha=3.0, mse_alpha=7.0, temperature=2.0)
+    settings = DistillArguments("ted", kl_alpha=3.0, mse_alpha=7.0, temperature=2.0, layer_loss="mse")
     for name in ("teacher_filters", "student_filters"):
         assert (pair[name] / "filters.json").exists()
     student_folder = without_dropout(pair["student_filters"], tmp_path / "student")

@@ -23,7 +23,7 @@ from ted_distill.method.filters import Signals
 from ted_distill.models.scratch import train_tokenizer
 from ted_distill.stages import DistillTrainer
 from ted_distill.stages.distill import open_distill
-from ted_distill.stages.distillation_terms import LossSettings, distillation_terms
+from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
 from ted_distill.stages.finetune import open_finetune
 from ted_distill.training.labelled import LABELLED, labelled_counts
 from ted_distill.training.trainer import StageTrainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
@@ -15,12 +16,14 @@ def read_student(words: list[str]) -> tuple[Any, ...] | None:
         InputError: unknown flags, wrong values, or not exactly two names before the flags.
     """
     from ..models.students import StudentArguments
+    from ..tasks import TaskArguments
     from .flags import parse_flags
 
     count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     names, flags = words[:count], words[count:]
     title = "A student made of some of a teacher's blocks."
-    parsed = parse_flags("student TEACHER OUT", title, (StudentArguments,), flags if words else ["--help"])
+    kinds = StudentArguments, TaskArguments
+    parsed = parse_flags("student TEACHER OUT", title, kinds, flags if words else ["--help"])
     if parsed is None:
         return None
     if len(names) != 2:
@@ -29,11 +32,16 @@ def read_student(words: list[str]) -> tuple[Any, ...] | None:
     return (*names, *parsed)
 
 
-def student(teacher: str, folder: str, arguments: Any) -> None:
+def student(teacher: str, folder: str, arguments: Any, task: Any) -> None:
     """Make a student of some of a teacher's blocks."""
+    from ..models.load import ModelArguments
     from ..models.students import student
+    from ..stages.task_rows import task_rows
+    from ..tasks import load_task
 
-    sys.stdout.write(f"{student(teacher, folder, arguments)}\n{folder}\n")
+    loading = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
+    read = partial(task_rows, teacher, load_task(task), loading, arguments.seed) if task.task else None
+    sys.stdout.write(f"{student(teacher, folder, arguments, read)}\n{folder}\n")
 
 
 def read_import(words: list[str]) -> tuple[Any, ...] | None:

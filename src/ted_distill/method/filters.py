@@ -261,7 +261,8 @@ class FilteredModel(nn.Module):
         """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
         with _frozen(batch) if self.frozen_model else nullcontext():
             options = {} if need_logits else self._without_logits
-            with recorded_projections(self.model, self.relation_block) as vectors:
+            block, vectors = self.relation_block, list[Tensor]()
+            with nullcontext() if block is None else recorded_projections(self.model, block, vectors):
                 outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
             # Those of other blocks are freed with `outputs`.
             of_blocks = hidden_states_of(outputs)

@@ -30,19 +30,15 @@ _SIDE_BY_SIDE = (("c_attn",), ("Wqkv",))
 
 
 @contextmanager
-def recorded_projections(model: PreTrainedModel, block: int | None) -> Iterator[list[Tensor]]:
-    """Within this context, one run of the model fills the list with queries, keys and values (B, T, D) of a block.
+def recorded_projections(model: PreTrainedModel, block: int, recorded: list[Tensor]) -> Iterator[None]:
+    """Within this context, one run of the model adds queries, keys and values (B, T, D) of a block to a list.
 
     Args:
-        block: 1-based; None records nothing.
+        block: 1-based.
 
     Raises:
         InputError: see `projection_modules`.
     """
-    recorded: list[Tensor] = []
-    if block is None:
-        yield recorded
-        return
     modules, call = projection_modules(model, block)
     calls = [0] * len(modules)
 
@@ -54,7 +50,7 @@ def recorded_projections(model: PreTrainedModel, block: int | None) -> Iterator[
     with ExitStack() as stack:
         for place, module in enumerate(modules):
             stack.enter_context(module.register_forward_hook(partial(keep, place=place)))
-        yield recorded
+        yield
 
 
 def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Module], int]:

@@ -1,8 +1,8 @@
-"""A narrower copy of a model: the same blocks with fewer heads, of the leading part of the weights or of random ones.
+"""A narrower copy of a model: the same blocks with fewer heads, of a part of the weights or of random ones.
 
-The width of a head stays the same, so that whole heads are kept: the first ones. Whatever comes after them is cut off
-every weight matrix, and the remaining rows and columns keep their meaning. Nothing is rescaled: such a student is a
-start for a training, not a model to use.
+The width of a head stays the same, so that whole heads are kept: the first ones, or those that matter (`important`).
+Whatever else there was is cut out of every weight matrix, and the remaining rows and columns keep their meaning.
+Nothing is rescaled here: such a student is a start for a training, not a model to use.
 """
 
 from __future__ import annotations
@@ -14,18 +14,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
 
 from ..errors import InputError
+from .wiring import WIRINGS, Kept, Wiring
 
-WEIGHTS = ("truncated", "random")
-_FAMILIES = {
-    "albert", "bert", "deberta-v2", "distilbert", "electra", "gpt2", "llama", "mistral", "modernbert", "qwen2", "qwen3",
-    "roberta", "xlm-roberta",
-}  # fmt: skip
-# Matrices that hold several others side by side: (family, end of the module's name) -> how many, and on which axis.
-_FUSED = {
-    ("gpt2", "attn.c_attn"): (3, -1),
-    ("modernbert", "attn.Wqkv"): (3, 0),
-    ("modernbert", "mlp.Wi"): (2, 0),
-}
+WEIGHTS = ("truncated", "random", "important")
 _INNER = ("intermediate_size", "hidden_dim", "n_inner")
 _AS_WIDE = ("pooler_hidden_size", "embedding_size")
 """Widths that are the hidden size in some models and another number in others."""
@@ -53,7 +44,7 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
         if values.get(name) == width:
             setattr(narrow, name, hidden_size)
     for name in _INNER:
-        if isinstance(values.get(name), int):
+        if isinstance(values.get(name), int) and hidden_size != width:
             setattr(narrow, name, max(8, round(values[name] * hidden_size / width / 8) * 8))
     narrow.num_attention_heads = heads * hidden_size // width
     if getattr(config, "num_key_value_heads", None):
@@ -63,50 +54,77 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
 
 
 def narrow_model(
-    model: PreTrainedModel, hidden_size: int, weights: str = "truncated", seed: int = 42
+    model: PreTrainedModel, hidden_size: int, weights: str = "truncated", seed: int = 42, kept: Kept | None = None
 ) -> PreTrainedModel:
     """A model of this width, of the same kind and with the same vocabulary and head.
 
     Args:
-        weights: `truncated` (the leading part of each of the model's weights) or `random` (drawn from `seed`).
+        weights: `truncated` (the leading part of each of the model's weights), `random` (drawn from `seed`) or
+            `important` (the part that is `kept`; see `important.important_student`, which finds it).
+        kept: with `important`: what of the model is kept.
 
     Raises:
         InputError: see `narrow_config`; or weights to be cut in a family whose layout of weights is not known.
     """
-    family = model.config.model_type
-    if weights not in WEIGHTS:
-        raise InputError(f"narrow: expected one of {', '.join(WEIGHTS)}, got {weights}")
-    if weights == "truncated" and family not in _FAMILIES:
-        raise InputError(
-            f"narrow: expected a family whose layout of weights is known, got {family}; use --narrow random"
-        )
+    check_narrow(model.config.model_type, weights)
     set_seed(seed)
     student = type(model)(narrow_config(model.config, hidden_size)).to(model.dtype).train(model.training)
-    if weights == "truncated":
-        teacher_state = model.state_dict()
+    if weights != "random":
+        kept = kept or _leading(model, student)
+        wiring = WIRINGS[model.config.model_type]
+        state = model.state_dict()
         student.load_state_dict(
-            {name: _leading(teacher_state, name, weight, family) for name, weight in student.state_dict().items()}
+            {name: _part(state, name, weight, wiring, kept) for name, weight in student.state_dict().items()}
         )
         student.tie_weights()
     return student
 
 
-def _leading(teacher_state: dict[str, Tensor], name: str, wanted: Tensor, family: str) -> Tensor:
-    """The leading part of the teacher's weight of this name, in the wanted shape."""
-    if name not in teacher_state:
-        raise InputError(f"narrow: expected a weight {name} in the teacher, got no such weight; use --narrow random")
-    parts, axis = _parts(name, family)
-    shape = list(wanted.shape)
-    if parts == 1:
-        return teacher_state[name][tuple(slice(0, size) for size in shape)].clone()
-    shape[axis] //= parts
-    pieces = teacher_state[name].chunk(parts, dim=axis)
-    return torch.cat([piece[tuple(slice(0, size) for size in shape)] for piece in pieces], dim=axis)
+def check_narrow(family: str, weights: str) -> None:
+    """Refuse unknown kinds of weights, and those that a family cannot have.
+
+    Raises:
+        InputError: weights to be cut in a family whose layout of weights is not known.
+    """
+    if weights not in WEIGHTS:
+        raise InputError(f"narrow: expected one of {', '.join(WEIGHTS)}, got {weights}")
+    if weights != "random" and family not in WIRINGS:
+        raise InputError(f"narrow: expected a family whose layout of weights is known, got {family}; use narrow random")
 
 
-def _parts(name: str, family: str) -> tuple[int, int]:
-    module, _, kind = name.rpartition(".")
-    for (known, ending), (parts, axis) in _FUSED.items():
-        if known == family and module.endswith(ending):
-            return parts, axis if kind == "weight" else 0
-    return 1, 0
+def key_groups(config: PretrainedConfig) -> int:
+    """The number of heads, or of groups of heads that share their keys."""
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def inner_width(config: PretrainedConfig) -> int:
+    """The number of neurons of a block; GPT-2's may be left to follow from its width."""
+    return next((int(found) for name in _INNER if (found := getattr(config, name, None))), 4 * config.hidden_size)
+
+
+def block_names(model: PreTrainedModel) -> list[str]:
+    """Names of the modules that are the model's blocks, in order; a block that is used again and again has one."""
+    wiring = WIRINGS[model.config.model_type]
+    places = [wiring.place(name) for name, _ in model.named_modules()]
+    return [block for block, role in places if role == "after_heads"]
+
+
+def _leading(model: PreTrainedModel, student: PreTrainedModel) -> Kept:
+    """The leading part of everything."""
+    blocks = block_names(model)
+    heads, neurons = torch.arange(key_groups(student.config)), torch.arange(inner_width(student.config))
+    return Kept(
+        torch.arange(student.config.hidden_size),
+        dict.fromkeys(blocks, heads), dict.fromkeys(blocks, neurons), key_groups(model.config),
+    )  # fmt: skip
+
+
+def _part(state: dict[str, Tensor], name: str, wanted: Tensor, wiring: Wiring, kept: Kept) -> Tensor:
+    """The kept part of the teacher's weight of this name, in the wanted shape."""
+    if name not in state:
+        raise InputError(f"narrow: expected a weight {name} in the teacher, got no such weight; use narrow random")
+    found = state[name]
+    for axis, (before, after) in enumerate(zip(found.shape, wanted.shape, strict=True)):
+        if before != after:
+            found = found.index_select(axis, kept.along(wiring, name, axis, before).to(found.device))
+    return found.clone()

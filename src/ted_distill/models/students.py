@@ -1,20 +1,19 @@
-"""Students made from teachers: a copy of a model that keeps only some of its blocks, and may be narrower."""
+"""Students made from teachers, as folders and as the command `ted student`; and which blocks a student is made of."""
 
 from __future__ import annotations
 
-import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
 import transformers
-from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
-from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint
+from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint, plain
 from ..method.shapes import num_blocks, width
 from ..output import (
     check_inputs,
@@ -27,8 +26,10 @@ from ..output import (
     write_json,
 )
 from ..ranges import at_least, between, check_ranges, one_of
+from .blocks import resolve_blocks, student_from_teacher
+from .important import TaskRows, important_student
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
-from .narrow import WEIGHTS, narrow_config, narrow_model
+from .narrow import WEIGHTS, check_narrow, narrow_config, narrow_model
 
 logger = logging.getLogger(__name__)
 
@@ -49,90 +50,22 @@ class StudentArguments:
     hidden_size: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "width of a narrower student, with fewer heads"}
     )
-    narrow: Annotated[str, one_of(WEIGHTS)] = field(
-        default="truncated", metadata={"help": "its weights: truncated (the leading part of the teacher's) or random"}
+    narrow: Annotated[str | None, one_of(WEIGHTS)] = field(
+        default=None,
+        metadata={
+            "help": "its weights: important (to rows of --task), truncated (leading parts) or random "
+            "[important with --task, else truncated]"
+        },
     )
-    seed: Annotated[int, between(0, 2**32 - 1)] = field(default=42, metadata={"help": "random seed of such weights"})
+    seed: Annotated[int, between(0, 2**32 - 1)] = field(
+        default=42, metadata={"help": "random seed of such weights, or of the choice of rows"}
+    )
     model_revision: str = field(default="main", metadata={"help": "the teacher's branch, tag or commit on the Hub"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""
         check_ranges(self)
-
-
-def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None) -> list[int]:
-    """The blocks a student keeps: `blocks`, or `num_blocks` evenly spaced ones that end with the last, or all.
-
-    Raises:
-        InputError: both are given, or blocks that a model of `total` blocks does not have.
-    """
-    if blocks is not None and num_blocks is not None:
-        raise InputError("layers: expected either layers or num_layers, got both; give one of them")
-    if blocks is not None:
-        check_blocks(blocks, total)
-        return blocks
-    if num_blocks is None:
-        return list(range(1, total + 1))
-    if not 1 <= num_blocks <= total:
-        raise InputError(f"num_layers: expected 1 to {total} (the teacher's blocks), got {num_blocks}")
-    return [total * number // num_blocks for number in range(1, num_blocks + 1)]
-
-
-def check_blocks(blocks: list[int], total: int) -> None:
-    """Refuse blocks of a student that a model of `total` blocks does not have.
-
-    Raises:
-        InputError: they are not ascending numbers from 1 to `total`.
-    """
-    if not blocks or any(not 1 <= block <= total for block in blocks) or sorted(set(blocks)) != list(blocks):
-        raise InputError(f"student_layers: expected ascending numbers from 1 to {total}, got {blocks}")
-
-
-def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
-
-    A model that runs one block again and again (ALBERT) runs it as often as there are `blocks`.
-
-    Raises:
-        InputError: a block the model does not have, or a model whose blocks cannot be found.
-    """
-    total = num_blocks(model.config)
-    check_blocks(blocks, total)
-    student = copy.deepcopy(model)
-    if getattr(student.config, "num_hidden_groups", None) == 1:
-        student.config.num_hidden_layers = len(blocks)
-        return _rebuilt(student, blocks)
-    for module in student.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == total:
-                setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
-                student.config.num_hidden_layers = len(blocks)
-                if getattr(student.config, "layer_types", None):
-                    student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
-                return _rebuilt(student, blocks)
-    raise InputError(
-        f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none; "
-        "give a student"
-    )
-
-
-def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """The same weights in a model made from the config, as a reload makes it: blocks may depend on their position."""
-    rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
-    try:
-        rebuilt.load_state_dict(student.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(
-            f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "
-            f"weights of a block depend on its position ({reason}); keep block 1, the only one of its kind, or give a "
-            "student"
-        ) from error
-    rebuilt.tie_weights()
-    if student.can_generate():
-        rebuilt.generation_config = student.generation_config
-    return rebuilt
 
 
 def make_student(
@@ -143,11 +76,13 @@ def make_student(
     hidden_size: int | None = None,
     narrow: str = "truncated",
     seed: int = 42,
+    rows: TaskRows | None = None,
 ) -> tuple[int, int]:
     """Write a student made of blocks of a teacher, with the teacher's tokenizer and `student.json`, into `folder`.
 
     Args:
         hidden_size, narrow, seed: see `narrow.narrow_model`.
+        rows: with `important`, which also fits a student of fewer blocks and the teacher's own width.
 
     Returns:
         Parameters of teacher and student.
@@ -157,10 +92,13 @@ def make_student(
     """
     hub = (arguments or ModelArguments()).hub
     model = load_as_saved(str(teacher), arguments)
-    student = student_from_teacher(model, blocks)
-    description = _description(teacher, model, blocks, hidden_size, narrow, seed)
-    if "hidden_size" in description:
-        student = narrow_model(student, description["hidden_size"], narrow, seed)
+    description = _description(teacher, model, blocks, hidden_size, narrow, seed, rows)
+    if rows is not None and narrow == "important":
+        student = important_student(model, blocks, hidden_size or width(model.config), rows, seed)
+    else:
+        student = student_from_teacher(model, blocks)
+        if "hidden_size" in description:
+            student = narrow_model(student, description["hidden_size"], narrow, seed)
     description["made"] = _weights_fingerprint(student)
     student.save_pretrained(folder)
     load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(folder)
@@ -169,7 +107,13 @@ def make_student(
 
 
 def _description(
-    teacher: str | Path, model: PreTrainedModel, blocks: list[int], hidden_size: int | None, narrow: str, seed: int
+    teacher: str | Path,
+    model: PreTrainedModel,
+    blocks: list[int],
+    hidden_size: int | None,
+    narrow: str,
+    seed: int,
+    rows: TaskRows | None,
 ) -> dict[str, Any]:
     """The content of `student.json`, apart from the student's own weights: everything they follow from."""
     found: dict[str, Any] = {
@@ -178,9 +122,12 @@ def _description(
         "teacher_config": fingerprint(config_content(model.config)),
         "layers": blocks,
     }
-    if hidden_size is not None and hidden_size != width(model.config):
+    if hidden_size is not None and (hidden_size != width(model.config) or narrow == "important"):
         found |= {"hidden_size": hidden_size, "weights": narrow}
         found |= {"seed": seed} if narrow == "random" else {}
+        # The loss is that of the teacher's head.
+        if rows is not None and narrow == "important":
+            found |= {"rows": plain(rows.identity), "teacher_head": head_fingerprint(model)}
     return found
 
 
@@ -201,8 +148,16 @@ def _is_made(folder: Path, wanted: dict[str, Any]) -> bool:
         return False
 
 
-def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments) -> str:
+def student(
+    teacher: str | Path,
+    folder: str | Path,
+    arguments: StudentArguments,
+    read_rows: Callable[[], TaskRows] | None = None,
+) -> str:
     """The command `ted student`: make a student, unless the folder holds it already, and describe it.
+
+    Args:
+        read_rows: rows of the task that was given; None if none was.
 
     Raises:
         InputError: with all problems, before anything is written; also if the folder holds something else.
@@ -216,6 +171,8 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
     in_the_way = f"OUT: expected a new or empty folder, or one of the same student, got {folder}, which holds something"
     if taken and not is_student:
         problems.append(f"{in_the_way}; give another one")
+    narrow = arguments.narrow or ("important" if read_rows else "truncated")
+    problems += _contradictions(arguments, narrow, read_rows is not None)
     if arguments.layers is None and arguments.num_layers is None and arguments.hidden_size is None:
         problems.append(
             "layers: expected what the student keeps, got nothing; give --layers 2,4,6, --num_layers or --hidden_size"
@@ -226,21 +183,39 @@ def student(teacher: str | Path, folder: str | Path, arguments: StudentArguments
             blocks = resolve_blocks(num_blocks(config), _numbers(arguments.layers), arguments.num_layers)
         with collect(problems):
             narrow_config(config, arguments.hidden_size or width(config))
+            if arguments.hidden_size:
+                check_narrow(config.model_type, narrow)
     raise_if_any(problems)
-    before_width, own = width(config), arguments.hidden_size
+    before_width, own, seed = width(config), arguments.hidden_size, arguments.seed
+    rows = read_rows() if read_rows else None
     if is_student:
         model = load_as_saved(str(teacher), model_arguments)
-        if not _is_made(folder, _description(teacher, model, blocks, own, arguments.narrow, arguments.seed)):
+        if not _is_made(folder, _description(teacher, model, blocks, own, narrow, seed, rows)):
             raise InputError(f"{in_the_way} else; give another one")
         return f"{folder} holds this student already, skipped"
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
-        before, after = make_student(teacher, blocks, partial, model_arguments, own, arguments.narrow, arguments.seed)
+        before, after = make_student(teacher, blocks, partial, model_arguments, own, narrow, seed, rows)
     text = f"{num_blocks(config)} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
     text += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
-    if own and own != before_width:
-        kinds = {"truncated": "the leading part of the teacher's", "random": "random"}
-        text += f"\nwidth {before_width} -> {own}; weights: {kinds[arguments.narrow]}"
+    if own and (own != before_width or rows):
+        kinds = {
+            "truncated": "the leading part of the teacher's",
+            "random": "random",
+            "important": "what matters on rows of the task, fitted to the teacher",
+        }
+        text += f"\nwidth {before_width} -> {own}; weights: {kinds[narrow]}"
     return text
+
+
+def _contradictions(arguments: StudentArguments, narrow: str, has_task: bool) -> list[str]:
+    """What does not go together: weights of a narrower student need its width, and `important` ones a task."""
+    if narrow == "important" and not has_task:
+        return ["narrow: expected a task with important, whose rows say what is, got none; give --task, --train_file"]
+    if has_task and narrow != "important":
+        return [f"task: expected none with narrow {narrow}, which needs no rows, got one; use --narrow important"]
+    if (arguments.narrow or has_task) and arguments.hidden_size is None:
+        return [f"narrow: expected a hidden_size with {narrow}, got none; give one, up to the teacher's"]
+    return []
 
 
 def _numbers(layers: str | None) -> list[int] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..method.pairs import resolve_pairs
 from ..method.shapes import num_blocks, width
+from ..models.blocks import resolve_blocks
 from ..models.load import load_config
 from ..models.narrow import narrow_config
-from ..models.students import made_of, resolve_blocks
+from ..models.students import made_of
 from ..stages import LearnFiltersArguments
 from ..stages.methods import token_methods
 from .recipe import Recipe, RunArguments

@@ -23,6 +23,7 @@ from ..output import (
 from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
 from .layout import student_blocks
+from .narrowing import narrowing_identity
 from .recipe import FINETUNE, FROM_SCRATCH, Recipe, stage_arguments
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,15 @@ def scratch_identity(recipe: Recipe, task: Task) -> Identity:
     }
 
 
-def student_identity(recipe: Recipe, source: str) -> Identity:
-    """Everything a student made of `source` depends on: that model, blocks and width. Raises `InputError`."""
+def student_identity(recipe: Recipe, source: str, task: Task) -> Identity:
+    """Everything a student made of `source` depends on: that model, blocks, width and rows. Raises `InputError`."""
     model = load_as_saved(source, recipe.model)
     return {
         "stage": "student",
         "source": {"backbone": backbone_fingerprint(model), "config": config_content(model.config)},
         "blocks": student_blocks(recipe.run, num_blocks(model.config)),
         "hidden_size": recipe.run.student_hidden_size,
+        **narrowing_identity(recipe, model, task),
     }
 
 

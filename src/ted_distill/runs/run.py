@@ -26,7 +26,6 @@ from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..method.shapes import num_blocks
 from ..models.load import ModelArguments, load_config
 from ..models.scratch import make_from_scratch
-from ..models.students import make_student
 from ..output import (
     MANIFEST_NAME,
     SETTINGS_NAME,
@@ -53,6 +52,7 @@ from .kept_scores import kept_scores
 from .layout import filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
 from .model_checks import check_models
+from .narrowing import make_recipe_student
 from .planning import Unknown, plan, plan_stages
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, SCORE_ON, Recipe, score_on_arguments, stage_arguments
 from .table import results_table
@@ -163,7 +163,7 @@ class _Run:
             is_made(self.folder / "teacher_init", scratch_identity(self.recipe, self.task))
         student_is_made = (self.folder / "student_init" / MANIFEST_NAME).is_file()
         if self.makes_student and student_is_made and self._is_there(self.student_source):
-            is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source))
+            is_made(self.folder / "student_init", student_identity(self.recipe, self.student_source, self.task))
 
     def _check_stage(self, name: str) -> None:
         """Open a stage that was started earlier, or compare all but input that does not exist yet; check any other."""
@@ -288,10 +288,10 @@ class _Run:
             args.cache_dir = str(self.folder / CACHE_NAME)
 
     def _make_student(self) -> None:
-        source, width, made = self.student_source, self.recipe.run.student_hidden_size, self.folder / "student_init"
+        source, made = self.student_source, self.folder / "student_init"
         blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
-        identity = student_identity(self.recipe, source)
-        make_once(made, identity, lambda folder: make_student(source, blocks, folder, self.recipe.model, width))
+        identity = student_identity(self.recipe, source, self.task)
+        make_once(made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task))
 
     # --- scores -----------------------------------------------------------------------------------------------------
 

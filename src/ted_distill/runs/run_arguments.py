@@ -7,6 +7,7 @@ from typing import Annotated
 
 from ..errors import collect, raise_if_any
 from ..method.pairs import parse_pairs
+from ..models.narrow import WEIGHTS
 from ..ranges import a_path, at_least, one_of, range_problems
 from ..stages.filter_arguments import FILTER_INITS, FILTER_TOKENS
 from ..stages.methods import METHODS
@@ -28,7 +29,10 @@ class RunArguments:
         default=None, metadata={"help": "or of this number of evenly spaced ones"}
     )
     student_hidden_size: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "make it narrower: the leading part of those blocks' weights"}
+        default=None, metadata={"help": "make it narrower, with fewer heads"}
+    )
+    student_narrow: Annotated[str | None, one_of(WEIGHTS)] = field(
+        default=None, metadata={"help": "its weights: truncated, random, or important to training rows [important]"}
     )
     methods: Annotated[list[str], one_of(METHODS)] = field(
         default_factory=lambda: ["alone", "kd", "lwd", "ted"],
@@ -66,6 +70,10 @@ class RunArguments:
         problems = range_problems(type(self), vars(self))
         if twice := sorted({name for name in self.methods if self.methods.count(name) > 1}):
             problems.append(f"methods: expected each of them once, got {', '.join(twice)} several times")
+        if self.student_narrow and not self.student_hidden_size:
+            problems.append(
+                "student_narrow: expected student_hidden_size beside it, got none; give it or leave both out"
+            )
         with collect(problems):
             parse_pairs(self.pairs or [])
         if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):

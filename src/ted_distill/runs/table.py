@@ -20,14 +20,16 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     rows = [["model", *scores, "parameters", "seconds"]]
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
-        rows.append([_title(name), *values, f"{result['parameters']:,}", _seconds(result)])
+        rows.append([_title(name, result), *values, f"{result['parameters']:,}", _seconds(result)])
     return "\n\n".join([markdown_table(rows), *_notes(results)])
 
 
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
     """How each row's model was chosen, and a warning if not all are the best of equally many evaluations."""
     notes = [
-        f"- {_title(name)}: {' '.join(described(result))}" for name, result in results.items() if described(result)
+        f"- {_title(name, result)}: {' '.join(described(result))}"
+        for name, result in results.items()
+        if described(result)
     ]
     chosen = {result["evaluations"] for result in results.values() if result.get("chosen_on")}
     paragraphs = ["\n".join(notes)] if notes else []
@@ -56,8 +58,10 @@ def _scores(result: dict[str, Any]) -> list[str]:
     return sorted(kept, key=lambda name: (not is_test_score(name, result), name not in leading))
 
 
-def _title(name: str) -> str:
-    return METHODS[name].title if name in METHODS else name
+def _title(name: str, result: dict[str, Any]) -> str:
+    if name == "student" and "steps" in result:
+        return "student, fine-tuned"
+    return METHODS[name].title if name in METHODS else "student, before training" if name == "student" else name
 
 
 def _seconds(result: dict[str, Any]) -> str:

@@ -27,8 +27,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
 from .distill_arguments import DistillArguments
-from .distill_trainer import DistillTrainer
-from .distillation_terms import LossSettings
+from .distill_trainer import DistillTrainer, LossSettings
 from .filter_starts import least_squares_start, sample_batches, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .method_filters import MethodFilters, method_filters

@@ -1,21 +1,103 @@
-"""The trainer of Stage II."""
+"""The loss of Stage II (method, section 1), and its trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..method.filter_files import load_filters, save_filters
-from ..method.filters import Batch, FilteredModel, Filters
+from ..method.filters import Batch, FilteredModel, Filters, Signals
+from ..method.layer_losses import LayerLoss, layer_losses, mean_of_pairs
+from ..method.losses import distillation_loss, schedule_weights
+from ..method.relations import relation_loss
 from ..models.load import read_weights
-from ..tasks.base import Counts, Metrics
+from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
+from ..training.labelled import labelled_loss
 from ..training.trainer import StageTrainer
-from .distillation_terms import LossSettings, distillation_terms
 from .teacher_inputs import TeacherInputs
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the terms of Stage II are, and how much each counts."""
+
+    kl_alpha: float
+    mse_alpha: float
+    temperature: float
+    attention_alpha: float = 0.0
+    losses: Sequence[LayerLoss] | None = None
+    """The layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`]."""
+    pair_weights: Sequence[float] | None = None
+    """How much each pair counts in the mean over pairs [alike]."""
+    layer_schedule: str = "constant"
+    relation_heads: int = 1
+    causal: bool = False
+    """Whether a token's attention relations are to itself and earlier tokens alone."""
+    matched: slice | Tensor | None = None
+    """Places of the logits that are matched, see `models.tokenizers.matched_logits` [all]."""
+
+    @property
+    def formula(self) -> str:
+        """The loss with its weights, for people to read."""
+        terms = [f"pred_loss + {self.kl_alpha:g} * match_loss (temperature {self.temperature:g})"]
+        terms += [f"{self.mse_alpha:g} * layer_loss"] if self.losses else []
+        terms += [f"{self.attention_alpha:g} * relation_loss"] if self.attention_alpha else []
+        return " + ".join(terms)
+
+
+def distillation_terms(
+    student: Signals,
+    teacher: Signals | None,
+    task: Task,
+    batch: Batch,
+    settings: LossSettings,
+    counts: Counts | None = None,
+    progress: float = 0.0,
+) -> dict[str, Tensor]:
+    """The terms of Stage II's loss, and under `loss` their weighted sum.
+
+    Rows without labels (`training.labelled`) count in all terms but the prediction loss.
+
+    `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are missing if no blocks are matched.
+
+    Args:
+        teacher: None for a student that is trained on the labels alone.
+        counts: number of items in the whole update, to average over [those of the batch].
+        progress: share of the updates that have been made, 0 to 1.
+    """
+    labels, predictions, tokens = counts or (None, None, None)
+    pred_loss = labelled_loss(task, student.logits, batch, labels)
+    if teacher is None:
+        return {"loss": pred_loss, "pred_loss": pred_loss}
+    of_student, of_teacher = (
+        signals.logits if settings.matched is None else signals.logits[..., settings.matched]
+        for signals in (student, teacher)
+    )
+    match_loss = task.match(of_student, of_teacher, batch, settings.temperature, predictions)
+    terms = {"pred_loss": pred_loss, "match_loss": match_loss}
+    layer_loss = torch.zeros_like(pred_loss)
+    if student.states or teacher.states:
+        pair_losses = layer_losses(student.states, teacher.states, task.mask(batch), tokens, settings.losses)
+        layer_loss = mean_of_pairs(pair_losses, settings.pair_weights)
+        terms |= {"layer_loss": layer_loss, "pair_losses": pair_losses}
+    relations = None
+    if student.vectors or teacher.vectors:
+        heads = settings.relation_heads
+        mask = task.mask(batch)
+        relations = relation_loss(student.vectors, teacher.vectors, mask, heads, tokens, settings.causal)
+        terms["relation_loss"] = relations
+    weights = schedule_weights(settings.layer_schedule, progress)
+    alphas = settings.kl_alpha, settings.mse_alpha
+    loss = distillation_loss(
+        pred_loss, match_loss, layer_loss, *alphas, relations, settings.attention_alpha, weights=weights
+    )
+    return {"loss": loss, **terms}
 
 
 class DistillTrainer(StageTrainer):

@@ -41,6 +41,7 @@ def identity_start(config: FilterConfig) -> list[nn.Linear]:
     return starts
 
 
+@torch.no_grad()
 def scaled_start(model: FilteredModel, config: FilterConfig, task: Task, batches: Iterator[Batch]) -> list[nn.Linear]:
     """A filter for each block of `config`: the identity in units of the standard deviation of the block's states.
 
@@ -58,6 +59,7 @@ def scaled_start(model: FilteredModel, config: FilterConfig, task: Task, batches
     return [scaled_identity(of_block, config.filter_output_dim) for of_block in sums]
 
 
+@torch.no_grad()
 def least_squares_start(
     student: FilteredModel, teacher: FilteredModel, task: Task, batches: Iterator[Batch]
 ) -> list[nn.Linear]:
@@ -74,10 +76,9 @@ def least_squares_start(
     student.eval()
     for batch in batches:
         tokens = task.mask(batch) != 0
-        with torch.no_grad():
-            states = zip(student(batch, need_logits=False).states, teacher(batch).states, strict=True)
-            for of_pair, (of_student, of_teacher) in zip(sums, states, strict=True):
-                of_pair.add(of_student[tokens], of_teacher[tokens])
+        states = zip(student(batch, need_logits=False).states, teacher(batch).states, strict=True)
+        for of_pair, (of_student, of_teacher) in zip(sums, states, strict=True):
+            of_pair.add(of_student[tokens], of_teacher[tokens])
     return [least_squares(of_pair) for of_pair in sums]
 
 

@@ -121,12 +121,13 @@ def filter_trainer(
     task: Task,
     args: StageArguments,
     data: StageData,
-    filter_arguments: LearnFiltersArguments,
+    filter_arguments: LearnFiltersArguments | None = None,
 ) -> LearnFiltersTrainer:
     """The trainer of fresh filters and heads on a frozen model, which is cast to `frozen_dtype` in place.
 
     The model's outputs are kept for later epochs, of training and of validation rows, unless its dropout is on.
     """
+    filter_arguments = filter_arguments or LearnFiltersArguments()
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     token, frozen_dropout = filter_arguments.token(task), filter_arguments.frozen_dropout
     filters = Filters.random(config, initializer_range(loaded.model.config))
@@ -136,16 +137,22 @@ def filter_trainer(
     learner = FilterLearner(loaded.with_filters(filters, task, token), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
     use_fast_modules(loaded.model, args, frozen=not frozen_dropout)
+    if not frozen_dropout:
+        keep = partial(states_cache, args, task, loaded, config.blocks, dtype, token)
+        learner.filtered.cache = keep(data.train)
+        trainer.caches = {name: keep(split.features) for name, split in data.validation.items()}
     start = filter_arguments.start(config)
     if start == "identity":
         start_from(filters, identity_start(config))
     elif start == "scaled":
         # All tokens, also where the heads read the first alone: Stage II matches all of them.
         unfiltered = loaded.with_filters(Filters.identity(config.blocks), task).freeze().to(args.device)
+        unfiltered.cache = learner.filtered.cache
+        if token is not None:
+            # The states of all tokens are kept only where Stage II will read them.
+            shared = not frozen_dropout and args.cache_dir is not None
+            keep = partial(states_cache, args, task, loaded, config.blocks, dtype, None)
+            unfiltered.cache = keep(data.train) if shared else None
         batches = sample_batches(task, args, loaded.tokenizer, data.train)
         start_from(filters, scaled_start(unfiltered, config, task, batches))
-    if not frozen_dropout:
-        keep = partial(states_cache, args, task, loaded, config.blocks, dtype, token)
-        learner.filtered.cache = keep(data.train)
-        trainer.caches = {name: keep(split.features) for name, split in data.validation.items()}
     return trainer

@@ -16,17 +16,18 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks
+from ...models.blocks import student_from_teacher
 from ...models.labels import label_order
 from ...models.load import apply_overrides, load_config
-from ...models.narrow import narrow_config
+from ...models.narrow import check_narrow, narrow_config
 from ...models.positions import fit_length, position_limit
 from ...models.scratch import scratch_config
-from ...models.students import student_from_teacher
 from ...models.tokenizers import Tokenizers
 from ...stages.methods import token_methods
 from ...tasks import Task, load_task
 from ...training.best_score import score_problems
 from ..layout import filter_arguments, run_pairs, student_blocks
+from ..narrowing import student_narrow
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
@@ -135,7 +136,9 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     if owner == "student":
         total, width = num_blocks(config), recipe.run.student_hidden_size
         kept = student_blocks(recipe.run, total)
-        config = narrow_config(config, width) if width else config
+        if width:
+            check_narrow(config.model_type, student_narrow(recipe.run))
+            config = narrow_config(config, width)
     name = f"a {config.model_type} of random weights" if recipe.content.get(FROM_SCRATCH) else source
     # The labels of the user's own data are known only from the data.
     labels = hub.ask(_data_name(task), lambda: task.num_labels)

@@ -1,0 +1,314 @@
+"""The methods beside KD, LWD and TED: alone, hidden states, attention relations; weights of pairs and over time."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, FNetConfig, PreTrainedModel
+
+from ted_distill import (
+    DistillArguments,
+    DistillTrainer,
+    LearnFiltersArguments,
+    StageArguments,
+    Task,
+    TaskArguments,
+    distill,
+    finetune,
+    learn_filters,
+    load_task,
+)
+from ted_distill.errors import InputError
+from ted_distill.method.losses import schedule_weights
+from ted_distill.method.relations import relation_loss
+from ted_distill.stages.methods import METHODS, filter_learners, token_methods
+from ted_distill.training.trainer import StageTrainer
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, write_reviews
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+LABELS = {"id2label": {0: "bad", 1: "good"}}
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    folder = tmp_path_factory.mktemp("reviews")
+    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
+    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root, kind = tmp_path_factory.mktemp("models"), AutoModelForSequenceClassification
+    return {
+        "teacher": save_tiny(root / "teacher", kind, blocks=4, **LABELS),
+        "student": save_tiny(root / "student", kind, blocks=2, seed=1, **LABELS),
+        "narrow": save_tiny(root / "narrow", kind, blocks=2, width=8, seed=1, **LABELS),
+    }
+
+
+def arguments(folder: Path, **changes: Any) -> StageArguments:
+    defaults = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 1e-3, "disable_tqdm": True}
+    return StageArguments(str(folder), **(defaults | {"use_cpu": True} | changes))
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[DistillTrainer]:
+    """The trainers of Stage II; the terms of their losses are in `terms`, with the batch of each."""
+    found: list[DistillTrainer] = []
+    loss_terms = DistillTrainer.loss_terms
+
+    def remember(self: DistillTrainer, model: nn.Module, batch: dict[str, Tensor], counts: Any) -> dict[str, Tensor]:
+        if self not in found:
+            self.seen, self.terms = [], []
+            found.append(self)
+        before = {name: weight.detach().clone() for name, weight in self.model.model.state_dict().items()}
+        self.seen.append((before, batch))
+        self.terms.append(loss_terms(self, model, batch, counts))
+        return self.terms[-1]
+
+    monkeypatch.setattr(DistillTrainer, "loss_terms", remember)
+    return found
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+
+
+# --- alone ----------------------------------------------------------------------------------------------------
+
+
+def test_a_student_alone_trains_as_in_fine_tuning_and_its_teacher_is_not_loaded(
+    models: dict[str, Path], reviews: Task, tmp_path: Path
+) -> None:
+    without = tmp_path / "student"
+    model = AutoModelForSequenceClassification.from_pretrained(models["student"])
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+    model.save_pretrained(without)
+    tiny_tokenizer().save_pretrained(without)
+    results = distill(tmp_path / "nowhere", without, reviews, arguments(tmp_path / "a"), DistillArguments("alone"))
+    tuned = finetune(without, reviews, arguments(tmp_path / "b"))
+    assert all(torch.equal(weight, weights(tmp_path / "b")[name]) for name, weight in weights(tmp_path / "a").items())
+    assert (results["steps"], results["evaluations"]) == (tuned["steps"], tuned["evaluations"])
+    assert "Teacher" not in (tmp_path / "a" / "README.md").read_text()
+
+
+# --- hidden states --------------------------------------------------------------------------------------------
+
+
+def test_hidden_states_are_matched_as_they_are_and_divided_by_their_variance(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    results = distill(models["teacher"], models["student"], reviews, arguments(tmp_path), DistillArguments("hidden"))
+    (trainer,) = trainers
+    student = AutoModelForSequenceClassification.from_pretrained(models["student"]).eval()
+    teacher = AutoModelForSequenceClassification.from_pretrained(models["teacher"]).eval()
+    _, batch = trainer.seen[0]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    with torch.no_grad():
+        own, theirs = (model(**inputs, output_hidden_states=True).hidden_states for model in (student, teacher))
+    real = batch["attention_mask"] != 0
+    squares = [(own[s] - theirs[t])[real].square().mean().item() for t, s in ((2, 1), (4, 2))]
+    expected = np.array(squares) / np.array(results["teacher_variances"])
+    np.testing.assert_allclose(trainer.terms[0]["pair_losses"].detach(), expected, rtol=1e-4)
+    assert not (tmp_path / "filters.json").exists()
+
+
+def test_hidden_states_of_two_widths_are_refused(models: dict[str, Path], reviews: Task, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"method: expected models of one width with method hidden.*got 16.*and 8"):
+        distill(models["teacher"], models["narrow"], reviews, arguments(tmp_path), DistillArguments("hidden"))
+
+
+# --- attention relations --------------------------------------------------------------------------------------
+
+
+def projected(model: PreTrainedModel, block: int, batch: dict[str, Tensor]) -> list[Tensor]:
+    """Queries, keys and values of a block of a BERT: its own linear maps of the states before it."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    before = model.eval()(**inputs, output_hidden_states=True).hidden_states[block - 1]
+    attention = model.bert.encoder.layer[block - 1].attention.self
+    return [getattr(attention, name)(before) for name in ("query", "key", "value")]
+
+
+@pytest.mark.parametrize(("student", "heads"), [("student", 2), ("narrow", 2)])
+@pytest.mark.parametrize("cached", [True, False])
+def test_relations_of_the_last_blocks_are_matched_whatever_the_widths(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer], student: str, heads: int,
+    cached: bool,
+) -> None:  # fmt: skip
+    args = arguments(tmp_path, cache_limit=1.0 if cached else 0.0)
+    distill(models["teacher"], models[student], reviews, args, DistillArguments("attention", attention_alpha=3.0))
+    (trainer,) = trainers
+    teacher, small = (
+        AutoModelForSequenceClassification.from_pretrained(models[name]).eval() for name in ("teacher", student)
+    )
+    # Of the second epoch too, in which the teacher's are read from files.
+    for place in (0, len(trainer.seen) - 1):
+        before, batch = trainer.seen[place]
+        small.load_state_dict(before)
+        with torch.no_grad():
+            vectors = projected(small, 2, batch), projected(teacher, 4, batch)
+        expected = relation_loss(*vectors, batch["attention_mask"], heads)
+        terms = trainer.terms[place]
+        torch.testing.assert_close(terms["relation_loss"].detach(), expected, rtol=1e-4, atol=1e-6)
+        total = terms["pred_loss"] + terms["match_loss"] + 3 * terms["relation_loss"]
+        torch.testing.assert_close(terms["loss"], total)
+    assert (trainer.teacher.cache is not None) == cached
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *DECODERS])
+def test_every_family_is_trained_with_attention_relations(family: str, reviews: Task, tmp_path: Path) -> None:
+    for name, blocks, seed in (("teacher", 3, 0), ("student", 2, 1)):
+        torch.manual_seed(seed)
+        config = tiny_config(family, blocks, **LABELS, label2id={"bad": 0, "good": 1}, pad_token_id=0)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / name)
+        tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / name)
+    args = arguments(tmp_path / "out", max_steps=4, eval_strategy="no", logging_steps=1)
+    results = distill(tmp_path / "teacher", tmp_path / "student", reviews, args, DistillArguments("attention"))
+    assert results["steps"] == 4
+    assert (weights(tmp_path / "out").keys()) == weights(tmp_path / "student").keys()
+
+
+def test_a_family_without_queries_and_keys_is_refused(reviews: Task, tmp_path: Path) -> None:
+    config = FNetConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, intermediate_size=24, **LABELS)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "fnet")
+    tiny_tokenizer().save_pretrained(tmp_path / "fnet")
+    with pytest.raises(InputError, match=r"queries, keys and values of its own in each block.*choose method kd"):
+        distill(
+            tmp_path / "fnet", tmp_path / "fnet", reviews, arguments(tmp_path / "out"), DistillArguments("attention")
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attention_pair": "5:2"}, "attention_pair: expected a block of the teacher from 1 to 4, got 5"),
+        ({"relation_heads": 3}, "relation_heads: expected a number that divides 16.* got 3"),
+        ({"pairs": ["4:2"]}, "pairs: method attention matches no hidden states"),
+        ({"mse_alpha": 1.0}, "mse_alpha: expected 0, as method attention matches no hidden states"),
+    ],
+)
+def test_relations_that_cannot_be_are_refused(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        distill(
+            models["teacher"],
+            models["student"],
+            reviews,
+            arguments(tmp_path),
+            DistillArguments("attention", **settings),
+        )
+
+
+def test_relations_are_added_to_filtered_states(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    learn_filters(models["teacher"], reviews, arguments(tmp_path / "t"), LearnFiltersArguments(filter_blocks=[2, 4]))
+    settings = DistillArguments("ted_attention", kl_alpha=2.0, mse_alpha=5.0, attention_alpha=7.0)
+    distill(tmp_path / "t", models["narrow"], reviews, arguments(tmp_path / "out"), settings)
+    terms = trainers[0].terms[-1]
+    total = terms["pred_loss"] + 2 * terms["match_loss"] + 5 * terms["layer_loss"] + 7 * terms["relation_loss"]
+    torch.testing.assert_close(terms["loss"], total)
+
+
+# --- weights of pairs, and over time --------------------------------------------------------------------------
+
+
+def test_pairs_count_as_much_as_they_are_given(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    settings = DistillArguments("lwd", pair_weights=["3", "1"])
+    distill(models["teacher"], models["student"], reviews, arguments(tmp_path), settings)
+    terms = trainers[0].terms[0]
+    torch.testing.assert_close(terms["layer_loss"], (3 * terms["pair_losses"][0] + terms["pair_losses"][1]) / 4)
+
+
+def test_balanced_pairs_pull_equally_hard_at_the_start(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    # All rows in one batch, so that gradients can be compared exactly.
+    args = arguments(tmp_path, per_device_train_batch_size=24, num_train_epochs=1)
+    settings = DistillArguments("lwd", pair_weights=["balanced"], student_filters="least_squares")
+    results = distill(models["teacher"], models["student"], reviews, args, settings)
+    (trainer,) = trainers
+    before, batch = trainer.seen[0]
+    model = trainer.model.model
+    model.load_state_dict(before)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    norms = []
+    for place, weight in enumerate(results["pair_weights"]):
+        # The filters have moved since; their start is what the pairs were balanced with.
+        filters = trainer.filters_before
+        states = model.eval()(**{n: batch[n] for n in ("input_ids", "attention_mask", "token_type_ids")},
+                              output_hidden_states=True).hidden_states  # fmt: skip
+        filtered = filters.filters[place](states[filters.blocks[place]])
+        teacher = trainer.teacher(batch).states[place]
+        loss = trainer.settings.losses[place](filtered, teacher, batch["attention_mask"], None)
+        found = torch.autograd.grad(weight * loss, trained, allow_unused=True)
+        norms.append(float(torch.stack([g.norm() for g in found if g is not None]).norm()))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    assert sum(results["pair_weights"]) == pytest.approx(2, abs=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def remember_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers keep a copy of the filters that they start with."""
+    fit = StageTrainer.fit
+
+    def with_copy(self: StageTrainer) -> dict[str, Any]:
+        if isinstance(self, DistillTrainer) and self.model.filters is not None:
+            self.filters_before = copy.deepcopy(self.model.filters)
+        return fit(self)
+
+    monkeypatch.setattr(StageTrainer, "fit", with_copy)
+
+
+@pytest.mark.parametrize("given", [["1"], ["1", "2", "3"], ["-1", "2"], ["0", "0"], ["a", "b"], ["nan", "1"]])
+def test_wrong_weights_of_pairs_are_refused_before_training(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, given: list[str]
+) -> None:
+    def train() -> None:
+        settings = DistillArguments("lwd", pair_weights=given)
+        distill(models["teacher"], models["student"], reviews, arguments(tmp_path / "out"), settings)
+
+    with pytest.raises(InputError, match="pair_weights: expected"):
+        train()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_weight_of_the_layers_follows_its_schedule() -> None:
+    assert schedule_weights("constant", 0.7) == (1, 1)
+    assert [schedule_weights("layers_first", progress) for progress in (0.0, 0.39, 0.4, 1.0)] == [
+        (0, 1), (0, 1), (1, 1), (1, 1)
+    ]  # fmt: skip
+    assert schedule_weights("decay", 0.25) == (1, 0.75)
+
+
+def test_a_training_of_layers_first_begins_without_predictions_and_ends_with_them(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    settings = DistillArguments("lwd", layer_schedule="layers_first", mse_alpha=2.0)
+    distill(models["teacher"], models["student"], reviews, arguments(tmp_path), settings)
+    first, *_, last = trainers[0].terms
+    torch.testing.assert_close(first["loss"], 2 * first["layer_loss"])
+    torch.testing.assert_close(last["loss"], last["pred_loss"] + last["match_loss"] + 2 * last["layer_loss"])
+
+
+# --- what methods need ----------------------------------------------------------------------------------------
+
+
+def test_stage_one_is_run_for_the_models_whose_learnt_filters_are_used() -> None:
+    assert filter_learners(["alone", "kd", "lwd", "hidden", "attention"], {}) == []
+    assert filter_learners(["kd", "ted"], {}) == ["teacher"]
+    assert filter_learners(["ted", "ted_attention"], {"ted_attention": "learned"}) == ["teacher", "student"]
+
+
+def test_methods_that_match_tokens_need_one_tokenizer() -> None:
+    assert token_methods(list(METHODS)) == ["hidden", "attention", "lwd", "ted", "ted_attention"]

@@ -1,0 +1,133 @@
+"""`learning_rate: auto`: the rate that a part of the training rows, held out, speaks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from ted_distill import DistillArguments, StageArguments, Task, TaskArguments, distill, finetune, load_task
+from ted_distill.errors import InputError, TrainingError
+from ted_distill.stages import rate_search
+from ted_distill.training.trainer import StageTrainer
+from tiny import save_tiny, write_reviews
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+LABELS = {"id2label": {0: "bad", 1: "good"}}
+
+
+def task(folder: Path, rows: int = 60) -> Task:
+    files = write_reviews(folder, rows, "train"), write_reviews(folder, 12, "validation")
+    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "m", AutoModelForSequenceClassification, blocks=2, **LABELS)
+
+
+def arguments(folder: Path, **changes: Any) -> StageArguments:
+    defaults: dict[str, Any] = {"per_device_train_batch_size": 4, "num_train_epochs": 4, "disable_tqdm": True}
+    return StageArguments(str(folder), **(defaults | {"use_cpu": True, "learning_rate": "auto"} | changes))
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, int]]:
+    """(learning rate, updates, rows to train on) of every training, in order."""
+    found: list[tuple[float, int, int]] = []
+    fit = StageTrainer.fit
+
+    def remember(self: StageTrainer) -> dict[str, Any]:
+        outcome = fit(self)
+        found.append((float(self.args.learning_rate), self.state.max_steps, len(self.train_dataset)))
+        return outcome
+
+    monkeypatch.setattr(StageTrainer, "fit", remember)
+    return found
+
+
+def test_five_rates_train_a_tenth_two_of_them_three_tenths_and_one_everything(
+    model: Path, tmp_path: Path, trials: list[tuple[float, int, int]]
+) -> None:
+    results = finetune(model, task(tmp_path), arguments(tmp_path / "out"))
+    rates = [rate for rate, _, _ in trials]
+    assert [updates for _, updates, _ in trials] == [6, 6, 6, 6, 6, 16, 16, 60]
+    assert [rows for *_, rows in trials] == [51] * 7 + [60]
+    assert rates[:5] == pytest.approx([rates[2] * factor for factor in (0.25, 0.5, 1, 2, 4)])
+    record = results["rate_search"]
+    assert list(record) == ["10%", "30%"]
+    best_two = sorted(record["10%"], key=record["10%"].get, reverse=True)[:2]
+    assert {float(rate) for rate in record["30%"]} == {*rates[5:7]}
+    assert record["10%"][f"{rates[5]:g}"] == record["10%"][best_two[0]]
+    assert results["learning_rate"] == rates[7] == float(max(record["30%"], key=record["30%"].get))
+    assert json.loads((tmp_path / "out" / "all_results.json").read_text())["rate_search"] == record
+    assert not (tmp_path / "out" / "rate-search").exists()
+
+
+@pytest.mark.parametrize("method", ["alone", "lwd"])
+def test_a_rate_that_was_found_trains_as_the_same_rate_given(model: Path, tmp_path: Path, method: str) -> None:
+    student = save_tiny(tmp_path / "s", AutoModelForSequenceClassification, blocks=1, width=8, seed=1, **LABELS)
+    rows = task(tmp_path)
+
+    def train(folder: str, rate: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        args = arguments(tmp_path / folder, learning_rate=rate, num_train_epochs=2)
+        results = distill(model, student, rows, args, DistillArguments(method))
+        return results, AutoModelForSequenceClassification.from_pretrained(tmp_path / folder).state_dict()
+
+    results, found = train("auto", "auto")
+    _, given = train("given", results["learning_rate"])
+    assert all(torch.equal(found[name], given[name]) for name in given)
+
+
+def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
+    model: Path, tmp_path: Path, trials: list[tuple[float, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(BaseException):
+        pass
+
+    rows = task(tmp_path)
+    fit = StageTrainer.fit
+
+    def cut(self: StageTrainer) -> dict[str, Any]:
+        if len(trials) == 3:
+            raise Cut
+        return fit(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "fit", cut)
+        with pytest.raises(Cut):
+            finetune(model, rows, arguments(tmp_path / "out"))
+    assert len(trials) == 3
+    resumed = finetune(model, rows, arguments(tmp_path / "out"))
+    assert len(trials) == 8
+    whole = finetune(model, rows, arguments(tmp_path / "whole"))
+    assert resumed["rate_search"] == whole["rate_search"]
+    assert resumed["learning_rate"] == whole["learning_rate"]
+
+
+def test_a_rate_with_which_the_loss_explodes_is_left_out(
+    model: Path, tmp_path: Path, trials: list[tuple[float, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = StageTrainer.fit
+
+    def explode(self: StageTrainer) -> dict[str, Any]:
+        if float(self.args.learning_rate) > 5e-4:
+            raise TrainingError("the loss is not finite")
+        return fit(self)
+
+    monkeypatch.setattr(StageTrainer, "fit", explode)
+    monkeypatch.setattr(rate_search, "FACTORS", (0.1, 1.0, 4.0))
+    results = finetune(model, task(tmp_path), arguments(tmp_path / "out"))
+    assert list(results["rate_search"]["10%"]) == ["0.0001"]
+    assert results["learning_rate"] == 1e-4
+
+
+def test_too_few_rows_to_hold_some_out_are_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"learning_rate: expected at least 40 rows to train on for auto.* got 20"):
+        finetune(model, task(tmp_path, rows=20), arguments(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

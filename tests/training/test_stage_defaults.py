@@ -1,0 +1,48 @@
+"""Learning rate and length of a stage for those who set neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, PretrainedConfig
+
+from ted_distill import StageArguments
+from ted_distill.errors import InputError
+from ted_distill.training.stage_defaults import DISTILL, FINETUNE, learn_filters_defaults, refuse_search
+
+
+@pytest.mark.parametrize(("width", "rate"), [(384, 5e-4), (768, 1.25e-4), (192, 1e-3), (16, 1e-3)])
+def test_wider_models_get_a_lower_rate_and_narrow_ones_no_more_than_a_thousandth(width: int, rate: float) -> None:
+    assert DISTILL.rate_of(BertConfig(hidden_size=width)) == pytest.approx(rate)
+
+
+def test_what_is_set_stays_and_what_is_not_is_filled_in(tmp_path: Path) -> None:
+    config = BertConfig(hidden_size=768)
+    given = FINETUNE.fill(StageArguments(str(tmp_path), learning_rate=1e-5, num_train_epochs=7), config)
+    assert (given.learning_rate, given.num_train_epochs) == (1e-5, 7)
+    args = StageArguments(str(tmp_path))
+    filled = FINETUNE.fill(args, config)
+    assert (filled.learning_rate, filled.num_train_epochs) == (5e-5, 3)
+    assert args.learning_rate is None
+
+
+def test_a_model_without_a_width_counts_as_one_of_the_usual_width() -> None:
+    assert FINETUNE.rate_of(PretrainedConfig()) == 5e-5
+
+
+def test_filters_get_the_same_rate_at_any_width_and_epochs_by_what_an_epoch_costs() -> None:
+    rows, tokens, text = (learn_filters_defaults(*flags) for flags in ((True, False), (False, False), (False, True)))
+    assert rows.rate_of(BertConfig(hidden_size=1024)) == 1e-3
+    assert (rows.epochs, tokens.epochs, text.epochs) == (20, 5, 1)
+
+
+def test_a_search_for_the_rate_of_filters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="learning_rate: expected a number for Stage I"):
+        refuse_search(StageArguments(str(tmp_path), learning_rate="auto"))
+
+
+@pytest.mark.parametrize("rate", ["fast", -1, 0])
+def test_a_rate_is_a_number_above_0_or_the_word_auto(tmp_path: Path, rate: object) -> None:
+    with pytest.raises(InputError, match="learning_rate: expected a number above 0 and at most 10, or auto, got"):
+        StageArguments(str(tmp_path), learning_rate=rate)
