@@ -216,11 +216,20 @@ def test_an_epoch_has_all_rows_or_the_share_that_is_asked_for_drawn_by_the_seed(
     assert len(trained(unlabelled_share=0.8, augment=["mask"])) == 14 + 56
 
 
-def test_the_student_alone_sees_the_same_batches_and_learns_the_labels_alone(made: Path, tmp_path: Path) -> None:
-    args = arguments(tmp_path / "alone")
-    results = distilled(made, args, method="alone")
+def test_the_student_alone_sees_the_same_batches_and_learns_the_labels_alone(
+    made: Path, tmp_path: Path, trainers: list[DistillTrainer]
+) -> None:
+    results = distilled(made, arguments(tmp_path / "alone", 7, 4), method="alone")
     assert results["train_features"] == 26
-    assert results["steps"] == 7
+    assert results["steps"] == 1
+    task = reviews(made)
+    model = AutoModelForSequenceClassification.from_pretrained(made / "student").eval()
+    rows = tiny_tokenizer()(task.rows["train"]["text"][:], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        # The mean over the labelled rows of the update, of all its micro-batches.
+        expected = F.cross_entropy(model(**rows).logits, torch.tensor(task.rows["train"]["label"][:]))
+    (said,) = [entry["pred_loss"] for entry in trainers[-1].state.log_history if "pred_loss" in entry]
+    assert said == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_neither_fine_tuning_nor_a_stage_without_such_rows_depends_on_them(made: Path, tmp_path: Path) -> None:
