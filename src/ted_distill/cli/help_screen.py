@@ -23,7 +23,8 @@ _HIDDEN = {
     "keep_checkpoints", "keep_freed_memory", "n_best_size", "row_separator", "shuffle_buffer", "mlm_probability",
     "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
     "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
-    "stride", "test_split", "unlabelled_share", "augment",
+    "stride", "test_split", "unlabelled_file", "unlabelled_share",
+    "augment",
 }  # fmt: skip
 
 _WORDS = {

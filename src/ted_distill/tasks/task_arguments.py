@@ -35,7 +35,7 @@ class TaskArguments:
     text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
     label_column: str | None = field(
         default=None,
-        metadata={"help": "label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities of classes"},
+        metadata={"help": "label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities"},
     )
     label_separator: str | None = field(
         default=None, metadata={"help": "between several labels in one field [lists, or |, ; or ,]"}
