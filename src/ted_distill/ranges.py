@@ -80,6 +80,11 @@ def between(low: float, high: float) -> Range:
     return Range(span, lambda value: low <= value <= high, span.removeprefix("from "))
 
 
+def inside(low: float, high: float) -> Range:
+    """Numbers between `low` and `high`, both excluded."""
+    return Range(f"above {low:g} and below {high:g}", lambda value: low < value < high, f"> {low:g}, < {high:g}")
+
+
 def below(low: float, high: float) -> Range:
     """Numbers from `low`, included, to `high`, excluded."""
     return Range(

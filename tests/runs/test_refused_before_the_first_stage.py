@@ -13,6 +13,8 @@ from ted_distill import InputError, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs import run as runs
+from ted_distill.runs.planning import plan as plan_of
+from ted_distill.runs.planning import plan_stages
 from tiny import save_tiny, tiny_tokenizer, write_reviews
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -236,3 +238,32 @@ def test_a_raw_student_gets_the_recipes_changes_to_its_config(recipe: Any, folde
     run(read_recipe(recipe(start_from="pretrained", methods=["kd"], config_overrides="hidden_dropout_prob=0")))
     student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "kd")
     assert student.config.hidden_dropout_prob == 0
+
+
+def test_rows_without_labels_that_stage_two_cannot_have_are_refused_before_the_first_stage(
+    recipe: Any, folder: Path, tmp_path: Path
+) -> None:
+    swap = problems_of(recipe(distill={"augment": ["swap"]}))
+    assert swap == ["augment: expected pairs of texts for swap, got single texts; leave swap out"]
+    (share,) = problems_of(recipe(distill={"unlabelled_share": 0.5}))
+    assert share.startswith("unlabelled_share: expected unlabelled_file or augment beside it, got 0.5 and neither")
+    blank = tmp_path / "blank.txt"
+    blank.write_text("\n\n")
+    (problem,) = problems_of(recipe(unlabelled_file=str(blank)))
+    assert "unlabelled_file" in problem
+    assert "\n" not in problem
+
+
+def test_a_plan_counts_the_rows_without_labels(recipe: Any, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("the film was good.\n" * 12)
+    longer = {"training": {"num_train_epochs": 1, "per_device_train_batch_size": 4}}
+
+    def steps(**changes: Any) -> dict[str, Any]:
+        plan = plan_of(read_recipe(recipe(**longer, **changes)))
+        return {stage.name: stage.steps for stage in plan_stages(plan)}
+
+    plain, more = steps(), steps(unlabelled_file=str(texts), distill={"augment": ["mask"]})
+    assert more.pop("ted") == 9
+    assert plain.pop("ted") == 3
+    assert more["finetune_teacher"] == plain["finetune_teacher"] == 3

@@ -97,6 +97,12 @@ def distilled(folder: Path, args: StageArguments) -> object:
     )
 
 
+def distilled_without_some_labels(folder: Path, args: StageArguments) -> object:
+    task = reviews(folder)
+    task.arguments.unlabelled_file = str(folder / "text.txt")
+    return distill(folder / "teacher", folder / "student", task, args, DistillArguments("kd", unlabelled_share=0.5))
+
+
 def distilled_to_other_words(folder: Path, args: StageArguments) -> object:
     return distill(folder / "teacher", folder / "other_words", reviews(folder), args, DistillArguments("kd"))
 
@@ -126,6 +132,7 @@ CASES: dict[str, tuple[Stage, int, dict[str, Any]]] = {
     "filters_accumulated": (with_filters, 2, {"train_sampling_strategy": "random", **SHORT}),
     "distilled": (distilled, 1, {}),
     "distilled_accumulated": (distilled, 2, SHORT),
+    "some_labels_accumulated": (distilled_without_some_labels, 2, SHORT),
     "other_words_accumulated": (distilled_to_other_words, 2, SHORT),
     # The stream has 34 blocks: the fifth update has 2, which one process takes, and the sixth begins it anew.
     "streamed": (streamed, 1, SHORT),

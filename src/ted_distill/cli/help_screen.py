@@ -24,7 +24,7 @@ _HIDDEN = {
     "validation_split", "validation_size", "validation_mismatched_file", "dataset_revision", "max_answer_length",
     "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
     "stride", "test_split", "pair_weights", "layer_schedule", "attention_pair", "relation_heads", "attention_alpha",
-    "filter_token", "teacher_filter_interval", "layer_loss",
+    "filter_token", "teacher_filter_interval", "layer_loss", "unlabelled_file", "unlabelled_share", "augment",
 }  # fmt: skip
 
 _WORDS = {

@@ -148,6 +148,12 @@ def class_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> T
     return total / divisor((labels != -100).sum() if count is None else count)
 
 
+def soft_class_loss(logits: Tensor, probabilities: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy `-sum_c p_c log softmax(z)_c` of (B, C) logits with (B, C) probabilities, averaged over rows."""
+    target = probabilities.to(wide(logits).dtype)
+    return _mean(-(target * F.log_softmax(wide(logits), dim=-1)).sum(dim=-1), count)
+
+
 def span_loss(
     logits: Tensor, start_positions: Tensor, end_positions: Tensor, mask: Tensor, count: Tensor | None = None
 ) -> Tensor:

@@ -40,6 +40,7 @@ from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
 from .teacher_variances import measure_variances
+from .unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
 
 
 def distill(
@@ -86,7 +87,7 @@ def open_distill(
     loading = {"teacher": teacher_arguments or trust, "student": model_arguments}
     labels_from = next(iter(named))
     offer_labels_of(named[labels_from], task, loading[labels_from])
-    args = prepare(task, args, check=arguments.check, models=list(named.values()))
+    args = prepare(task, args, check=lambda: check_more_rows(task, arguments), models=list(named.values()))
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}
     for owner, name in named.items():
@@ -123,12 +124,15 @@ class Chosen:
     relations: Relations | None
     matched: slice | Tensor | None
     arguments: DistillArguments
+    more_rows: MoreRows | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What determines the method's loss: weights, pairs, and filters (learnt ones by content, others by shape)."""
         arguments, pairs = self.arguments, self.filters.pairs
         found: dict[str, Any] = {"method": arguments.method, "student_dropout": arguments.student_dropout}
+        if self.more_rows is not None:
+            found["unlabelled"] = self.more_rows.identity
         if self.teacher is None:
             return found
         found |= {"kl_alpha": arguments.prediction_weight, "temperature": arguments.temperature}
@@ -157,21 +161,25 @@ def _choose(
     configs = {model.name: model.model.config for model in both}
     matched = matched_logits(configs, tokenizers.student, task)
     filters, relations = MethodFilters(), None
+    problems: list[str] = []
+    more_rows = None
+    with collect(problems):
+        more_rows = choose_more_rows(task, arguments, tokenizers, args.seed)
     if teacher is not None:
-        problems: list[str] = []
         with collect(problems):
             filters = method_filters(teacher, student, arguments)
             arguments.weights_of_pairs(len(filters.pairs))
         if method.matches_relations:
             with collect(problems):
                 relations = choose_relations(teacher, student, args, arguments)
-        raise_if_any(problems)
-    return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments)
+    raise_if_any(problems)
+    return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, more_rows)
 
 
 def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Results:
     tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
-    data = read_data(task, tokenizers.student, args, tokenizers.teacher)
+    more = None if chosen.more_rows is None else chosen.more_rows.mixed
+    data = read_data(task, tokenizers.student, args, tokenizers.teacher, more)
     trainer = distill_trainer(chosen, task, args, data)
     trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()

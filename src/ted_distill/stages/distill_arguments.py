@@ -10,7 +10,8 @@ from ..errors import collect, raise_if_any
 from ..method.layer_losses import LAYER_LOSSES
 from ..method.losses import LAYER_SCHEDULES
 from ..method.pairs import parse_pairs
-from ..ranges import a_path, above, at_least, one_of, range_problems
+from ..ranges import a_path, above, at_least, inside, one_of, range_problems
+from ..tasks.augmentation import AUGMENTATIONS
 from .methods import METHODS, Method
 
 KL_ALPHA, MSE_ALPHA, ATTENTION_ALPHA = 1.0, 10.0, 10.0
@@ -73,6 +74,13 @@ class DistillArguments:
     )
     relation_heads: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "parts that queries, keys and values are cut into [the teacher's heads]"}
+    )
+    unlabelled_share: Annotated[float | None, inside(0, 1)] = field(
+        default=None, metadata={"help": "share of rows without labels in an epoch, drawn by the seed [all there are]"}
+    )
+    augment: Annotated[list[str] | None, one_of(AUGMENTATIONS)] = field(
+        default=None,
+        metadata={"help": "also train on noisy copies that the teacher labels: mask, replace, swap [none]"},
     )
     student_dropout: bool = field(default=False, metadata={"help": "dropout in the student, as its config says"})
     new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})

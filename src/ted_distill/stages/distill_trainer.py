@@ -18,6 +18,7 @@ from ..method.relations import relation_loss
 from ..models.load import read_weights
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
+from ..training.labelled import labelled_loss
 from ..training.trainer import StageTrainer
 from .teacher_inputs import TeacherInputs
 
@@ -61,6 +62,8 @@ def distillation_terms(
 ) -> dict[str, Tensor]:
     """The terms of Stage II's loss, and under `loss` their weighted sum.
 
+    Rows without labels (`training.labelled`) count in all terms but the prediction loss.
+
     `pair_losses` are the layer losses (K,) and `layer_loss` is their mean; both are missing if no blocks are matched.
 
     Args:
@@ -69,7 +72,7 @@ def distillation_terms(
         progress: share of the updates that have been made, 0 to 1.
     """
     labels, predictions, tokens = counts or (None, None, None)
-    pred_loss = task.loss(student.logits, batch, labels)
+    pred_loss = labelled_loss(task, student.logits, batch, labels)
     if teacher is None:
         return {"loss": pred_loss, "pred_loss": pred_loss}
     of_student, of_teacher = (

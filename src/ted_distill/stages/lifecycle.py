@@ -201,17 +201,22 @@ def read_data(
     tokenizer: PreTrainedTokenizerBase,
     args: StageArguments,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    more: Callable[[Dataset, PreTrainedTokenizerBase], Dataset] | None = None,
 ) -> StageData:
     """Tokenise every split; under `torchrun` the main process does it first and the others read its cache.
 
     Args:
         teacher_tokenizer: the teacher's, if it is another one.
+        more: adds features to those of the training rows.
     """
+    more = more or _nothing_more
     own = teacher_tokenizer is not None and teacher_tokenizer is not tokenizer
     with args.main_process_first(desc="tokenising"):
         rows = dict(task.rows)
-        of_teacher = task.encode_training(rows["train"], teacher_tokenizer) if own else None
-        train = task.encode_training(rows.pop("train"), tokenizer)
+        of_teacher = None
+        if teacher_tokenizer is not None and own:
+            of_teacher = more(task.encode_training(rows["train"], teacher_tokenizer), teacher_tokenizer)
+        train = more(task.encode_training(rows.pop("train"), tokenizer), tokenizer)
         splits = {name: Split(of_split, task.encode(of_split, tokenizer)) for name, of_split in rows.items()}
     test = {name: splits.pop(name) for name in (TEST,) if name in splits}
     if isinstance(train, IterableDataset):
@@ -220,6 +225,10 @@ def read_data(
     train = train.add_column(ROW, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})
     return StageData(train, splits, of_teacher, test)
+
+
+def _nothing_more(features: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    return features
 
 
 # --- frozen models ---------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ def stage_identity(
 def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:
     """Names of the input of a stage, for people. They are never compared: folders may be moved and files renamed."""
     named = {
-        name: getattr(task.arguments, name) for name in ("train_file", "validation_file", "test_file", "dataset_name")
+        name: getattr(task.arguments, name)
+        for name in ("train_file", "validation_file", "test_file", "unlabelled_file", "dataset_name")
     }
     given = {name: str(where) for name, where in named.items() if where}
     hub = task.hub_dataset()

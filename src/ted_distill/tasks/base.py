@@ -28,6 +28,7 @@ from .reading.notices import notice
 from .reading.overlap import warn_of_overlap
 from .reading.splits import read_splits, sample_rows
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
+from .unlabelled import UNLABELLED, read_unlabelled
 
 Metrics = dict[str, float]
 TEST = "test"
@@ -100,6 +101,7 @@ class Task(ABC):
         self.arguments = arguments
         self.name = arguments.task or type(self).__name__
         self.max_seq_length = arguments.max_seq_length or self.default_max_seq_length
+        self._unlabelled: Dataset | None = None
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -116,11 +118,15 @@ class Task(ABC):
             raise InputError(
                 f"streaming: expected false, as task {self.name} needs all its rows at once, got true; leave it out"
             )
-        found = read_splits(self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options())
+        found: dict[str, Dataset] = {}
+        with collect(problems):
+            found = read_splits(self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options())
         for name, rows in found.items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)
         problems += [problem for name, rows in splits.items() for problem in self.problems(rows, name)]
+        with collect(problems):
+            self._unlabelled = read_unlabelled(self, ready="train" in splits)
         raise_if_any(problems)
         # Sampled last: row numbers in messages are those of the file, and a sample may lack one of the labels.
         limits = {"train": self.arguments.max_train_samples}
@@ -129,6 +135,17 @@ class Task(ABC):
         }
         self._say_what_is_there(rows)
         return rows
+
+    @property
+    def unlabelled_rows(self) -> Dataset | None:
+        """Checked rows of `unlabelled_file` with placeholders for labels, which only Stage II trains on.
+
+        They are no split of `rows`: nothing is scored on them, and no other stage depends on them.
+
+        Raises:
+            InputError: see `rows`.
+        """
+        return self._unlabelled if self.rows else None
 
     def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
         """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
@@ -213,6 +230,26 @@ class Task(ABC):
     @abstractmethod
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
         """What is wrong with normalised rows, each a line "WHERE: expected X, got Y; do Z"."""
+
+    def without_labels(self, rows: Dataset) -> Dataset:
+        """The rows of `unlabelled_file` like normalised training rows, each with a placeholder for its label.
+
+        Called after the training rows were normalised.
+
+        Raises:
+            InputError: columns are missing; or the task, as here, has no use for rows without labels.
+        """
+        why = "all text is its own label there" if self.running_text else "it needs a label for every row"
+        raise InputError(f"unlabelled_file: expected none for task {self.name}, as {why}, got a file; leave it out")
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether the task has a `without_labels` of its own, and so a use for rows without labels."""
+        return type(self).without_labels is not Task.without_labels
+
+    def unlabelled_problems(self, rows: Dataset) -> Iterator[str]:
+        """What is wrong with the texts of rows without labels."""
+        yield from self.problems(rows, UNLABELLED)
 
     @property
     def label_names(self) -> list[str] | None:

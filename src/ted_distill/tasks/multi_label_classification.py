@@ -38,6 +38,7 @@ class MultiLabelClassification(SequenceClassification):
     problem_type: ClassVar[str] = "multi_label_classification"
     metrics: tuple[str, ...] = ("f1_micro", "f1_macro", "exact_match")
     label_dtype: ClassVar[torch.dtype] = torch.float32
+    takes_probabilities = False
 
     def __init__(self, arguments: TaskArguments) -> None:
         super().__init__(arguments)
@@ -51,6 +52,10 @@ class MultiLabelClassification(SequenceClassification):
         separator = self._separator
         self._label_names, labels = self.read_names(lambda names: _read(rows, column, names, split, separator))
         return labels, List(Value("float32"))
+
+    def placeholder(self) -> tuple[Any, Any]:
+        """See `SequenceClassification.placeholder`."""
+        return [0.0] * self.num_labels, List(Value("float32"))
 
     def describe_labels(self, rows: Dataset) -> str:
         """The share of rows with each label."""

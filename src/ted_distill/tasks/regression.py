@@ -33,10 +33,15 @@ class Regression(SequenceClassification):
     metrics: tuple[str, ...] = ("spearmanr", "pearson", "mse")
     lower_is_better: ClassVar[tuple[str, ...]] = ("mse",)
     label_dtype: ClassVar[torch.dtype] = torch.float32
+    takes_probabilities = False
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Scores of the rows, None where missing, and their feature. Raises `InputError`."""
         return read_scores(rows, column, split), Value("float64")
+
+    def placeholder(self) -> tuple[Any, Any]:
+        """See `SequenceClassification.placeholder`."""
+        return 0.0, Value("float64")
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
         """All rows if all have -1, as in STS-B's test split; else no rows, since -1 may be a score."""

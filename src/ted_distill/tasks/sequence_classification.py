@@ -35,10 +35,19 @@ from .reading.columns import (
 )
 from .reading.labels import HIDDEN, class_numbers, label_name, read_classes
 from .reading.mapped import mapped
+from .reading.soft_labels import (
+    PROBABILITIES,
+    is_pattern,
+    matching,
+    read_probabilities,
+    with_probabilities,
+    with_uniform_probabilities,
+)
 from .reading.summaries import classes_summary
 from .scores import SCORES, accuracy, require_numbers, require_scorable
 from .task_arguments import TaskArguments
 from .tokenizers import require_length, require_tokens
+from .unlabelled import only_texts
 
 
 class SequenceClassification(ModelLabels, Task):
@@ -57,6 +66,8 @@ class SequenceClassification(ModelLabels, Task):
     metrics: tuple[str, ...] = ("accuracy", "f1_macro")
     """Names in `scores.SCORES`; the first decides which checkpoint is best."""
     label_dtype: ClassVar[torch.dtype] = torch.long
+    takes_probabilities: ClassVar[bool] = True
+    """Whether labels may be probabilities of the classes, as `probs_*` names them."""
 
     def __init__(self, arguments: TaskArguments, preset: GlueTask | None = None) -> None:
         super().__init__(arguments)
@@ -66,6 +77,8 @@ class SequenceClassification(ModelLabels, Task):
         self._label_names = list(preset.label_names) if preset and preset.label_names else None
         self._official = preset is not None
         self._columns: TextColumns | None = None
+        self._soft = False
+        """Training rows have probabilities of the classes."""
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -90,21 +103,49 @@ class SequenceClassification(ModelLabels, Task):
             arguments.text_pair_column or (preset.text_pair if preset else None),
             arguments.label_column or ("label" if preset else None),
         )
-        self._columns = find_columns(rows.column_names, named, split)
+        soft = self.takes_probabilities and is_pattern(named.label, rows.column_names)
+        if soft and split != "train" and not matching(str(named.label), rows.column_names):
+            soft, named = False, named._replace(label=None)  # rows to score on may have plain labels
+        found = find_columns(rows.column_names, named, split, check_label=not soft)
+        self._columns = found if self._columns is None else self._columns
         problems: list[str] = []
+        probabilities: list[list[float]] | None = None
         with collect(problems):
-            texts = with_texts(rows, self._columns, split)
+            texts = with_texts(rows, found, split)
         with collect(problems):
-            labels, feature = self.read_labels(rows, str(self._columns.label), split)
+            if soft:
+                labels, feature, probabilities = self._read_probabilities(rows, str(named.label), split)
+            else:
+                labels, feature = self.read_labels(rows, str(found.label), split)
         raise_if_any(problems)
         kept = [name for name in ("text", "text_pair") if name in texts.column_names]
-        return with_labels(texts.select_columns(kept), labels, feature)
+        normal = with_labels(texts.select_columns(kept), labels, feature)
+        if split == "train":
+            self._soft = soft
+        return normal if probabilities is None else with_probabilities(normal, probabilities)
+
+    def _read_probabilities(self, rows: Dataset, pattern: str, split: str) -> tuple[list[int], Any, list[list[float]]]:
+        """The most likely class of each row, its feature, and the probabilities of all. Raises `InputError`."""
+        self._label_names, found = self.read_names(lambda names: read_probabilities(rows, pattern, names, split))
+        return found.argmax(axis=1).tolist(), ClassLabel(names=self._label_names), found.tolist()
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Labels of the rows, None where missing, and their feature. Raises `InputError`."""
         numbered = self.preset is not None  # copies of GLUE hold names or numbers
         self._label_names, labels = self.read_names(lambda names: read_classes(rows, column, names, split, numbered))
         return labels, ClassLabel(names=self._label_names)
+
+    def without_labels(self, rows: Dataset) -> Dataset:
+        """The texts, under the training rows' column names, and `placeholder` as label. Raises `InputError`."""
+        assert self._columns is not None  # known from the training rows
+        texts = only_texts(rows, self._columns)
+        label, feature = self.placeholder()
+        found = with_labels(texts, [label] * len(texts), feature)
+        return with_uniform_probabilities(found, len(self.label_names or ())) if self._soft else found
+
+    def placeholder(self) -> tuple[Any, Any]:
+        """A label for a row that has none, and its feature."""
+        return 0, ClassLabel(names=self.label_names)
 
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
         """Rows without text or label."""
@@ -178,8 +219,10 @@ class SequenceClassification(ModelLabels, Task):
             )
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """(B, T) tensors padded on the right to a multiple of 8, and `labels`."""
+        """(B, T) tensors padded on the right to a multiple of 8, `labels` and, if there are, (B, C) `probabilities`."""
         batch = padded_batch(features, tokenizer, self.longest(tokenizer))
+        if PROBABILITIES in features[0]:
+            batch[PROBABILITIES] = torch.tensor([feature[PROBABILITIES] for feature in features])
         return batch | {"labels": torch.tensor([feature["labels"] for feature in features], dtype=self.label_dtype)}
 
     # --- mathematics ------------------------------------------------------------------------------------------
@@ -190,7 +233,9 @@ class SequenceClassification(ModelLabels, Task):
         return super().counts(batch)._replace(labels=labelled.sum(dtype=torch.float32))
 
     def loss(self, logits: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
-        """Cross-entropy, averaged over rows."""
+        """Cross-entropy with the labels, or with the probabilities of the classes, averaged over rows."""
+        if PROBABILITIES in batch:
+            return losses.soft_class_loss(logits, batch[PROBABILITIES], count)
         return losses.class_loss(logits, batch["labels"], count)
 
     def match(
@@ -279,7 +324,8 @@ def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, ma
     )
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded]
     lengths = [len(ids) for ids in encoded["input_ids"]]
-    return {name: encoded[name] for name in names} | {"labels": rows["label"], "length": lengths}
+    soft = {PROBABILITIES: rows[PROBABILITIES]} if PROBABILITIES in rows else {}
+    return {name: encoded[name] for name in names} | {"labels": rows["label"], "length": lengths} | soft
 
 
 def stack_logits(logits: list[np.ndarray]) -> np.ndarray:

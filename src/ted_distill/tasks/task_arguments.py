@@ -28,10 +28,14 @@ class TaskArguments:
     test_file: Annotated[str | None, a_path()] = field(
         default=None, metadata={"help": "the same, to score the result on, once; no choice depends on it"}
     )
+    unlabelled_file: Annotated[str | None, a_path()] = field(
+        default=None, metadata={"help": "texts without labels, for Stage II: the teacher labels them"}
+    )
     text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
     text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
     label_column: str | None = field(
-        default=None, metadata={"help": "label, score or labels; `a,b,c` for several 0/1 columns"}
+        default=None,
+        metadata={"help": "label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities"},
     )
     label_separator: str | None = field(
         default=None, metadata={"help": "between several labels in one field [lists, or |, ; or ,]"}
@@ -94,9 +98,9 @@ class TaskArguments:
 
 SELECT_ROWS = {
     "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file",
-    "validation_mismatched_file", "test_file", "text_column", "text_pair_column", "label_column", "label_separator",
-    "delimiter", "encoding", "max_train_samples", "max_eval_samples", "validation_split", "test_split",
-    "validation_size", "preprocessing_num_workers",
+    "validation_mismatched_file", "test_file", "unlabelled_file", "text_column", "text_pair_column", "label_column",
+    "label_separator", "delimiter", "encoding", "max_train_samples", "max_eval_samples", "validation_split",
+    "test_split", "validation_size", "preprocessing_num_workers",
 }  # fmt: skip
 """Arguments that select the rows; the rows themselves tell whether they are the same."""
 

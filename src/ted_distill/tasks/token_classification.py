@@ -27,11 +27,12 @@ from .reading.file_options import FileOptions, file_options
 from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
-from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns
+from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
 from .reading.tags import OUTSIDE, TAGGED
 from .scores import require_numbers
 from .task_arguments import TaskArguments
 from .tokenizers import require_fast, require_length, require_tokens
+from .unlabelled import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,18 @@ class TokenClassification(ModelLabels, Task):
         coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
         features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
         return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
+
+    def without_labels(self, rows: Dataset) -> Dataset:
+        """The words, and the first tag for each of them. Raises `InputError` if there are no lists of words."""
+        column = words_column(rows, self.arguments.text_column, UNLABELLED)
+        words = [_map(_word, row) for row in read_lists(rows, column, UNLABELLED, "words", is_word)]
+        tags = [_map(lambda word: 0, row) for row in words]
+        features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=self.label_names))})
+        return Dataset.from_dict({"tokens": words, "tags": tags}, features=features)
+
+    def unlabelled_problems(self, rows: Dataset) -> Iterator[str]:
+        """Rows without words, or with words that are none; of a row without a list, only that."""
+        return (problem for problem in self.problems(rows, UNLABELLED) if "a tag for each word" not in problem)
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
         """The tags of each row as names. A number is that of a known name or, if there is none, a name itself."""

@@ -18,6 +18,7 @@ from transformers.trainer_utils import SaveStrategy
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Counts, Task
+from .labelled import LABELLED, labelled_counts
 from .shares import (
     EpochLengthSampler,
     EpochSampler,
@@ -87,7 +88,7 @@ class UpdateTrainer(Trainer):
         counts = torch.zeros(len(Counts._fields), device=device)
         for batch in batches:
             if not isinstance(batch, StandIn):
-                counts += torch.stack(tuple(self.task.counts(batch)))
+                counts += torch.stack(tuple(labelled_counts(self.task, batch)))
         batches += [self._stand_in] * (num_batches - len(batches))
         # An update without a single item has a loss of 0, not of 0 / 0.
         return batches, Counts(*self.accelerator.reduce(counts, reduction="sum").clamp(min=1))
@@ -119,11 +120,13 @@ class UpdateTrainer(Trainer):
 
 
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """The task's batch, and the numbers of its rows if the features have them.
+    """The task's batch, the numbers of its rows and which of them have a label, if the features say so.
 
     A `StandIn` has none: another process may be keeping a frozen model's outputs of the same rows.
     """
     batch = task.collate(features, tokenizer)
+    if LABELLED in features[0]:
+        batch[LABELLED] = torch.tensor([bool(feature[LABELLED]) for feature in features])
     if is_stand_in(features[0]):
         return StandIn(batch)
     if ROW in features[0]:

@@ -16,6 +16,7 @@ from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
 from ...stages.methods import IDENTITY, LEARNED
+from ...stages.unlabelled_rows import check_more_rows, choose_more_rows
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
@@ -86,7 +87,8 @@ def _stage(plan: Plan, name: str) -> PlannedStage:
     args = _filled(plan, name, args)
     method = _method(plan, own) if isinstance(own, DistillArguments) else None
     memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method)
-    return PlannedStage(name, args, _steps(plan, args), memory, disk, method)
+    more = _more_rows(plan, args, own) if isinstance(own, DistillArguments) else 0
+    return PlannedStage(name, args, _steps(plan, args, more), memory, disk, method)
 
 
 def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
@@ -101,13 +103,24 @@ def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
     return defaults.fill(args, model.config)
 
 
-def _steps(plan: Plan, args: StageArguments) -> int | Unknown:
-    """Optimizer steps. Raises `InputError` where there would be none."""
+def _steps(plan: Plan, args: StageArguments, more: int = 0) -> int | Unknown:
+    """Optimizer steps, with `more` rows than those with labels. Raises `InputError` where there would be none."""
     features = plan.data if isinstance(plan.data, Unknown) else plan.data.features
     if isinstance(features, Unknown):
         return args.max_steps if args.max_steps > 0 else features
+    if more:
+        features += round(more * features / len(plan.task.rows["train"]))
     check_updates(args, features)
     return updates(args, features)
+
+
+def _more_rows(plan: Plan, args: StageArguments, arguments: DistillArguments) -> int:
+    """The number of rows without labels that a method trains on. Raises `InputError` if it cannot have them."""
+    if "rows" not in vars(plan.task) or isinstance(plan.tokenizers, Unknown):
+        return 0
+    check_more_rows(plan.task, arguments)
+    more = choose_more_rows(plan.task, arguments, plan.tokenizers, args.seed)
+    return 0 if more is None else sum(map(len, more.numbers))
 
 
 # --- methods --------------------------------------------------------------------------------------------------

@@ -35,8 +35,11 @@ class TextColumns(NamedTuple):
     label: str | None
 
 
-def find_columns(available: Sequence[str], named: TextColumns, split: str) -> TextColumns:
+def find_columns(available: Sequence[str], named: TextColumns, split: str, check_label: bool = True) -> TextColumns:
     """The named columns; in place of those not named, the ones with usual names.
+
+    Args:
+        check_label: False if the label is a pattern that names several columns.
 
     Raises:
         InputError: a named column is missing, or not exactly one column has a usual name.
@@ -45,7 +48,7 @@ def find_columns(available: Sequence[str], named: TextColumns, split: str) -> Te
         missing_column(split, name, available, f"name it with --{role}_column")
         for role, column in named._asdict().items()
         for name in (label_columns(column, available) if role == "label" and column else [column])
-        if name is not None and name not in available
+        if name is not None and name not in available and (check_label or role != "label")
     ]
     raise_if_any(problems)
     text, text_pair, label = named

@@ -33,6 +33,14 @@ def word_columns(rows: Dataset, words: str | None, tags: str | None, split: str)
     return found
 
 
+def words_column(rows: Dataset, words: str | None, split: str) -> str:
+    """The column of words alone, of rows without tags. Raises `InputError` if it is missing."""
+    found = _by_number(words, rows.column_names) or _usual_columns(rows)[0]
+    if found not in rows.column_names:
+        raise InputError(missing_column(split, found, rows.column_names, "name it with --text_column"))
+    return found
+
+
 def read_lists(
     rows: Dataset, column: str, split: str, what: str, is_item: Callable[[Any], bool]
 ) -> list[list[Any] | None]:

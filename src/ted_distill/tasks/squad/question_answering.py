@@ -26,8 +26,9 @@ from ..padding import padded_batch
 from ..reading.columns import shown, values
 from ..reading.summaries import questions_summary
 from ..task_arguments import TaskArguments
+from ..unlabelled import UNLABELLED
 from .metrics import exact_match, squad_scores, token_f1
-from .rows import QuestionColumns, normalise_rows, row_problems, some
+from .rows import ROW_FEATURES, QuestionColumns, normalise_rows, row_problems, some
 from .span_answers import answer_questions
 from .windows import encode_windows
 
@@ -92,6 +93,21 @@ class QuestionAnswering(Task):
         normal = normalise_rows(rows, split, columns)
         self._unanswerable_seen = self._unanswerable_seen or bool(_unanswerable(normal))
         return normal
+
+    def without_labels(self, rows: Dataset) -> Dataset:
+        """Questions and contexts, as if none had an answer. Raises `InputError` if columns are missing."""
+        defaults, arguments = QuestionColumns(), self.arguments
+        columns = defaults._replace(
+            question=arguments.text_column or defaults.question, context=arguments.text_pair_column or defaults.context
+        )
+        kept = [name for name in (columns.question, columns.context, "id") if name in rows.column_names]
+        none: list[dict[str, list[Any]]] = [{"text": [], "answer_start": []}] * len(rows)
+        texts = rows.select_columns(kept).add_column("answers", none, feature=ROW_FEATURES["answers"])
+        return normalise_rows(texts, UNLABELLED, columns)
+
+    def unlabelled_problems(self, rows: Dataset) -> Iterator[str]:
+        """What is wrong with questions and contexts."""
+        yield from row_problems(rows, UNLABELLED)
 
     def problems(self, rows: Dataset, split: str) -> Iterator[str]:
         """What is wrong with normalised rows."""
