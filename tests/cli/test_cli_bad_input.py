@@ -631,11 +631,11 @@ def test_an_unknown_metric_is_refused_before_training_with_those_there_are(
 
 
 def test_the_best_checkpoint_by_mse_is_the_one_with_the_least(folder: Path, tmp_path: Path) -> None:
-    rows = [{"text": f"a {word} film", "label": score} for word, score in (("good", 1), ("bad", 0), ("fine", 0.8))] * 4
+    rows = [{"text": f"a {word} film", "label": score} for word, score in (("good", 10), ("bad", 0), ("fine", 8))] * 4
     file = write_rows(tmp_path, rows)
     line = ["finetune", "--model_name_or_path", folder / "no_head", "--task", "regression", "--train_file", file]
     line += ["--validation_file", file, "--output_dir", tmp_path / "run", "--metric_for_best_model", "mse"]
-    line += ["--num_train_epochs", "4", "--per_device_train_batch_size", "2", "--learning_rate", "0.002"]
+    line += ["--num_train_epochs", "4", "--per_device_train_batch_size", "2", "--learning_rate", "0.01"]
     line += ["--lr_scheduler_type", "constant", "--save_total_limit", "9", "--keep_checkpoints", "true"]
     assert main([*map(str, line), "--disable_tqdm", "true", "--report_to", "none"]) == 0
     state = json.loads((tmp_path / "run" / "checkpoint-24" / "trainer_state.json").read_text())

@@ -83,7 +83,8 @@ def test_classes_that_differ_by_case_score_the_same_in_training_and_after(tmp_pa
     task = task_of(write(tmp_path, ["us", "US"] * 8, "rows"))
     model = save(tmp_path / "model", BertConfig(**_ENCODER))
     trained = finetune(
-        model, task, args(tmp_path / "out", max_steps=30, learning_rate=1e-2, eval_strategy="steps", eval_steps=30,
+        model, task, args(tmp_path / "out", max_steps=30, learning_rate=1e-2, per_device_train_batch_size=8,
+                          warmup_steps=0, eval_strategy="steps", eval_steps=30,
                           save_strategy="steps", save_steps=30)
     )  # fmt: skip
     assert trained["accuracy"] == 100

@@ -386,7 +386,14 @@ def test_filter_heads_share_the_frozen_output_embedding(
 ) -> None:
     task = task_of(name, write_text(tmp_path, 31), mlm_probability=0.4)
     loaded = load_model(save_tiny(tmp_path / "m", auto_class, family), task)
-    args = StageArguments(str(tmp_path / "out"), max_steps=1, disable_tqdm=True, eval_strategy="no")
+    args = StageArguments(
+        str(tmp_path / "out"),
+        max_steps=1,
+        learning_rate=1e-3,
+        num_train_epochs=1,
+        disable_tqdm=True,
+        eval_strategy="no",
+    )
     data = read_data(task, loaded.tokenizer, args)
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     config = FilterConfig.for_model(loaded.model.config, 1, width)

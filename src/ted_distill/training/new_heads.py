@@ -18,8 +18,10 @@ def start_at_the_mean(model: nn.Module, drawn: Collection[str], task: Task) -> N
     Args:
         drawn: names of the weights that were drawn anew.
     """
+    if not drawn or task.problem_type != "regression":
+        return
     rows = task.rows.get("train")
-    if task.problem_type != "regression" or not isinstance(rows, Dataset):
+    if not isinstance(rows, Dataset):
         return
     weights = dict(model.named_parameters())
     for name in drawn:
