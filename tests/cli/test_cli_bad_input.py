@@ -635,12 +635,12 @@ def test_the_best_checkpoint_by_mse_is_the_one_with_the_least(folder: Path, tmp_
     file = write_rows(tmp_path, rows)
     line = ["finetune", "--model_name_or_path", folder / "no_head", "--task", "regression", "--train_file", file]
     line += ["--validation_file", file, "--output_dir", tmp_path / "run", "--metric_for_best_model", "mse"]
-    line += ["--num_train_epochs", "4", "--per_device_train_batch_size", "2", "--learning_rate", "0.01"]
-    line += ["--lr_scheduler_type", "constant", "--save_total_limit", "9", "--keep_checkpoints", "true"]
+    line += ["--num_train_epochs", "16", "--per_device_train_batch_size", "2", "--learning_rate", "0.005"]
+    line += ["--lr_scheduler_type", "constant", "--save_total_limit", "20", "--keep_checkpoints", "true"]
     assert main([*map(str, line), "--disable_tqdm", "true", "--report_to", "none"]) == 0
-    state = json.loads((tmp_path / "run" / "checkpoint-24" / "trainer_state.json").read_text())
+    state = json.loads((tmp_path / "run" / "checkpoint-96" / "trainer_state.json").read_text())
     scores = {entry["step"]: entry["eval_mse"] for entry in state["log_history"] if "eval_mse" in entry}
-    assert len(scores) == 4
+    assert len(scores) == 16
     assert max(scores.values()) > 1.1 * min(scores.values())
     results = json.loads((tmp_path / "run" / "all_results.json").read_text())
     assert results["best_step"] == min(scores, key=lambda step: scores[step])
