@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 import torch
 from datasets import ClassLabel, Dataset
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
 from ..method import losses
-from ..method.filters import Batch, draw_weights, initializer_range
+from ..method.filters import Batch
 from .base import Counts, Metrics, Split, Task
+from .first_token_head import FirstTokenHead
 from .glue import GLUE_HUB_NAME, GlueTask
 from .label_sets import ModelLabels
 from .padding import padded_batch
@@ -287,29 +288,6 @@ class SequenceClassification(ModelLabels, Task):
         names = [label_name(value) for value in read_list(file)]
         require_known(names, numbers, file)
         return np.array([numbers[name] for name in names if name])
-
-
-class FirstTokenHead(nn.Module):
-    """First token -> dropout -> dense -> GELU -> dropout -> out_proj: (B, T, F) -> (B, C)."""
-
-    def __init__(self, filter_output_dim: int, num_labels: int, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.dense = nn.Linear(filter_output_dim, filter_output_dim)
-        self.out_proj = nn.Linear(filter_output_dim, num_labels)
-        draw_weights(self, initializer_range(config))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits (B, C) of filter states (B, T, F)."""
-        hidden = nn.functional.gelu(self.dense(self.dropout(states[:, 0])))
-        return self.out_proj(self.dropout(hidden))
-
-
-def _classifier_dropout(config: PretrainedConfig) -> float:
-    """The dropout of the model's own classifier, whatever its family calls it."""
-    families = ("classifier_dropout", "cls_dropout", "classifier_dropout_prob", "seq_classif_dropout")
-    found = (getattr(config, name, None) for name in (*families, "hidden_dropout_prob"))
-    return next((float(dropout) for dropout in found if dropout is not None), 0.0)
 
 
 def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:

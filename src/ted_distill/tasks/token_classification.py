@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from .scores import require_numbers
 from .task_arguments import TaskArguments
 from .tokenizers import require_fast, require_length, require_tokens
 from .unlabelled import UNLABELLED
+from .word_tokens import tokenise_words
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ class TokenClassification(ModelLabels, Task):
         require_length(longest, tokenizer.num_special_tokens_to_add() + 1, tokenizer)
         features = mapped(
             rows,
-            _tokenise,
+            tokenise_words,
             description="tokenise",
             num_proc=self.arguments.preprocessing_num_workers,
             tokenizer=tokenizer,
@@ -317,48 +318,3 @@ def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | N
 
 def _word(value: Any) -> str | None:
     return None if value is None or value != value else str(value)
-
-
-def _tokenise(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[Any]]:
-    """Features of a batch of rows.
-
-    Words are joined by spaces and tokenised as one text, so that every kind of tokenizer gets text like that it was
-    trained on; a token belongs to the word that has its last character.
-    """
-    encoded = tokenizer(
-        [" ".join(words) for words in rows["tokens"]],
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=True,
-        return_token_type_ids="token_type_ids" in tokenizer.model_input_names,
-        return_offsets_mapping=True,
-    )
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded]
-    places = [
-        _first_tokens(words, offsets) for words, offsets in zip(rows["tokens"], encoded["offset_mapping"], strict=True)
-    ]
-    labels = []
-    for ids, of_row, tags in zip(encoded["input_ids"], places, rows["tags"], strict=True):
-        of_tokens = [-100] * len(ids)
-        for place, tag in zip(of_row, tags, strict=True):
-            if place >= 0:
-                of_tokens[place] = tag
-        labels.append(of_tokens)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    own = {"labels": labels, "length": lengths, "first_tokens": places}
-    return {name: encoded[name] for name in names} | own
-
-
-def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The place of each word's first token; -1 for a word without one."""
-    lengths = np.array([len(word) for word in words])
-    ends = np.cumsum(lengths + 1) - 1
-    starts = ends - lengths
-    places = [-1] * len(words)
-    for token, (start, end) in enumerate(offsets):
-        if end <= start:  # a special token
-            continue
-        word = int(np.searchsorted(starts, end - 1, side="right")) - 1
-        if word >= 0 and end - 1 < ends[word] and places[word] < 0:
-            places[word] = token
-    return places
