@@ -239,6 +239,7 @@ print(sorted(name for name in sys.modules if name.startswith("transformers.model
 """
 
 
+@pytest.mark.long
 def test_a_bert_needs_nothing_of_deberta(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", OTHER_FAMILY, str(tmp_path)], capture_output=True, text=True, check=True

@@ -25,6 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are not told")
 def test_steps_that_keep_their_memory_meet_no_new_pages() -> None:
     faults = {}

@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 from ted_distill.errors import collect
 
-FEW = 200
+FEW = 80
 """Examples of each kind in the default suite: always the same."""
 LONGEST = 10
 """Seconds of processor time that one example may take."""

@@ -27,7 +27,7 @@ from ted_distill.cli import main as cli
 
 FOLDER = Path(tempfile.mkdtemp(prefix="ted-fuzz-"))
 QUICK = settings(
-    max_examples=200,
+    max_examples=80,
     deadline=timedelta(seconds=10),
     derandomize=True,
     database=None,

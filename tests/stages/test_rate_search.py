@@ -70,9 +70,13 @@ def test_five_rates_train_a_tenth_two_of_them_three_tenths_and_one_everything(
 
 
 @pytest.mark.parametrize("method", ["alone", "lwd"])
-def test_a_rate_that_was_found_trains_as_the_same_rate_given(model: Path, tmp_path: Path, method: str) -> None:
+def test_a_rate_that_was_found_trains_as_the_same_rate_given(
+    model: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student = save_tiny(tmp_path / "s", AutoModelForSequenceClassification, blocks=1, width=8, seed=1, **LABELS)
     rows = task(tmp_path)
+
+    monkeypatch.setattr(rate_search, "RUNGS", ((3, 0.2),))
 
     def train(folder: str, rate: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         args = arguments(tmp_path / folder, learning_rate=rate, num_train_epochs=2)
@@ -90,7 +94,8 @@ def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
     class Cut(BaseException):
         pass
 
-    rows = task(tmp_path)
+    monkeypatch.setattr(rate_search, "RUNGS", ((4, 0.1), (2, 0.3)))
+    rows = task(tmp_path, rows=44)
     fit = StageTrainer.fit
 
     def cut(self: StageTrainer) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
             finetune(model, rows, arguments(tmp_path / "out"))
     assert len(trials) == 3
     resumed = finetune(model, rows, arguments(tmp_path / "out"))
-    assert len(trials) == 8
+    assert len(trials) == 7
     whole = finetune(model, rows, arguments(tmp_path / "whole"))
     assert resumed["rate_search"] == whole["rate_search"]
     assert resumed["learning_rate"] == whole["learning_rate"]
