@@ -49,7 +49,11 @@ def compare(recipe: Recipe, weights: dict[str, list[float]]) -> dict[str, Any]:
             rows.append({"layer_loss": layer_loss, "mse_alpha": mse_alpha, "results": results})
     shutil.rmtree(folder / "states", ignore_errors=True)
     published = stage_arguments(recipe, "ted")[1]
-    own_row = {"layer_loss": published.layer_loss, "mse_alpha": published.mse_alpha, "results": made["ted"]}
+    own_row = {
+        "layer_loss": published.layer_loss,
+        "mse_alpha": published.layer_weight([(1, 1)]),
+        "results": made["ted"],
+    }
     return {"metric": task.metric, "models": made, "rows": [*rows, {**own_row, "of_recipe": True}]}
 
 
@@ -60,7 +64,7 @@ def report(tasks: dict[str, dict[str, Any]]) -> str:
     """A Markdown table: one row per loss and weight, one column per task."""
     head = ["", *(f"{name} ({measured['metric']})" for name, measured in tasks.items())]
     lines = [head]
-    for model, title in (("teacher", "teacher"), ("student", "student, fine-tuned"), ("kd", "KD")):
+    for model, title in (("teacher", "teacher"), ("student", "student, before training"), ("kd", "KD")):
         lines.append([title, *(_score(measured, measured["models"][model]) for measured in tasks.values())])
     of_recipe = [next(row for row in measured["rows"] if row.get("of_recipe")) for measured in tasks.values()]
     lines.append(
@@ -131,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.recipe:
             name = Path(options.recipe).stem
-            fixed = ["methods=[kd,ted]", f"output_dir={options.folder / name}"]
+            fixed = ["methods=[kd,ted]", "ted.student_filters=learned", f"output_dir={options.folder / name}"]
             recipe = read_recipe(options.recipe, [*options.overrides, *fixed])
             measured = compare(recipe, read_weights(options.weights))
             with atomic_files(options.folder) as partial:

@@ -64,8 +64,11 @@ def shared_recipe(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "num_train_epochs": options.epochs, "per_device_train_batch_size": options.batch_size,
             "learning_rate": LEARNING_RATE, "report_to": "none",
         },
-        "distill": {"kl_alpha": KL_ALPHA, "temperature": TEMPERATURE},
-        **{method: {"mse_alpha": MSE_ALPHA} for method in options.methods if method != "kd"},
+        # The published method: both models have a Stage I, and the student has dropout.
+        "filter_init": "normal",
+        "distill": {"kl_alpha": KL_ALPHA, "temperature": TEMPERATURE, "layer_loss": "mse", "student_dropout": True},
+        **{method: {"mse_alpha": MSE_ALPHA} for method in options.methods if method == "lwd"},
+        **{name: {"mse_alpha": MSE_ALPHA, "student_filters": "learned"} for name in options.methods if name == "ted"},
     }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def test_whole_runs_are_timed_and_written(tmp_path, capsys):
     assert (plain["variant"], default["variant"]) == ("plain", "default")
     assert plain["arguments"]["cache_limit"] == 0
     assert default["arguments"] == {}
-    stages = ["teacher", "student", "teacher_filters", "student_filters", "ted"]
+    stages = ["teacher", "student", "teacher_filters", "student_filters", "alone", "ted"]
     for run in measured["runs"]:
         assert list(run["scores"]) == stages
         assert list(run["seconds"]) == [*stages, "all else", "total", "CPU"]

@@ -42,11 +42,11 @@ def test_every_loss_and_weight_has_a_row_and_every_recipe_a_column(
     assert table[-9] == ["", "one (accuracy)", "two (accuracy)"]
     titles = [row[0] for row in table[-8:]]
     assert titles == [
-        "teacher", "student, fine-tuned", "KD", "TED as in the recipe", "TED, mse, mse_alpha 1",
+        "teacher", "student, before training", "KD", "TED as in the recipe", "TED, mse, mse_alpha 1",
         "TED, normalized_mse, mse_alpha 1", "TED, normalized_mse, mse_alpha 2",
         "variance of each pair's teacher states",
     ]  # fmt: skip
-    assert table[-5][1].endswith("(mse, 7)")
+    assert table[-5][1].endswith("(normalized_mse, 7)")
     assert all(cell for row in table[-8:] for cell in row)
     # Nothing is trained twice, and the table of what is there can be had alone.
     caplog.clear()

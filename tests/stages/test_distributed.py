@@ -148,10 +148,10 @@ def weights(folder: Path, files: str) -> dict[str, torch.Tensor]:
 
 
 def apart(one: Path, other: Path, files: str = "*.safetensors") -> float:
-    """The largest difference of two stages' weights."""
+    """The largest difference of two stages' weights, relative to a tensor's largest one where that is above 1."""
     first, second = weights(one, files), weights(other, files)
     assert first.keys() == second.keys()
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
+    return max(float((first[name] - second[name]).abs().max() / first[name].abs().max().clamp(min=1)) for name in first)
 
 
 def scores(folder: Path) -> dict[str, Any]:
