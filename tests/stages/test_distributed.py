@@ -213,7 +213,7 @@ def test_any_number_of_processes_gives_the_weights_and_scores_of_one(
     for name in names:
         far = 1.0 if name.startswith("filters") else moved(name, made, one[name])
         assert far > 1e-2, name
-        # Weights are about 1, whose last digit in float32 is 1.2e-7; filters have the larger gradients of scaled states.
+        # Weights are about 1, whose last digit in float32 is 1.2e-7; filters have larger gradients, of scaled states.
         assert apart(one[name], tmp_path / name) < (1e-6 if name.startswith("filters") else 4e-7), (name, far)
         assert_like(scores(tmp_path / name), scores(one[name]))
 
