@@ -316,3 +316,8 @@ def test_stage_one_is_run_for_the_models_whose_learnt_filters_are_used() -> None
 
 def test_methods_that_match_tokens_need_one_tokenizer() -> None:
     assert token_methods(list(METHODS)) == ["hidden", "attention", "lwd", "ted", "ted_attention"]
+
+
+def test_a_start_of_filters_that_is_none_is_refused_with_the_nearest_word() -> None:
+    with pytest.raises(InputError, match=r"student_filters: .* got 'least_square'; did you mean least_squ"):
+        DistillArguments("ted", student_filters="least_square")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from ..errors import collect, raise_if_any
+from ..errors import collect, nearest, raise_if_any, shown
 from ..method.layer_losses import LAYER_LOSSES
 from ..method.losses import LAYER_SCHEDULES
 from ..method.pairs import parse_pairs
 from ..ranges import a_path, above, at_least, inside, one_of, range_problems
 from ..tasks.augmentation import AUGMENTATIONS
-from .methods import METHODS, Method
+from .methods import IDENTITY, LEARNED, METHODS, UNLEARNT, Method
 
 KL_ALPHA, MSE_ALPHA, ATTENTION_ALPHA = 1.0, 10.0, 10.0
 """Default weights of the terms, for all tasks and methods; docs/log.md has the trials."""
@@ -108,9 +109,21 @@ class DistillArguments:
             problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
         if self.method in METHODS:
             problems += self._unused(self.of_method)
+        if problem := self._missing_filters():
+            problems.append(problem)
         with collect(problems):
             self.weights_of_pairs(len(self.pairs or []) or None)
         raise_if_any(problems)
+
+    def _missing_filters(self) -> str:
+        """What is wrong with `student_filters`, which is known before anything is trained; empty if nothing is."""
+        start, words = self.student_filters, (LEARNED, *UNLEARNT)
+        if start is None or start in (*words, IDENTITY) or Path(start).is_dir():
+            return ""
+        return (
+            f"student_filters: expected {', '.join(words)} or a folder of learnt filters, got {shown(start)}"
+            f"{nearest(start, words)}"
+        )
 
     def _unused(self, method: Method) -> list[str]:
         """What is given although the method has no use for it."""

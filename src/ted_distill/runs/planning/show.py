@@ -26,13 +26,18 @@ def show(plan: Plan) -> str:
         InputError: see `plan_stages`.
     """
     stages = plan_stages(plan)
-    facts = "\n".join(_paragraph(name, text) for name, text in _facts(plan))
-    methods = "\n".join(_paragraph(stage.name, _method(stage.method)) for stage in stages if stage.method)
+    facts = _paragraphs(dict(_facts(plan)))
+    methods = _paragraphs({stage.name: _method(stage.method) for stage in stages if stage.method})
     return "\n\n".join([facts, methods, markdown_table(_table(stages)), *_notes(plan, stages)]) + "\n"
 
 
-def _paragraph(name: str, text: str) -> str:
-    return fill(text, _WIDTH, initial_indent=f"{name:<9}", subsequent_indent=" " * 9, break_on_hyphens=False)
+def _paragraphs(texts: dict[str, str]) -> str:
+    """Names, and beside them what they stand for."""
+    indent = max(map(len, texts)) + 2
+    return "\n".join(
+        fill(text, _WIDTH, initial_indent=name.ljust(indent), subsequent_indent=" " * indent, break_on_hyphens=False)
+        for name, text in texts.items()
+    )
 
 
 # --- facts ----------------------------------------------------------------------------------------------------
