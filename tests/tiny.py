@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
@@ -90,6 +93,15 @@ DECODERS: dict[str, PretrainedConfig] = {
     "qwen3": Qwen3Config(**_CAUSAL, num_key_value_heads=1, head_dim=8),
 }
 """Those that predict the next token."""
+
+
+USUAL = ("bert", "deberta-v2", "albert", "gpt2", "modernbert")
+"""Families unlike each other: the default suite tries these, where a test of all of them takes long."""
+
+
+def usual_first(families: Iterable[str]) -> list[Any]:
+    """Families as parameters of a test; those that are not among the usual ones are for the long suite."""
+    return [family if family in USUAL else pytest.param(family, marks=pytest.mark.long) for family in families]
 
 
 def tiny_config(family: str, blocks: int = 2, width: int = 16, **changes: object) -> PretrainedConfig:

@@ -32,7 +32,7 @@ from ted_distill.cli.main import main
 from ted_distill.models.blocks import resolve_blocks, student_from_teacher
 from ted_distill.models.narrow import narrow_config, narrow_model
 from ted_distill.models.students import made_of, make_student
-from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, write_reviews
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, usual_first, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
 
@@ -55,14 +55,14 @@ def run_model(model: PreTrainedModel) -> tuple[Tensor, tuple[Tensor, ...]]:
     return outputs.logits, outputs.hidden_states
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", usual_first(ALL))
 def test_a_student_of_all_blocks_is_its_teacher(family: str) -> None:
     model = teacher(family)
     logits, _ = run_model(model)
     assert torch.equal(run_model(student_from_teacher(model, [1, 2, 3, 4]))[0], logits)
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", usual_first(ALL))
 def test_a_students_first_block_says_what_its_teachers_says(family: str) -> None:
     model = teacher(family)
     student = student_from_teacher(model, [1, 3])
@@ -104,7 +104,7 @@ def test_so_many_blocks_are_evenly_spaced_and_end_with_the_last(total: int, numb
 # --- narrower -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", usual_first(ALL))
 def test_a_narrow_student_has_fewer_heads_of_the_same_width(family: str) -> None:
     config = tiny_config(family, 2, 16)
     narrow = narrow_config(config, 8) if family in FAMILIES else None

@@ -32,7 +32,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
-from tiny import FAMILIES, save_tiny, write_questions, write_reviews
+from tiny import FAMILIES, save_tiny, usual_first, write_questions, write_reviews
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +107,7 @@ def check(root: Path, auto_class: Any, results: dict[str, dict[str, Any]], task:
         assert evaluate(root / name, task)[task.metric] == pytest.approx(results[name][task.metric])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", usual_first(FAMILIES))
 def test_a_family_goes_through_all_stages_of_classification(
     family: str, reviews: Task, tmp_path: Path, each_precision: str
 ) -> None:

@@ -29,7 +29,7 @@ from ted_distill.method.losses import schedule_weights
 from ted_distill.method.relations import relation_loss
 from ted_distill.stages.methods import METHODS, filter_learners, token_methods
 from ted_distill.training.trainer import StageTrainer
-from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, write_reviews
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first, write_reviews
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -162,7 +162,7 @@ def test_relations_of_the_last_blocks_are_matched_whatever_the_widths(
     assert (trainer.teacher.cache is not None) == cached
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *DECODERS])
+@pytest.mark.parametrize("family", usual_first([*FAMILIES, *DECODERS]))
 def test_every_family_is_trained_with_attention_relations(family: str, reviews: Task, tmp_path: Path) -> None:
     for name, blocks, seed in (("teacher", 3, 0), ("student", 2, 1)):
         torch.manual_seed(seed)

@@ -479,6 +479,7 @@ def test_a_run_makes_its_teacher_distils_it_and_scores_all_on_further_data(
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
 
 
+@pytest.mark.long
 def test_a_masked_model_is_made_and_distilled_too(tmp_path: Path) -> None:
     scratch = {
         "model_type": "roberta", "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24,

@@ -20,7 +20,7 @@ from ted_distill import InputError, StageArguments, finetune, load_task
 from ted_distill.cli.main import main
 from ted_distill.models.load import load_model
 from ted_distill.tasks import Split, TaskArguments, TokenClassification
-from tiny import DECODERS, FAMILIES, save_tiny, tiny_tokenizer, write_entities
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_tokenizer, usual_first, write_entities
 
 GOOD = {"tokens": ["a", "b"], "ner_tags": ["B-x", "O"]}
 NAMES = ["O", "B-person", "I-person", "B-thing", "I-thing"]
@@ -256,7 +256,7 @@ def test_the_order_of_a_models_tags_is_found_by_name(tmp_path: Path) -> None:
 # --- stages -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "qwen3"])
+@pytest.mark.parametrize("family", usual_first(["bert", "roberta", "deberta-v2", "modernbert", "qwen3"]))
 def test_every_stage_and_method_runs_and_leaves_plain_checkpoints(tmp_path: Path, family: str) -> None:
     assert family in {**FAMILIES, **DECODERS}
     recipe = {
