@@ -28,6 +28,10 @@ class TrainingError(RuntimeError):
     """Training cannot continue, for example because the loss is no longer a number. Exit code 1."""
 
 
+class NotFiniteError(TrainingError):
+    """A loss, weights or logits are infinite or NaN: another learning rate may do."""
+
+
 @contextmanager
 def collect(problems: list[str]) -> Iterator[None]:
     """Add the problems of an `InputError` raised inside to `problems` and continue, to report all of them at once."""

@@ -22,7 +22,7 @@ def tiny_model(family: str, blocks: int = 3) -> PreTrainedModel:
 
 def recorded(model: PreTrainedModel, block: int) -> list[Tensor]:
     vectors: list[Tensor] = []
-    with torch.no_grad(), recorded_projections(model, block, vectors):
+    with torch.no_grad(), recorded_projections(*projection_modules(model, block), vectors):
         model(input_ids=IDS, attention_mask=MASK)
     return vectors
 
@@ -63,7 +63,7 @@ def test_one_matrix_for_all_three_is_cut_in_their_order(family: str, block: int)
 def test_recording_leaves_no_hook_behind_and_keeps_the_graph() -> None:
     model = tiny_model("bert")
     vectors: list[Tensor] = []
-    with recorded_projections(model, 2, vectors):
+    with recorded_projections(*projection_modules(model, 2), vectors):
         model(input_ids=IDS, attention_mask=MASK)
     assert all(tensor.requires_grad for tensor in vectors)
     assert not any(module._forward_hooks for module in model.modules())

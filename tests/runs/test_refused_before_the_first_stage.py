@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BartConfig
 
 from ted_distill import InputError, read_recipe, run
 from ted_distill.cli.main import main
@@ -267,3 +267,52 @@ def test_a_plan_counts_the_rows_without_labels(recipe: Any, tmp_path: Path) -> N
     assert more.pop("ted") == 9
     assert plain.pop("ted") == 3
     assert more["finetune_teacher"] == plain["finetune_teacher"] == 3
+
+
+# --- what a method cannot have --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["hidden"], "student_hidden_size": 8}, "method: expected models of one width with method hidden"),
+        (
+            {"methods": ["lwd"], "lwd": {"pair_weights": [1, 2, 3]}},
+            "pair_weights: expected one for each of 2 pairs, got 3",
+        ),
+        (
+            {"methods": ["attention"], "attention": {"attention_pair": "9:2"}},
+            "a block of the teacher from 1 to 4, got 9",
+        ),
+        (
+            {"methods": ["ted_attention"], "distill": {"relation_heads": 3}},
+            "relation_heads: expected a number that divides",
+        ),
+        (
+            {"methods": ["lwd"], "lwd": {"student_filters": "learned"}},
+            "expected least_squares or random with method lwd",
+        ),
+        ({"methods": ["ted"], "ted": {"student_filters": "least"}}, "student_filters: expected learned, least_squares"),
+        ({"methods": ["kd"], "kd": {"learning_rate": "auto"}}, "learning_rate: expected at least 40 rows to train on"),
+        ({"methods": ["ted"], "training": {"learning_rate": "auto"}}, "learning_rate: expected a number for Stage I"),
+    ],
+)
+def test_what_the_last_stage_cannot_do_is_refused_before_the_teacher_is_trained(
+    recipe: Any, changes: dict[str, Any], message: str
+) -> None:
+    made = {"student": None, "student_layers": [2, 4]} if "student_hidden_size" in changes else {}
+    assert any(message in problem for problem in problems_of(recipe(**made, **changes)))
+
+
+def test_a_family_whose_attention_cannot_be_matched_is_refused_before_the_teacher_is_trained(
+    recipe: Any, tmp_path: Path
+) -> None:
+    config = BartConfig(
+        vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24,
+        decoder_attention_heads=2, decoder_ffn_dim=24, max_position_embeddings=150, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=2, **CLASSES,
+    )  # fmt: skip
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "bart")
+    tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / "bart")
+    file = recipe(teacher=str(tmp_path / "bart"), student=str(tmp_path / "bart"), methods=["attention"])
+    assert any("queries, keys and values of its own in each block" in problem for problem in problems_of(file))

@@ -194,7 +194,10 @@ def test_a_family_with_more_than_one_attention_in_a_block_is_refused(reviews: Ta
     [
         ({"attention_pair": "5:2"}, "attention_pair: expected a block of the teacher from 1 to 4, got 5"),
         ({"relation_heads": 3}, "relation_heads: expected a number that divides 16.* got 3"),
-        ({"pairs": ["4:2"]}, "pairs: method attention matches no hidden states"),
+        (
+            {"pairs": ["4:2"]},
+            "pairs: expected none, as method attention matches no hidden states, got 4:2; leave it out",
+        ),
         ({"mse_alpha": 1.0}, "mse_alpha: expected 0, as method attention matches no hidden states"),
     ],
 )
@@ -321,3 +324,36 @@ def test_methods_that_match_tokens_need_one_tokenizer() -> None:
 def test_a_start_of_filters_that_is_none_is_refused_with_the_nearest_word() -> None:
     with pytest.raises(InputError, match=r"student_filters: .* got 'least_square'; did you mean least_squ"):
         DistillArguments("ted", student_filters="least_square")
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        (
+            "kd",
+            {"layer_loss": "cosine"},
+            "layer_loss: expected none, as method kd matches no hidden states, got cosine",
+        ),
+        ("kd", {"student_filters": "random"}, "student_filters: expected none, as method kd has no filters of the"),
+        (
+            "kd",
+            {"layer_schedule": "decay"},
+            "layer_schedule: expected none, as method kd matches nothing of the blocks",
+        ),
+        ("lwd", {"teacher_filters": "x"}, "teacher_filters: expected none, as method lwd has no learnt filters of the"),
+        ("ted", {"relation_heads": 2}, "relation_heads: expected none, as method ted matches no attention relations"),
+        (
+            "alone",
+            {"temperature": 3.0},
+            "temperature: expected none, as method alone has no teacher, got 3.0; leave it",
+        ),
+        ("alone", {"kl_alpha": 1.0}, "kl_alpha: expected 0, as method alone has no teacher, got 1.0; leave it out or"),
+    ],
+)
+def test_what_a_method_has_no_use_for_is_refused_and_not_ignored(
+    method: str, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        DistillArguments(method, **given)
+    # What is as it would be anyway is no contradiction.
+    DistillArguments(method, layer_loss="normalized_mse", temperature=2.0, kl_alpha=0.0)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from ted_distill import DistillArguments, StageArguments, Task, TaskArguments, distill, finetune, load_task
-from ted_distill.errors import InputError, TrainingError
+from ted_distill.errors import InputError, NotFiniteError, TrainingError
 from ted_distill.stages import rate_search
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
@@ -122,7 +122,7 @@ def test_a_rate_with_which_the_loss_explodes_is_left_out(
 
     def explode(self: StageTrainer) -> dict[str, Any]:
         if float(self.args.learning_rate) > 5e-4:
-            raise TrainingError("the loss is not finite")
+            raise NotFiniteError("the loss is not finite")
         return fit(self)
 
     monkeypatch.setattr(StageTrainer, "fit", explode)
@@ -136,3 +136,14 @@ def test_too_few_rows_to_hold_some_out_are_refused(model: Path, tmp_path: Path) 
     with pytest.raises(InputError, match=r"learning_rate: expected at least 40 rows to train on for auto.* got 20"):
         finetune(model, task(tmp_path, rows=20), arguments(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_stops_for_another_reason_stops_the_search(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: StageTrainer) -> dict[str, Any]:
+        raise TrainingError("the disk is full")
+
+    monkeypatch.setattr(StageTrainer, "fit", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        finetune(model, task(tmp_path), arguments(tmp_path / "out"))

@@ -12,7 +12,8 @@ from datasets import Dataset
 
 from ted_distill import StageArguments, TaskArguments, load_task
 from ted_distill.method.filters import Batch, Signals
-from ted_distill.stages.teacher_variances import LOOKED_AT, drawn, measure_variances
+from ted_distill.stages.samples import drawn
+from ted_distill.stages.teacher_variances import LOOKED_AT, measure_variances
 from tiny import tiny_tokenizer
 
 ROWS = 4000
@@ -49,7 +50,7 @@ def test_a_sorted_file_has_the_variance_of_a_shuffled_one(tmp_path: Path) -> Non
 
 def test_the_seed_alone_decides_which_features_are_looked_at() -> None:
     rows = features(list(range(ROWS)))
-    one, again, other = ([row["input_ids"][0] for row in drawn(rows, seed)] for seed in (1, 1, 2))
+    one, again, other = ([row["input_ids"][0] for row in drawn(rows, seed, LOOKED_AT)] for seed in (1, 1, 2))
     assert one == again != other
     assert len(set(one)) == len(one) == LOOKED_AT
     assert min(one) < ROWS / 20 < ROWS - ROWS / 20 < max(one)
@@ -57,9 +58,9 @@ def test_the_seed_alone_decides_which_features_are_looked_at() -> None:
 
 def test_all_features_are_looked_at_in_their_order_where_they_are_few() -> None:
     rows = features(list(range(LOOKED_AT)))
-    assert [row["input_ids"][0] for row in drawn(rows, 7)] == list(range(LOOKED_AT))
+    assert [row["input_ids"][0] for row in drawn(rows, 7, LOOKED_AT)] == list(range(LOOKED_AT))
 
 
 def test_the_first_features_of_a_stream_are_looked_at() -> None:
     stream = features(list(range(ROWS))).to_iterable_dataset()
-    assert [row["input_ids"][0] for row in drawn(stream, 7)] == list(range(LOOKED_AT))
+    assert [row["input_ids"][0] for row in drawn(stream, 7, LOOKED_AT)] == list(range(LOOKED_AT))

@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 
 from ..errors import InputError
 from .pairs import filtered_blocks, listed
-from .projections import recorded_projections
+from .projections import projection_modules, recorded_projections
 from .shapes import num_blocks, width
 
 Batch = dict[str, Tensor]
@@ -204,8 +204,6 @@ class FilteredModel(nn.Module):
             None if it does not matter.
     """
 
-    relation_block: int | None = None
-    """The block whose queries, keys and values are recorded, 1-based; None for none."""
     cache: Callable[[Batch, Sequence[int], RunModel, int | None], Signals] | None = None
     """Where the hidden states of a frozen model are kept, see `fast.states_cache`; None to run it on every batch."""
 
@@ -232,6 +230,8 @@ class FilteredModel(nn.Module):
         self.causal = causal
         self.reads_last_token = causal or _classifies_by_last_token(model)
         self.frozen_model = self.frozen_filters = False
+        self.relation_block: int | None = None
+        self._recorded: tuple[list[nn.Module], int] | None = None
         # Keys and values of earlier tokens are for generating text.
         accepted = inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in accepted else {}
@@ -261,8 +261,8 @@ class FilteredModel(nn.Module):
         """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
         with _frozen(batch) if self.frozen_model else nullcontext():
             options = {} if need_logits else self._without_logits
-            block, vectors = self.relation_block, list[Tensor]()
-            with nullcontext() if block is None else recorded_projections(self.model, block, vectors):
+            vectors: list[Tensor] = []
+            with recorded_projections(*self._recorded, vectors) if self._recorded else nullcontext():
                 outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
             # Those of other blocks are freed with `outputs`.
             of_blocks = hidden_states_of(outputs)
@@ -289,6 +289,14 @@ class FilteredModel(nn.Module):
             return hidden_states[:, :1]
         last = batch["attention_mask"].sum(dim=1, keepdim=True).clamp(min=1) - 1
         return hidden_states.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
+
+    def record_relations(self, block: int) -> None:
+        """From now on, signals have the queries, keys and values of this block, 1-based.
+
+        Raises:
+            InputError: see `projections.projection_modules`.
+        """
+        self.relation_block, self._recorded = block, projection_modules(self.model, block)
 
     def freeze(self) -> FilteredModel:
         """Model and filters in eval mode, without gradients: a teacher."""

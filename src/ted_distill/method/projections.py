@@ -30,16 +30,12 @@ _SIDE_BY_SIDE = (("c_attn",), ("Wqkv",))
 
 
 @contextmanager
-def recorded_projections(model: PreTrainedModel, block: int, recorded: list[Tensor]) -> Iterator[None]:
+def recorded_projections(modules: list[nn.Module], call: int, recorded: list[Tensor]) -> Iterator[None]:
     """Within this context, one run of the model adds queries, keys and values (B, T, D) of a block to a list.
 
     Args:
-        block: 1-based.
-
-    Raises:
-        InputError: see `projection_modules`.
+        modules, call: as `projection_modules` gives them.
     """
-    modules, call = projection_modules(model, block)
     calls = [0] * len(modules)
 
     def keep(module: nn.Module, inputs: Any, output: Tensor, place: int) -> None:

@@ -20,6 +20,7 @@ from ..method.filters import FilteredModel, Filters
 from ..method.layer_losses import bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ..models.students import made_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..tasks.base import Task
 from ..training.model_card import write_card
@@ -29,14 +30,15 @@ from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
-from .filter_starts import least_squares_start, sample_batches, start_from
+from .filter_starts import least_squares_start, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .method_filters import MethodFilters, method_filters
 from .methods import LEARNED, LEAST_SQUARES, token_methods
 from .pair_balance import balanced_weights
-from .rate_search import check_rate, run_with_rate
+from .rate_search import run_with_rate
 from .relation_choice import Relations, choose_relations
 from .retest import with_test_scores
+from .samples import drawn_batches
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
 from .teacher_variances import measure_variances
@@ -98,7 +100,6 @@ def open_distill(
     chosen = _choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
     config = chosen.student.model.config
     args = DISTILL.fill(args, config)
-    check_rate(args, task)
     identity = stage_identity("distill", task, args, loaded, distill=chosen.identity)
 
     def open_trial(task: Task, args: StageArguments) -> OpenStage:
@@ -171,7 +172,9 @@ def _choose(
             arguments.weights_of_pairs(len(filters.pairs))
         if method.matches_relations:
             with collect(problems):
-                relations = choose_relations(teacher, student, args, arguments)
+                origin = made_of(student.name, teacher)
+                copied = origin[-1] if origin else None
+                relations = choose_relations(teacher.model, student.model, args, arguments, copied)
     raise_if_any(problems)
     return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, more_rows)
 
@@ -220,7 +223,8 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
     start_at_the_mean(student.model, student.fresh, task)
     student.model.to(args.device)
     filtered = student.with_filters(filters.student, task)
-    filtered.relation_block = relations and relations.student_block
+    if relations:
+        filtered.record_relations(relations.student_block)
     settings = _loss_settings(chosen, filtered, teacher, task, args, data)
     use_fast_modules(student.model, args, flash=relations is None)
     freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
@@ -250,11 +254,11 @@ def _loss_settings(
     )
     if filters.student is not None and filters.student_start == LEAST_SQUARES:
         unfiltered = chosen.student.with_filters(Filters.identity(filters.student.blocks), task)
-        batches = sample_batches(task, args, tokenizer, data.train)
+        batches = drawn_batches(task, args, tokenizer, data.train)
         start_from(filters.student, least_squares_start(unfiltered, teacher, task, batches))
     weights = arguments.weights_of_pairs(len(filters.pairs))
     if arguments.balances_pairs and filters.pairs:
-        weights = balanced_weights(student, teacher, task, sample_batches(task, args, tokenizer, data.train), losses)
+        weights = balanced_weights(student, teacher, task, drawn_batches(task, args, tokenizer, data.train), losses)
     matched, relations = chosen.matched, chosen.relations
     return LossSettings(
         arguments.prediction_weight, arguments.layer_weight(filters.pairs), arguments.temperature,
@@ -270,7 +274,8 @@ def _frozen_teacher(
     """The teacher on the batches' device, in its own number type; its outputs are kept for later epochs and methods."""
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     model = teacher.with_filters(chosen.filters.teacher, task)
-    model.relation_block = chosen.relations and chosen.relations.teacher_block
+    if chosen.relations:
+        model.record_relations(chosen.relations.teacher_block)
     model.cache = states_cache(args, task, teacher, model.blocks, dtype, None, features, model.relation_block)
     cast_weights(model, dtype)
     model.freeze().to(args.device)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from ..errors import collect, nearest, raise_if_any, shown
 from ..method.layer_losses import LAYER_LOSSES
@@ -13,7 +13,7 @@ from ..method.losses import LAYER_SCHEDULES
 from ..method.pairs import parse_pairs
 from ..ranges import a_path, above, at_least, inside, one_of, range_problems
 from ..tasks.augmentation import AUGMENTATIONS
-from .methods import IDENTITY, LEARNED, METHODS, UNLEARNT, Method
+from .methods import LEARNED, METHODS, UNLEARNT, Method
 
 KL_ALPHA, MSE_ALPHA, ATTENTION_ALPHA = 1.0, 10.0, 10.0
 """Default weights of the terms, for all tasks and methods; docs/log.md has the trials."""
@@ -108,7 +108,7 @@ class DistillArguments:
         if self.pairs and not (self.filter_interval is None is self.teacher_filter_interval):
             problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
         if self.method in METHODS:
-            problems += self._unused(self.of_method)
+            problems += self._unused()
         if problem := self._missing_filters():
             problems.append(problem)
         with collect(problems):
@@ -118,36 +118,33 @@ class DistillArguments:
     def _missing_filters(self) -> str:
         """What is wrong with `student_filters`, which is known before anything is trained; empty if nothing is."""
         start, words = self.student_filters, (LEARNED, *UNLEARNT)
-        if start is None or start in (*words, IDENTITY) or Path(start).is_dir():
+        if start is None or self.method not in METHODS or "student_filters" in self.of_method.unused:
+            return ""
+        if self.of_method.teacher_filters != LEARNED and start not in UNLEARNT:
+            return (
+                f"student_filters: expected {' or '.join(UNLEARNT)} with method {self.method}, got {start}; choose "
+                "one of them or method ted"
+            )
+        if start in words or Path(start).is_dir():
             return ""
         return (
             f"student_filters: expected {', '.join(words)} or a folder of learnt filters, got {shown(start)}"
             f"{nearest(start, words)}"
         )
 
-    def _unused(self, method: Method) -> list[str]:
+    def _unused(self) -> Iterator[str]:
         """What is given although the method has no use for it."""
-        no_states = f"method {self.method} matches no hidden states"
-        problems = []
-        if self.pairs and not method.matches_states:
-            problems.append(f"pairs: {no_states}; leave pairs out or choose method lwd or ted")
-        if self.pair_weights and not method.matches_states:
-            problems.append(f"pair_weights: {no_states}; leave pair_weights out or choose method lwd or ted")
-        for name, used, why, others in (
-            ("kl_alpha", method.matches_predictions, f"method {self.method} has no teacher", "kd, lwd or ted"),
-            ("mse_alpha", method.matches_states, no_states, "lwd or ted"),
-            (
-                "attention_alpha",
-                method.matches_relations,
-                f"method {self.method} matches no attention relations",
-                "attention or ted_attention",
-            ),
-        ):
-            if getattr(self, name) and not used:
-                problems.append(
-                    f"{name}: expected 0, as {why}, got {getattr(self, name)}; leave it out or choose method {others}"
-                )
-        return problems
+        defaults = {given.name: given.default for given in fields(self)}
+        for name, why in self.of_method.unused.items():
+            value = getattr(self, name)
+            if not value or value == defaults[name]:
+                continue
+            users = " or ".join(known for known, method in METHODS.items() if name not in method.unused)
+            expected = "0" if name.endswith("_alpha") else "none"
+            yield (
+                f"{name}: expected {expected}, as method {self.method} {why}, got {_words(value)}; leave it out or "
+                f"choose method {users}"
+            )
 
     # --- resolved -------------------------------------------------------------------------------------------------
 
@@ -211,3 +208,7 @@ def parse_weights(texts: Sequence[str]) -> list[float]:
 
 def _weight(given: float | None, default: float, used: bool) -> float:
     return (default if used else 0.0) if given is None else given
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
-import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from ..method.closed_form import TokenSums, least_squares, scaled_identity
 from ..method.filters import Batch, FilterConfig, FilteredModel, Filters
 from ..tasks.base import Task
-from ..training.stage_arguments import StageArguments
-from ..training.updates import collate
-from .teacher_variances import drawn
-
-SAMPLE_TOKENS = 100_000
-"""Tokens on which states are measured, about: enough for covariances of a width of thousands."""
-
-
-def sample_batches(
-    task: Task, args: StageArguments, tokenizer: PreTrainedTokenizerBase, features: Dataset | IterableDataset
-) -> Iterator[Batch]:
-    """Batches of features drawn by the seed, on the stage's device; of a stream, its first ones."""
-    length = task.max_seq_length if isinstance(features, IterableDataset) else np.mean(features["length"][:])
-    rows = iter(drawn(features, args.seed, max(1, int(SAMPLE_TOKENS / length))))
-    while chosen := list(islice(rows, args.per_device_train_batch_size)):
-        yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}
 
 
 def identity_start(config: FilterConfig) -> list[nn.Linear]:

@@ -18,7 +18,7 @@ from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import FINETUNE
 from ..training.trainer import StageTrainer
 from .lifecycle import OpenStage, prepare, publish, read_data
-from .rate_search import check_rate, run_with_rate
+from .rate_search import run_with_rate
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 
@@ -70,7 +70,6 @@ def open_finetune(
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models, config = {"model": loaded}, loaded.model.config
     args = FINETUNE.fill(args, config)
-    check_rate(args, task)
     identity = stage_identity("finetune", task, args, models)
 
     def open_trial(task: Task, args: StageArguments) -> OpenStage:

@@ -23,8 +23,9 @@ from ..training.stage_defaults import learn_filters_defaults, refuse_search
 from .block_scores import BLOCK_SCORES_NAME, block_scores_table, uninformed_heads
 from .filter_arguments import LearnFiltersArguments
 from .filter_learner import FilterLearner, LearnFiltersTrainer
-from .filter_starts import identity_start, sample_batches, scaled_start, start_from
+from .filter_starts import identity_start, scaled_start, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
+from .samples import drawn_batches
 from .stage_identity import Results, places, stage_identity
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,6 @@ def filter_trainer(
             shared = not frozen_dropout and args.cache_dir is not None
             keep = partial(states_cache, args, task, loaded, config.blocks, dtype, None)
             unfiltered.cache = keep(data.train) if shared else None
-        batches = sample_batches(task, args, loaded.tokenizer, data.train)
+        batches = drawn_batches(task, args, loaded.tokenizer, data.train)
         start_from(filters, scaled_start(unfiltered, config, task, batches))
     return trainer

@@ -53,6 +53,7 @@ from ..training.best_score import score_problems, with_score
 from ..training.shares import check_batches
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
+from ..training.stage_defaults import search_problems
 from ..training.trainer import StageTrainer
 from ..training.update_counts import check_updates, refuse_untrained
 from .stage_identity import Results, check_folder, refuse_foreign, refuse_own_folder
@@ -193,7 +194,7 @@ def _check_rows(task: Task, args: StageArguments) -> None:
         problems.append("data: nothing to score on; give --validation_file, or set --eval_strategy no")
     if isinstance(rows.get("train"), IterableDataset) and args.max_steps <= 0:
         problems.append("max_steps: expected a number of steps, as the end of a stream is not known; set it")
-    raise_if_any(problems)
+    raise_if_any([*problems, *search_problems(args, rows)])
 
 
 def read_data(

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from transformers import PretrainedConfig
+
 from ..errors import InputError, collect, raise_if_any
 from ..method.filter_files import FILTERS_CONFIG_NAME, load_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
@@ -53,11 +55,6 @@ def method_filters(teacher: LoadedModel, student: LoadedModel, arguments: Distil
         return _unfiltered(teacher, student, arguments)
     if learnt:
         return _learnt_filters(teacher, student, arguments, start)
-    if start not in UNLEARNT:
-        raise InputError(
-            f"student_filters: expected {' or '.join(UNLEARNT)} with method {arguments.method}, got {start}; choose "
-            "one of them or method ted"
-        )
     pairs = _pairs(teacher, student, arguments)
     of_student = _unlearnt(student, [block for _, block in pairs], width(teacher.model.config))
     return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student, start)
@@ -67,19 +64,18 @@ def _has_filters(student: LoadedModel) -> bool:
     return (Path(student.name) / FILTERS_CONFIG_NAME).is_file()
 
 
-def _unfiltered(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
-    """Hidden states as they are, which both models must have in one width. Raises `InputError`."""
-    widths = [width(loaded.model.config) for loaded in (teacher, student)]
-    if widths[0] != widths[1]:
+def require_one_width(teacher: PretrainedConfig, student: PretrainedConfig, arguments: DistillArguments) -> None:
+    """Refuse models of two widths for a method without filters. Raises `InputError`."""
+    if arguments.of_method.student_filters == IDENTITY and width(teacher) != width(student):
         raise InputError(
             f"method: expected models of one width with method {arguments.method}, which has no filters, got "
-            f"{widths[0]} of the teacher and {widths[1]} of the student; choose method lwd or ted"
+            f"{width(teacher)} of the teacher and {width(student)} of the student; choose method lwd or ted"
         )
-    if arguments.student_filters not in (None, IDENTITY):
-        raise InputError(
-            f"student_filters: expected none with method {arguments.method}, got {arguments.student_filters}; leave it "
-            "out or choose method lwd or ted"
-        )
+
+
+def _unfiltered(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> MethodFilters:
+    """Hidden states as they are. Raises `InputError`: see `require_one_width`."""
+    require_one_width(teacher.model.config, student.model.config, arguments)
     pairs = _pairs(teacher, student, arguments)
     of_teacher, of_student = (Filters.identity([pair[side] for pair in pairs]) for side in (0, 1))
     return MethodFilters(of_teacher, of_student)

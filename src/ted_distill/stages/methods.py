@@ -56,20 +56,21 @@ class Method:
         return ["teacher", "student"] if (student_filters or self.student_filters) == LEARNED else ["teacher"]
 
     @property
-    def unused(self) -> set[str]:
-        """Names of Stage II's arguments that mean nothing to this method."""
-        names = set()
-        if not self.matches_predictions:
-            names |= {"kl_alpha", "temperature"}
-        if not self.matches_states:
-            names |= {"mse_alpha", "layer_loss", "pairs", "pair_weights", "filter_interval", "teacher_filter_interval"}
-        if not self.matches_relations:
-            names |= {"attention_alpha", "attention_pair", "relation_heads"}
-        if self.student_filters in (None, IDENTITY):
-            names |= {"student_filters"}
-        if self.teacher_filters != LEARNED:
-            names |= {"teacher_filters"}
-        return names
+    def unused(self) -> dict[str, str]:
+        """Arguments of Stage II that mean nothing to this method, and why."""
+        groups = (
+            (self.matches_predictions, "has no teacher", "kl_alpha temperature"),
+            (
+                self.matches_states,
+                "matches no hidden states",
+                "mse_alpha layer_loss pairs pair_weights filter_interval teacher_filter_interval",
+            ),
+            (self.matches_relations, "matches no attention relations", "attention_alpha attention_pair relation_heads"),
+            (self.matches_tokens, "matches nothing of the blocks", "layer_schedule"),
+            (self.student_filters not in (None, IDENTITY), "has no filters of the student's", "student_filters"),
+            (self.teacher_filters == LEARNED, "has no learnt filters of the teacher's", "teacher_filters"),
+        )
+        return {name: why for used, why, names in groups if not used for name in names.split()}
 
 
 _TED = "task-aware layer-wise distillation (TED): it matches the teacher's predictions and, through filters learnt for "

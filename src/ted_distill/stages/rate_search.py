@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..errors import InputError, TrainingError
+from ..errors import NotFiniteError
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import on_main
 from ..tasks.base import Task
@@ -32,30 +32,10 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The rates that are tried, as multiples of the stage's default rate."""
 RUNGS = ((5, 0.1), (2, 0.3))
 """How many rates are tried, and the share of the stage's length that each of them trains."""
-HELD_OUT, MOST_HELD_OUT, LEAST_ROWS = 0.15, 1000, 40
-"""Share of the training rows that trials are scored on, at most how many, and how many rows there must be."""
+HELD_OUT, MOST_HELD_OUT = 0.15, 1000
+"""Share of the training rows that trials are scored on, and at most how many."""
 OpenTrial = Callable[[Task, StageArguments], OpenStage]
 """Opens the same stage for other rows and arguments."""
-
-
-def check_rate(args: StageArguments, task: Task) -> None:
-    """Refuse a search on data that cannot be split.
-
-    Raises:
-        InputError: a stream, or too few rows.
-    """
-    if args.learning_rate != AUTO:
-        return
-    rows = task.rows["train"]
-    if isinstance(rows, IterableDataset):
-        raise InputError(
-            f"learning_rate: expected a number for a stream, no part of which can be held out, got {AUTO}; give one"
-        )
-    if len(rows) < LEAST_ROWS:
-        raise InputError(
-            f"learning_rate: expected at least {LEAST_ROWS} rows to train on for {AUTO}, which holds some of them out, "
-            f"got {len(rows)}; give a number"
-        )
 
 
 def run_with_rate(
@@ -73,7 +53,7 @@ def run_with_rate(
         default: the stage's default rate.
 
     Raises:
-        TrainingError: no rate led to a model with finite weights.
+        NotFiniteError: no rate led to a model with finite weights.
     """
     if args.learning_rate != AUTO:
         return run(args, {})
@@ -90,7 +70,7 @@ def search(
     """The best rate, and the score of each trial: length in percent -> rate -> score.
 
     Raises:
-        TrainingError: no trial gave a finite model.
+        NotFiniteError: no trial gave a finite model.
     """
     folder = Path(args.output_dir) / TRIALS_NAME
     split = _split(task, args.seed)
@@ -103,12 +83,12 @@ def search(
             trial = open_trial(split, _trial_arguments(args, folder, rate, share))
             try:
                 scores[rate] = float(trial.result()[task.metric])
-            except TrainingError as error:
+            except NotFiniteError as error:
                 logger.warning("learning rate: %s failed (%s)", name, error)
                 continue
             logger.warning("learning rate: %s gives %s %.2f", name, task.metric, scores[rate])
         if not scores:
-            raise TrainingError(
+            raise NotFiniteError(
                 f"learning_rate: expected one of {', '.join(f'{rate:g}' for rate in rates)} to train, but the loss "
                 "became infinite or NaN with each; check the data, or give a lower learning_rate"
             )
@@ -123,7 +103,7 @@ def search(
 def _split(task: Task, seed: int) -> Task:
     """The same task with other rows: a part of the training rows is held out to score on."""
     rows = task.rows["train"]
-    assert isinstance(rows, Dataset)  # see `check_rate`
+    assert isinstance(rows, Dataset)  # see `training.stage_defaults.search_problems`
     order = np.random.default_rng(seed).permutation(len(rows))
     held_out = min(MOST_HELD_OUT, int(len(rows) * HELD_OUT))
     split = copy.copy(task)

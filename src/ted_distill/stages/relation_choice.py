@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from transformers import PreTrainedModel
+
 from ..errors import InputError, collect, raise_if_any
 from ..method.pairs import parse_pairs
 from ..method.projections import projection_widths
 from ..method.shapes import num_blocks, text_config
-from ..models.load import LoadedModel
-from ..models.students import made_of
 from ..training.stage_arguments import StageArguments
 from .distill_arguments import DistillArguments
 
@@ -24,12 +24,20 @@ class Relations(NamedTuple):
 
 
 def choose_relations(
-    teacher: LoadedModel, student: LoadedModel, args: StageArguments, arguments: DistillArguments
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    args: StageArguments,
+    arguments: DistillArguments,
+    copied: int | None = None,
 ) -> Relations:
     """The blocks and relation heads that `arguments` ask for, or their defaults.
 
     The last block of each model, or of a student made of the teacher's blocks the one that its last was copied from;
     as many heads as the teacher has, or the next smaller number that divides all widths.
+
+    Args:
+        teacher, student: shapes are enough: they may be on the meta device.
+        copied: the teacher's block that the student's last one was copied from, if it was.
 
     Raises:
         InputError: no such block, models whose queries, keys and values cannot be recorded, or heads that do not divide
@@ -44,15 +52,15 @@ def choose_relations(
     blocks = (1, 1)
     widths: list[int] = []
     with collect(problems):
-        blocks = _blocks(teacher, student, arguments)
-        for loaded, block in zip((teacher, student), blocks, strict=True):
+        blocks = _blocks(teacher, student, arguments, copied)
+        for model, block in zip((teacher, student), blocks, strict=True):
             with collect(problems):
-                widths += projection_widths(loaded.model, block)
+                widths += projection_widths(model, block)
     raise_if_any(problems)
     shared = math.gcd(*widths)
     heads = arguments.relation_heads
     if heads is None:
-        most = getattr(text_config(teacher.model.config), "num_attention_heads", None) or 1
+        most = getattr(text_config(teacher.config), "num_attention_heads", None) or 1
         heads = max(number for number in range(1, most + 1) if shared % number == 0)
     if shared % heads:
         raise InputError(
@@ -62,10 +70,12 @@ def choose_relations(
     return Relations(*blocks, heads)
 
 
-def _blocks(teacher: LoadedModel, student: LoadedModel, arguments: DistillArguments) -> tuple[int, int]:
-    totals = num_blocks(teacher.model.config), num_blocks(student.model.config)
+def _blocks(
+    teacher: PreTrainedModel, student: PreTrainedModel, arguments: DistillArguments, copied: int | None
+) -> tuple[int, int]:
+    totals = num_blocks(teacher.config), num_blocks(student.config)
     if arguments.attention_pair is None:
-        return (made_of(student.name, teacher) or [totals[0]])[-1], totals[1]
+        return copied or totals[0], totals[1]
     (pair,) = parse_pairs([arguments.attention_pair])
     for owner, block, total in zip(("teacher", "student"), pair, totals, strict=True):
         if block > total:

@@ -22,7 +22,7 @@ from ..models.pad_tokens import pad_token_of
 from ..models.students import load_as_saved
 from ..tasks.base import Task
 from ..training.updates import collate
-from .teacher_variances import drawn
+from .samples import drawn
 
 logger = logging.getLogger(__name__)
 

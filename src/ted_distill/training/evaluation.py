@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import TrainingError
+from ..errors import NotFiniteError
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Metrics, Split, Task
@@ -78,5 +78,5 @@ def predict(
     by_row = dict(found)
     logits_in_order = [by_row[row] for row in range(len(features))]
     if not all(np.isfinite(array).all() for array in logits_in_order):
-        raise TrainingError("the model's logits are not finite numbers: its weights are damaged, or it overflowed")
+        raise NotFiniteError("the model's logits are not finite numbers: its weights are damaged, or it overflowed")
     return logits_in_order

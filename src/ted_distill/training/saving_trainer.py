@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import Trainer
 
-from ..errors import TrainingError
+from ..errors import NotFiniteError
 from ..output import (
     check_checkpoint,
     check_space,
@@ -108,7 +108,7 @@ class SavingTrainer(Trainer):
             return
         damaged = [name for name, weight in self.model.named_parameters() if not torch.isfinite(weight).all()]
         if damaged:
-            raise TrainingError(
+            raise NotFiniteError(
                 f"weights are not finite after step {self.state.global_step} (first: {damaged[0]}), so they are not "
                 f"saved; the last good checkpoint is {last_checkpoint(Path(self.args.output_dir))}"
             )

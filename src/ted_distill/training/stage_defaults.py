@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig
 
 from ..errors import InputError
 from ..method.shapes import width
 from .stage_arguments import AUTO, StageArguments
 
+LEAST_ROWS = 40
+"""Training rows that a search for the rate needs."""
 _MOST = 1e-3
 
 
@@ -67,6 +71,20 @@ def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefault
     return StageDefaults(1e-3, 1 if running_text else 20 if whole_rows else 5, scaled=False)
 
 
+def search_problems(args: StageArguments, rows: Mapping[str, Dataset | IterableDataset]) -> Iterator[str]:
+    """Why no part of the training rows can be held out, if the rate is to be searched for: a stream, or too few."""
+    train = rows.get("train")
+    if args.learning_rate != AUTO or train is None:
+        return
+    if isinstance(train, IterableDataset):
+        yield f"learning_rate: expected a number for a stream, no part of which can be held out, got {AUTO}; give one"
+    elif len(train) < LEAST_ROWS:
+        yield (
+            f"learning_rate: expected at least {LEAST_ROWS} rows to train on for {AUTO}, which holds some of them out, "
+            f"got {len(train)}; give a number"
+        )
+
+
 def refuse_search(args: StageArguments) -> None:
     """Refuse a search for the rate of a stage that has none.
 
@@ -76,5 +94,5 @@ def refuse_search(args: StageArguments) -> None:
     if args.learning_rate == AUTO:
         raise InputError(
             f"learning_rate: expected a number for Stage I, whose filters are scored by heads that are thrown away, "
-            f"got {AUTO}; leave it out, or give a number"
+            f"got {AUTO}; set it for finetune and distill alone, or give a number"
         )

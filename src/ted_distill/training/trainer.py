@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerControl
 from transformers.trainer_utils import SaveStrategy
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError, NotFiniteError
 from ..fast.memory import keep_freed_memory
 from ..method.filters import Batch
 from ..output import (
@@ -185,7 +185,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         if step < 0:
             return
         kept = last_checkpoint(Path(self.args.output_dir))
-        raise TrainingError(not_finite(step, self._rows_of(step), str(kept) if kept else None, self._resumed_from))
+        raise NotFiniteError(not_finite(step, self._rows_of(step), str(kept) if kept else None, self._resumed_from))
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         # Before anything is logged or saved: a checkpoint of NaN would replace a good one.

@@ -15,12 +15,14 @@ from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
+from ...stages.method_filters import require_one_width
 from ...stages.methods import IDENTITY, LEARNED
+from ...stages.relation_choice import choose_relations
 from ...stages.unlabelled_rows import check_more_rows, choose_more_rows
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
-from ...training.stage_defaults import learn_filters_defaults
+from ...training.stage_defaults import learn_filters_defaults, refuse_search, search_problems
 from ...training.update_counts import check_updates, updates
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -85,7 +87,11 @@ def plan_stages(plan: Plan) -> list[PlannedStage]:
 def _stage(plan: Plan, name: str) -> PlannedStage:
     args, own = stage_arguments(plan.recipe, name)
     args = _filled(plan, name, args)
-    method = _method(plan, own) if isinstance(own, DistillArguments) else None
+    if name in LEARN_FILTERS:
+        refuse_search(args)
+    elif not isinstance(plan.data, Unknown) or "rows" in vars(plan.task):
+        raise_if_any(search_problems(args, plan.task.rows))
+    method = _method(plan, args, own) if isinstance(own, DistillArguments) else None
     memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method)
     more = _more_rows(plan, args, own) if isinstance(own, DistillArguments) else 0
     return PlannedStage(name, args, _steps(plan, args, more), memory, disk, method)
@@ -126,9 +132,10 @@ def _more_rows(plan: Plan, args: StageArguments, arguments: DistillArguments) ->
 # --- methods --------------------------------------------------------------------------------------------------
 
 
-def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
-    """What a method matches. Raises `InputError` for pairs of blocks that the models do not have."""
+def _method(plan: Plan, args: StageArguments, arguments: DistillArguments) -> PlannedMethod:
+    """What a method matches. Raises `InputError` for what the models do not have: pairs of blocks, widths, heads."""
     pairs = _method_pairs(plan, arguments)
+    _check_method(plan, args, arguments, pairs)
     # Unknown pairs still count as pairs.
     mse_alpha = arguments.layer_weight([(1, 1)] if isinstance(pairs, Unknown) else pairs)
     teacher, student = plan.models.values()
@@ -143,6 +150,20 @@ def _method(plan: Plan, arguments: DistillArguments) -> PlannedMethod:
     else:
         filters = FilterConfig.for_model(student.config, 1, width(teacher.config))
     return PlannedMethod(arguments, mse_alpha, pairs, replace(filters, blocks=[block for _, block in pairs]))
+
+
+def _check_method(plan: Plan, args: StageArguments, arguments: DistillArguments, pairs: Pairs | Unknown) -> None:
+    """Refuse what Stage II would refuse, before the stages that come first. Raises `InputError`."""
+    teacher, student = plan.models.values()
+    if isinstance(teacher, Unknown) or isinstance(student, Unknown):
+        return
+    if isinstance(pairs, list) and pairs:
+        require_one_width(teacher.config, student.config, arguments)
+        arguments.weights_of_pairs(len(pairs))
+    models = teacher.model, student.model
+    if arguments.of_method.matches_relations and all(isinstance(model, PreTrainedModel) for model in models):
+        copied = plan.pairs[-1][0] if isinstance(plan.pairs, list) and plan.pairs else None
+        choose_relations(*models, args, arguments, copied)
 
 
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
