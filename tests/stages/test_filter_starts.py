@@ -11,46 +11,42 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from quick_stages import LABELS, quick_arguments, reviews_task
 from ted_distill import (
     DistillArguments,
     LearnFiltersArguments,
     StageArguments,
     Task,
-    TaskArguments,
     distill,
     learn_filters,
-    load_task,
 )
 from ted_distill.errors import InputError
 from ted_distill.method.filter_files import load_filters
 from ted_distill.method.filters import Filters
 from ted_distill.stages import DistillTrainer, LearnFiltersTrainer
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_reviews
+from tiny import save_tiny
 
 pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    folder = tmp_path_factory.mktemp("reviews")
-    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+    return reviews_task(tmp_path_factory.mktemp("reviews"))
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A teacher of 4 blocks and a narrower student of 2."""
-    root, labels = tmp_path_factory.mktemp("models"), {"id2label": {0: "bad", 1: "good"}}
+    root = tmp_path_factory.mktemp("models")
     return {
-        "teacher": save_tiny(root / "teacher", AutoModelForSequenceClassification, blocks=4, **labels),
-        "student": save_tiny(root / "student", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **labels),
+        "teacher": save_tiny(root / "teacher", AutoModelForSequenceClassification, blocks=4, **LABELS),
+        "student": save_tiny(root / "student", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **LABELS),
     }
 
 
 def arguments(folder: Path, **changes: Any) -> StageArguments:
-    defaults = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 1e-3, "disable_tqdm": True}
-    return StageArguments(str(folder), **(defaults | {"use_cpu": True} | changes))
+    return quick_arguments(folder, **({"num_train_epochs": 1} | changes))
 
 
 @pytest.fixture

@@ -12,35 +12,30 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, BartConfig, PreTrainedModel
 
+from quick_stages import LABELS, reviews_task
+from quick_stages import quick_arguments as arguments
 from ted_distill import (
     DistillArguments,
     DistillTrainer,
     LearnFiltersArguments,
-    StageArguments,
     Task,
-    TaskArguments,
     distill,
     finetune,
     learn_filters,
-    load_task,
 )
 from ted_distill.errors import InputError
 from ted_distill.method.losses import schedule_weights
 from ted_distill.method.relations import relation_loss
 from ted_distill.stages.methods import METHODS, filter_learners, token_methods
 from ted_distill.training.trainer import StageTrainer
-from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first, write_reviews
+from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-LABELS = {"id2label": {0: "bad", 1: "good"}}
 
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    folder = tmp_path_factory.mktemp("reviews")
-    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+    return reviews_task(tmp_path_factory.mktemp("reviews"))
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +46,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "student": save_tiny(root / "student", kind, blocks=2, seed=1, **LABELS),
         "narrow": save_tiny(root / "narrow", kind, blocks=2, width=8, seed=1, **LABELS),
     }
-
-
-def arguments(folder: Path, **changes: Any) -> StageArguments:
-    defaults = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 1e-3, "disable_tqdm": True}
-    return StageArguments(str(folder), **(defaults | {"use_cpu": True} | changes))
 
 
 @pytest.fixture
@@ -185,7 +175,11 @@ def test_a_family_with_more_than_one_attention_in_a_block_is_refused(reviews: Ta
     tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / "bart")
     with pytest.raises(InputError, match=r"queries, keys and values of its own in each block.*choose method kd"):
         distill(
-            tmp_path / "bart", tmp_path / "bart", reviews, arguments(tmp_path / "out"), DistillArguments("attention")
+            tmp_path / "bart",
+            tmp_path / "bart",
+            reviews,
+            arguments(tmp_path / "out"),
+            DistillArguments("attention"),
         )
 
 

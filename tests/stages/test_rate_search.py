@@ -10,20 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from ted_distill import DistillArguments, StageArguments, Task, TaskArguments, distill, finetune, load_task
+from quick_stages import LABELS, quick_arguments, reviews_task
+from ted_distill import DistillArguments, StageArguments, distill, finetune
 from ted_distill.errors import InputError, NotFiniteError, TrainingError
 from ted_distill.stages import rate_search
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_reviews
+from tiny import save_tiny
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-LABELS = {"id2label": {0: "bad", 1: "good"}}
-
-
-def task(folder: Path, rows: int = 60) -> Task:
-    files = write_reviews(folder, rows, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +26,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(folder: Path, **changes: Any) -> StageArguments:
-    defaults: dict[str, Any] = {"per_device_train_batch_size": 4, "num_train_epochs": 4, "disable_tqdm": True}
-    return StageArguments(str(folder), **(defaults | {"use_cpu": True, "learning_rate": "auto"} | changes))
+    searched = {"per_device_train_batch_size": 4, "num_train_epochs": 4, "learning_rate": "auto"}
+    return quick_arguments(folder, **(searched | changes))
 
 
 @pytest.fixture
@@ -54,7 +48,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, int]]:
 def test_five_rates_train_a_tenth_two_of_them_three_tenths_and_one_everything(
     model: Path, tmp_path: Path, trials: list[tuple[float, int, int]]
 ) -> None:
-    results = finetune(model, task(tmp_path), arguments(tmp_path / "out"))
+    results = finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))
     rates = [rate for rate, _, _ in trials]
     assert [updates for _, updates, _ in trials] == [6, 6, 6, 6, 6, 16, 16, 60]
     assert [rows for *_, rows in trials] == [51] * 7 + [60]
@@ -74,7 +68,7 @@ def test_a_rate_that_was_found_trains_as_the_same_rate_given(
     model: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = save_tiny(tmp_path / "s", AutoModelForSequenceClassification, blocks=1, width=8, seed=1, **LABELS)
-    rows = task(tmp_path)
+    rows = reviews_task(tmp_path, 60)
 
     monkeypatch.setattr(rate_search, "RUNGS", ((3, 0.2),))
 
@@ -95,7 +89,7 @@ def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
         pass
 
     monkeypatch.setattr(rate_search, "RUNGS", ((4, 0.1), (2, 0.3)))
-    rows = task(tmp_path, rows=44)
+    rows = reviews_task(tmp_path, 44)
     fit = StageTrainer.fit
 
     def cut(self: StageTrainer) -> dict[str, Any]:
@@ -127,14 +121,14 @@ def test_a_rate_with_which_the_loss_explodes_is_left_out(
 
     monkeypatch.setattr(StageTrainer, "fit", explode)
     monkeypatch.setattr(rate_search, "FACTORS", (0.1, 1.0, 4.0))
-    results = finetune(model, task(tmp_path), arguments(tmp_path / "out"))
+    results = finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))
     assert list(results["rate_search"]["10%"]) == ["0.0001"]
     assert results["learning_rate"] == 1e-4
 
 
 def test_too_few_rows_to_hold_some_out_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"learning_rate: expected at least 40 rows to train on for auto.* got 20"):
-        finetune(model, task(tmp_path, rows=20), arguments(tmp_path / "out"))
+        finetune(model, reviews_task(tmp_path, 20), arguments(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -146,4 +140,4 @@ def test_a_trial_that_stops_for_another_reason_stops_the_search(
 
     monkeypatch.setattr(StageTrainer, "fit", full)
     with pytest.raises(TrainingError, match="the disk is full"):
-        finetune(model, task(tmp_path), arguments(tmp_path / "out"))
+        finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))

@@ -15,26 +15,16 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from ted_distill import LearnFiltersArguments, StageArguments, Task, TaskArguments, learn_filters, load_task
+from quick_stages import LABELS, reviews_task
+from quick_stages import quick_arguments as arguments
+from ted_distill import LearnFiltersArguments, Task, TaskArguments, learn_filters, load_task
 from ted_distill.errors import InputError
 from ted_distill.method.filters import FilterConfig, mean_of_tokens
 from ted_distill.stages.block_scores import uninformed_heads
 from ted_distill.tasks.base import Split
-from tiny import save_tiny, write_entities, write_reviews
+from tiny import save_tiny, write_entities
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-LABELS = {"id2label": {0: "bad", 1: "good"}}
-
-
-def reviews(folder: Path) -> Task:
-    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
-
-
-def arguments(folder: Path, **changes: Any) -> StageArguments:
-    defaults = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 1e-3, "disable_tqdm": True}
-    return StageArguments(str(folder), **(defaults | {"use_cpu": True} | changes))
 
 
 # --- what filters read ----------------------------------------------------------------------------------------
@@ -50,7 +40,7 @@ def test_heads_that_read_the_mean_learn_the_same_from_cached_states_and_other_fi
     tmp_path: Path,
 ) -> None:
     model = save_tiny(tmp_path / "m", AutoModelForSequenceClassification, blocks=2, initializer_range=0.3, **LABELS)
-    task = reviews(tmp_path)
+    task = reviews_task(tmp_path)
     learnt = {}
     for name, token, limit in (("live", "mean", 0), ("cached", "mean", 1), ("first", "first", 1)):
         settings = LearnFiltersArguments(filter_token=token, filter_init="normal")
@@ -77,7 +67,7 @@ def test_filters_may_start_as_the_identity(tmp_path: Path, monkeypatch: pytest.M
     model = save_tiny(tmp_path / "m", AutoModelForSequenceClassification, blocks=2, **LABELS)
     # So low a rate that the filters are still where they started.
     args = arguments(tmp_path / "out", learning_rate=1e-9)
-    learn_filters(model, reviews(tmp_path), args, LearnFiltersArguments(filter_init="identity"))
+    learn_filters(model, reviews_task(tmp_path), args, LearnFiltersArguments(filter_init="identity"))
     learnt = load_file(tmp_path / "out" / "filters.safetensors")
     weights = [weight for name, weight in learnt.items() if name.endswith("weight")]
     assert len(weights) == 2
@@ -112,7 +102,7 @@ def split_of(labels: list[Any], task: Task) -> Split:
 
 def test_the_score_without_input_is_that_of_the_most_frequent_class(tmp_path: Path) -> None:
     labels = np.array([0, 1, 1, 1, 0, 1, 1])
-    task = reviews(tmp_path)
+    task = reviews_task(tmp_path)
     dummy = DummyClassifier(strategy="most_frequent").fit(labels[:, None], labels).predict(labels[:, None])
     assert task.uninformed_score(split_of(labels.tolist(), task)) == pytest.approx(100 * accuracy_score(labels, dummy))
 
@@ -138,7 +128,7 @@ def test_of_scores_and_of_names_it_is_0(tmp_path: Path) -> None:
 
 
 def test_blocks_whose_heads_score_no_better_are_named_and_others_are_not(tmp_path: Path) -> None:
-    task = reviews(tmp_path)
+    task = reviews_task(tmp_path)
     validation = {"validation": split_of([0, 1, 1, 1], task)}
     scores = {
         "2": {"accuracy": 75.0}, "4": {"accuracy": 75.9}, "6": {"accuracy": 90.0}, "model": {"accuracy": 75.0}
