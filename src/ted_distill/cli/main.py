@@ -13,7 +13,7 @@ from .command import Command
 
 _RECIPES = {
     "demo": Command(
-        "demo", "the whole method in a few minutes, offline, on any machine",
+        "demo", "the whole method on generated data, offline, on any machine",
         recipes.demo, read=recipes.read_demo, trains=True,
     ),
     "list": Command(
