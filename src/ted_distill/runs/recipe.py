@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,14 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     Raises:
         InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
-    content = read_yaml(find_recipe(file), "recipe")
+    return make_recipe(read_yaml(find_recipe(file), "recipe"), overrides, output_dir)
+
+
+def make_recipe(
+    content: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None
+) -> Recipe:
+    """The recipe of keys and sections as a YAML file has them; see `read_recipe`. Raises `InputError`."""
+    content = copy.deepcopy(dict(content))
     for override in overrides or []:
         _override(content, override)
     # `score_on=null` removes a section as `student_layers=null` does a key.
