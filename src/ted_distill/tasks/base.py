@@ -27,6 +27,7 @@ from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
 from .reading.overlap import warn_of_overlap
 from .reading.splits import read_splits, sample_rows
+from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 from .unlabelled import UNLABELLED, read_unlabelled
 
@@ -352,6 +353,15 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Any, rows: Dataset) -> Metrics:
         """Scores of predictions, in percent."""
+
+    def examples(self, predictions: Any, rows: Dataset) -> int:
+        """How many independent examples the rows hold, which `sampled_score` draws from [the rows]."""
+        return len(rows)
+
+    def sampled_score(self, predictions: Any, rows: Dataset, draws: Draws) -> np.ndarray:
+        """(R,) the main score, in percent, on each draw of examples."""
+        found = [self.score(np.asarray(predictions)[draw], rows.select(draw))[self.metric] for draw in draws]
+        return np.array(found)
 
     @abstractmethod
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:

@@ -45,6 +45,7 @@ from .reading.soft_labels import (
     with_uniform_probabilities,
 )
 from .reading.summaries import classes_summary
+from .resampling import Draws, sampled_scores
 from .scores import SCORES, accuracy, require_numbers, require_scorable
 from .task_arguments import TaskArguments
 from .tokenizers import require_length, require_tokens
@@ -270,6 +271,10 @@ class SequenceClassification(ModelLabels, Task):
         predictions, labels = np.asarray(predictions), np.asarray(rows["label"][:])
         require_scorable(predictions, len(labels))
         return {name: SCORES[name](labels, predictions) for name in self.metrics}
+
+    def sampled_score(self, predictions: Any, rows: Dataset, draws: Draws) -> np.ndarray:
+        """See `Task.sampled_score`."""
+        return sampled_scores(self.metric, np.asarray(rows["label"][:]), np.asarray(predictions), draws)
 
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
         """Percent of rows that both models put in the same class."""

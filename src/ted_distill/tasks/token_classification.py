@@ -29,6 +29,7 @@ from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
 from .reading.tags import OUTSIDE, TAGGED
+from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers
 from .task_arguments import TaskArguments
 from .tokenizers import require_fast, require_length, require_tokens
@@ -274,6 +275,17 @@ class TokenClassification(ModelLabels, Task):
                 f"{len(predictions)} rows for {sum(map(len, gold))} words in {len(gold)} rows; predict on the same rows"
             )
         return self._compare(gold, predictions)
+
+    def sampled_score(self, predictions: list[list[str]], rows: Dataset, draws: Draws) -> np.ndarray:
+        """See `Task.sampled_score`: `f1` of entities, or `accuracy` of words."""
+        names = self.label_names or []
+        gold = [[names[tag] for tag in row] for row in rows["tags"]]
+        if self.has_entities:
+            sums = sampled_sums(entity_counts(gold, predictions), draws)
+            return 200 * sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2], 1)
+        right = [np.equal(row, of_row).sum() for row, of_row in zip(gold, predictions, strict=True)]
+        sums = sampled_sums(np.stack([right, list(map(len, gold))], axis=1).astype(np.float64), draws)
+        return 100 * sums[:, 0] / sums[:, 1]
 
     def agreement(self, predictions: list[list[str]], teacher_predictions: list[list[str]]) -> Metrics:
         """`accuracy` and `f1` with the teacher's tags in place of the labels."""

@@ -64,7 +64,8 @@ def squad_scores(
     """
     ids = list(gold_answers)
     has_answer = np.array([bool(gold_answers[id_]) for id_ in ids])
-    exact, f1 = np.array([_best_of_gold(answers[id_], gold_answers[id_]) for id_ in ids], dtype=np.float64).T
+    of_question = question_scores(answers, gold_answers)
+    exact, f1 = of_question["exact_match"], of_question["f1"]
 
     scores = {"exact_match": _percent(exact), "f1": _percent(f1), "total": float(len(ids))}
     if by_answerable:
@@ -82,6 +83,13 @@ def squad_scores(
             best, threshold = best_threshold(values, has_answer, answered, rows, odds)
             scores[f"best_{name}"], scores[f"best_{name}_thresh"] = best, threshold
     return scores
+
+
+def question_scores(answers: Mapping[str, str], gold_answers: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """(N,) `exact_match` and `f1` of each question, 0..1, in the order of `gold_answers`."""
+    found = [_best_of_gold(answers[id_], gold) for id_, gold in gold_answers.items()]
+    exact, f1 = np.array(found, dtype=np.float64).T
+    return {"exact_match": exact, "f1": f1}
 
 
 def best_threshold(

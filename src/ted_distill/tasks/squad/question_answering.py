@@ -25,9 +25,10 @@ from ..base import Metrics, Split, Task
 from ..padding import padded_batch
 from ..reading.columns import shown, values
 from ..reading.summaries import questions_summary
+from ..resampling import Draws, sampled_sums
 from ..task_arguments import TaskArguments
 from ..unlabelled import UNLABELLED
-from .metrics import exact_match, squad_scores, token_f1
+from .metrics import exact_match, question_scores, squad_scores, token_f1
 from .rows import ROW_FEATURES, QuestionColumns, normalise_rows, row_problems, some
 from .span_answers import answer_questions
 from .windows import encode_windows
@@ -211,6 +212,12 @@ class QuestionAnswering(Task):
         _require_predictions(predictions, list(gold), "predictions")
         negative = self.version_2_with_negative
         return squad_scores(predictions.answers, gold, predictions.null_odds if negative else None, negative)
+
+    def sampled_score(self, predictions: SpanPredictions, rows: Dataset, draws: Draws) -> np.ndarray:
+        """See `Task.sampled_score`: the mean over the questions drawn."""
+        gold = {id_: answers["text"] for id_, answers in zip(rows["id"], rows["answers"], strict=True)}
+        of_question = question_scores(predictions.answers, gold)[self.metric]
+        return 100 * sampled_sums(of_question[:, None], draws)[:, 0] / draws.rows
 
     def agreement(self, predictions: SpanPredictions, teacher_predictions: SpanPredictions) -> Metrics:
         """Percent of questions with the same normalised answer, and the mean token F1 between the two answers."""

@@ -14,6 +14,7 @@ from ...errors import raise_if_any
 from ...method.filters import Batch
 from ..base import Metrics
 from ..reading.columns import row_list
+from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_fast
 from .blocks import windows
 from .language_modelling import LanguageModelling
@@ -131,3 +132,8 @@ class LastWord(CausalLM):
         right = [bool(tokens[:, 1].all()) for tokens in predictions]
         nats = [-float(tokens[:, 0].sum()) for tokens in predictions]
         return {"accuracy": 100 * float(np.mean(right)), "perplexity": float(np.exp(min(float(np.mean(nats)), 700.0)))}
+
+    def sampled_score(self, predictions: list[np.ndarray], rows: Dataset, draws: Draws) -> np.ndarray:
+        """See `Task.sampled_score`: accuracy over the passages drawn."""
+        right = np.array([[tokens[:, 1].all()] for tokens in predictions], dtype=np.float64)
+        return 100 * sampled_sums(right, draws)[:, 0] / draws.rows

@@ -23,6 +23,7 @@ from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
 from ..prediction_files import read_list
 from ..reading.columns import TextColumns, listed, missing_column, row_list, values, with_texts
+from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
 
@@ -195,6 +196,16 @@ class LanguageModelling(Task):
             raise InputError("text: expected at least one token to predict, got none; give more text to score on")
         loss = -float(tokens[:, 0].mean())
         return {"perplexity": _exp(loss), "accuracy": 100 * float(tokens[:, 1].mean()), "loss": loss}
+
+    def examples(self, predictions: list[np.ndarray], rows: Dataset) -> int:
+        """The features: rows are joined and cut anew, so that no row has a score of its own."""
+        return len(predictions)
+
+    def sampled_score(self, predictions: list[np.ndarray], rows: Dataset, draws: Draws) -> np.ndarray:
+        """See `Task.sampled_score`: perplexity over the tokens of the features drawn."""
+        parts = [(-float(tokens[:, 0].sum(dtype=np.float64)), len(tokens)) for tokens in predictions]
+        sums = sampled_sums(np.array(parts, dtype=np.float64), draws)
+        return np.array([_exp(nats / count) if count else 1.0 for nats, count in sums])
 
     def agreement(self, predictions: list[np.ndarray], teacher_predictions: list[np.ndarray]) -> Metrics:
         """Percent of tokens for which both models have the same most likely token."""
