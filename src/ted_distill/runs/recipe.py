@@ -109,11 +109,9 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     return make_recipe(read_yaml(find_recipe(file), "recipe"), overrides, output_dir)
 
 
-def make_recipe(
-    content: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None
-) -> Recipe:
+def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:
     """The recipe of keys and sections as a YAML file has them; see `read_recipe`. Raises `InputError`."""
-    content = copy.deepcopy(dict(content))
+    content = copy.deepcopy(dict(given))
     for override in overrides or []:
         _override(content, override)
     # `score_on=null` removes a section as `student_layers=null` does a key.

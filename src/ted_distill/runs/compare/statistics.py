@@ -81,12 +81,12 @@ def differences(
             better,
             worse,
             float((values[better] - values[worse]).mean()),
-            None if drawn[number] is None else _interval(drawn[number]),
+            None if means is None else _interval(means),
             tested[number],
             of_test[number],
             of_bootstrap[number],
         )
-        for number, (better, worse) in enumerate(pairs)
+        for number, ((better, worse), means) in enumerate(zip(pairs, drawn, strict=True))
     ]
 
 

@@ -1,0 +1,66 @@
+"""Where in its folder each model of a run is or will be.
+
+RUN/teacher_init                           a teacher of random weights, if the recipe asks for one (`from_scratch`)
+RUN/student_init                           a student made of blocks of a model, usually the teacher in RUN/teacher
+RUN/teacher  RUN/student                   fine-tuned models
+RUN/teacher_filters  RUN/student_filters   the same models with their filters (Stage I)
+RUN/alone                                  the student trained on the labels alone, as long as with the methods
+RUN/kd  RUN/lwd  RUN/ted ...               distilled students (Stage II)
+RUN/states-cache                           the teacher's outputs for each row, while the run lasts
+RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
+RUN/recipe.yaml  RUN/results.json  RUN/results.md
+
+Runs that differ in their methods alone may share the rest: then all but the methods, the recipe and the results are in
+a folder of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..training.stage_arguments import StageArguments
+from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, Recipe, stage_arguments
+
+
+class RunFolder:
+    """The folders of a recipe's models."""
+
+    def __init__(self, recipe: Recipe, shared: Path | None = None) -> None:
+        self.folder = Path(str(recipe.run.output_dir))
+        self.shared = shared or self.folder
+        self.from_scratch = bool(recipe.content.get(FROM_SCRATCH))
+        teacher = str(self.shared / "teacher_init") if self.from_scratch else str(recipe.run.teacher)
+        self.recipe = replace(recipe, run=replace(recipe.run, teacher=teacher))
+        """The recipe, whose teacher is a folder if it is made from scratch."""
+        run = recipe.run
+        self.makes_student = run.makes_student
+        tuned_teacher = str(self.shared / "teacher") if recipe.tunes("teacher") else teacher
+        # Blocks of a teacher made from scratch are useful only after it has been trained.
+        trained = run.start == "teacher" or self.from_scratch
+        self.student_source = (tuned_teacher if trained else teacher) if run.made_of_teacher else run.student or teacher
+        student = str(self.shared / "student_init") if self.makes_student else self.student_source
+        self.raw = {"teacher": teacher, "student": student}
+        self.tuned = {
+            "teacher": tuned_teacher,
+            "student": str(self.shared / "student") if recipe.tunes("student") else student,
+        }
+        self.start = student if run.start == "pretrained" else self.tuned["student"]
+        """What the methods start from."""
+        self.filtered = {owner: str(self.shared / f"{owner}_filters") for owner in self.raw}
+
+    def arguments(self, stage: str) -> tuple[StageArguments, Any]:
+        """See `recipe.stage_arguments`; what is shared writes to the shared folder."""
+        if stage not in (*FINETUNE, *LEARN_FILTERS):
+            return stage_arguments(self.recipe, stage)
+        run = replace(self.recipe.run, output_dir=str(self.shared))
+        return stage_arguments(replace(self.recipe, run=run), stage)
+
+    def makes(self, model: str) -> bool:
+        """Whether a model is one that this run makes."""
+        return Path(model).parent in (self.folder, self.shared)
+
+    def model(self, name: str) -> str:
+        """The finished model of `teacher`, `student` or a method."""
+        return self.tuned.get(name, str(self.folder / name))
