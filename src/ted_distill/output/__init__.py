@@ -17,6 +17,7 @@ from .files import (
     atomic_files,
     check_writable,
     read_json,
+    remove_folder,
     remove_leftovers,
     write_json,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "read_sealed",
     "refuse_busy",
     "remove_checkpoints",
+    "remove_folder",
     "remove_leftovers",
     "resumable_checkpoint",
     "rotate_checkpoints",

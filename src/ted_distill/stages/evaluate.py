@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
@@ -118,12 +119,11 @@ def score_models(
     with ExitStack() as stack:
         written = None if output_dir is None else _scores_folder(Path(output_dir), stack)
         for name, split in encoded[tokenizers["model"]].items():
-            predictions = {
-                owner: _predictions(
-                    models[owner], task, encoded[tokenizer][name], tokenizer, device, batch_size, mixed_precision
-                )
-                for owner, tokenizer in tokenizers.items()
-            }
+            predictions = {}
+            for owner, tokenizer in tokenizers.items():
+                features = encoded[tokenizer][name]
+                logits = predict_split(models[owner], task, features, device, batch_size, mixed_precision, tokenizer)
+                predictions[owner] = task.decode(logits, features)
             scores = task.score(predictions["model"], split.rows)
             if "teacher" in predictions:
                 scores |= task.agreement(predictions["model"], predictions["teacher"])
@@ -178,25 +178,35 @@ def _check_folder(folder: Path) -> None:
     refuse_foreign(folder)
 
 
-def _predictions(
+def predict_split(
     loaded: LoadedModel,
     task: Task,
     split: Split,
-    tokenizer: Any,
     device: torch.device,
     batch_size: int,
     mixed_precision: str,
-) -> Any:
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[np.ndarray]:
+    """What `Task.decode` decodes: the results of `Task.scored` for each feature of a split.
+
+    Args:
+        tokenizer: the one that made the features [the model's].
+    """
     model = loaded.as_module(task).eval().to(device)
     dtype = PRECISIONS[mixed_precision]
     # Not accelerate's: it allows only one precision per process, and a stage may have run in another.
     autocast: Callable[[], AbstractContextManager[Any]] = partial(
         torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
     )
-    logits = evaluation.predict(
-        lambda batch: task.scored(model(batch).logits, batch), task, split, tokenizer, device, batch_size, autocast
+    return evaluation.predict(
+        lambda batch: task.scored(model(batch).logits, batch),
+        task,
+        split,
+        tokenizer or loaded.tokenizer,
+        device,
+        batch_size,
+        autocast,
     )
-    return task.decode(logits, split)
 
 
 def score_predictions(predictions_file: str | Path, task: Task) -> Metrics:

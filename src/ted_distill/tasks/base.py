@@ -345,6 +345,20 @@ class Task(ABC):
     def decode(self, logits: list[np.ndarray], split: Split) -> Any:
         """Predictions from the results of `scored`: one float32 array per feature, in order, padding included."""
 
+    def probabilities(self, logits: list[np.ndarray]) -> np.ndarray | None:
+        """(N, C) float32 probability of each class for each row; None unless rows as a whole have classes."""
+        return None
+
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """(N,) float32 probability that a model gives to each of its predictions; None where it gives none.
+
+        One number for each row, or for each word of each row where words are what is predicted.
+
+        Args:
+            logits: results of `scored`, which `predictions` were decoded from.
+        """
+        return None
+
     @property
     def score_names(self) -> tuple[str, ...]:
         """Names of the scores that `score` gives; each may decide which checkpoint is best."""

@@ -85,6 +85,15 @@ class MultiLabelClassification(SequenceClassification):
         """(N, C), 1 where the probability is at least 0.5. Raises `InputError` for logits that are not finite."""
         return (stack_logits(logits) >= 0).astype(np.int64)
 
+    def probabilities(self, logits: list[np.ndarray]) -> np.ndarray | None:
+        """(N, C) sigmoid of the logits."""
+        return (0.5 + 0.5 * np.tanh(0.5 * stack_logits(logits).astype(np.float64))).astype(np.float32)
+
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """(N,) the probability of the decision that is least sure among those of the row's labels."""
+        sizes = np.abs(stack_logits(logits).astype(np.float64))
+        return (0.5 + 0.5 * np.tanh(0.5 * sizes)).min(axis=-1).astype(np.float32)
+
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
         """Write `predictions.json`: a list with one list of label names per row."""
         names = np.array(self.label_names or [])

@@ -81,8 +81,16 @@ class Regression(SequenceClassification):
         return 0.0 if self.metric != "mse" else None
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
-        """(N,) scores. Raises `InputError` for logits that are not finite."""
-        return stack_logits(logits).reshape(len(logits))
+        """(N,) scores in float64, as files hold them. Raises `InputError` for logits that are not finite."""
+        return stack_logits(logits).reshape(len(logits)).astype(np.float64)
+
+    def probabilities(self, logits: list[np.ndarray]) -> np.ndarray | None:
+        """None: there are no classes."""
+        return None
+
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """None: a score says nothing of how sure the model is."""
+        return None
 
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:
         """Pearson correlation of the two models' scores, in percent."""

@@ -58,6 +58,12 @@ def mse(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean((labels.astype(np.float64) - predictions.astype(np.float64)) ** 2))
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., C) float64 probabilities of the last axis."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
 def require_scorable(predictions: np.ndarray, num_rows: int) -> None:
     """Refuse predictions whose score would mean nothing.
 

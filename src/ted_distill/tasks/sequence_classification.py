@@ -46,7 +46,7 @@ from .reading.soft_labels import (
 )
 from .reading.summaries import classes_summary
 from .resampling import Draws, sampled_scores
-from .scores import SCORES, accuracy, require_numbers, require_scorable
+from .scores import SCORES, accuracy, require_numbers, require_scorable, softmax
 from .task_arguments import TaskArguments
 from .tokenizers import require_length, require_tokens
 from .unlabelled import only_texts
@@ -260,6 +260,14 @@ class SequenceClassification(ModelLabels, Task):
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) class numbers. Raises `InputError` for logits that are not finite."""
         return stack_logits(logits).argmax(axis=-1)
+
+    def probabilities(self, logits: list[np.ndarray]) -> np.ndarray | None:
+        """(N, C) softmax of the logits."""
+        return softmax(stack_logits(logits)).astype(np.float32)
+
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """(N,) the probability of each predicted class."""
+        return softmax(stack_logits(logits)).max(axis=-1).astype(np.float32)
 
     @property
     def score_names(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
 from .reading.tags import OUTSIDE, TAGGED
 from .resampling import Draws, entity_counts, sampled_sums
-from .scores import require_numbers
+from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
 from .tokenizers import require_fast, require_length, require_tokens
 from .unlabelled import UNLABELLED
@@ -259,6 +259,14 @@ class TokenClassification(ModelLabels, Task):
             best = row.argmax(axis=-1)
             found.append([names[best[place]] if place >= 0 else nothing for place in places])
         return found
+
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """(words of all rows,) the probability of each word's tag; 0 for a word that the model did not see."""
+        found = []
+        for row, places in zip(logits, split.features["first_tokens"], strict=True):
+            best = softmax(row).max(axis=-1)
+            found += [best[place] if place >= 0 else 0.0 for place in places]
+        return np.array(found, dtype=np.float32)
 
     @property
     def score_names(self) -> tuple[str, ...]:

@@ -190,6 +190,14 @@ class QuestionAnswering(Task):
             predictions.n_best[question.id] = _with_probabilities(entries)
         return predictions
 
+    def confidences(self, logits: list[np.ndarray], predictions: Any, split: Split) -> np.ndarray | None:
+        """(questions,) the share of each answer in a softmax over the best ones; 0 where there was none to choose."""
+        found = [
+            next((entry["probability"] for entry in predictions.n_best[id_] if entry["text"] == answer), 0.0)
+            for id_, answer in predictions.answers.items()
+        ]
+        return np.array(found, dtype=np.float32)
+
     @property
     def score_names(self) -> tuple[str, ...]:
         """`f1`, `exact_match` and, if questions may have no answer, those that `score` adds."""
@@ -240,7 +248,8 @@ class QuestionAnswering(Task):
     def read_predictions(self, file: Path) -> SpanPredictions:
         """Predictions in the official form {id: answer}, also as `.json.gz`.
 
-        Also reads the `null_odds.json` next to a `predictions.json`, so that all scores are the same as before.
+        Also reads the other official files next to a `predictions.json`, so that all scores and confidences are the
+        same as before.
 
         Raises:
             InputError: there is no such file, or it holds anything else.
@@ -251,9 +260,8 @@ class QuestionAnswering(Task):
                 f'{file}: expected answers by question id, {{id: text}}, with "" for no answer, got {shown(answers)}; '
                 "fix the file"
             )
-        odds_file = file.with_name(_NULL_ODDS)
-        null_odds = _read_json(odds_file) if file.name == _PREDICTIONS and odds_file.exists() else {}
-        return SpanPredictions(answers, null_odds)
+        null_odds, n_best = (_read_beside(file, name) for name in (_NULL_ODDS, _N_BEST))
+        return SpanPredictions(answers, null_odds, n_best)
 
 
 def _unanswerable(rows: Dataset) -> list[str]:
@@ -286,6 +294,15 @@ def _require_predictions(predictions: SpanPredictions, ids: list[str], whose: st
             f"{whose}: expected one for each of {len(ids)} questions, got none for "
             f"{some(len(missing), 'question', missing)}; predict on the same rows"
         )
+
+
+def _read_beside(file: Path, name: str) -> dict[str, Any]:
+    """What another of the official files beside `predictions.json` holds; nothing if there is none."""
+    beside = file.with_name(name)
+    found = _read_json(beside) if file.name == _PREDICTIONS and beside.exists() else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{beside}: expected values by question id, got {shown(found)}; fix or remove the file")
+    return found
 
 
 def _read_json(file: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -214,19 +213,24 @@ class LanguageModelling(Task):
 
     def write_predictions(self, predictions: list[np.ndarray], split: Split, folder: Path) -> None:
         """Write `predictions.json`: for each feature a list of [log-probability, right or not, most likely token]."""
-        lines = ",\n".join(json.dumps(tokens.astype(np.float64).round(6).tolist()) for tokens in predictions)
+        lines = ",\n".join(map(_json_rows, predictions))
         (folder / "predictions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
     def read_predictions(self, file: Path) -> list[np.ndarray]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
         found = read_list(file)
         try:
-            return [np.asarray(tokens, dtype=np.float64).reshape(-1, 3) for tokens in found]
+            return [np.asarray(tokens, dtype=np.float32).reshape(-1, 3) for tokens in found]
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"{file}: expected [log-probability, right, token] for each token, got another value ({error}); "
                 "check it"
             ) from error
+
+
+def _json_rows(rows: np.ndarray) -> str:
+    """Rows of float32 numbers as JSON: the shortest digits that give the same numbers when they are read."""
+    return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows.astype(np.float32).astype(str).tolist()) + "]"
 
 
 class VocabularyHead(nn.Module):
