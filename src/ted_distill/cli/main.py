@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InputError, TrainingError
-from . import convert, recipes, stages
+from . import compare, convert, recipes, stages
 from .command import Command
 
 _RECIPES = {
@@ -27,6 +27,10 @@ _RECIPES = {
     "run": Command(
         "run RECIPE [key=value ...]", "all stages of a recipe, then one table; resumes where it stopped",
         recipes.run, read=recipes.read_run, trains=True,
+    ),
+    "compare": Command(
+        "compare RECIPE --seeds 5", "a recipe's methods over several seeds, and which of them can be told apart",
+        compare.compare, read=compare.read_compare, trains=True,
     ),
 }  # fmt: skip
 _STAGES = {

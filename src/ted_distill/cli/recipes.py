@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 
 _CHANGES = "[key=value ...]"
-_EITHER = "Changes may be written as key=value, --key=value or --key value; section.key reaches into a section."
+EITHER = "Changes may be written as key=value, --key=value or --key value; section.key reaches into a section."
 
 
 def read_run(words: list[str]) -> tuple[Any, ...] | None:
@@ -23,12 +23,12 @@ def read_run(words: list[str]) -> tuple[Any, ...] | None:
     from ..runs import run as runs
     from ..runs.recipe import Recipe, read_recipe
 
-    if _wants_help(words):
+    if wants_help(words):
         documents = [inspect.cleandoc(thing.__doc__ or "") for thing in (runs, Recipe)]
-        about = ["RECIPE is a YAML file, or a name that `ted list` prints.", _EITHER]
+        about = ["RECIPE is a YAML file, or a name that `ted list` prints.", EITHER]
         sys.stdout.write("\n\n".join([f"usage: ted run RECIPE {_CHANGES}", "\n".join(about), *documents]) + "\n")
         return None
-    return (read_recipe(_recipe("run", words), changes(words[1:])),)
+    return (read_recipe(recipe_word("run", words), changes(words[1:])),)
 
 
 def run(recipe: Any) -> None:
@@ -44,18 +44,18 @@ def read_show(words: list[str]) -> tuple[Any, ...] | None:
     Raises:
         InputError: no recipe, or one that is refused.
     """
-    if _wants_help(words):
+    if wants_help(words):
         sys.stdout.write(
             f"usage: ted show RECIPE {_CHANGES}\n\n"
             "What `ted run` would do with the same words, without training: models, pairs of blocks, filters, steps,\n"
             "estimates of memory and disk space. It reads configs, tokenizers and data, but no weights.\n\n"
-            f"{_EITHER}\n"
+            f"{EITHER}\n"
         )
         return None
     from ..runs.recipe import read_recipe
     from ..runs.recipe_files import find_recipe
 
-    file = find_recipe(_recipe("show", words))
+    file = find_recipe(recipe_word("show", words))
     return file, read_recipe(file, changes(words[1:]), output_dir=f"runs/{file.stem}")
 
 
@@ -75,9 +75,9 @@ def read_demo(words: list[str]) -> tuple[Any, ...] | None:
     """
     from ..demo.run_demo import DEFAULT_FOLDER
 
-    if _wants_help(words):
+    if wants_help(words):
         sys.stdout.write(
-            f"usage: ted demo {_CHANGES}\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n{_EITHER}\n"
+            f"usage: ted demo {_CHANGES}\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n{EITHER}\n"
         )
         return None
     given = changes(words)
@@ -95,7 +95,7 @@ def demo(folder: str, overrides: list[str]) -> None:
 
 def read_list(words: list[str]) -> tuple[Any, ...] | None:
     """Nothing, which is all `ted list` needs; None if help was printed."""
-    if _wants_help(words):
+    if wants_help(words):
         sys.stdout.write("usage: ted list\n\nTasks and data sets for --task, recipes for `ted show` and `ted run`.\n")
         return None
     return ()
@@ -144,11 +144,13 @@ def _value(values: list[str]) -> str:
     return values[0] if values else "true"
 
 
-def _wants_help(words: list[str]) -> bool:
+def wants_help(words: list[str]) -> bool:
+    """Whether help is asked for."""
     return bool({"-h", "--help", "--help-all"} & {*words})
 
 
-def _recipe(command: str, words: list[str]) -> str:
+def recipe_word(command: str, words: list[str]) -> str:
+    """The first word, which names a recipe. Raises `InputError` if there is none."""
     if not words or words[0].startswith("-"):
         raise InputError(
             f"expected a recipe, got {words[0] if words else 'nothing'}; write ted {command} RECIPE {_CHANGES}, "

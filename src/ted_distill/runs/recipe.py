@@ -31,6 +31,8 @@ SHARED = ("training", "finetune", "learn_filters", "distill")
 SCORE_ON, FROM_SCRATCH = "score_on", "from_scratch"
 STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
 SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
+TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
+"""Keys of the top level of a recipe, beside the sections."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
 _SET_BY_THE_RUN = {"output_dir", "method"}
 

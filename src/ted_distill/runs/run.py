@@ -12,7 +12,7 @@ from accelerate import PartialState
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..method.shapes import num_blocks
-from ..models.load import ModelArguments, load_config
+from ..models.load import load_config
 from ..models.scratch import make_from_scratch
 from ..output import (
     MANIFEST_NAME,
@@ -220,7 +220,7 @@ class _Run:
             if owner == "teacher":
                 self._share_cache(args)
             filters = filter_arguments(self.recipe)[owner]
-            return open_learn_filters(models[0], self.task, args, filters, self._loading(models[0]))
+            return open_learn_filters(models[0], self.task, args, filters, self.at.loading(models[0]))
         self._share_cache(args)
         pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
         if own.of_method.matches_states and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
@@ -228,14 +228,8 @@ class _Run:
         if own.of_method.matches_relations and own.attention_pair is None and pairs:
             own.attention_pair = pairs[-1]
         teacher, student = models
-        of_teacher, of_student = self._loading(teacher), self._loading(student)
+        of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
-
-    def _loading(self, model: str) -> ModelArguments:
-        """How a model is loaded: what this run has trained holds the changes to its config already."""
-        if model in self.at.raw.values():
-            return self.recipe.model
-        return ModelArguments(trust_remote_code=self.recipe.model.trust_remote_code)
 
     def _stage(self, name: str) -> Results:
         title = name.replace("_", " ")
@@ -291,7 +285,7 @@ class _Run:
     def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
         args = self.at.arguments(FINETUNE[0] if name != "student" else FINETUNE[1])[0]
         folder = self.at.shared if name in OWNERS else self.at.folder
-        return kept_scores(folder / "scores" / f"{file}.json", model, task, args, self._loading(model))
+        return kept_scores(folder / "scores" / f"{file}.json", model, task, args, self.at.loading(model))
 
     # --- files ------------------------------------------------------------------------------------------------------
 

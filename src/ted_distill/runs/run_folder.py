@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..models.load import ModelArguments
 from ..training.stage_arguments import StageArguments
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, Recipe, stage_arguments
 
@@ -64,3 +65,9 @@ class RunFolder:
     def model(self, name: str) -> str:
         """The finished model of `teacher`, `student` or a method."""
         return self.tuned.get(name, str(self.folder / name))
+
+    def loading(self, model: str) -> ModelArguments:
+        """How a model is loaded: what this run has trained holds the changes to its config already."""
+        if model in self.raw.values():
+            return self.recipe.model
+        return ModelArguments(trust_remote_code=self.recipe.model.trust_remote_code)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
 from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
@@ -23,6 +21,7 @@ from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import on_main
 from ..tasks.base import Task
 from ..training.stage_arguments import AUTO, StageArguments
+from .held_out import hold_out
 from .lifecycle import TRIALS_NAME, OpenStage
 from .stage_identity import Results
 
@@ -32,8 +31,6 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The rates that are tried, as multiples of the stage's default rate."""
 RUNGS = ((5, 0.1), (2, 0.3))
 """How many rates are tried, and the share of the stage's length that each of them trains."""
-HELD_OUT, MOST_HELD_OUT = 0.15, 1000
-"""Share of the training rows that trials are scored on, and at most how many."""
 OpenTrial = Callable[[Task, StageArguments], OpenStage]
 """Opens the same stage for other rows and arguments."""
 
@@ -73,7 +70,7 @@ def search(
         NotFiniteError: no trial gave a finite model.
     """
     folder = Path(args.output_dir) / TRIALS_NAME
-    split = _split(task, args.seed)
+    split = hold_out(task, args.seed)
     rates = [float(f"{default * factor:.3g}") for factor in FACTORS]
     found: dict[str, dict[str, float]] = {}
     for number, share in RUNGS:
@@ -98,23 +95,6 @@ def search(
         rates = sorted(scores, key=lambda rate: (sign * scores[rate], abs(np.log(rate / default))))
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     return rates[0], found
-
-
-def _split(task: Task, seed: int) -> Task:
-    """The same task with other rows: a part of the training rows is held out to score on."""
-    rows = task.rows["train"]
-    assert isinstance(rows, Dataset)  # see `training.stage_defaults.search_problems`
-    order = np.random.default_rng(seed).permutation(len(rows))
-    held_out = min(MOST_HELD_OUT, int(len(rows) * HELD_OUT))
-    split = copy.copy(task)
-    # What was derived from the rows belongs to the other ones.
-    for name in [name for name in vars(task) if isinstance(getattr(type(task), name, None), cached_property)]:
-        del vars(split)[name]
-    vars(split)["rows"] = {
-        "train": rows.select(np.sort(order[held_out:])),
-        "validation": rows.select(np.sort(order[:held_out])),
-    }
-    return split
 
 
 def _trial_arguments(args: StageArguments, folder: Path, rate: float, share: float) -> StageArguments:

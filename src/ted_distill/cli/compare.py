@@ -1,0 +1,124 @@
+"""`ted compare`: a recipe's methods over several seeds, from words to a verdict on the screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import InputError, collect, raise_if_any
+from .recipes import changes, recipe_word, wants_help
+
+_USAGE = """usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
+
+Trains every method with several seeds, all from the same start, with the same data, updates and number of evaluations,
+and says which can be told apart. The student trained on the labels alone is always among them. What seeds share is made
+once, in the run's folder; the comparison is in compare/ in it. What is finished is skipped: the same command goes on
+after an interruption, and more --seeds add to those that are there.
+
+  --seeds N        how many seeds [5]; fewer than 3 hardly ever tell methods apart
+  --methods A,B    the methods to compare [the recipe's]; alone may also be called finetune
+  --grid KEY=V,V   values of Stage II's settings (mse_alpha, kl_alpha, learning_rate, ...) to choose from, for every method
+                   that uses the key, on rows held out of the training rows; several keys are combined
+  --resamples N    draws of the bootstrap [2000]
+
+"""
+
+
+def read_compare(words: list[str]) -> tuple[Any, ...] | None:
+    """The recipe, the number of seeds, the grid and the number of draws; None if help was printed.
+
+    Raises:
+        InputError: no recipe, or one that is refused.
+    """
+    from .recipes import EITHER
+
+    if wants_help(words):
+        sys.stdout.write(f"{_USAGE}{EITHER}\n")
+        return None
+    from ..runs.recipe import read_recipe
+
+    file = recipe_word("compare", words)
+    grid, others = _grid_words(words[1:])
+    numbers: dict[str, int] = {}
+    problems: list[str] = []
+    kept = []
+    for change in changes(others):
+        key, _, value = change.partition("=")
+        if key in ("seeds", "resamples"):
+            with collect(problems):
+                numbers[key] = _whole_number(key, value)
+        else:
+            kept.append(_methods(value) if key == "methods" else change)
+    recipe = None
+    with collect(problems):
+        recipe = read_recipe(file, kept)
+    values: dict[str, list[Any]] = {}
+    for word in grid:
+        with collect(problems):
+            key, found = _grid_values(word)
+            values[key] = found
+    raise_if_any(problems)
+    return recipe, numbers, values
+
+
+def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) -> None:
+    """Run the comparison and print its table and verdicts."""
+    from accelerate import PartialState
+
+    from ..runs.compare import compare
+    from ..runs.compare.comparison import FOLDER
+    from ..runs.compare.verdicts import page
+
+    content = compare(recipe, grid=grid or None, **numbers)
+    if PartialState().is_main_process:
+        sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{FOLDER}/compare.md\n")
+
+
+def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`KEY=V,V` words of `--grid`, and all other words: keys of a recipe's top level are never part of a grid."""
+    from ..runs.recipe import TOP_KEYS
+
+    grid: list[str] = []
+    others: list[str] = []
+    inside = False
+    for word in words:
+        if word == "--grid":
+            inside = True
+        elif word.startswith(("--grid=", "grid=")):
+            grid.append(word.partition("=")[2])
+            inside = False
+        elif inside and not word.startswith("--") and "." not in word.partition("=")[0] and not _is_top(word, TOP_KEYS):
+            grid.append(word)
+        else:
+            inside = False
+            others.append(word)
+    return grid, others
+
+
+def _is_top(word: str, keys: frozenset[str]) -> bool:
+    return word.partition("=")[0] in keys
+
+
+def _grid_values(word: str) -> tuple[str, list[Any]]:
+    from ..runs.parsing import parse_yaml
+
+    key, equals, values = word.partition("=")
+    if not equals or not key:
+        raise InputError(f"--grid: expected KEY=V,V,V, got {word}")
+    inside = values.removeprefix("[").removesuffix("]") if values.startswith("[") else values
+    return key, [parse_yaml(value.strip(), f"grid {key}") for value in inside.split(",") if value.strip()]
+
+
+def _whole_number(key: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InputError(f"--{key}: expected a whole number, got {value or 'nothing'}") from None
+
+
+def _methods(value: str) -> str:
+    """`methods=[...]` with the usual word for training alone put right."""
+    names = [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",") if name.strip()]
+    names = ["alone" if name == "finetune" else name for name in names]
+    return f"methods=[{', '.join(dict.fromkeys(names))}]"

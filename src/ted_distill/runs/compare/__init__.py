@@ -1,0 +1,5 @@
+"""Methods over several seeds from one start, and whether they can be told apart."""
+
+from .comparison import compare
+
+__all__ = ["compare"]

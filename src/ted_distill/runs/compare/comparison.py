@@ -1,0 +1,184 @@
+"""`ted compare`: every method with several seeds, from one start, equally long, and whether they can be told apart.
+
+RUN/                            the run's folder: what all seeds share (teacher, filters, start) is made once, there
+RUN/compare/seed-N/METHOD       a student, and its predictions in seed-N/predictions/METHOD
+RUN/compare/search/...          the trials of a grid, on rows held out of the training rows
+RUN/compare/recipe.yaml  compare.json  compare.md
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ...errors import InputError, shown
+from ...fast.states_cache import CACHE_NAME, remove_caches
+from ...output import (
+    atomic_files,
+    check_writable,
+    locked,
+    on_main,
+    refuse_busy,
+    remove_leftovers,
+    write_json,
+)
+from ...secrets import content_without_secrets
+from ...stages.stage_identity import Results
+from ...tasks import Task, load_task
+from ...tasks.resampling import Draws
+from ..kept_predictions import Predictions, kept_predictions, scored_split
+from ..recipe import OWNERS, Recipe
+from ..run import run
+from ..run_folder import RunFolder
+from . import statistics
+from .search import Grid, Search, check_grid, search
+from .seeds import recipe_of
+from .verdicts import page, summary, verdicts
+
+logger = logging.getLogger(__name__)
+
+FOLDER, NAME = "compare", "compare.json"
+_HEAD = "# The recipe of this comparison, as `ted compare` read it.\n"
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """What one seed gave."""
+
+    results: dict[str, Results]
+    predictions: dict[str, Predictions]
+    """Of the teacher, the student as it starts, and every method."""
+    sampled: dict[str, np.ndarray]
+    """Method -> (R,) scores on drawn examples."""
+
+
+def compare(
+    recipe: Recipe, seeds: int = 5, grid: Grid | None = None, resamples: int = statistics.RESAMPLES
+) -> dict[str, Any]:
+    """Train every method of a recipe with several seeds, and compare them.
+
+    All methods have the same data, start, updates and number of evaluations; the last weights are scored, unless the
+    recipe says how others are chosen. What is finished is skipped, so that seeds can be added later.
+
+    Args:
+        seeds: how many: 1, 2, ...; they set the order of the rows and what else is random in the methods.
+        grid: keys of Stage II and values to try, on rows held out of the training rows, equally for every method.
+        resamples: draws of the bootstrap.
+
+    Returns:
+        What `RUN/compare/compare.json` holds.
+
+    Raises:
+        InputError, TrainingError: see the stages; or a grid that cannot be searched.
+    """
+    _check_numbers(seeds, resamples)
+    shared = Path(str(recipe.run.output_dir))
+    folder = shared / FOLDER
+    task = load_task(recipe.task)
+    check_writable(folder)
+    refuse_busy(folder)
+    _check_folder(folder)
+    if grid:
+        check_grid(grid, recipe, task, folder)
+    with locked(folder):
+        on_main(lambda: _record(folder, recipe))
+        found = search(grid, recipe, task, folder / "search") if grid else None
+        done: list[_Seed] = []
+        for seed in range(1, seeds + 1):
+            done.append(_run_seed(_of_seed(recipe, folder, seed, found), shared, task, resamples))
+            content = _content(recipe, task, done, found, resamples)
+            on_main(partial(_write, folder, content))
+        on_main(lambda: remove_caches(shared / CACHE_NAME))
+    return content
+
+
+def _check_numbers(seeds: int, resamples: int) -> None:
+    for name, value, least in (("seeds", seeds, 1), ("resamples", resamples, 100)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name}: expected a whole number of at least {least}, got {shown(value)}")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds a recipe or results that no comparison wrote."""
+    file = folder / "recipe.yaml"
+    held = [name for name in ("recipe.yaml", NAME) if (folder / name).exists()]
+    if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(_HEAD)):
+        raise InputError(
+            f"output_dir: expected a new folder, or one of a comparison, got {folder}, where no comparison wrote "
+            f"{', '.join(held)}; give another output_dir"
+        )
+
+
+def _record(folder: Path, recipe: Recipe) -> None:
+    remove_leftovers(folder)
+    text = yaml.safe_dump(content_without_secrets(recipe.content), sort_keys=False, allow_unicode=True)
+    with atomic_files(folder) as written:
+        (written / "recipe.yaml").write_text(_HEAD + text, encoding="utf-8")
+
+
+def _of_seed(recipe: Recipe, folder: Path, seed: int, found: Search | None) -> Recipe:
+    return recipe_of(recipe, folder / f"seed-{seed}", recipe.run.methods, found.chosen if found else {}, seed)
+
+
+def _run_seed(recipe: Recipe, shared: Path, task: Task, resamples: int) -> _Seed:
+    """Train the methods with one seed, and keep what the models predict."""
+    results = run(recipe, shared=shared, task=task)
+    at, methods = RunFolder(recipe, shared), recipe.run.methods
+    kept, sampled = {}, {}
+    for name in (*OWNERS, *methods):
+        folder = at.folder if name in methods else shared
+        args = at.arguments(name if name in methods else f"finetune_{name}")[0]
+        model = at.model(name)
+        kept[name] = kept_predictions(folder / "predictions" / name, model, task, args, at.loading(model))
+    rows = task.rows[scored_split(task)]
+    for name in methods:
+        predictions = kept[name].predictions
+        draws = Draws(task.examples(predictions, rows), resamples)
+        sampled[name] = task.sampled_score(predictions, rows, draws)
+    return _Seed(results, kept, sampled)
+
+
+def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | None, resamples: int) -> dict[str, Any]:
+    """Everything that is known after the seeds so far."""
+    methods, first, metric = recipe.run.methods, seeds[0], task.metric
+    lower = metric in task.lower_is_better
+    split = scored_split(task)
+    scores = {name: [dict(seed.predictions[name].scores) for seed in seeds] for name in methods}
+    resampled = {name: np.stack([seed.sampled[name] for seed in seeds], axis=1) for name in methods}
+    values = {name: [one[metric] for one in of_method] for name, of_method in scores.items()}
+    pairs = statistics.differences(values, resampled, lower)
+    teacher = first.predictions["teacher"].predictions
+    content = {
+        "metric": metric,
+        "lower_is_better": lower,
+        "split": split,
+        "rows": len(task.rows[split]),
+        "seeds": list(range(1, len(seeds) + 1)),
+        "methods": list(methods),
+        "resamples": resamples,
+        "scores": {name: dict(first.predictions[name].scores) for name in OWNERS} | scores,
+        "intervals": {name: list(statistics.mean_interval(sampled)) for name, sampled in resampled.items()},
+        "agreement": {
+            name: [task.agreement(seed.predictions[name].predictions, teacher) for seed in seeds] for name in methods
+        },
+        "parameters": {name: result["parameters"] for name, result in first.results.items()},
+        "seconds": {name: [seed.results[name]["seconds"] for seed in seeds] for name in methods},
+        "steps": {name: first.results[name].get("steps") for name in methods},
+        "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
+        "chosen": found.chosen if found else {},
+        "search": {"rows": found.rows, "scores": found.scores} if found else {},
+        "last_weights": all(not first.results[name].get("chosen_by") for name in methods),
+    }
+    return content | summary(content) | {"verdicts": verdicts(content)}
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    with atomic_files(folder) as written:
+        write_json(written / NAME, content)
+        (written / "compare.md").write_text(page(content) + "\n", encoding="utf-8")

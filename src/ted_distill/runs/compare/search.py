@@ -1,0 +1,137 @@
+"""Settings chosen for each method on rows held out of the training rows, by the same grid for all of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from datasets import IterableDataset
+
+from ...errors import NotFiniteError, nearest, raise_if_any
+from ...fast.states_cache import CACHE_NAME, remove_caches
+from ...output import on_main
+from ...stages import DistillArguments
+from ...stages.held_out import hold_out
+from ...stages.methods import METHODS
+from ...tasks import Task
+from ...training.stage_arguments import StageArguments
+from ...training.stage_defaults import LEAST_ROWS
+from ..parsing import field_names
+from ..recipe import Recipe, stage_arguments
+from ..run import run
+from .seeds import Settings, recipe_of
+
+logger = logging.getLogger(__name__)
+
+Grid = Mapping[str, Sequence[Any]]
+"""Key of Stage II -> the values to try."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was tried for each method, and what was chosen."""
+
+    chosen: dict[str, Settings]
+    scores: dict[str, dict[str, float]]
+    """Method -> `key=value ...` -> score on the rows held out."""
+    rows: int
+    """How many were held out."""
+
+
+def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
+    """Refuse a grid that cannot be searched.
+
+    Raises:
+        InputError: with all problems: unknown keys, keys that no method uses, wrong values, a stream, too few rows.
+    """
+    problems = []
+    known = field_names(StageArguments, DistillArguments) - {"output_dir", "method", "seed"}
+    for key, values in grid.items():
+        users = [method for method in recipe.run.methods if key not in METHODS[method].unused]
+        if key not in known:
+            problems.append(f"grid: expected keys of Stage II, got {key}{nearest(key, known)}")
+        elif not users:
+            problems.append(f"grid: {key} means nothing to {', '.join(recipe.run.methods)}; leave it out")
+        elif not values:
+            problems.append(f"grid: expected values of {key} to try, got none; write {key}=1,10")
+    raise_if_any(problems)
+    rows = task.rows.get("train")
+    if isinstance(rows, IterableDataset):
+        problems.append("grid: expected training rows of which some can be held out, got a stream; leave it out")
+    elif rows is not None and len(rows) < LEAST_ROWS:
+        problems.append(
+            f"grid: expected at least {LEAST_ROWS} training rows, as some are held out to choose on, got {len(rows)}; "
+            "leave it out"
+        )
+    raise_if_any(problems)
+    for method, points in _points(grid, recipe.run.methods).items():
+        for point in points:
+            stage_arguments(recipe_of(recipe, folder, [method], {method: point}), method)
+
+
+def search(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> Search:
+    """Train every method with every combination of the keys that it uses, on the rows that are not held out.
+
+    Everything is made anew on those rows, the teacher too if it is fine-tuned here, so that nothing has seen the rows
+    that choose. Of equal scores the first wins.
+
+    Args:
+        folder: of the trials; the same call goes on where it was cut off.
+
+    Raises:
+        NotFiniteError: no combination trains a method to finite weights.
+    """
+    split = hold_out(task, stage_arguments(recipe, "finetune_teacher")[0].seed)
+    scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
+    points = _points(grid, recipe.run.methods)
+    sign = -1 if task.metric in task.lower_is_better else 1
+    for method, of_method in points.items():
+        for point in of_method:
+            trial = recipe_of(recipe, folder / _folder_name(method, point), [method], {method: point})
+            scores[method] |= _score(trial, method, folder, split, point)
+    chosen = {}
+    for method, of_method in points.items():
+        tried = [point for point in of_method if _name(point) in scores[method]]
+        if not tried:
+            raise NotFiniteError(
+                f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; "
+                "try lower learning rates"
+            )
+        chosen[method] = max(tried, key=lambda point: sign * scores[method][_name(point)])
+    on_main(lambda: remove_caches(folder / CACHE_NAME))
+    return Search(chosen, scores, len(split.rows["validation"]))
+
+
+def _score(trial: Recipe, method: str, folder: Path, split: Task, point: Settings) -> dict[str, float]:
+    """The score of one trial by its name; none if its weights became infinite."""
+    try:
+        found = run(trial, shared=folder, task=split)[method]
+    except NotFiniteError as error:
+        logger.warning("grid: %s with %s failed (%s)", method, _name(point), error)
+        return {}
+    score = float(found[f"last_{split.metric}"] if f"last_{split.metric}" in found else found[split.metric])
+    logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, _name(point), split.metric, score)
+    return {_name(point): score}
+
+
+def _points(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:
+    """Method -> the combinations of the keys that it uses."""
+    found = {}
+    for method in methods:
+        keys = [key for key in grid if key not in METHODS[method].unused]
+        found[method] = [dict(zip(keys, values, strict=True)) for values in product(*(grid[key] for key in keys))]
+    return found
+
+
+def _name(point: Settings) -> str:
+    """A combination in words."""
+    return " ".join(f"{key}={value}" for key, value in point.items()) or "defaults"
+
+
+def _folder_name(method: str, point: Settings) -> str:
+    return re.sub(r"[^\w.=-]+", "-", f"{method} {_name(point)}")

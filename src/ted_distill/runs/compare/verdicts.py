@@ -1,0 +1,159 @@
+"""A comparison in words and in one table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from ...stages.methods import METHODS
+from ..table import markdown_table
+from .statistics import LEAST_SEEDS, LEVEL
+
+Content = Mapping[str, Any]
+"""What `compare.json` holds; see `comparison._content`."""
+
+
+def summary(content: Content) -> dict[str, Any]:
+    """Mean and standard deviation of each method, and the share of the gap to the teacher that it closes.
+
+    The gap is what training alone leaves to the teacher. Where alone is not behind the teacher by more than its own
+    standard deviation, there is none to close.
+    """
+    values = {name: _values(content, name) for name in content["methods"]}
+    means = {name: statistics.mean(of_method) for name, of_method in values.items()}
+    spread = {name: statistics.stdev(of_method) if len(of_method) > 1 else None for name, of_method in values.items()}
+    sign = -1 if content["lower_is_better"] else 1
+    closed: dict[str, float | None] = {}
+    if "alone" in means:
+        gap = sign * (content["scores"]["teacher"][content["metric"]] - means["alone"])
+        least = spread["alone"] or 0.0
+        others = [name for name in means if name != "alone"]
+        closed = {name: sign * (means[name] - means["alone"]) / gap if gap > least else None for name in others}
+    return {"means": means, "standard_deviations": spread, "gap_closed": closed}
+
+
+def verdicts(content: Content) -> list[str]:
+    """A sentence on every pair of methods: which is better and by how much, or that they cannot be told apart."""
+    seeds = len(content["seeds"])
+    sentences = [_verdict(pair, content["metric"]) for pair in content["comparisons"]]
+    if sentences and seeds < LEAST_SEEDS:
+        number = "One seed tells" if seeds == 1 else "Two seeds tell"
+        sentences.append(f"{number} methods apart hardly ever: give --seeds {LEAST_SEEDS} or more, better 5.")
+    return sentences
+
+
+def _verdict(pair: Mapping[str, Any], metric: str) -> str:
+    better, worse = METHODS[pair["better"]].title, METHODS[pair["worse"]].title
+    facts = []
+    if pair["interval"] is not None:
+        low, high = pair["interval"]
+        facts.append(f"95 % interval {low:+.2f} to {high:+.2f}")
+    if pair["p_holm"] is not None:
+        facts.append(f"p {_p(pair['p_holm'])}")
+    known = f" ({', '.join(facts)})" if facts else ""
+    if pair["told_apart"]:
+        return f"{better} is better than {worse}: {metric} {pair['difference']:+.2f}{known}."
+    return f"{better} and {worse} cannot be told apart: {metric} {pair['difference']:+.2f}{known}."
+
+
+def page(content: Content) -> str:
+    """The table, how its numbers came about, and the verdicts, in Markdown."""
+    return "\n\n".join(
+        [table(content), "\n".join(notes(content)), "\n".join(f"- {line}" for line in content["verdicts"])]
+    )
+
+
+def table(content: Content) -> str:
+    """One row for each model: mean, spread and interval of the score, and how near it comes to the teacher."""
+    metric, seeds = content["metric"], len(content["seeds"])
+    rows = [["model", metric, "sd", "95 % interval", "of the teacher", "gap closed", "agrees", "parameters", "seconds"]]
+    for name in ("teacher", "student"):
+        rows.append(
+            [_title(name, content), _score(content["scores"][name][metric]), *[""] * 5, _size(content, name), ""]
+        )
+    for name in content["methods"]:
+        low, high = content["intervals"][name]
+        spread, closed = content["standard_deviations"][name], content["gap_closed"].get(name)
+        of_seed = [next(iter(agreement.values())) for agreement in content["agreement"][name]]
+        rows.append(
+            [
+                _title(name, content),
+                _score(content["means"][name]),
+                "" if spread is None else f"{spread:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                _share(content, name),
+                "" if closed is None else f"{100 * closed:.0f} %",
+                f"{statistics.mean(of_seed):.1f}",
+                _size(content, name),
+                f"{statistics.mean(content['seconds'][name]):.0f}",
+            ]
+        )
+    return markdown_table(rows) if seeds else ""
+
+
+def notes(content: Content) -> list[str]:
+    """How the numbers of the table came about."""
+    seeds, rows = len(content["seeds"]), content["rows"]
+    which = "the last weights" if content["last_weights"] else "the weights that the recipe's evaluations chose"
+    sentences = [
+        f"{content['metric']} on {rows:,} {content['split']} rows: mean over {seeds} {_seeds(seeds)}, scored with "
+        f"{which}; sd over the seeds. All methods start from the same student and train equally long.",
+        f"The intervals draw seeds and examples {content['resamples']:,} times.",
+    ]
+    if len(content["comparisons"]) > 1:
+        sentences.append(
+            f"p: paired t test over the seeds, after Holm's correction for {len(content['comparisons'])} pairs; "
+            f"methods are told apart where it and the bootstrap are both below {LEVEL:g}."
+        )
+    if content["methods"][:1] == ["alone"] and not any(share is not None for share in content["gap_closed"].values()):
+        sentences.append("The student alone is not behind the teacher by more than its sd: there is no gap to close.")
+    if content["search"]:
+        tried = {name: len(scores) for name, scores in content["search"]["scores"].items()}
+        sentences.append(
+            f"Settings chosen on {content['search']['rows']:,} rows held out of the training rows: "
+            + "; ".join(
+                f"{METHODS[name].title} {_settings(chosen)} of {tried[name]}"
+                for name, chosen in content["chosen"].items()
+            )
+            + "."
+        )
+    return sentences
+
+
+def _values(content: Content, name: str) -> list[float]:
+    return [scores[content["metric"]] for scores in content["scores"][name]]
+
+
+def _title(name: str, content: Content) -> str:
+    if name == "student":
+        return "student, before training" if content["parameters"].get("student") else "student"
+    return METHODS[name].title if name in METHODS else name
+
+
+def _score(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _share(content: Content, name: str) -> str:
+    """The mean score in percent of the teacher's; where less is better, the teacher's in percent of the mean."""
+    teacher, mean = content["scores"]["teacher"][content["metric"]], content["means"][name]
+    if content["lower_is_better"]:
+        teacher, mean = mean, teacher
+    return f"{100 * mean / teacher:.1f} %" if teacher > 0 else ""
+
+
+def _size(content: Content, name: str) -> str:
+    return f"{content['parameters'][name]:,}" if name in content["parameters"] else ""
+
+
+def _settings(chosen: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in chosen.items()) or "defaults"
+
+
+def _seeds(number: int) -> str:
+    return "seed" if number == 1 else "seeds"
+
+
+def _p(value: float) -> str:
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"

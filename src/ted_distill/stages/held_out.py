@@ -1,0 +1,31 @@
+"""Training rows held out to choose settings on, so that nothing is chosen on the rows that are reported."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+
+import numpy as np
+from datasets import Dataset
+
+from ..tasks.base import Task
+
+HELD_OUT, MOST_HELD_OUT = 0.15, 1000
+"""Share of the training rows that is held out, and at most how many."""
+
+
+def hold_out(task: Task, seed: int) -> Task:
+    """The same task with other rows: a part of the training rows is there to score on, the rest to train on."""
+    rows = task.rows["train"]
+    assert isinstance(rows, Dataset)  # a stream has no rows to choose from
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held_out = min(MOST_HELD_OUT, int(len(rows) * HELD_OUT))
+    split = copy.copy(task)
+    # What was derived from the rows belongs to the other ones.
+    for name in [name for name in vars(task) if isinstance(getattr(type(task), name, None), cached_property)]:
+        del vars(split)[name]
+    vars(split)["rows"] = {
+        "train": rows.select(np.sort(order[held_out:])),
+        "validation": rows.select(np.sort(order[:held_out])),
+    }
+    return split
