@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
+    from .runs.from_python import compare, run
     from .runs.recipe import Recipe, read_recipe
-    from .runs.run import run
     from .stages.distill import distill
     from .stages.distill_arguments import DistillArguments
     from .stages.distill_trainer import DistillTrainer
@@ -52,6 +52,7 @@ __all__ = [
     "Task",
     "TaskArguments",
     "TrainingError",
+    "compare",
     "distill",
     "evaluate",
     "finetune",
@@ -72,7 +73,7 @@ _HOMES = {
     "models.load": "LoadedModel ModelArguments load_model",
     "models.students": "student_from_teacher",
     "runs.recipe": "Recipe read_recipe",
-    "runs.run": "run",
+    "runs.from_python": "compare run",
     "stages.distill": "distill",
     "stages.distill_arguments": "DistillArguments",
     "stages.distill_trainer": "DistillTrainer",

@@ -1,4 +1,4 @@
-"""The two ways a stage stops: the input was wrong, or the training went wrong."""
+"""The ways a command stops: the input was wrong, the training went wrong, or its result is not good enough."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class TrainingError(RuntimeError):
 
 class NotFiniteError(TrainingError):
     """A loss, weights or logits are infinite or NaN: another learning rate may do."""
+
+
+class GateError(RuntimeError):
+    """Everything was done, but the result does not do what was required of it. Exit code 4."""
 
 
 @contextmanager

@@ -18,8 +18,8 @@ after an interruption, and more --seeds add to those that are there.
 
   --seeds N        how many seeds [5]; fewer than 3 hardly ever tell methods apart
   --methods A,B    the methods to compare [the recipe's]; alone may also be called finetune
-  --grid KEY=V,V   values of Stage II's settings (mse_alpha, kl_alpha, learning_rate, ...) to choose from, for every method
-                   that uses the key, on rows held out of the training rows; several keys are combined
+  --grid KEY=V,V   values of Stage II's settings (mse_alpha, kl_alpha, learning_rate, ...) to choose from, for every
+                   method that uses the key, on rows held out of the training rows; several keys are combined
   --resamples N    draws of the bootstrap [2000]
 
 """
@@ -68,9 +68,10 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
 
     from ..runs.compare import compare
     from ..runs.compare.comparison import FOLDER
+    from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
 
-    content = compare(recipe, grid=grid or None, **numbers)
+    content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
     if PartialState().is_main_process:
         sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{FOLDER}/compare.md\n")
 

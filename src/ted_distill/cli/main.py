@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import InputError, TrainingError
+from ..errors import GateError, InputError, TrainingError
 from . import compare, convert, recipes, stages
 from .command import Command
 
@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0, 1 (training went wrong), 2 (invalid input) or 130 (interrupted).
+        The exit code: 0, 1 (training went wrong), 2 (invalid input), 4 (the result is not what was required) or 130
+        (interrupted).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet()
@@ -109,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         _say(f"ted {name}: {error}")
         return 1
+    except GateError as error:
+        _say(f"ted {name}: {error}")
+        return 4
     except KeyboardInterrupt:
         _say("interrupted; the same command resumes from the last checkpoint")
         return 130

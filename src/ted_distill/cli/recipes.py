@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def list_names() -> None:
 def changes(words: Sequence[str]) -> list[str]:
     """`key=value` for each `key=value`, `--key=value` or `--key value` among `words`.
 
-    A flag without a value is true, one with several values has a list of them.
+    A flag without a value is true, one with several values has a list of them. `--require` may come several times.
 
     Raises:
         InputError: a word that belongs to no key.
@@ -135,7 +136,9 @@ def changes(words: Sequence[str]) -> list[str]:
             takes_values = False
         else:
             raise InputError(f"override: expected key=value or --key value, got {word}")
-    return [f"{key}={_value(values)}" for key, values in found]
+    several = [text for key, values in found if key == "require" for text in values]
+    others = [f"{key}={_value(values)}" for key, values in found if key != "require"]
+    return [*others, *([f"require={json.dumps(several)}"] if several else [])]
 
 
 def _value(values: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..output import (
     check_writable,
     explain_full_disk,
     locked,
+    on_main,
     refuse_busy,
     remove_leftovers,
     write_json,
@@ -36,6 +38,8 @@ from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task, load_task
 from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
+from .best_model import best_method, drop_steps, drop_weights, kept_results, publish_best, refuse_foreign_best
+from .gates import require
 from .kept_scores import kept_scores
 from .layout import filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
@@ -49,25 +53,38 @@ from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
 
-_RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
+RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
-def run(recipe: Recipe, shared: Path | None = None, task: Task | None = None) -> dict[str, Results]:
-    """Run all stages of a recipe, except those that are finished, and write the table.
+def run(
+    recipe: Recipe,
+    shared: Path | None = None,
+    task: Task | None = None,
+    before_dropping: Callable[[Path], object] = lambda folder: None,
+) -> dict[str, Results]:
+    """Run all stages of a recipe, except those that are finished, write the table, and copy the best student to `best`.
 
     Args:
         shared: a folder for what several runs have in common: all stages but the methods (see `RunFolder`).
         task: with rows of its own [the recipe's].
+        before_dropping: called with the run's folder once all is done, while all models are still there.
 
     Returns:
         Results of teacher, fine-tuned student and each method, by name.
 
     Raises:
         InputError, TrainingError: see the stages.
+        GateError: a requirement of the recipe does not hold.
     """
     started = _Run(recipe, shared, task)
-    started.check()
-    return started.results()
+    results = kept_results(started.at.folder, recipe, started.task)
+    if results is None:
+        started.check()
+        results = started.results(before_dropping)
+    else:
+        on_main(lambda: drop_weights(started.at.made))  # what a kill left of them
+    require(recipe.run.require or [], results)
+    return results
 
 
 class _Run:
@@ -98,6 +115,8 @@ class _Run:
             check_writable(self.at.folder)
             refuse_busy(self.at.folder)
             self._check_folder()
+        with collect(problems):
+            refuse_foreign_best(self.at.folder)
         for task in (self.task, *self.further.values()):
             with collect(problems):
                 task.rows  # noqa: B018  (reading them is what checks them)
@@ -123,7 +142,7 @@ class _Run:
         file = self.at.folder / "recipe.yaml"
         held = ["recipe.yaml"] if file.is_file() else ["results.json", "results.md"]
         held = [name for name in held if (self.at.folder / name).exists()]
-        if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(_RECIPE_HEAD)):
+        if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(RECIPE_HEAD)):
             raise InputError(
                 f"output_dir: expected a new folder, or one of a run, got {self.at.folder}, where no run wrote "
                 f"{', '.join(held)}; give another output_dir"
@@ -166,15 +185,19 @@ class _Run:
 
     # --- stages -----------------------------------------------------------------------------------------------------
 
-    def results(self) -> dict[str, Results]:
-        """Run all stages, then write the table.
+    def results(self, before_dropping: Callable[[Path], object]) -> dict[str, Results]:
+        """Run all stages, then write the table, and keep what the recipe says.
 
         Raises:
             InputError: another process is working in the folder, or something that was not there before is wrong.
             TrainingError: the training went wrong, or a disk is full.
         """
         with locked(self.at.folder), explain_full_disk([self.at.folder]):
-            return self._results()
+            results = self._results()
+            before_dropping(self.at.folder)
+            if self.recipe.run.keep == "best" and self.at.shared == self.at.folder:
+                on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
+            return results
 
     def _results(self) -> dict[str, Results]:
         self._record_recipe()
@@ -195,6 +218,11 @@ class _Run:
                 results[method]["stage_one_seconds"] = sum(stage_one[owner]["seconds"] for owner in learners)
         for name in results:
             results[name] |= self._scores_on(name)
+            results[name]["folder"] = self.at.shown(name)
+        best = best_method(results, methods, self.task)
+        if best is not None and self.at.shared == self.at.folder:
+            on_main(lambda: publish_best(self.at.folder, best))
+            results[best]["best"] = True
         self._write_results(results)
         return results
 
@@ -295,7 +323,7 @@ class _Run:
                 remove_leftovers(folder)
             text = yaml.safe_dump(content_without_secrets(self.recipe.content), sort_keys=False, allow_unicode=True)
             with atomic_files(self.at.folder) as partial:
-                (partial / "recipe.yaml").write_text(_RECIPE_HEAD + text, encoding="utf-8")
+                (partial / "recipe.yaml").write_text(RECIPE_HEAD + text, encoding="utf-8")
 
     def _write_results(self, results: dict[str, Results]) -> None:
         if PartialState().is_main_process:

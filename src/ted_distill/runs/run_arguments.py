@@ -11,8 +11,10 @@ from ..models.narrow import WEIGHTS
 from ..ranges import a_path, at_least, one_of, range_problems
 from ..stages.filter_arguments import FILTER_INITS, FILTER_TOKENS
 from ..stages.methods import METHODS
+from .gates import check_models, read_requirement
 
 STARTS = ("teacher", "finetuned", "pretrained")
+KEEP = ("all", "best")
 
 
 @dataclass
@@ -65,6 +67,14 @@ class RunArguments:
         default=None, metadata={"help": "what heads of whole rows read: first or mean [first]"}
     )
 
+    keep: Annotated[str, one_of(KEEP)] = field(
+        default="all", metadata={"help": "all models, or only the best student and all results [all]"}
+    )
+    require: list[str] | None = field(
+        default=None,
+        metadata={"help": "what must hold at the end, such as `ted.f1 >= 0.97 * teacher.f1`; otherwise exit code 4"},
+    )
+
     def __post_init__(self) -> None:
         """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""
         problems = range_problems(type(self), vars(self))
@@ -78,6 +88,9 @@ class RunArguments:
             parse_pairs(self.pairs or [])
         if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):
             problems.append("pairs: expected pairs or filter intervals, got both; remove one")
+        for text in self.require or []:
+            with collect(problems):
+                problems += check_models([read_requirement(text)], ["teacher", "student", "alone", *self.methods])
         if self.start_from == "teacher" and not self.made_of_teacher:
             problems.append(
                 "start_from: expected finetuned or pretrained with a student that is not made of the teacher's blocks, "

@@ -8,7 +8,9 @@ RUN/alone                                  the student trained on the labels alo
 RUN/kd  RUN/lwd  RUN/ted ...               distilled students (Stage II)
 RUN/states-cache                           the teacher's outputs for each row, while the run lasts
 RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
+RUN/best                                   a copy of the best student
 RUN/recipe.yaml  RUN/results.json  RUN/results.md
+RUN/kept.json                              with `keep: best`, what is known of a run whose other models were dropped
 
 Runs that differ in their methods alone may share the rest: then all but the methods, the recipe and the results are in
 a folder of their own.
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.load import ModelArguments
+from ..output import short_name
 from ..training.stage_arguments import StageArguments
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, Recipe, stage_arguments
 
@@ -37,6 +40,7 @@ class RunFolder:
         """The recipe, whose teacher is a folder if it is made from scratch."""
         run = recipe.run
         self.makes_student = run.makes_student
+        self.methods = list(run.methods)
         tuned_teacher = str(self.shared / "teacher") if recipe.tunes("teacher") else teacher
         # Blocks of a teacher made from scratch are useful only after it has been trained.
         trained = run.start == "teacher" or self.from_scratch
@@ -61,6 +65,17 @@ class RunFolder:
     def makes(self, model: str) -> bool:
         """Whether a model is one that this run makes."""
         return Path(model).parent in (self.folder, self.shared)
+
+    @property
+    def made(self) -> list[Path]:
+        """Folders of the models that this run makes, whether they are there or not."""
+        models = [*self.raw.values(), *self.tuned.values(), *self.filtered.values(), *map(self.model, self.methods)]
+        return [Path(model) for model in dict.fromkeys(models) if self.makes(model)]
+
+    def shown(self, name: str) -> str:
+        """The folder of a finished model, seen from the run's, for the table; of any other model its name."""
+        model = self.model(name)
+        return Path(model).name if self.makes(model) else short_name(model)
 
     def model(self, name: str) -> str:
         """The finished model of `teacher`, `student` or a method."""

@@ -8,7 +8,9 @@ from typing import Any
 from ..stages.methods import METHODS
 from ..training.selection import described, is_test_score, shown_scores
 
-_NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total"}
+NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
+BEST = "best"
+"""Folder of the best student in that of a run."""
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
@@ -17,10 +19,13 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     Scores on test rows come first. Below the table is on which rows each model was chosen, out of how many evaluations.
     """
     scores = _scores(next(iter(results.values())))
-    rows = [["model", *scores, "parameters", "seconds"]]
+    rows = [["model", *scores, "parameters", "seconds", "folder"]]
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
-        rows.append([_title(name, result), *values, f"{result['parameters']:,}", _seconds(result)])
+        folder = result.get("folder", "") + (f", {BEST}" if result.get("best") else "")
+        rows.append([_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     return "\n\n".join([markdown_table(rows), *_notes(results)])
 
 
@@ -51,7 +56,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def _scores(result: dict[str, Any]) -> list[str]:
     """Names of the scores worth a column: those on test rows first, and the task's own metric first among each."""
-    found = [name for name in shown_scores(result) if name not in _NOT_A_SCORE]
+    found = [name for name in shown_scores(result) if name not in NOT_A_SCORE]
     found = [name for name in found if not name.startswith(("best_", "test_best_"))]
     kept = [name for name in found if not name.endswith(("_total", "_thresh"))]
     leading = result["metric"], f"test_{result['metric']}"

@@ -19,6 +19,7 @@ from ..method.filter_files import filters_fingerprint, save_filters
 from ..method.filters import FilteredModel, Filters
 from ..method.layer_losses import bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
+from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.students import made_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
@@ -46,14 +47,17 @@ from .unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
 
 
 def distill(
-    teacher_name_or_path: str | Path,
-    student_name_or_path: str | Path,
+    teacher_name_or_path: Model,
+    student_name_or_path: Model,
     task: Task,
     args: StageArguments,
     distill_arguments: DistillArguments | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> Results:
     """Distil a fine-tuned teacher into a student; leave a plain checkpoint and its filters in `args.output_dir`.
+
+    Args:
+        teacher_name_or_path, student_name_or_path: folders, Hub ids or (model, tokenizer).
 
     Returns:
         Scores in percent, parameters, seconds and steps: the contents of `all_results.json`.
@@ -63,7 +67,7 @@ def distill(
         TrainingError: the loss is no longer a number.
     """
     return open_distill(
-        teacher_name_or_path, student_name_or_path, task, args, distill_arguments, model_arguments
+        as_name(teacher_name_or_path), as_name(student_name_or_path), task, args, distill_arguments, model_arguments
     ).result()
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any, shown
 from ..fast import precision
+from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.tokenizers import choose_tokenizers
 from ..output import (
@@ -40,10 +41,10 @@ PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
-    model_name_or_path: str | Path,
+    model_name_or_path: Model,
     task: Task,
     *,
-    teacher_name_or_path: str | Path | None = None,
+    teacher_name_or_path: Model | None = None,
     output_dir: str | Path | None = None,
     batch_size: int = 32,
     mixed_precision: str | None = None,
@@ -53,6 +54,7 @@ def evaluate(
     """Score a fine-tuned checkpoint on the task's validation and test data.
 
     Args:
+        model_name_or_path: folder, Hub id or (model, tokenizer).
         teacher_name_or_path: also report how often this model makes the same prediction (`agreement...`).
         output_dir: folder for `all_results.json` and the predictions, if they should be written.
         mixed_precision: `no`, `bf16` or `fp16` [as in the stages: bf16 if the machine multiplies in bf16].
@@ -64,6 +66,8 @@ def evaluate(
     Raises:
         InputError: with all problems.
     """
+    model_name_or_path = as_name(model_name_or_path)
+    teacher_name_or_path = None if teacher_name_or_path is None else as_name(teacher_name_or_path)
     models: dict[str, LoadedModel] = {}
     problems: list[str] = []
     device = scoring_device(use_cpu)

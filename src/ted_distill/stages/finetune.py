@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..method.filters import Batch
+from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
@@ -44,12 +45,12 @@ class FinetuneTrainer(StageTrainer):
 
 
 def finetune(
-    model_name_or_path: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
+    model_name_or_path: Model, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
 ) -> Results:
     """Fine-tune a model and leave the best checkpoint in `args.output_dir`.
 
     Args:
-        model_name_or_path: folder or Hub id; a head for the task's labels is made if it has none.
+        model_name_or_path: folder, Hub id or (model, tokenizer); a head for the task's labels is made if it has none.
         args: `output_dir`, learning rate, epochs, ...
 
     Returns:
@@ -59,7 +60,7 @@ def finetune(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
-    return open_finetune(model_name_or_path, task, args, model_arguments).result()
+    return open_finetune(as_name(model_name_or_path), task, args, model_arguments).result()
 
 
 def open_finetune(

@@ -12,6 +12,7 @@ from torch import nn
 from ..fast.precision import cast_weights, resolve_dtype, restore_weights
 from ..method.filter_files import save_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
+from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..output import write_json
 from ..tasks.base import Task
@@ -32,13 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 def learn_filters(
-    model_name_or_path: str | Path,
+    model_name_or_path: Model,
     task: Task,
     args: StageArguments,
     filter_arguments: LearnFiltersArguments | None = None,
     model_arguments: ModelArguments | None = None,
 ) -> Results:
     """Learn a fine-tuned model's filters; leave model, filters and `block_scores.json` in `args.output_dir`.
+
+    Args:
+        model_name_or_path: folder, Hub id or (model, tokenizer).
 
     Returns:
         The heads' mean score and each block's score, in percent, and the rest of `all_results.json`.
@@ -47,7 +51,7 @@ def learn_filters(
         InputError: before any training, with all problems.
         TrainingError: the loss is no longer a number.
     """
-    return open_learn_filters(model_name_or_path, task, args, filter_arguments, model_arguments).result()
+    return open_learn_filters(as_name(model_name_or_path), task, args, filter_arguments, model_arguments).result()
 
 
 def open_learn_filters(

@@ -13,6 +13,7 @@ from .base import Counts, Metrics, Split, Task
 from .glue import GLUE
 from .multi_label_classification import MultiLabelClassification
 from .reading.columns import shown
+from .reading.given import Rows, given_rows
 from .regression import Regression
 from .sequence_classification import SequenceClassification
 from .squad.question_answering import QuestionAnswering
@@ -66,11 +67,17 @@ _DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} |
 }
 
 
-def load_task(task: str | TaskArguments) -> Task:
+def load_task(
+    task: str | TaskArguments, train: Rows | None = None, validation: Rows | None = None, test: Rows | None = None
+) -> Task:
     """The task of this name, or the one that the arguments describe.
 
+    Args:
+        train, validation, test: rows that are there already, in place of files: a `datasets.Dataset`, a
+            `pandas.DataFrame` or a list of dicts, with the columns that a file would have.
+
     Raises:
-        InputError: the name is missing or unknown.
+        InputError: the name is missing or unknown, or rows are of another kind.
     """
     arguments = TaskArguments(task=task) if isinstance(task, str) else task
     known = ", ".join(TASKS)
@@ -80,7 +87,9 @@ def load_task(task: str | TaskArguments) -> Task:
         nearest = get_close_matches(arguments.task.lower(), TASKS, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "`ted list` describes them"
         raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}; {hint}")
-    return TASKS[arguments.task](arguments)
+    made = TASKS[arguments.task](arguments)
+    made.given = given_rows({"train": train, "validation": validation, "test": test})
+    return made
 
 
 def describe_task(name: str) -> str:

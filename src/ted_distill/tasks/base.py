@@ -102,6 +102,8 @@ class Task(ABC):
         self.arguments = arguments
         self.name = arguments.task or type(self).__name__
         self.max_seq_length = arguments.max_seq_length or self.default_max_seq_length
+        self.given: dict[str, Dataset | IterableDataset] = {}
+        """Rows that are there already, by split, in place of files and data sets of the Hub (`load_task`)."""
         self._unlabelled: Dataset | None = None
 
     # --- data -------------------------------------------------------------------------------------------------
@@ -121,7 +123,9 @@ class Task(ABC):
             )
         found: dict[str, Dataset] = {}
         with collect(problems):
-            found = read_splits(self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options())
+            found = read_splits(
+                self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options(), given=self.given
+            )
         for name, rows in found.items():
             with collect(problems):
                 splits[name] = self.normalise(rows, name)
@@ -195,6 +199,8 @@ class Task(ABC):
         arguments = self.arguments
         if split == "validation" and arguments.validation_size:
             return f"{self._source('train')}, held out"
+        if split in self.given:
+            return "rows given in Python"
         if file := getattr(arguments, f"{split}_file"):
             return Path(file).name
         name, config = (arguments.dataset_name, None) if arguments.dataset_name else self.hub_dataset() or (None, None)

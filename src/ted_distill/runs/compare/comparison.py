@@ -32,6 +32,7 @@ from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
+from ..gates import require
 from ..kept_predictions import Predictions, kept_predictions, scored_split
 from ..recipe import OWNERS, Recipe
 from ..run import run
@@ -59,7 +60,11 @@ class _Seed:
 
 
 def compare(
-    recipe: Recipe, seeds: int = 5, grid: Grid | None = None, resamples: int = statistics.RESAMPLES
+    recipe: Recipe,
+    seeds: int = 5,
+    grid: Grid | None = None,
+    resamples: int = statistics.RESAMPLES,
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Train every method of a recipe with several seeds, and compare them.
 
@@ -70,17 +75,19 @@ def compare(
         seeds: how many: 1, 2, ...; they set the order of the rows and what else is random in the methods.
         grid: keys of Stage II and values to try, on rows held out of the training rows, equally for every method.
         resamples: draws of the bootstrap.
+        task: with rows of its own [the recipe's].
 
     Returns:
         What `RUN/compare/compare.json` holds.
 
     Raises:
         InputError, TrainingError: see the stages; or a grid that cannot be searched.
+        GateError: a requirement of the recipe does not hold for the means.
     """
     _check_numbers(seeds, resamples)
     shared = Path(str(recipe.run.output_dir))
     folder = shared / FOLDER
-    task = load_task(recipe.task)
+    task = load_task(recipe.task) if task is None else task
     check_writable(folder)
     refuse_busy(folder)
     _check_folder(folder)
@@ -95,7 +102,17 @@ def compare(
             content = _content(recipe, task, done, found, resamples)
             on_main(partial(_write, folder, content))
         on_main(lambda: remove_caches(shared / CACHE_NAME))
+    require(recipe.run.require or [], _means(content))
     return content
+
+
+def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The mean of each score of each method, and the scores of teacher and student."""
+    scores = content["scores"]
+    return {name: scores[name] for name in OWNERS} | {
+        name: {score: float(np.mean([one[score] for one in scores[name]])) for score in scores[name][0]}
+        for name in content["methods"]
+    }
 
 
 def _check_numbers(seeds: int, resamples: int) -> None:

@@ -25,7 +25,8 @@ def recipe_of(
         settings: method -> keys that win over the recipe's.
         seed: of the methods [the recipe's]. What comes before the methods keeps the recipe's.
     """
-    content = copy.deepcopy(recipe.content)
+    # What must hold at the end, and what is kept then, is of the whole comparison.
+    content = {key: copy.deepcopy(value) for key, value in recipe.content.items() if key not in ("require", "keep")}
     for method in methods:
         section = content.setdefault(method, {})
         section |= last_weights(recipe, method) | settings.get(method, {})

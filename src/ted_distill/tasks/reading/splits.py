@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ def read_splits(
     hub_dataset: tuple[str, str | None] | None,
     validation_splits: dict[str, str],
     options: FileOptions | None = None,
+    given: Mapping[str, Rows] | None = None,
 ) -> dict[str, Rows]:
     """The splits that were given, `train` first, with all their columns unchanged.
 
@@ -35,6 +36,7 @@ def read_splits(
         hub_dataset: (name, configuration) of the task's own data set, if it has one.
         validation_splits: our name -> the Hub's, for every split to score on.
         options: how files are read [as the arguments say].
+        given: rows that are there already, by split; then neither files nor the Hub are asked.
 
     Raises:
         InputError: with every problem of every file; the Hub gave nothing; or no data were named.
@@ -46,14 +48,21 @@ def read_splits(
         "test": ("test_file", arguments.test_file),
     }
     named = {split: (flag, Path(file).expanduser()) for split, (flag, file) in files.items() if file}
-    raise_if_any(_argument_problems(arguments, set(named), validation_splits))
+    if given:
+        raise_if_any(
+            f"{flag}: expected rows or files, got rows of {', '.join(given)} and a file; leave out one or the other"
+            for flag, _ in named.values()
+        )
+    raise_if_any(_argument_problems(arguments, {*named, *(given or {})}, validation_splits))
     if arguments.validation_split:
         validation_splits = {**validation_splits, "validation": arguments.validation_split}
     if arguments.test_split:
         validation_splits = {**validation_splits, "test": arguments.test_split}
     if arguments.validation_size:
         validation_splits = {name: split for name, split in validation_splits.items() if name != "validation"}
-    if named:
+    if given:
+        splits = {split: given[split] for split in files if split in given}
+    elif named:
         splits = _read_files(named, arguments.streaming, options or file_options(arguments))
     elif arguments.dataset_name:
         splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments)

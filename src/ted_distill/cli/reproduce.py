@@ -1,0 +1,88 @@
+"""`ted reproduce` and `ted env`: a run once more, and what a report of a bug needs."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import GateError, InputError
+from .recipes import changes, wants_help
+
+_USAGE = """usage: ted reproduce RUN [output_dir=FOLDER] [tolerance=0]
+
+Repeats a finished run from its folder, in another folder [RUN-again], and compares scores and weights. The exit code is
+4 if a score differs by more than the tolerance. Other hardware or other versions change the last digits of weights.
+"""
+_PACKAGES = (
+    "ted-distill", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "numpy", "scipy",
+    "scikit-learn", "pyarrow", "rich", "matplotlib", "pandas", "sentencepiece", "disentangled-flash",
+)  # fmt: skip
+
+
+def read_reproduce(words: list[str]) -> tuple[Any, ...] | None:
+    """The run's folder, that of the repetition and the tolerance; None if help was printed.
+
+    Raises:
+        InputError: no folder, or another word.
+    """
+    if wants_help(words) or not words:
+        sys.stdout.write(_USAGE)
+        return None
+    given = dict(change.split("=", 1) for change in changes(words[1:]))
+    if unknown := given.keys() - {"output_dir", "tolerance"}:
+        raise InputError(f"reproduce: expected output_dir and tolerance, got {', '.join(sorted(unknown))}")
+    try:
+        tolerance = float(given.get("tolerance", 0))
+    except ValueError:
+        raise InputError(f"tolerance: expected a number, got {given['tolerance']}") from None
+    output_dir = given.get("output_dir")
+    return Path(words[0]), Path(output_dir) if output_dir else None, tolerance
+
+
+def reproduce(folder: Path, output_dir: Path | None, tolerance: float) -> None:
+    """Repeat a run and print the comparison. Raises `GateError` if a score differs by more than the tolerance."""
+    from ..runs.reproduce import reproduce
+
+    found = reproduce(folder, output_dir)
+    sys.stdout.write(f"\n{found}\n\n{found.folder}\n")
+    if found.difference > tolerance:
+        raise GateError(f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} more or less")
+
+
+def read_env(words: list[str]) -> tuple[Any, ...] | None:
+    """Nothing, which is all `ted env` needs; None if help was printed."""
+    if wants_help(words):
+        sys.stdout.write("usage: ted env\n\nVersions and hardware, for a report of a bug.\n")
+        return None
+    return ()
+
+
+def env() -> None:
+    """Print versions and hardware."""
+    import platform
+
+    import torch
+
+    from ..fast.precision import does_bfloat16_well
+    from ..report.hardware import hardware
+
+    found = {name: _version(name) for name in _PACKAGES}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lines = {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: number for name, number in found.items() if number},
+        **{name.replace("_", " "): value for name, value in hardware().items() if value is not None},
+        "threads": torch.get_num_threads(),
+        "precision": "bf16 autocast" if does_bfloat16_well(device) else "float32",
+    }
+    width = max(map(len, lines))
+    sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,64 @@
+"""Models that are in memory already, in place of names: they are written to a folder of this process, and read back.
+
+Everything after that, such as what decides whether a stage is still the same, treats them like any other checkpoint.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError, shown
+from ..identity import backbone_fingerprint, head_fingerprint
+
+Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+"""A folder, a Hub id, or a loaded model with its tokenizer. A `transformers.Pipeline` holds both and will do too."""
+
+
+def as_name(model: Any) -> str:
+    """The folder or Hub id of a model; one in memory is written to a folder that lasts as long as the process.
+
+    Raises:
+        InputError: a model without a tokenizer, or something else.
+    """
+    if isinstance(model, (str, Path)):
+        return str(model)
+    if isinstance(getattr(model, "model", None), PreTrainedModel):
+        model = (model.model, model.tokenizer)
+    if isinstance(model, PreTrainedModel):
+        raise InputError(
+            "model: expected a folder, a Hub id or (model, tokenizer), got a model without its tokenizer; give both"
+        )
+    if not (
+        isinstance(model, tuple)
+        and len(model) == 2
+        and isinstance(model[0], PreTrainedModel)
+        and isinstance(model[1], PreTrainedTokenizerBase)
+    ):
+        raise InputError(f"model: expected a folder, a Hub id or (model, tokenizer), got {shown(model)}")
+    return _written(*model)
+
+
+def _written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A folder named after the model's class and weights, so that the name says the same in every process."""
+    weights = head_fingerprint(model)[:6] + backbone_fingerprint(model)[:6]
+    folder = _folder() / f"{type(model).__name__}-{weights}"
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial")
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
+    return str(folder)
+
+
+@cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ted-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

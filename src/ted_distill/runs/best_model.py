@@ -1,0 +1,141 @@
+"""The best student of a run in RUN/best, and the models that were only steps on the way to it, dropped if so asked."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..identity import Identity, changes, plain
+from ..output import (
+    DamagedFileError,
+    atomic_files,
+    finish_publication,
+    publication,
+    read_manifest,
+    read_sealed,
+    remove_folder,
+    remove_leftovers,
+    write_sealed,
+)
+from ..secrets import content_without_secrets
+from ..stages.stage_identity import Results, refuse_foreign
+from ..tasks import Task
+from .recipe import Recipe
+from .table import BEST
+
+logger = logging.getLogger(__name__)
+
+KEPT_NAME = "kept.json"
+"""What remains of a run whose models were dropped: its identity and its results."""
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+_DERIVED = {"versions", "files", "sum"}
+
+
+def best_method(results: Mapping[str, Results], methods: list[str], task: Task) -> str | None:
+    """The method whose student has the best score to choose by (never one on test rows); of equals the later one."""
+    sign = -1 if task.metric in task.lower_is_better else 1
+    scored = [method for method in methods if task.metric in results[method]]
+    return max(reversed(scored), key=lambda method: sign * results[method][task.metric], default=None)
+
+
+def refuse_foreign_best(folder: Path) -> None:
+    """Raise `InputError` if RUN/best holds files that no run wrote."""
+    if _manifest(folder / BEST) is None:
+        refuse_foreign(folder / BEST)
+
+
+def publish_best(folder: Path, method: str) -> Path:
+    """Copy a finished student to RUN/best, unless it is there. Raises `InputError`, see `refuse_foreign_best`."""
+    source, best = folder / method, folder / BEST
+    manifest = read_manifest(source) or {}
+    finish_publication(best)
+    found = _manifest(best)
+    if found is not None and found.get("files") == manifest.get("files"):
+        return best
+    refuse_foreign_best(folder)
+    if found is not None and best.exists():
+        remove_folder(best)
+    about = {key: value for key, value in manifest.items() if key not in _DERIVED} | {"copy_of": method}
+    with publication(best, about) as partial:
+        for name in manifest.get("files", {}):
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, partial / name)
+    return best
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except DamagedFileError:
+        return {}
+
+
+# --- keep: best ---------------------------------------------------------------------------------------------------
+
+
+def run_identity(recipe: Recipe, task: Task) -> Identity:
+    """Everything that the results of a run depend on, as far as it can be known without its models."""
+    without = ("output_dir", "keep", "require")
+    content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
+    return plain({"recipe": content, "data": task.identity["data"], "test": task.test_identity})
+
+
+def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results] | None:
+    """Results of a run whose models were dropped; None if none were.
+
+    Raises:
+        InputError: it was another run, or the recipe wants its models back.
+    """
+    try:
+        kept = read_sealed(folder / KEPT_NAME)
+    except DamagedFileError as error:
+        raise InputError(
+            f"output_dir: expected {folder / KEPT_NAME} as it was written, got other content; give another output_dir"
+        ) from error
+    if kept is None:
+        return None
+    differences = changes(kept["identity"], run_identity(recipe, task))
+    if recipe.run.keep != "best":
+        differences = [*differences, "keep"]
+    if differences:
+        raise InputError(
+            f"output_dir: expected the recipe whose models, all but the best, were dropped in {folder}, got changes "
+            f"({'; '.join(differences)}); give another output_dir"
+        )
+    logger.warning("== %s is finished; of its models only %s is kept", folder, folder / BEST)
+    return dict(kept["results"])
+
+
+def drop_steps(made: list[Path], recipe: Recipe, task: Task, results: Mapping[str, Results]) -> None:
+    """Delete the weights of a finished run's models, all but RUN/best; results, settings and cards stay.
+
+    Args:
+        made: folders of the models that this run made.
+    """
+    folder = Path(str(recipe.run.output_dir))
+    with atomic_files(folder) as partial:
+        write_sealed(partial / KEPT_NAME, {"identity": run_identity(recipe, task), "results": plain(dict(results))})
+    freed = drop_weights(made)
+    remove_leftovers(folder)
+    logger.warning(
+        "keep: best freed %.1f MB, %.1f MB are left; the best student is in %s",
+        freed / 1e6, bytes_below(folder) / 1e6, folder / BEST,
+    )  # fmt: skip
+
+
+def drop_weights(made: list[Path]) -> int:
+    """Delete the weights in these folders; returns how many bytes they had."""
+    files = [file for stage in made for file in stage.glob("*") if file.suffix in _WEIGHTS and file.is_file()]
+    freed = sum(file.stat().st_size for file in files)
+    for file in files:
+        file.unlink()
+    return freed
+
+
+def bytes_below(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())

@@ -1,0 +1,154 @@
+"""Requirements on the scores of a run, such as `ted.f1 >= 0.97 * teacher.f1`: a pipeline stops where one does not hold.
+
+A requirement compares two expressions of numbers, scores (`MODEL.SCORE`), + - * / and parentheses. Models and scores
+are those of the run's table; a seed comparison has the means over its seeds.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GateError, InputError, nearest, shown
+
+logger = logging.getLogger(__name__)
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Model -> score -> value."""
+
+_COMPARE: dict[type, Callable[[float, float], bool]] = {
+    ast.GtE: operator.ge,
+    ast.Gt: operator.gt,
+    ast.LtE: operator.le,
+    ast.Lt: operator.lt,
+}
+_ARITHMETIC: dict[type, Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_FORM = "a comparison such as ted.f1 >= 0.97 * teacher.f1"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a requirement holds."""
+
+    requirement: str
+    holds: bool
+    values: str
+    """Both sides as numbers."""
+
+    def __str__(self) -> str:
+        """One line for the screen."""
+        return f"{'holds' if self.holds else 'does not hold'}: {self.requirement} ({self.values})"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A requirement that was read, but not yet looked at."""
+
+    text: str
+    comparison: ast.Compare
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """(model, score) of each score that it names."""
+        found = [node for node in ast.walk(self.comparison) if isinstance(node, ast.Attribute)]
+        return [(node.value.id, node.attr) for node in found if isinstance(node.value, ast.Name)]
+
+    def check(self, scores: Scores) -> Verdict:
+        """Whether it holds.
+
+        Raises:
+            InputError: a model or a score that the run does not have, or a division by 0.
+        """
+        left = _value(self.comparison.left, scores, self.text)
+        right = _value(self.comparison.comparators[0], scores, self.text)
+        (sign,) = self.comparison.ops
+        holds = _COMPARE[type(sign)](left, right)
+        return Verdict(self.text, holds, f"{left:.4g} and {right:.4g}")
+
+
+def read_requirement(text: str) -> Requirement:
+    """A requirement, checked in all but the models and scores that it names.
+
+    Raises:
+        InputError: it is no comparison of the form above.
+    """
+    try:
+        found = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, ast.Compare) or len(found.ops) != 1 or type(found.ops[0]) not in _COMPARE:
+        raise InputError(f"require: expected {_FORM}, got {shown(text)}")
+    for side in (found.left, found.comparators[0]):
+        _check(side, text)
+    return Requirement(text.strip(), found)
+
+
+def require(requirements: Sequence[str], scores: Scores) -> None:
+    """Check requirements on finished models, and say of each whether it holds.
+
+    Raises:
+        GateError: one does not hold.
+        InputError: one names a score that is not there.
+    """
+    found = [read_requirement(text).check(scores) for text in requirements]
+    for verdict in found:
+        if verdict.holds:
+            logger.warning("require: %s", verdict)
+    if failed := [verdict for verdict in found if not verdict.holds]:
+        raise GateError("\n".join(f"require: {verdict}" for verdict in failed))
+
+
+def check_models(requirements: list[Requirement], models: list[str]) -> list[str]:
+    """What is wrong with the models that requirements name, before a run of these models."""
+    known = ", ".join(models)
+    return [
+        f"require: expected one of {known}, got {model} in {shown(requirement.text)}{nearest(model, models)}"
+        for requirement in requirements
+        for model, _ in requirement.names
+        if model not in models
+    ]
+
+
+def _check(node: ast.expr, text: str) -> None:
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        _check(node.left, text)
+        _check(node.right, text)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        _check(node.operand, text)
+    elif not (_is_number(node) or (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))):
+        raise InputError(f"require: expected numbers and MODEL.SCORE in {_FORM}, got {shown(ast.unparse(node))}")
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
+def _value(node: Any, scores: Scores, text: str) -> float:
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, scores, text), _value(node.right, scores, text)
+        if isinstance(node.op, ast.Div) and right == 0:
+            raise InputError(f"require: expected no division by 0, got one in {shown(text)}")
+        return _ARITHMETIC[type(node.op)](left, right)
+    if isinstance(node, ast.UnaryOp):
+        return -_value(node.operand, scores, text)
+    if isinstance(node, ast.Constant):
+        return float(str(node.value))
+    model, score = node.value.id, node.attr
+    if model not in scores:
+        raise InputError(f"require: expected one of {', '.join(scores)}, got {model} in {shown(text)}")
+    known = {name: value for name, value in scores[model].items() if isinstance(value, (int, float))}
+    if score not in known:
+        raise InputError(
+            f"require: expected a score of {model} ({', '.join(known)}), got {score} in {shown(text)}"
+            f"{nearest(score, known)}"
+        )
+    return float(known[score])

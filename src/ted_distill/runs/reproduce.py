@@ -1,0 +1,134 @@
+"""Repeat a run from its folder, in another folder, and compare what came out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..output import DamagedFileError, read_json, read_manifest
+from ..training.selection import shown_scores
+from .recipe import Recipe, read_recipe
+from .run import RECIPE_HEAD, run
+from .run_folder import RunFolder
+from .table import NOT_A_SCORE, markdown_table
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One model of a run, then and now."""
+
+    model: str
+    scores: dict[str, tuple[float, float]]
+    """Score -> (then, now)."""
+    same_weights: bool | None
+    """None for a model that neither run made, or of which one has no record."""
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a score."""
+        return max((abs(now - then) for then, now in self.scores.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a repeated run gave."""
+
+    folder: Path
+    models: list[Repeated]
+    versions: list[str]
+    """Versions of libraries that differ, `torch 2.13.0 -> 2.14.0`."""
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a score of any model."""
+        return max((model.difference for model in self.models), default=0.0)
+
+    def __str__(self) -> str:
+        """A table of the main scores and the weights, and which versions differ."""
+        rows = [["model", "score", "then", "now", "weights"]]
+        for model in self.models:
+            same = {True: "the same", False: "differ", None: ""}[model.same_weights]
+            for score, (then, now) in model.scores.items():
+                rows.append([model.model, score, f"{then:.4f}", f"{now:.4f}", same])
+        lines = [markdown_table(rows)]
+        if self.versions:
+            lines.append(f"Other versions: {', '.join(self.versions)}.")
+        return "\n\n".join(lines)
+
+
+def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
+    """Run the recipe of a finished run again, in a folder of its own.
+
+    Args:
+        folder: of the run.
+        output_dir: of the repetition [FOLDER-again]. A repetition that was cut off goes on there.
+
+    Raises:
+        InputError: no finished run; and see the stages.
+        TrainingError: see the stages.
+    """
+    recipe, then = _read(folder)
+    again = output_dir or folder.with_name(f"{folder.name}-again")
+    if again.resolve() == folder.resolve():
+        raise InputError(f"output_dir: expected another folder than that of the run, got {again}; give another")
+    repeated = read_recipe(folder / "recipe.yaml", [f"output_dir={again}", "keep=all", "require=null"])
+    now = run(repeated)
+    models = [
+        Repeated(name, _both(then[name], now[name]), _same_weights(RunFolder(recipe), RunFolder(repeated), name))
+        for name in now
+        if name in then
+    ]
+    return Reproduction(again, models, _versions(RunFolder(recipe), RunFolder(repeated)))
+
+
+def _read(folder: Path) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe and the results of a finished run. Raises `InputError` if there is none."""
+    file = folder / "recipe.yaml"
+    if not file.is_file() or not file.read_text("utf-8", errors="replace").startswith(RECIPE_HEAD):
+        raise InputError(f"run: expected the folder of a run, got {folder}; give one that `ted run` wrote")
+    results = read_json(folder / "results.json")
+    if not isinstance(results, dict):
+        raise InputError(f"run: expected a finished run, got {folder} without results; finish it with `ted run`")
+    return read_recipe(file, [f"output_dir={folder}"]), results
+
+
+def _both(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Scores that both have."""
+    scores = {name: value for name, value in shown_scores(dict(now)).items() if name not in NOT_A_SCORE}
+    return {name: (float(then[name]), float(value)) for name, value in scores.items() if name in then}
+
+
+def _same_weights(then: RunFolder, now: RunFolder, name: str) -> bool | None:
+    sums = [_sum(Path(at.model(name)), at) for at in (then, now)]
+    return None if None in sums else sums[0] == sums[1]
+
+
+def _sum(folder: Path, at: RunFolder) -> Any:
+    """The recorded sum of a model's weights, which is there also where the weights were dropped."""
+    if not at.makes(str(folder)):
+        return None
+    return _manifest(folder).get("files", {}).get(WEIGHTS)
+
+
+def _versions(then: RunFolder, now: RunFolder) -> list[str]:
+    """Differences between the versions of the last stage."""
+    last = then.methods[-1]
+    before, after = (_manifest(Path(at.model(last))).get("versions", {}) for at in (then, now))
+    return [
+        f"{name} {before[name]} -> {after[name]}" for name in before if name in after and before[name] != after[name]
+    ]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return read_manifest(folder) or {}
+    except DamagedFileError:
+        return {}

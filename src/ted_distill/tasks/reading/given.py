@@ -1,0 +1,65 @@
+"""Rows that are in memory already, in place of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, IterableDataset
+
+from ...errors import InputError, collect, raise_if_any, shown
+from .arrow_types import plain_dataset
+
+if TYPE_CHECKING:
+    import pandas
+
+Rows: TypeAlias = Union[Dataset, IterableDataset, "pandas.DataFrame", list[dict[str, Any]]]
+"""Rows of one split, with the columns that a file would have."""
+
+
+def given_rows(given: Mapping[str, Any]) -> dict[str, Dataset | IterableDataset]:
+    """The splits that were given, as data sets.
+
+    Raises:
+        InputError: rows of another kind, no rows, or columns of mixed types.
+    """
+    found: dict[str, Dataset | IterableDataset] = {}
+    problems: list[str] = []
+    for split, rows in given.items():
+        if rows is not None:
+            with collect(problems):
+                found[split] = _as_dataset(rows, split)
+    raise_if_any(problems)
+    return found
+
+
+def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
+    if isinstance(rows, IterableDataset):
+        return rows
+    if isinstance(rows, Dataset):
+        found = rows
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        found = _made(lambda: Dataset.from_pandas(rows, preserve_index=False), split)
+    elif isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows):
+        # Not `from_list`, which takes the columns of the first row alone.
+        names = dict.fromkeys(name for row in rows for name in row)
+        found = _made(lambda: Dataset.from_dict({name: [row.get(name) for row in rows] for name in names}), split)
+    else:
+        kind = type(rows).__name__
+        raise InputError(
+            f"{split}: expected a datasets.Dataset, a pandas.DataFrame or a list of dicts, got {shown(kind)}; convert "
+            "the rows"
+        )
+    if len(found) == 0:
+        raise InputError(f"{split}: expected at least one row, got none; give some, or leave it out")
+    return plain_dataset(found)
+
+
+def _made(make: Any, split: str) -> Dataset:
+    try:
+        return make()
+    except (pa.ArrowException, datasets.exceptions.DatasetsError, TypeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{split}: expected columns of one type each, got others ({reason}); convert them") from error

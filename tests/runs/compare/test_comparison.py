@@ -1,0 +1,132 @@
+"""`ted compare` on tiny models: what is shared, what is chosen, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from ted_distill import compare, load_task
+from ted_distill.errors import GateError, InputError
+from ted_distill.runs.compare import comparison
+from ted_distill.runs.compare.verdicts import page
+from tiny import save_tiny, write_reviews
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Keys of a recipe of all stages."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "task": "sequence_classification",
+        "train_file": str(write_reviews(folder, 48, "train")),
+        "validation_file": str(write_reviews(folder, 20, "validation")),
+        "teacher": str(save_tiny(folder / "big", load_task("sequence_classification").auto_model, "bert", blocks=2)),
+        "student_layers": [2],
+        "methods": ["kd", "ted"],
+        "learn_filters": {"num_train_epochs": 1},
+        "training": {"num_train_epochs": 1, "learning_rate": 1e-3, "use_cpu": True, "disable_tqdm": True},
+    }
+
+
+def test_seeds_share_all_but_the_methods_and_more_can_be_added(content: dict[str, Any], tmp_path: Path) -> None:
+    recipe = {**content, "output_dir": str(tmp_path)}
+    first = compare(recipe, 1, resamples=100)
+    shared = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    assert first["verdicts"][-1].startswith("One seed tells methods apart hardly ever")
+    found = compare(recipe, 2, resamples=100)
+    assert all(file.stat().st_mtime_ns == then for file, then in shared.items()), "nothing was made again"
+    assert found["seeds"] == [1, 2]
+    assert found["scores"]["ted"][0] == first["scores"]["ted"][0]
+    made = {file.parent.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("model.safetensors")}
+    of_seeds = {f"compare/seed-{seed}/{method}" for seed in (1, 2) for method in ("alone", "kd", "ted")}
+    assert made == {"teacher", "student_init", "teacher_filters", *of_seeds}
+    assert not (tmp_path / "states-cache").exists()
+
+
+def test_what_is_written_is_what_is_returned_and_agrees_with_the_predictions(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    found = compare({**content, "methods": ["kd"], "output_dir": str(tmp_path)}, 2, resamples=100)
+    folder = tmp_path / "compare"
+    assert json.loads((folder / "compare.json").read_text(encoding="utf-8")) == json.loads(json.dumps(found))
+    assert (folder / "compare.md").read_text(encoding="utf-8") == page(found) + "\n"
+    of_seeds = []
+    for seed in (1, 2):
+        results = json.loads((folder / f"seed-{seed}" / "kd" / "all_results.json").read_text(encoding="utf-8"))
+        of_seeds.append(results["accuracy"])
+        assert results["chosen_by"] is None, "the last weights are the result"
+    assert [scores["accuracy"] for scores in found["scores"]["kd"]] == pytest.approx(of_seeds)
+    assert found["means"]["kd"] == pytest.approx(np.mean(of_seeds))
+    (pair,) = found["comparisons"]
+    assert {pair["better"], pair["worse"]} == {"alone", "kd"}
+
+
+def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = {**content, "output_dir": str(tmp_path)}
+    found = compare(recipe, 1, {"mse_alpha": [1, 10], "learning_rate": [1e-3, 1e-9]}, resamples=100)
+    tried = {name: len(scores) for name, scores in found["search"]["scores"].items()}
+    assert tried == {"alone": 2, "kd": 2, "ted": 4}
+    assert found["search"]["rows"] == 7
+    for name, scores in found["search"]["scores"].items():
+        chosen = " ".join(f"{key}={value}" for key, value in found["chosen"][name].items())
+        assert scores[chosen] == max(scores.values())
+        section = yaml.safe_load((tmp_path / "compare" / "seed-1" / "recipe.yaml").read_text())[name]
+        assert found["chosen"][name].items() <= section.items()
+    trial = json.loads((tmp_path / "compare" / "search" / "teacher" / "all_results.json").read_text())
+    assert trial["scored_on"]["validation"]["rows"] == 7, "the teacher of the search never saw the rows that choose"
+
+
+def test_a_cut_off_comparison_goes_on_and_ends_the_same(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {**content, "methods": ["kd"]}
+    whole = compare({**recipe, "output_dir": str(tmp_path / "whole")}, 2, resamples=100)
+    kept = comparison.kept_predictions
+
+    def cut(folder: Path, *others: Any) -> Any:
+        if "seed-2" in str(folder):
+            raise KeyboardInterrupt
+        return kept(folder, *others)
+
+    monkeypatch.setattr(comparison, "kept_predictions", cut)
+    with pytest.raises(KeyboardInterrupt):
+        compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=100)
+    monkeypatch.undo()
+    found = compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=100)
+    assert {**found, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_what_cannot_be_searched_is_refused_before_anything_is_trained(content: dict[str, Any], tmp_path: Path) -> None:
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path)}
+    for grid, message in (
+        ({"mse_alpa": [1]}, "expected keys of Stage II, got mse_alpa; did you mean mse_alpha"),
+        ({"mse_alpha": [1]}, "mse_alpha means nothing to alone, kd"),
+        ({"kl_alpha": []}, "expected values of kl_alpha to try, got none"),
+        ({"kl_alpha": [1, -5]}, "kl_alpha: expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare(recipe, 1, grid)
+    with pytest.raises(InputError, match="seeds: expected a whole number of at least 1, got 0"):
+        compare(recipe, 0)
+    assert [*tmp_path.rglob("*")] == []
+
+
+def test_a_folder_of_something_else_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / "recipe.yaml").write_text("mine: 1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no comparison wrote"):
+        compare({**content, "output_dir": str(tmp_path)}, 1)
+
+
+def test_requirements_are_on_the_means(content: dict[str, Any], tmp_path: Path) -> None:
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path), "require": ["kd.accuracy > 100"]}
+    with pytest.raises(GateError, match=r"does not hold: kd\.accuracy > 100"):
+        compare(recipe, 1, resamples=100)
+    assert (tmp_path / "compare" / "compare.json").is_file()

@@ -1,0 +1,106 @@
+"""RUN/best, what is kept of a run, and what is required of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from small_runs import write_recipe
+from ted_distill import Recipe, read_recipe
+from ted_distill.cli.main import main
+from ted_distill.errors import GateError, InputError
+from ted_distill.runs.best_model import best_method
+from ted_distill.runs.run import run
+from ted_distill.tasks import load_task
+
+SHORT = ["methods=[kd]", "training.num_train_epochs=1", "training.eval_strategy=epoch", "training.save_strategy=epoch"]
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"), "sequence_classification")
+
+
+def _recipe(file: Path, folder: Path, *changes: str) -> Recipe:
+    return read_recipe(file, [*SHORT, f"output_dir={folder}", *changes])
+
+
+def test_the_best_student_has_the_best_score_to_choose_by_and_not_on_test_rows() -> None:
+    task = load_task("sequence_classification")
+    results = {
+        "teacher": {task.metric: 99.0},
+        "alone": {task.metric: 80.0, f"test_{task.metric}": 90.0},
+        "kd": {task.metric: 82.0, f"test_{task.metric}": 70.0},
+        "ted": {task.metric: 82.0},
+    }
+    assert best_method(results, ["alone", "kd"], task) == "kd"
+    assert best_method(results, ["alone", "kd", "ted"], task) == "ted"
+    perplexity = load_task("causal_lm")
+    assert best_method({"kd": {"perplexity": 9.0}, "ted": {"perplexity": 11.0}}, ["kd", "ted"], perplexity) == "kd"
+
+
+def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    results = run(_recipe(recipe_file, folder))
+    best = next(name for name, of in results.items() if of.get("best"))
+    assert AutoModelForSequenceClassification.from_pretrained(folder / "best").num_parameters() > 0
+    same = (folder / "best" / "model.safetensors").read_bytes() == (folder / best / "model.safetensors").read_bytes()
+    assert same
+    assert f"{best}, best" in (folder / "results.md").read_text(encoding="utf-8")
+    written = (folder / "best" / "stage.json").stat().st_mtime_ns
+    run(_recipe(recipe_file, folder))
+    assert (folder / "best" / "stage.json").stat().st_mtime_ns == written, "what is there is not copied again"
+
+    seen: list[bool] = []
+    run(
+        _recipe(recipe_file, folder, "keep=best"),
+        before_dropping=lambda of: seen.append((of / "kd" / "model.safetensors").is_file()),
+    )
+    assert seen == [True]
+    assert [file.parent.name for file in sorted(folder.rglob("*.safetensors"))] == ["best"]
+    again = run(_recipe(recipe_file, folder, "keep=best"))
+    assert {name: of["accuracy"] for name, of in again.items()} == {
+        name: of["accuracy"] for name, of in results.items()
+    }
+
+    with pytest.raises(InputError, match=r"models, all but the best, were dropped.*keep"):
+        run(_recipe(recipe_file, folder))
+    with pytest.raises(InputError, match=r"were dropped.*kl_alpha"):
+        run(_recipe(recipe_file, folder, "keep=best", "kd.kl_alpha=2"))
+
+
+def test_what_is_required_is_checked_at_the_end_with_exit_code_4(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    words = ["run", str(recipe_file), *SHORT, f"output_dir={folder}"]
+    assert main([*words, "--require", "kd.accuracy >= 0", "--require", "kd.accuracy >= 101"]) == 4
+    said = capsys.readouterr()
+    assert "require: does not hold: kd.accuracy >= 101" in said.err
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["kd"]["accuracy"] >= 0
+    assert main([*words, "--require", "kd.accuracy >= 0"]) == 0
+    with pytest.raises(GateError, match="does not hold"):
+        run(_recipe(recipe_file, folder, "require=[kd.accuracy > 100]"))
+    recorded = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recorded["require"] == ["kd.accuracy > 100"]
+
+
+def test_a_requirement_on_a_model_that_the_run_does_not_have_is_refused_at_once(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="expected one of teacher, student, alone, kd, got ted"):
+        _recipe(recipe_file, tmp_path / "run", "require=[ted.accuracy >= 1]")
+
+
+def test_a_file_in_the_way_of_the_best_student_is_never_overwritten(recipe_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "best").mkdir(parents=True)
+    (folder / "best" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        run(_recipe(recipe_file, folder))
+    assert (folder / "best" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert not (folder / "teacher").exists(), "it is refused before anything is trained"
