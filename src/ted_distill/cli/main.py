@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
-from . import compare, convert, recipes, stages
+from . import compare, convert, recipes, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -31,6 +31,10 @@ _RECIPES = {
     "compare": Command(
         "compare RECIPE --seeds 5", "a recipe's methods over several seeds, and which of them can be told apart",
         compare.compare, read=compare.read_compare, trains=True,
+    ),
+    "reproduce": Command(
+        "reproduce RUN", "a finished run once more, in another folder: the same scores and weights?",
+        reproduce.reproduce, read=reproduce.read_reproduce, trains=True,
     ),
 }  # fmt: skip
 _STAGES = {
@@ -58,6 +62,7 @@ _STAGES = {
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",
         convert.import_published, read=convert.read_import,
     ),
+    "env": Command("env", "versions and hardware, for a report of a bug", reproduce.env, read=reproduce.read_env),
 }  # fmt: skip
 COMMANDS: dict[str, Command] = {**_RECIPES, **_STAGES}
 

@@ -48,7 +48,9 @@ def reproduce(folder: Path, output_dir: Path | None, tolerance: float) -> None:
     found = reproduce(folder, output_dir)
     sys.stdout.write(f"\n{found}\n\n{found.folder}\n")
     if found.difference > tolerance:
-        raise GateError(f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} more or less")
+        raise GateError(
+            f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} more or less"
+        )
 
 
 def read_env(words: list[str]) -> tuple[Any, ...] | None:

@@ -1,6 +1,6 @@
 """Generated support tickets of five classes, as a newcomer might bring them: a few hundred rows in two csv files.
 
-    python -m benchmarks.tickets FOLDER [--rows 400]
+    python -m ted_distill.demo.tickets FOLDER [--rows 400]
 
 Each ticket is two sentences: one about what the customer wants, which says the class in one of several ways, and one
 about something else, which may sound like another class. One label in twenty is wrong, as in files that people label.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 WANTS = {
@@ -77,9 +78,14 @@ def write(folder: Path, rows: int) -> None:
             csv.writer(file).writerows([("text", "label"), *tickets(count, seed)])
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the tickets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=400)
-    parsed = parser.parse_args()
+    parsed = parser.parse_args(argv)
     write(parsed.folder, parsed.rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""A run once more, from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from small_runs import write_recipe
+from ted_distill.cli.main import main
+from ted_distill.errors import InputError
+from ted_distill.runs.reproduce import reproduce
+
+
+def test_a_repeated_run_has_the_same_scores_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_recipe(tmp_path, "sequence_classification")
+    folder = tmp_path / "run"
+    words = ["methods=[kd]", "training.num_train_epochs=1", "start_from=pretrained", "finetune_student=false"]
+    assert main(["run", str(file), *words, f"output_dir={folder}", "keep=best", "--require", "kd.accuracy >= 0"]) == 0
+    found = reproduce(folder)
+    assert found.difference == 0
+    assert {model.model: model.same_weights for model in found.models} == {
+        "teacher": True, "student": None, "alone": True, "kd": True,
+    }  # fmt: skip
+    assert found.folder == tmp_path / "run-again"
+    assert "the same" in str(found)
+
+    # A score that the run never had: the repetition is there already, and is compared at once.
+    results = folder / "results.json"
+    changed = results.read_text(encoding="utf-8").replace('"kd": {\n    "accuracy": ', '"kd": {\n    "accuracy": 1')
+    results.write_text(changed, encoding="utf-8")
+    capsys.readouterr()
+    assert main(["reproduce", str(folder)]) == 4
+    assert "got " in capsys.readouterr().err
+    assert main(["reproduce", str(folder), "tolerance=1000"]) == 0
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the folder of a run"):
+        reproduce(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("# The recipe of this run, as `ted run` read it.\ntask: stsb\n")
+    with pytest.raises(InputError, match="expected a finished run"):
+        reproduce(tmp_path)
+
+
+def test_other_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "runs/x", "seed=1"]) == 2
+    assert main(["reproduce", "runs/x", "tolerance=much"]) == 2
+    assert "tolerance: expected a number, got much" in capsys.readouterr().err
