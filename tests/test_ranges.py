@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import pytest
 
@@ -12,12 +12,14 @@ from ted_distill import InputError
 from ted_distill.cli.flags import Parser
 from ted_distill.cli.help_screen import reword
 from ted_distill.cli.stages import EvaluateArguments, OneModel, TwoModels
+from ted_distill.method.layer_losses import LAYER_LOSSES, LayerLossName
 from ted_distill.models.load import ModelArguments
 from ted_distill.models.students import StudentArguments
 from ted_distill.ranges import ANY, MOST, above, at_least, check_ranges, number_of, one_of, range_problems, ranges_of
 from ted_distill.ranges import steps_or_share as steps
 from ted_distill.runs.recipe import RunArguments
 from ted_distill.stages import DistillArguments, LearnFiltersArguments
+from ted_distill.stages.methods import METHODS, MethodName
 from ted_distill.tasks import TaskArguments
 from ted_distill.training.stage_arguments import StageArguments
 
@@ -121,3 +123,19 @@ def test_help_says_which_numbers_are_allowed() -> None:
     reword(parser, ranges_of(Oven))
     text = parser.format_help()
     assert "degrees (> 0, <= 300)" in text
+
+
+def test_texts_of_a_literal_are_the_only_ones_and_grow_with_their_table() -> None:
+    """Editors know the texts from the annotation; a table that grows has the last word."""
+    assert tuple(METHODS) == get_args(MethodName)
+    assert tuple(LAYER_LOSSES) == get_args(LayerLossName)
+    with pytest.raises(InputError, match="layer_schedule: expected one of constant, layers_first, decay, got 'decy'"):
+        DistillArguments(layer_schedule="decy")  # type: ignore[arg-type]
+
+
+def test_help_says_what_each_argument_is() -> None:
+    for kind in (RunArguments, TaskArguments, ModelArguments, StageArguments, DistillArguments, LearnFiltersArguments):
+        text = kind.__doc__ or ""
+        own = [field for field in fields(kind) if field.name in kind.__annotations__ and "help" in field.metadata]
+        assert own
+        assert all(f"{field.name}: {field.metadata['help']}" in text for field in own)

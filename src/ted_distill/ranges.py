@@ -15,13 +15,16 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from inspect import isclass
 from numbers import Integral, Real
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from operator import or_
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import nearest, raise_if_any, shown
+
+T = TypeVar("T")
 
 MOST = 2**31 - 1
 """The largest whole number that counts: what lies beyond does not fit into what PyTorch and operating systems use."""
@@ -133,18 +136,39 @@ def only(value: float, reason: str) -> Range:
 
 @lru_cache
 def hints_of(kind: type) -> dict[str, Any]:
-    """`get_type_hints` of a dataclass, which are slow to evaluate, without ranges."""
-    return get_type_hints(kind)
+    """`get_type_hints` of a dataclass, which are slow to evaluate, without ranges; a `Literal` is `str` here."""
+    return {name: _without_literals(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _without_literals(hint: Any) -> Any:
+    """A type in which texts may be any; `ranges_of` has those that are allowed."""
+    if get_origin(hint) is Literal:
+        return str
+    inner = tuple(_without_literals(part) for part in get_args(hint))
+    if inner == get_args(hint):
+        return hint
+    return reduce(or_, inner) if get_origin(hint) in (Union, UnionType) else get_origin(hint)[inner]
+
+
+def _texts(hint: Any) -> tuple[str, ...]:
+    """The texts of the `Literal` in a type; none if there is none."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(text for part in get_args(hint) for text in _texts(part))
 
 
 @lru_cache
 def ranges_of(kind: type) -> dict[str, Range]:
-    """The range of each field of a dataclass that declares one, in its annotation or in `RANGES`, or holds an enum."""
+    """The range of each field of a dataclass that declares one, in its annotation or in `RANGES`, or holds an enum or
+    some texts.
+    """
     found: dict[str, Range] = {**getattr(kind, "RANGES", {})}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         declared = [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Range)]
         if declared:
             found[name] = declared[0]
+        elif texts := _texts(hint):
+            found[name] = one_of(texts)
         elif names := tuple(member.value for kind in get_args(hint) or (hint,) for member in _members(kind)):
             found[name] = one_of(names)
     return {field.name: found[field.name] for field in fields(kind) if field.name in found}
@@ -152,6 +176,16 @@ def ranges_of(kind: type) -> dict[str, Range]:
 
 def _members(kind: Any) -> list[Enum]:
     return list(kind) if isclass(kind) and issubclass(kind, Enum) else []
+
+
+def described(kind: type[T]) -> type[T]:
+    """A dataclass whose `help` also says what each of its own fields is, in the words of the command line."""
+    lines = []
+    for field in fields(kind):  # type: ignore[arg-type]
+        if (text := field.metadata.get("help")) and field.name in kind.__annotations__:
+            lines.append(f"        {field.name}: {text}")
+    kind.__doc__ = "\n".join([(kind.__doc__ or "").rstrip(), "", "    Args:", *lines, "    "])
+    return kind
 
 
 def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:

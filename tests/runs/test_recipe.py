@@ -60,21 +60,26 @@ def test_a_run_ends_with_one_table_of_all_models(tmp_path: Path, capsys: pytest.
     assert main(["run", str(tiny_recipe(tmp_path))]) == 0
     out = capsys.readouterr().out
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
-    assert table[0] == ["model", "accuracy", "f1_macro", "parameters", "seconds"]
+    assert table[0] == ["model", "accuracy", "f1_macro", "parameters", "seconds", "folder"]
     assert [row[0] for row in table[2:]] == ["teacher", "student, fine-tuned", "student alone", "KD", "LWD", "TED"]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert table[2][1] == f"{results['teacher']['accuracy']:.2f}"
     teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "teacher")
     assert table[2][3] == f"{sum(p.numel() for p in teacher.parameters()):,}"
+    folders = [row[-1].removesuffix(", best") for row in table[2:]]
+    assert folders == ["teacher", "student", "alone", "kd", "lwd", "ted"]
+    assert sum(row[-1].endswith(", best") for row in table[2:]) == 1
     assert (tmp_path / "run" / "results.md").read_text().splitlines()[0] in out
 
 
 def test_finished_stages_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any) -> None:
     recipe = tiny_recipe(tmp_path, methods=["kd"])
     first = run(read_recipe(recipe))
-    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
+    stages = [file for file in (tmp_path / "run").rglob("*.safetensors") if file.parent.name != "best"]
+    written = {file: file.stat().st_mtime_ns for file in stages}
     caplog.clear()
-    assert run(read_recipe(recipe, ["methods=[kd,lwd]"]))["kd"] == first["kd"]
+    again = run(read_recipe(recipe, ["methods=[kd,lwd]"]))
+    assert {**again["kd"], "best": None} == {**first["kd"], "best": None}
     assert caplog.text.count("is finished, skipped") == 4
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())
 

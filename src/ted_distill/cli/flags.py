@@ -28,6 +28,7 @@ class Parser(HfArgumentParser):
             action.default = argparse.SUPPRESS
             if action.nargs == 0:
                 continue
+            action.choices = None  # `Setting` names them in our words
             setting = settings[action.dest]
             if action.nargs == "+":
                 setting = Setting(setting.name, get_args(setting.types[0]))

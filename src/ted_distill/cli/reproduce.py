@@ -48,15 +48,13 @@ def reproduce(folder: Path, output_dir: Path | None, tolerance: float) -> None:
     found = reproduce(folder, output_dir)
     sys.stdout.write(f"\n{found}\n\n{found.folder}\n")
     if found.difference > tolerance:
-        raise GateError(
-            f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} more or less"
-        )
+        raise GateError(f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} apart")
 
 
 def read_env(words: list[str]) -> tuple[Any, ...] | None:
     """Nothing, which is all `ted env` needs; None if help was printed."""
     if wants_help(words):
-        sys.stdout.write("usage: ted env\n\nVersions and hardware, for a report of a bug.\n")
+        sys.stdout.write("usage: ted env [--help]\n\nVersions and hardware, for a report of a bug.\n")
         return None
     return ()
 

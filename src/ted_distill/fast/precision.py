@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import nn
 
-FROZEN_DTYPES = ("auto", "float32", "bfloat16", "float16")
+FrozenDtype = Literal["auto", "float32", "bfloat16", "float16"]
+FROZEN_DTYPES = get_args(FrozenDtype)
 
 
 def does_bfloat16_well(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +143,8 @@ def cosine_layer_loss(
     return masked_mean(1 - F.cosine_similarity(student, teacher, dim=-1), mask, count)
 
 
+LayerLossName = Literal["mse", "normalized_mse", "cosine"]
+"""For editors; what counts is `LAYER_LOSSES`."""
 LAYER_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": mse_layer_loss,
     "normalized_mse": normalized_mse_layer_loss,

@@ -10,6 +10,8 @@ Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,7 +43,8 @@ def distillation_loss(
     return total if relation_loss is None else total + of_layers * attention_alpha * relation_loss
 
 
-LAYER_SCHEDULES = ("constant", "layers_first", "decay")
+LayerSchedule = Literal["constant", "layers_first", "decay"]
+LAYER_SCHEDULES = get_args(LayerSchedule)
 _LAYERS_ALONE = 0.4
 
 

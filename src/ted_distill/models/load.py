@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, config_content, head_fingerprint, tokenizer_fingerprint
 from ..method.filters import FilteredModel, Filters
 from ..output import check_inputs, read_manifest
+from ..ranges import described
 from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
 from .check import Findings, check_model
@@ -49,6 +50,7 @@ _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
 
 
+@described
 @dataclass
 class ModelArguments:
     """How models are loaded."""

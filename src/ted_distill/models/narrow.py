@@ -8,6 +8,7 @@ Nothing is rescaled here: such a student is a start for a training, not a model 
 from __future__ import annotations
 
 import copy
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from transformers import PretrainedConfig, PreTrainedModel, set_seed
 from ..errors import InputError
 from .wiring import WIRINGS, Kept, Wiring
 
-WEIGHTS = ("truncated", "random", "important")
+Narrow = Literal["truncated", "random", "important"]
+WEIGHTS = get_args(Narrow)
 _INNER = ("intermediate_size", "hidden_dim", "n_inner")
 _AS_WIDE = ("pooler_hidden_size", "embedding_size")
 """Widths that are the hidden size in some models and another number in others."""

@@ -25,11 +25,11 @@ from ..output import (
     short_name,
     write_json,
 )
-from ..ranges import at_least, between, check_ranges, one_of
+from ..ranges import at_least, between, check_ranges, described
 from .blocks import resolve_blocks, student_from_teacher
 from .important import TaskRows, important_student
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
-from .narrow import WEIGHTS, check_narrow, narrow_config, narrow_model
+from .narrow import Narrow, check_narrow, narrow_config, narrow_model
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ STUDENT_NAME = "student.json"
 """The file beside a student made from a teacher: it lists the teacher's blocks that the student was made of."""
 
 
+@described
 @dataclass
 class StudentArguments:
     """What a student keeps of its teacher."""
@@ -50,7 +51,7 @@ class StudentArguments:
     hidden_size: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "width of a narrower student, with fewer heads"}
     )
-    narrow: Annotated[str | None, one_of(WEIGHTS)] = field(
+    narrow: Narrow | None = field(
         default=None,
         metadata={
             "help": "its weights: important (to rows of --task), truncated (leading parts) or random "

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ..errors import collect, raise_if_any
 from ..method.pairs import parse_pairs
-from ..models.narrow import WEIGHTS
-from ..ranges import a_path, at_least, one_of, range_problems
-from ..stages.filter_arguments import FILTER_INITS, FILTER_TOKENS
+from ..models.narrow import Narrow
+from ..ranges import a_path, at_least, described, one_of, range_problems
+from ..stages.filter_arguments import FilterInit, FilterToken
 from ..stages.methods import METHODS
 from .gates import check_models, read_requirement
 
-STARTS = ("teacher", "finetuned", "pretrained")
-KEEP = ("all", "best")
+Start = Literal["teacher", "finetuned", "pretrained"]
 
 
+@described
 @dataclass
 class RunArguments:
     """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
@@ -33,14 +33,14 @@ class RunArguments:
     student_hidden_size: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "make it narrower, with fewer heads"}
     )
-    student_narrow: Annotated[str | None, one_of(WEIGHTS)] = field(
+    student_narrow: Narrow | None = field(
         default=None, metadata={"help": "its weights: truncated, random, or important to training rows [important]"}
     )
     methods: Annotated[list[str], one_of(METHODS)] = field(
         default_factory=lambda: ["alone", "kd", "lwd", "ted"],
         metadata={"help": "in this order; `alone`, on the labels alone, is always among them"},
     )
-    start_from: Annotated[str | None, one_of(STARTS)] = field(
+    start_from: Start | None = field(
         default=None,
         metadata={
             "help": "what the methods start from: blocks of the fine-tuned `teacher`, or the student `finetuned` or "
@@ -60,14 +60,14 @@ class RunArguments:
         default=None, metadata={"help": "width of both models' filters [teacher's]"}
     )
     filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
-    filter_init: Annotated[str | None, one_of(FILTER_INITS)] = field(
+    filter_init: FilterInit | None = field(
         default=None, metadata={"help": "start of Stage I: scaled, identity or normal [scaled]"}
     )
-    filter_token: Annotated[str | None, one_of(FILTER_TOKENS)] = field(
+    filter_token: FilterToken | None = field(
         default=None, metadata={"help": "what heads of whole rows read: first or mean [first]"}
     )
 
-    keep: Annotated[str, one_of(KEEP)] = field(
+    keep: Literal["all", "best"] = field(
         default="all", metadata={"help": "all models, or only the best student and all results [all]"}
     )
     require: list[str] | None = field(

@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ..errors import collect, nearest, raise_if_any, shown
-from ..method.layer_losses import LAYER_LOSSES
-from ..method.losses import LAYER_SCHEDULES
+from ..method.layer_losses import LAYER_LOSSES, LayerLossName
+from ..method.losses import LayerSchedule
 from ..method.pairs import parse_pairs
-from ..ranges import a_path, above, at_least, inside, one_of, range_problems
-from ..tasks.augmentation import AUGMENTATIONS
-from .methods import LEARNED, METHODS, UNLEARNT, Method
+from ..ranges import a_path, above, at_least, described, inside, one_of, range_problems
+from ..tasks.augmentation import Augmentation
+from .methods import LEARNED, METHODS, UNLEARNT, Method, MethodName
 
 KL_ALPHA, MSE_ALPHA, ATTENTION_ALPHA = 1.0, 10.0, 10.0
 """Default weights of the terms, for all tasks and methods; docs/log.md has the trials."""
 BALANCED = "balanced"
 
 
+@described
 @dataclass
 class DistillArguments:
     """What the student matches, and the weight of each term."""
 
     _argument_group_name: ClassVar[str] = "distillation"
 
-    method: Annotated[str, one_of(METHODS)] = field(
+    method: Annotated[MethodName, one_of(METHODS)] = field(
         default="ted",
         metadata={"help": "ted (learnt filters), lwd, kd, alone, hidden, attention or ted_attention"},
     )
@@ -64,10 +65,10 @@ class DistillArguments:
         default=None,
         metadata={"help": "weight of each pair's layer loss, or balanced: by the size of its gradient [1 each]"},
     )
-    layer_loss: Annotated[str, one_of(LAYER_LOSSES)] = field(
+    layer_loss: Annotated[LayerLossName, one_of(LAYER_LOSSES)] = field(
         default="normalized_mse", metadata={"help": "normalized_mse (by the teacher's variance), mse or cosine"}
     )
-    layer_schedule: Annotated[str, one_of(LAYER_SCHEDULES)] = field(
+    layer_schedule: LayerSchedule = field(
         default="constant", metadata={"help": "weight of the layers over time: constant, layers_first or decay"}
     )
     attention_pair: str | None = field(
@@ -79,7 +80,7 @@ class DistillArguments:
     unlabelled_share: Annotated[float | None, inside(0, 1)] = field(
         default=None, metadata={"help": "share of rows without labels in an epoch, drawn by the seed [all there are]"}
     )
-    augment: Annotated[list[str] | None, one_of(AUGMENTATIONS)] = field(
+    augment: list[Augmentation] | None = field(
         default=None,
         metadata={"help": "also train on noisy copies that the teacher labels: mask, replace, swap [none]"},
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from transformers import PretrainedConfig
 
 from ..errors import InputError
 from ..method.filters import FilterConfig
-from ..ranges import at_least, check_ranges, one_of
+from ..ranges import at_least, check_ranges, described
 from ..tasks.base import Task
 
-FILTER_INITS, FILTER_TOKENS = ("scaled", "identity", "normal"), ("first", "mean")
+FilterInit = Literal["scaled", "identity", "normal"]
+FilterToken = Literal["first", "mean"]
+FILTER_INITS, FILTER_TOKENS = get_args(FilterInit), get_args(FilterToken)
 
 
+@described
 @dataclass
 class LearnFiltersArguments:
     """Which blocks get a filter, and the shape of the filters."""
@@ -31,14 +34,14 @@ class LearnFiltersArguments:
     filter_blocks: Annotated[list[int] | None, at_least(1)] = field(
         default=None, metadata={"help": "a filter after each of these blocks"}
     )
-    filter_init: Annotated[str | None, one_of(FILTER_INITS)] = field(
+    filter_init: FilterInit | None = field(
         default=None,
         metadata={
             "help": "start: scaled (the identity in units of the states' deviation), identity, or normal (random) "
             "[scaled; nonlinear or wider filters: normal]"
         },
     )
-    filter_token: Annotated[str | None, one_of(FILTER_TOKENS)] = field(
+    filter_token: FilterToken | None = field(
         default=None, metadata={"help": "what heads of whole rows read: the first token, or the mean of all [first]"}
     )
     frozen_dropout: bool = field(

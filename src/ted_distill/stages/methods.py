@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 LEARNED, LEAST_SQUARES, RANDOM, IDENTITY = "learned", "least_squares", "random", "identity"
 """Where filters come from: Stage I; ridge regression to the teacher's filtered states; chance; or no filter at all."""
@@ -74,6 +75,8 @@ class Method:
 
 
 _TED = "task-aware layer-wise distillation (TED): it matches the teacher's predictions and, through filters learnt for "
+MethodName = Literal["alone", "kd", "hidden", "attention", "lwd", "ted", "ted_attention"]
+"""For editors; what counts is `METHODS`."""
 METHODS: dict[str, Method] = {
     "alone": Method(
         "student alone", "Trained on {task} on the labels alone, without a teacher.", matches_predictions=False

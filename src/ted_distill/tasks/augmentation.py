@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo
 from transformers import PreTrainedTokenizerBase
 
-AUGMENTATIONS = ("mask", "replace", "swap")
+Augmentation = Literal["mask", "replace", "swap"]
+AUGMENTATIONS = get_args(Augmentation)
 MASKED, REPLACED, SWAPPED = 0.15, 0.10, 0.5
 """Share of tokens that are hidden, of tokens that others replace, and of pairs that get another second text."""
 

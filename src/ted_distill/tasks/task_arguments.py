@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from ..ranges import a_path, above, at_least, between, check_ranges
+from ..ranges import a_path, above, at_least, between, check_ranges, described
 
 
+@described
 @dataclass
 class TaskArguments:
     """What the task is and where its data are."""

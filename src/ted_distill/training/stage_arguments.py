@@ -6,15 +6,15 @@ import copy
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from transformers import TrainingArguments
 
 from ..errors import InputError, raise_if_any, shown
-from ..fast.precision import FROZEN_DTYPES, does_bfloat16_well
+from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
-from ..ranges import Range, a_path, at_least, one_of, range_problems
+from ..ranges import Range, a_path, at_least, described, range_problems
 from .contradictions import contradictions, text_of
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
@@ -23,9 +23,10 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 """A learning rate that is searched for: see `stages.rate_search`."""
-ATTENTIONS = ("auto", "fast", "plain", "flash")
+Attention = Literal["auto", "fast", "plain", "flash"]
 
 
+@described
 @dataclass
 class StageArguments(TrainingArguments):
     """`transformers.TrainingArguments`, all of them, with other defaults and a few more fields.
@@ -73,11 +74,11 @@ class StageArguments(TrainingArguments):
     bf16: bool | None = field(
         default=None, metadata={"help": "autocast to bfloat16 [where the hardware supports it well; not with fp16]"}
     )
-    train_sampling_strategy: Annotated[str, one_of(("group_by_length", "random", "sequential"))] = field(
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = field(
         default="group_by_length",
         metadata={"help": "group_by_length (rows of similar length in a batch), random or sequential"},
     )
-    frozen_dtype: Annotated[str, one_of(FROZEN_DTYPES)] = field(
+    frozen_dtype: FrozenDtype = field(
         default="auto",
         metadata={
             "help": "data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, "
@@ -93,7 +94,7 @@ class StageArguments(TrainingArguments):
             "help": "folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"
         },
     )
-    disentangled_attention: Annotated[str, one_of(ATTENTIONS)] = field(
+    disentangled_attention: Attention = field(
         default="auto",
         metadata={
             "help": "DeBERTa-v2/v3: fast, plain (as in transformers), flash (package disentangled-flash, on CUDA), "
