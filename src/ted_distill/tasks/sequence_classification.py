@@ -132,14 +132,14 @@ class SequenceClassification(ModelLabels, Task):
         )
 
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
-        """The labels of a classification; None where they are not one column, or a wrong one, which is refused later."""
+        """The labels of a classification; None where they are not in one column, or wrong, which is refused later."""
         if self.problem_type != SequenceClassification.problem_type:
             return None
         try:
             column = find_columns(rows.column_names, self.named_columns, "train", check_label=False).label
         except InputError:
             return None
-        if column not in rows.column_names:
+        if column is None or column not in rows.column_names:
             return None
         raw = label_values(rows, column)
         return [label_name(value) for value in raw] if all(map(is_label, raw)) else None
