@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
+    from .runs.drafting import Draft, draft_recipe
     from .runs.from_python import compare, run
     from .runs.recipe import Recipe, read_recipe
     from .stages.distill import distill
@@ -38,6 +39,7 @@ __all__ = [
     "TASKS",
     "DistillArguments",
     "DistillTrainer",
+    "Draft",
     "FilterConfig",
     "FilteredModel",
     "Filters",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainingError",
     "compare",
     "distill",
+    "draft_recipe",
     "evaluate",
     "finetune",
     "learn_filters",
@@ -72,6 +75,7 @@ _HOMES = {
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",
     "models.students": "student_from_teacher",
+    "runs.drafting": "Draft draft_recipe",
     "runs.recipe": "Recipe read_recipe",
     "runs.from_python": "compare run",
     "stages.distill": "distill",

@@ -14,8 +14,8 @@ import yaml
 from ted_distill import InputError, TrainingError
 from ted_distill.cli import main as table
 from ted_distill.cli.command import Command
+from ted_distill.cli.dialect import changes
 from ted_distill.cli.main import COMMANDS, USAGE, main
-from ted_distill.cli.recipes import changes
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.stages.methods import METHODS
 

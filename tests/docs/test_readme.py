@@ -74,6 +74,8 @@ def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], flo
         "doc_stride": 8, "teacher": "microsoft/deberta-v3-base", "student": "microsoft/deberta-v3-xsmall",
     }  # fmt: skip
     (home / "my.yaml").write_text(yaml.safe_dump(own))
+    rows = [f"the film {row} was good,billing\nthe meal {row} was bad,returns\n" for row in range(12)]
+    (home / "tickets.csv").write_text("ticket,category\n" + "".join(rows))
     save_tiny(home / "runs" / "teacher", AutoModelForSequenceClassification, "deberta-v2", blocks=6)
     quick = ["training.fp16=false", "training.num_train_epochs=1", "training.disable_tqdm=true", "max_seq_length=48"]
     for line in lines:

@@ -112,8 +112,9 @@ def test_a_key_of_a_section_at_the_top_is_answered_with_its_section(recipe: Any)
     with pytest.raises(InputError) as error:
         read_recipe(recipe(), ["bf16=true", "kl_alpha=1"])
     assert error.value.problems == [
-        "recipe: unknown key bf16; did you mean training.bf16?",
-        "recipe: unknown key kl_alpha; did you mean distill.kl_alpha?",
+        "recipe: unknown key bf16; did you mean training.bf16 (all stages), or one of finetune.bf16, "
+        "learn_filters.bf16, distill.bf16?",
+        "recipe: unknown key kl_alpha; did you mean distill.kl_alpha (all methods), or that of one, as ted.kl_alpha?",
     ]
 
 

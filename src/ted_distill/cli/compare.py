@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError, collect, raise_if_any
-from .recipes import changes, recipe_word, wants_help
+from .dialect import changes, recipe_word, wants_help
 
 _USAGE = """usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
 
@@ -31,7 +31,7 @@ def read_compare(words: list[str]) -> tuple[Any, ...] | None:
     Raises:
         InputError: no recipe, or one that is refused.
     """
-    from .recipes import EITHER
+    from .dialect import EITHER
 
     if wants_help(words):
         sys.stdout.write(f"{_USAGE}{EITHER}\n")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from transformers import HfArgumentParser
 
 from ..errors import InputError, collect, raise_if_any
 from ..ranges import ranges_of
-from ..runs.parsing import Setting, construct, convert, nearest, read_yaml, settings_of
+from ..runs.parsing import Setting, construct, convert, field_names, nearest, read_yaml, settings_of
+from ..runs.recipe_files import recipe_files
+from ..runs.stage_config import is_recipe, stage_config
+from .dialect import named_config
 from .help_screen import HelpFormatter, reword, shorten
+
+logger = logging.getLogger(__name__)
 
 
 class Parser(HfArgumentParser):
@@ -55,7 +62,7 @@ class Parser(HfArgumentParser):
     def given(self, words: Sequence[str], problems: list[str]) -> dict[str, Any]:
         """Values of the flags among `words`; wrong ones are left out and added to `problems`."""
         found: dict[str, Any] = {}
-        for flag, *values in _by_flag(words):
+        for flag, *values in self._by_flag(words):
             name = flag.split("=")[0]
             if not name.startswith("--"):
                 problems.append(f"expected a flag, got {name}")
@@ -75,6 +82,20 @@ class Parser(HfArgumentParser):
                     found |= vars(namespace)
         return found
 
+    def _by_flag(self, words: Sequence[str]) -> list[list[str]]:
+        """Each flag with the values that follow it; `key=value` is a flag too, unless a flag waits for its value."""
+        switches = {flag for action in self._actions if action.nargs in ("?", 0) for flag in action.option_strings}
+        groups: list[list[str]] = []
+        for word in words:
+            waits = bool(groups) and len(groups[-1]) == 1 and "=" not in groups[-1][0] and groups[-1][0] not in switches
+            if word.startswith("--") or (not groups and "=" not in word):
+                groups.append([word])
+            elif "=" in word and not waits and (not groups or f"--{word.partition('=')[0]}" in self.flags):
+                groups.append([f"--{word}"])
+            else:
+                groups[-1].append(word)
+        return groups
+
 
 def _from_text(setting: Setting) -> Callable[[str], Any]:
     def from_text(text: str) -> Any:
@@ -86,21 +107,17 @@ def _from_text(setting: Setting) -> Callable[[str], Any]:
     return from_text
 
 
-def _by_flag(words: Sequence[str]) -> list[list[str]]:
-    """Each flag with the values that follow it."""
-    groups: list[list[str]] = []
-    for word in words:
-        if word.startswith("--") or not groups:
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    return groups
-
-
 def parse(
-    kinds: Sequence[type], argv: Sequence[str], file: str | None = None, parser: Parser | None = None
+    kinds: Sequence[type],
+    argv: Sequence[str],
+    file: str | None = None,
+    parser: Parser | None = None,
+    command: str = "",
 ) -> tuple[Any, ...]:
     """Dataclasses of `kinds` from flags, which win over those of a YAML file.
+
+    Args:
+        command: whose flags they are; of a recipe, the file holds those of the stage that the command runs.
 
     Raises:
         InputError: all unknown keys or flags (with the nearest known one), values that do not fit, and missing models,
@@ -108,11 +125,25 @@ def parse(
     """
     parser = parser or Parser(kinds)
     problems: list[str] = []
-    values = read_yaml(file, "config") if file else {}
-    given = convert(kinds, values, "config", problems) | parser.given(argv, problems)
+    of_flags: list[str] = []
+    flags = parser.given(argv, of_flags)
+    values = _config_values(command, file, kinds, flags) if file else {}
+    given = convert(kinds, values, "config", problems) | flags
+    problems += of_flags
     parsed = construct(kinds, given, problems=problems)
     raise_if_any(f"--{name} is missing; this command needs it" for name in _missing(parsed, given))
     return parsed
+
+
+def _config_values(command: str, file: str, kinds: Sequence[type], flags: dict[str, Any]) -> dict[Any, Any]:
+    """The flags in a YAML file, or in a recipe by file or name. Raises `InputError`."""
+    known = recipe_files()
+    content = read_yaml(known[file] if file in known and not Path(file).is_file() else file, "config")
+    if not is_recipe(content) or {*content} <= field_names(*kinds):
+        return content
+    config = stage_config(command, file, content, kinds, flags)
+    logger.warning("%s", config.said)
+    return config.values
 
 
 def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...] | None:
@@ -128,23 +159,8 @@ def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[
             shorten(parser)
         sys.stdout.write(parser.format_help())
         return None
-    file, flags = _config(argv)
-    return parse(kinds, flags, file, parser)
-
-
-def _config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The file after `--config`, if any, and all other words."""
-    files, flags, words = [], [], iter(argv)
-    for word in words:
-        if word == "--config":
-            files.append(next(words, ""))
-        elif word.startswith("--config="):
-            files.append(word.partition("=")[2])
-        else:
-            flags.append(word)
-    if len(files) > 1 or any(not file or file.startswith("--") for file in files):
-        raise InputError(f"--config: expected one YAML file, got {' and '.join(files).strip() or 'nothing'}")
-    return (files[0] if files else None), flags
+    file, flags = named_config(argv)
+    return parse(kinds, flags, file, parser, command.split()[0])
 
 
 def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ _HIDDEN = {
     "filter_token", "teacher_filter_interval", "layer_loss", "unlabelled_file", "unlabelled_share", "augment",
 }  # fmt: skip
 
-_WORDS = {
+WORDS = {
     "output_dir": "folder of the finished model",
     "learning_rate": "peak learning rate, or auto [by stage]",
     "num_train_epochs": "passes over the data [3; Stage I: by task]",
@@ -59,7 +59,7 @@ class HelpFormatter(argparse.HelpFormatter):
 def reword(parser: argparse.ArgumentParser, ranges: Mapping[str, Range]) -> None:
     """Describe well-known training arguments briefly, and say which numbers an argument may be."""
     for action in parser._actions:
-        text = _WORDS.get(action.dest, action.help)
+        text = WORDS.get(action.dest, action.help)
         short = ranges[action.dest].short if action.dest in ranges else ""
         action.help = f"{text} ({short})" if short else text
 
@@ -72,7 +72,7 @@ def shorten(parser: argparse.ArgumentParser) -> None:
         action.option_strings = [flag for flag in action.option_strings if flag not in twins]
         if action.dest in hidden:
             action.help = argparse.SUPPRESS
-    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
+    parser.usage = f"{parser.prog} [--config FILE.yaml or RECIPE] [flags]"
     if any(action.dest == "num_train_epochs" for action in parser._actions):
         parser.epilog = (
             "All flags of transformers.TrainingArguments work; --help-all lists them and the ones for speed."

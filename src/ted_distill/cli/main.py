@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
-from . import compare, convert, recipes, reproduce, stages
+from . import compare, convert, init, recipes, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -19,6 +19,10 @@ _RECIPES = {
     "list": Command(
         "list", "tasks, data sets and recipes known by name",
         recipes.list_names, read=recipes.read_list,
+    ),
+    "init": Command(
+        "init TEACHER --train_file FILE", "write a recipe for a teacher and a data file, every value with its reason",
+        init.init, read=init.read_init,
     ),
     "show": Command(
         "show RECIPE [key=value ...]", "what a recipe would do: models, pairs, steps, memory; nothing is trained",

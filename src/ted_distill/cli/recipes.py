@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import json
+import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from .dialect import CHANGES, EITHER, changes, read_words, wants_help
+from .init import draft_of
 
-_CHANGES = "[key=value ...]"
-EITHER = "Changes may be written as key=value, --key=value or --key value; section.key reaches into a section."
+if TYPE_CHECKING:
+    from ..runs.recipe import Recipe
+
+_WITHOUT = (
+    "Without RECIPE: --teacher MODEL --train_file FILE and any changes make the recipe that `ted init` would write\n"
+    "(ted init --help), and use it."
+)
 
 
 def read_run(words: list[str]) -> tuple[Any, ...] | None:
@@ -22,14 +27,36 @@ def read_run(words: list[str]) -> tuple[Any, ...] | None:
         InputError: no recipe, or one that is refused.
     """
     from ..runs import run as runs
-    from ..runs.recipe import Recipe, read_recipe
+    from ..runs.recipe import Recipe
 
     if wants_help(words):
         documents = [inspect.cleandoc(thing.__doc__ or "") for thing in (runs, Recipe)]
-        about = ["RECIPE is a YAML file, or a name that `ted list` prints.", EITHER]
-        sys.stdout.write("\n\n".join([f"usage: ted run RECIPE {_CHANGES}", "\n".join(about), *documents]) + "\n")
+        about = ["RECIPE is a YAML file, or a name that `ted list` prints.", EITHER, _WITHOUT]
+        sys.stdout.write("\n\n".join([f"usage: ted run RECIPE {CHANGES}", "\n".join(about), *documents]) + "\n")
         return None
-    return (read_recipe(recipe_word("run", words), changes(words[1:])),)
+    return (recipe_of("run", words)[1],)
+
+
+def recipe_of(command: str, words: list[str], named: bool = False) -> tuple[Path | None, Recipe]:
+    """The recipe that words name, and its file; or the one drafted of flags alone, which is printed, and None.
+
+    Args:
+        named: the run's folder, if nothing else names it, is named after the file.
+
+    Raises:
+        InputError: no recipe, or one that is refused.
+    """
+    from ..runs.recipe import read_recipe
+    from ..runs.recipe_files import find_recipe
+
+    name, given = read_words(words)
+    if name is None:
+        draft = draft_of(command, given, words[0] if words else "nothing")
+        if os.environ.get("RANK", "0") == "0":
+            sys.stdout.write(f"{draft.text}\n")
+        return None, draft.recipe
+    file = find_recipe(name)
+    return file, read_recipe(file, given, output_dir=f"runs/{file.stem}" if named else None)
 
 
 def run(recipe: Any) -> None:
@@ -47,25 +74,22 @@ def read_show(words: list[str]) -> tuple[Any, ...] | None:
     """
     if wants_help(words):
         sys.stdout.write(
-            f"usage: ted show RECIPE {_CHANGES}\n\n"
+            f"usage: ted show RECIPE {CHANGES}\n\n"
             "What `ted run` would do with the same words, without training: models, pairs of blocks, filters, steps,\n"
             "estimates of memory and disk space. It reads configs, tokenizers and data, but no weights.\n\n"
-            f"{EITHER}\n"
+            f"{EITHER}\n\n{_WITHOUT}\n"
         )
         return None
-    from ..runs.recipe import read_recipe
-    from ..runs.recipe_files import find_recipe
-
-    file = find_recipe(recipe_word("show", words))
-    return file, read_recipe(file, changes(words[1:]), output_dir=f"runs/{file.stem}")
+    return recipe_of("show", words, named=True)
 
 
-def show(file: Path, recipe: Any) -> None:
+def show(file: Path | None, recipe: Any) -> None:
     """Print what a recipe would do."""
     from ..runs.planning import plan, show
     from ..runs.recipe_files import recipe_title
 
-    sys.stdout.write(f"{recipe_title(file) or file}\n{file}\n\n{show(plan(recipe))}")
+    title = f"{recipe_title(file) or file}\n{file}\n\n" if file else ""
+    sys.stdout.write(f"{title}{show(plan(recipe))}")
 
 
 def read_demo(words: list[str]) -> tuple[Any, ...] | None:
@@ -78,7 +102,7 @@ def read_demo(words: list[str]) -> tuple[Any, ...] | None:
 
     if wants_help(words):
         sys.stdout.write(
-            f"usage: ted demo {_CHANGES}\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n{EITHER}\n"
+            f"usage: ted demo {CHANGES}\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n{EITHER}\n"
         )
         return None
     given = changes(words)
@@ -111,55 +135,6 @@ def list_names() -> None:
     for title, lines in (("tasks", {name: describe_task(name) for name in TASKS}), ("recipes", recipes)):
         width = max(map(len, lines))
         sys.stdout.write(f"{title}\n" + "".join(f"  {name:<{width}}  {line}\n" for name, line in lines.items()))
-
-
-def changes(words: Sequence[str]) -> list[str]:
-    """`key=value` for each `key=value`, `--key=value` or `--key value` among `words`.
-
-    A flag without a value is true, one with several values has a list of them. `--require` may come several times.
-
-    Raises:
-        InputError: a word that belongs to no key.
-    """
-    found: list[tuple[str, list[str]]] = []
-    takes_values = False
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
-            found.append((key, [value] if equals else []))
-            takes_values = not equals
-        # The first value may contain `=`; later words with `=` are separate changes.
-        elif takes_values and (not found[-1][1] or not equals):
-            found[-1][1].append(word)
-        elif equals:
-            found.append((key, [value]))
-            takes_values = False
-        else:
-            raise InputError(f"override: expected key=value or --key value, got {word}")
-    several = [text for key, values in found if key == "require" for text in values]
-    others = [f"{key}={_value(values)}" for key, values in found if key != "require"]
-    return [*others, *([f"require={json.dumps(several)}"] if several else [])]
-
-
-def _value(values: list[str]) -> str:
-    if len(values) > 1:
-        return f"[{', '.join(values)}]"
-    return values[0] if values else "true"
-
-
-def wants_help(words: list[str]) -> bool:
-    """Whether help is asked for."""
-    return bool({"-h", "--help", "--help-all"} & {*words})
-
-
-def recipe_word(command: str, words: list[str]) -> str:
-    """The first word, which names a recipe. Raises `InputError` if there is none."""
-    if not words or words[0].startswith("-"):
-        raise InputError(
-            f"expected a recipe, got {words[0] if words else 'nothing'}; write ted {command} RECIPE {_CHANGES}, "
-            "where RECIPE is a YAML file or a name that `ted list` prints"
-        )
-    return words[0]
 
 
 def _print_table(results: Any, folder: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GateError, InputError
-from .recipes import changes, wants_help
+from .dialect import changes, wants_help
 
 _USAGE = """usage: ted reproduce RUN [output_dir=FOLDER] [tolerance=0]
 

@@ -32,10 +32,10 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
     """
     width, heads = config.hidden_size, config.num_attention_heads
     shared = heads // (getattr(config, "num_key_value_heads", None) or heads)
-    # The smallest step that keeps whole heads, and whole groups of those that share their keys.
-    step = width * shared // heads if width * shared % heads == 0 else width
-    if not 0 < hidden_size <= width or hidden_size % step:
-        nearest = min(range(step, width + 1, step), key=lambda known: abs(known - hidden_size))
+    known = widths(config)
+    step = known.step
+    if hidden_size not in known:
+        nearest = min(known, key=lambda other: abs(other - hidden_size))
         raise InputError(
             f"hidden_size: expected a multiple of {step} up to {width}, which keeps whole heads, got {hidden_size}; "
             f"the nearest is {nearest}"
@@ -53,6 +53,15 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
         narrow.num_key_value_heads = narrow.num_attention_heads // shared
     narrow.hidden_size = hidden_size
     return narrow
+
+
+def widths(config: PretrainedConfig) -> range:
+    """The widths that a narrower model can have, up to the model's own: those that keep whole heads."""
+    width, heads = config.hidden_size, config.num_attention_heads
+    shared = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    # The smallest step that keeps whole heads, and whole groups of those that share their keys.
+    step = width * shared // heads if width * shared % heads == 0 else width
+    return range(step, width + 1, step)
 
 
 def narrow_model(

@@ -34,7 +34,13 @@ SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
 """Keys of the top level of a recipe, beside the sections."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
-_SET_BY_THE_RUN = {"output_dir", "method"}
+SET_BY_THE_RUN = {"output_dir", "method"}
+_OF_STAGES = {
+    "model_name_or_path": "teacher", "teacher_name_or_path": "teacher", "student_name_or_path": "student",
+    "method": "methods", "layers": "student_layers", "num_layers": "student_num_layers",
+    "hidden_size": "student_hidden_size", "narrow": "student_narrow",
+}  # fmt: skip
+"""Flags of single stages -> what a recipe calls the same."""
 
 
 @dataclass(frozen=True)
@@ -115,17 +121,17 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     """The recipe of keys and sections as a YAML file has them; see `read_recipe`. Raises `InputError`."""
     content = copy.deepcopy(dict(given))
     for override in overrides or []:
-        _override(content, override)
+        apply_override(content, override)
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
     if FROM_SCRATCH in content:
         content[FROM_SCRATCH] = with_numbers(content[FROM_SCRATCH])
-    top, own = _top_and_sections(content)
+    top, own = top_and_sections(content)
     problems: list[str] = []
     kinds = (RunArguments, TaskArguments, ModelArguments)
     for key in [key for key in top if key not in field_names(*kinds)]:
-        problems.append(_unknown_key(key, field_names(*kinds) | SECTIONS))
+        problems.append(unknown_key(key, field_names(*kinds) | SECTIONS))
         del top[key]
     known = Recipe(RunArguments(), TaskArguments(), ModelArguments(), _known_keys(own), content)
     with collect(problems):
@@ -162,11 +168,18 @@ def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _unknown_key(key: Any, known: set[str]) -> str:
+def unknown_key(key: Any, known: set[str]) -> str:
+    """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
     name = key if isinstance(key, str) else shown(key)
     if key in field_names(StageArguments, DistillArguments):
-        section = "distill" if key in field_names(DistillArguments) else "training"
-        return f"recipe: unknown key {name[:QUOTED]}; did you mean {section}.{name[:QUOTED]}?"
+        if key in field_names(DistillArguments):
+            return (
+                f"recipe: unknown key {name}; did you mean distill.{name} (all methods), or that of one, as ted.{name}?"
+            )
+        sections = ", ".join(f"{section}.{name}" for section in ("finetune", "learn_filters", "distill"))
+        return f"recipe: unknown key {name}; did you mean training.{name} (all stages), or one of {sections}?"
+    if isinstance(key, str) and key in _OF_STAGES:
+        return f"recipe: unknown key {name}; did you mean {_OF_STAGES[key]}?"
     return f"recipe: unknown key {name[:QUOTED]}{nearest(name, known)}"
 
 
@@ -178,12 +191,14 @@ def _known_methods(given: Any) -> list[str]:
     return [name for name in METHODS if name in named]
 
 
-def _top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of a recipe's content that stand alone, and its sections."""
     top = {key: value for key, value in content.items() if key not in SECTIONS}
     return top, {key: value for key, value in content.items() if key in SECTIONS}
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Put `key=value` into a recipe's content; `section.key=value` into a section. Raises `InputError`."""
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"override: expected key=value, got {shown(override)}")
@@ -220,10 +235,10 @@ def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
     """Unknown keys of a section, and values that do not fit, even if every stage that reads it has its own."""
     problems: list[str] = []
     kinds, where = _section_kinds(name), f"recipe section {name}"
-    for key in sorted(_SET_BY_THE_RUN & {*values}):
+    for key in sorted(SET_BY_THE_RUN & {*values}):
         problems.append(f"{where}: unknown key {key}, which the run sets; leave it out")
     fitting = convert(
-        kinds, {key: value for key, value in values.items() if key not in _SET_BY_THE_RUN}, where, problems
+        kinds, {key: value for key, value in values.items() if key not in SET_BY_THE_RUN}, where, problems
     )
     return problems + [f"{where}: {problem}" for kind in kinds for problem in range_problems(kind, fitting)]
 
@@ -276,7 +291,7 @@ def _section_kinds(name: str) -> tuple[type, ...]:
 def _known_keys(sections: dict[str, Any]) -> dict[str, Any]:
     return {
         name: {
-            key: value for key, value in values.items() if key in field_names(*_section_kinds(name)) - _SET_BY_THE_RUN
+            key: value for key, value in values.items() if key in field_names(*_section_kinds(name)) - SET_BY_THE_RUN
         }
         for name, values in sections.items()
         if isinstance(values, dict)

@@ -28,7 +28,7 @@ class RunArguments:
         default=None, metadata={"help": "make the student of these blocks of `student`, counted from 1"}
     )
     student_num_layers: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "or of this number of evenly spaced ones"}
+        default=None, metadata={"help": "or of this number of evenly spaced ones, the last among them"}
     )
     student_hidden_size: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "make it narrower, with fewer heads"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,7 +124,12 @@ class Task(ABC):
         found: dict[str, Dataset] = {}
         with collect(problems):
             found = read_splits(
-                self.arguments, self.hub_dataset(), self.validation_splits(), self.file_options(), given=self.given
+                self.arguments,
+                self.hub_dataset(),
+                self.validation_splits(),
+                self.file_options(),
+                given=self.given,
+                classes_of=self.classes_of,
             )
         for name, rows in found.items():
             with collect(problems):
@@ -213,6 +218,10 @@ class Task(ABC):
     def file_options(self) -> FileOptions:
         """How the task's files are read."""
         return file_options(self.arguments)
+
+    def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
+        """The class of each row as it was read, so that rows held out have all classes; None if rows have no class."""
+        return None
 
     def describe_labels(self, rows: Dataset) -> str | None:
         """One line about the labels of normalised rows [none]."""

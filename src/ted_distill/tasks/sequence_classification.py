@@ -5,7 +5,7 @@ Also the base of regression and multi-label classification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ from .reading.columns import (
     with_labels,
     with_texts,
 )
-from .reading.labels import HIDDEN, class_numbers, label_name, read_classes
+from .reading.labels import HIDDEN, class_numbers, is_label, label_name, label_values, read_classes
 from .reading.mapped import mapped
 from .reading.soft_labels import (
     PROBABILITIES,
@@ -98,13 +98,8 @@ class SequenceClassification(ModelLabels, Task):
         Raises:
             InputError: columns are missing or cannot be told apart, or a label is not one of the classes.
         """
-        arguments, preset = self.arguments, self.preset
         # Later splits must have the columns of the first, which a new guess might miss.
-        named = self._columns or TextColumns(
-            arguments.text_column or (preset.text if preset else None),
-            arguments.text_pair_column or (preset.text_pair if preset else None),
-            arguments.label_column or ("label" if preset else None),
-        )
+        named = self._columns or self.named_columns
         soft = self.takes_probabilities and is_pattern(named.label, rows.column_names)
         if soft and split != "train" and not matching(str(named.label), rows.column_names):
             soft, named = False, named._replace(label=None)  # rows to score on may have plain labels
@@ -125,6 +120,29 @@ class SequenceClassification(ModelLabels, Task):
         if split == "train":
             self._soft = soft
         return normal if probabilities is None else with_probabilities(normal, probabilities)
+
+    @property
+    def named_columns(self) -> TextColumns:
+        """The columns that the arguments name, or else the data set."""
+        arguments, preset = self.arguments, self.preset
+        return TextColumns(
+            arguments.text_column or (preset.text if preset else None),
+            arguments.text_pair_column or (preset.text_pair if preset else None),
+            arguments.label_column or ("label" if preset else None),
+        )
+
+    def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
+        """The labels of a classification; None where they are not in one column, or wrong, which is refused later."""
+        if self.problem_type != SequenceClassification.problem_type:
+            return None
+        try:
+            column = find_columns(rows.column_names, self.named_columns, "train", check_label=False).label
+        except InputError:
+            return None
+        if column is None or column not in rows.column_names:
+            return None
+        raw = label_values(rows, column)
+        return [label_name(value) for value in raw] if all(map(is_label, raw)) else None
 
     def _read_probabilities(self, rows: Dataset, pattern: str, split: str) -> tuple[list[int], Any, list[list[float]]]:
         """The most likely class of each row, its feature, and the probabilities of all. Raises `InputError`."""

@@ -44,7 +44,7 @@ class TaskArguments:
     delimiter: str | None = field(default=None, metadata={"help": "of csv, tsv and conll fields [seen in the file]"})
     encoding: str | None = field(default=None, metadata={"help": "of text files [utf-8]"})
     max_seq_length: Annotated[int | None, at_least(2)] = field(
-        default=None, metadata={"help": "maximum tokens per row [128; QA 384]"}
+        default=None, metadata={"help": "maximum tokens per row [128; QA 384; LM 1024, masked 512]"}
     )
     max_train_samples: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "train on a random sample of the rows"}

@@ -57,7 +57,7 @@ def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> Pl
     if isinstance(tokenizer, Unknown):
         return PlannedData(counts, len(train) if by_row else tokenizer, by_row, most, most, 0)
     sample = _sample(train)
-    with _without_progress_bars():
+    with without_progress_bars():
         lengths = np.asarray(task.encode_training(sample, tokenizer)["length"])
     features = round(len(train) * len(lengths) / len(sample))
     exact = by_row or len(sample) == len(train)
@@ -71,7 +71,8 @@ def _sample(rows: Dataset) -> Dataset:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
+    """`datasets` shows no bars inside."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,9 +14,9 @@ from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
 from .file_options import FileOptions, file_options, option_problems
 from .files import read_file
+from .held_out import SAMPLE_SEED, held_out
 from .streams import stream_file
 
-SAMPLE_SEED = 42
 Rows: TypeAlias = Dataset | IterableDataset
 
 
@@ -26,6 +26,7 @@ def read_splits(
     validation_splits: dict[str, str],
     options: FileOptions | None = None,
     given: Mapping[str, Rows] | None = None,
+    classes_of: Callable[[Dataset], Sequence[Hashable] | None] = lambda rows: None,
 ) -> dict[str, Rows]:
     """The splits that were given, `train` first, with all their columns unchanged.
 
@@ -37,6 +38,7 @@ def read_splits(
         validation_splits: our name -> the Hub's, for every split to score on.
         options: how files are read [as the arguments say].
         given: rows that are there already, by split; then neither files nor the Hub are asked.
+        classes_of: the classes of rows, by which `validation_size` is stratified [none].
 
     Raises:
         InputError: with every problem of every file; the Hub gave nothing; or no data were named.
@@ -71,7 +73,7 @@ def read_splits(
         splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments)
     else:
         raise _nothing_named()
-    return _held_out(splits, arguments.validation_size) if arguments.validation_size else splits
+    return _held_out(splits, arguments.validation_size, classes_of) if arguments.validation_size else splits
 
 
 def _nothing_named() -> InputError:
@@ -81,15 +83,17 @@ def _nothing_named() -> InputError:
     )
 
 
-def _held_out(splits: dict[str, Rows], size: int) -> dict[str, Rows]:
-    """`size` training rows held out to score on: the first of a stream, or else a random sample."""
+def _held_out(
+    splits: dict[str, Rows], size: int, classes_of: Callable[[Dataset], Sequence[Hashable] | None]
+) -> dict[str, Rows]:
+    """`size` training rows held out to score on: the first of a stream, or else a random sample by class."""
     train = splits["train"]
     if isinstance(train, IterableDataset):
         return {**splits, "train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
     if size >= len(train):
         raise InputError(f"validation_size: expected less than the {len(train)} training rows, got {size}; lower it")
-    halves = train.train_test_split(test_size=size, seed=SAMPLE_SEED)
-    return {**splits, "train": halves["train"], "validation": halves["test"]}
+    stay, out = held_out(train, size, classes_of(train))
+    return {**splits, "train": stay, "validation": out}
 
 
 def sample_rows(rows: Rows, maximum: int | None) -> Rows:

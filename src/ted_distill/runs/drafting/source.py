@@ -1,0 +1,100 @@
+"""The rows that a recipe is drafted from, read as the task would read them before it is known which task it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+
+from ...errors import InputError
+from ...tasks import TaskArguments, load_task
+from ...tasks.reading.file_options import file_options
+from ...tasks.reading.files import extension, read_file
+from ...tasks.reading.splits import read_splits
+from ...tasks.reading.streams import stream_file
+from ...tasks.reading.tagged_words import USUAL_WORDS
+
+_FIRST = 5000
+"""Rows of a stream that are looked at."""
+_TAG = re.compile(r"O|[BIES]-\S+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Training rows with all their columns.
+
+    Attributes:
+        count: rows; None for a stream.
+        tagged: it is a file of words and tags, one a line.
+        scored: there are rows to choose by: a file, or a split of the Hub.
+        is_text: it is running text.
+    """
+
+    rows: Dataset
+    count: int | None
+    tagged: bool
+    scored: bool
+    is_text: bool = False
+
+
+def read_source(arguments: TaskArguments) -> Source | None:
+    """The rows that arguments name; None for a data set of the Hub that the task itself names and knows.
+
+    Raises:
+        InputError: no data are named, or they cannot be read.
+    """
+    if arguments.train_file:
+        return _read_file(Path(arguments.train_file).expanduser(), arguments)
+    if arguments.dataset_name:
+        return _read_hub(arguments)
+    if arguments.task and load_task(arguments).hub_dataset():
+        return None
+    raise InputError(
+        "train_file: expected a file to train on, got none; give --train_file FILE (csv, tsv, json, jsonl, parquet, "
+        "conll or txt), or --dataset_name NAME"
+    )
+
+
+def _read_file(path: Path, arguments: TaskArguments) -> Source:
+    scored = bool(arguments.validation_file or arguments.validation_size)
+    options = file_options(arguments)
+    if arguments.streaming:
+        first = Dataset.from_list(list(islice(stream_file(path, "train_file", options), _FIRST)))
+        return Source(first, None, False, scored, extension(path) == ".txt")
+    if arguments.task == "token_classification" or extension(path) in (".conll", ".conllu"):
+        rows = read_file(path, "train_file", file_options(arguments, words=arguments.text_column or USUAL_WORDS))
+        return Source(rows, len(rows), extension(path) in (".conll", ".conllu", ".txt"), scored)
+    rows = read_file(path, "train_file", options)
+    tagged = arguments.task is None and extension(path) == ".txt" and looks_tagged(rows[:_FIRST]["text"])
+    if tagged:
+        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS))
+    return Source(rows, len(rows), tagged, scored, extension(path) == ".txt" and not tagged)
+
+
+def _read_hub(arguments: TaskArguments) -> Source:
+    scored = bool(arguments.validation_size)
+    try:
+        splits = read_splits(arguments, None, {} if scored else {"validation": "validation"})
+        scored = True
+    except InputError as error:
+        if "expected a split" not in str(error) or arguments.validation_split:
+            raise
+        splits, scored = read_splits(arguments, None, {}), False
+    rows: Any = splits.get("train")
+    if rows is None:
+        raise InputError(f"dataset_name: expected a split 'train' in {arguments.dataset_name}, got none; give files")
+    if isinstance(rows, IterableDataset):
+        return Source(Dataset.from_list(list(rows.take(_FIRST))), None, False, scored)
+    return Source(rows, len(rows) + (arguments.validation_size or 0), False, scored)
+
+
+def looks_tagged(lines: Sequence[str]) -> bool:
+    """Whether lines of text are words with the tags of entities, one a line."""
+    fields = [line.split() for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    tagged = [parts for parts in fields if len(parts) > 1 and _TAG.fullmatch(parts[-1])]
+    return len(tagged) > 0.9 * len(fields) > 0

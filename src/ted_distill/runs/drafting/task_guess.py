@@ -1,0 +1,176 @@
+"""Which task a file and a teacher are for, and why; or the question that has to be answered first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from datasets import Dataset
+
+from ...errors import InputError
+from ...models.labels import has_default_labels, model_labels
+from ...tasks.reading.columns import listed
+from ...tasks.reading.label_lists import SEPARATORS
+from ...tasks.reading.labels import label_values
+from ...tasks.reading.soft_labels import is_pattern
+from ...tasks.task_arguments import TaskArguments
+from .columns import CLASSES, LISTS, NUMBERS, WHOLE, Column
+from .roles import Found, answer_columns, label_columns, tag_columns, text_columns
+from .teacher_facts import SEQUENCE, TeacherFacts
+
+CLASSIFICATION, SEVERAL, SCORES = "sequence_classification", "multi_label_classification", "regression"
+_OF_SEQUENCES = (CLASSIFICATION, SEVERAL, SCORES)
+_OF_TEXT = ("causal_lm", "masked_lm")
+_SURELY_CLASSES, _SURELY_SCORES = 10, 50
+"""Different whole numbers up to which they are classes, and from which on they are scores."""
+_SAYS_SCORE = re.compile(r"(.*[_ -])?(score|scores|similarity|relevance|rating|grade|price|age)")
+_SAYS_CLASS = re.compile(r"(.*[_ -])?(label|labels|class|category|intent|topic|target)(_?id)?")
+
+
+class Guess(NamedTuple):
+    """A task, its columns, and why."""
+
+    task: str
+    why: str
+    found: Found
+
+
+def guess_task(
+    rows: Dataset,
+    columns: Mapping[str, Column],
+    arguments: TaskArguments,
+    teacher: TeacherFacts,
+    tagged: bool = False,
+    is_text: bool = False,
+) -> Guess:
+    """The task that is given or that fits, and the columns that it reads.
+
+    Args:
+        arguments: as given; what is named there is not guessed.
+        tagged: the file has words and tags by its form, as CoNLL files do.
+        is_text: it is running text by its form, a txt file.
+
+    Raises:
+        InputError: which task, or which column, cannot be told; says what to give.
+    """
+    task = arguments.task
+    if task is not None and task not in (*_OF_SEQUENCES, "question_answering", "token_classification", *_OF_TEXT):
+        return Guess(task, "as given", Found({}, {}))  # a data set with its own columns
+    if tagged and task in (None, "token_classification"):
+        return Guess(
+            "token_classification", (task and "as given") or "the file has words and their tags", Found({}, {})
+        )
+    if task in (None, "question_answering") and (found := answer_columns(columns, arguments)):
+        return Guess("question_answering", (task and "as given") or "the rows have answers and where they begin", found)
+    if task in (None, "token_classification") and (found := tag_columns(columns, arguments)):
+        return Guess("token_classification", (task and "as given") or "the rows have a tag for each word", found)
+    if task in (*_OF_TEXT, "question_answering", "token_classification"):
+        found = text_columns(columns, arguments, None) if task in _OF_TEXT else Found({}, {})
+        return Guess(str(task), "as given", found)
+    labels = None if is_text and task is None else label_columns(columns, arguments)
+    if labels is None:
+        return _text(columns, arguments, teacher, is_text)
+    label = labels.columns["label_column"]
+    texts = text_columns(columns, arguments, label)
+    found = Found({**texts.columns, **labels.columns}, {**texts.why, **labels.why})
+    kind, why = (task, "as given") if task else _by_labels(rows, columns, label, arguments, teacher)
+    return Guess(kind, why, found)
+
+
+def _text(columns: Mapping[str, Column], arguments: TaskArguments, teacher: TeacherFacts, is_text: bool) -> Guess:
+    """Language modelling, of text without labels. Raises `InputError` where labels were to be expected."""
+    if arguments.task:
+        raise InputError(
+            f"label_column: expected a column with labels for task {arguments.task}, got columns "
+            f"{listed(columns, 10)}; give label_column=NAME"
+        )
+    task = teacher.text_task or (teacher.text_task_of_family if is_text else None)
+    if task is None:
+        raise InputError(
+            f"task: expected a column with labels, as {teacher.name} is no language model ({teacher.architecture}), "
+            f"got columns {listed(columns, 10)}; give label_column=NAME, or for text alone task=causal_lm or masked_lm"
+        )
+    found = text_columns(columns, arguments, None)
+    if "text_pair_column" in found.columns:
+        found = text_columns(columns, replace(arguments, text_column=found.columns["text_column"]), None)
+    return Guess(task, f"text without labels, and the teacher is {_a(teacher.architecture)}", found)
+
+
+def _by_labels(
+    rows: Dataset, columns: Mapping[str, Column], label: str, arguments: TaskArguments, teacher: TeacherFacts
+) -> tuple[str, str]:
+    """The task that labels are for, and why. Raises `InputError` where whole numbers may be classes or scores."""
+    if is_pattern(label, list(columns)):
+        return CLASSIFICATION, "each class has a column with its probability"
+    if label not in columns:
+        return SEVERAL, "each label has a column of zeros and ones"
+    column = columns[label]
+    if column.kind == LISTS:
+        return SEVERAL, f"{label!r} holds lists of labels"
+    if column.kind == NUMBERS:
+        return SCORES, f"{label!r} holds numbers with fractions, such as {column.examples[0]}"
+    if column.kind == WHOLE:
+        return _whole(column, teacher)
+    if separator := _separator(rows, label, arguments.label_separator):
+        return SEVERAL, f"{label!r} holds several labels in one field, with {separator} between them"
+    if column.kind == CLASSES:
+        return (
+            CLASSIFICATION,
+            f"{label!r} holds {column.distinct} names, such as {listed(map(str, column.examples), 3)}",
+        )
+    return CLASSIFICATION, f"{label!r} is the label"
+
+
+def _whole(column: Column, teacher: TeacherFacts) -> tuple[str, str]:
+    what = f"{column.name!r} holds {column.distinct} different whole numbers"
+    if teacher.head == SEQUENCE and _is_regressor(teacher):
+        return SCORES, f"{what}, and the teacher has a head for a score"
+    if teacher.head == SEQUENCE and teacher.config.num_labels == column.distinct and column.distinct > 2:
+        return CLASSIFICATION, f"{what}, as many as the teacher has labels"
+    if column.distinct <= _SURELY_CLASSES:
+        return CLASSIFICATION, f"{what} (if they are scores: task=regression)"
+    name = column.name.strip().lower()
+    if _SAYS_CLASS.fullmatch(name):
+        return CLASSIFICATION, f"{what}, and its name says classes (if they are scores: task=regression)"
+    if column.distinct >= _SURELY_SCORES or _SAYS_SCORE.fullmatch(name):
+        return SCORES, f"{what} (if they are classes: task=sequence_classification)"
+    raise InputError(
+        f"task: expected labels that can only be classes or only scores, got {column.distinct} different whole numbers "
+        f"in column {column.name!r}; give task=sequence_classification or task=regression"
+    )
+
+
+def _is_regressor(teacher: TeacherFacts) -> bool:
+    config = teacher.config
+    return config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1)
+
+
+def _separator(rows: Dataset, label: str, given: str | None) -> str | None:
+    """What is between the labels of a field, if fields are put together of names that are fields as well."""
+    fields = [value for value in label_values(rows, label) if isinstance(value, str) and value.strip()]
+    for separator in [given] if given else SEPARATORS:
+        several = [field for field in fields if separator in field]
+        if len(several) < 0.05 * len(fields) or not several:
+            continue
+        parts = {part.strip() for field in fields for part in field.split(separator)}
+        # Names with a comma in them have parts that occur nowhere else.
+        if given or separator == "|" or len(parts) < len({*fields}):
+            return separator
+    return None
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def describe_head(teacher: TeacherFacts) -> str:
+    """The teacher's head and its labels, in words."""
+    if teacher.head is None:
+        return f"a backbone without a head ({teacher.architecture})"
+    if teacher.head == SEQUENCE or teacher.architecture.endswith("ForTokenClassification"):
+        labels = model_labels(teacher.config)
+        named = "unnamed" if has_default_labels(teacher.config) else listed(labels, 5)
+        return f"{_a(teacher.architecture)} with {len(labels)} label{'s' * (len(labels) != 1)} ({named})"
+    return _a(teacher.architecture)

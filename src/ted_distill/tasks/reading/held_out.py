@@ -1,0 +1,55 @@
+"""Which training rows are held out to score on: a random sample, with as many rows of each class as there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from datasets import Dataset
+
+SAMPLE_SEED = 42
+
+
+def held_out(rows: Dataset, size: int, classes: Sequence[Hashable] | None) -> tuple[Dataset, Dataset]:
+    """(rows that stay, `size` rows that are held out), always the same ones.
+
+    Args:
+        size: fewer than there are rows.
+        classes: the class of each row, for the same shares of classes in both parts; None draws from all rows alike.
+    """
+    if classes is None:
+        halves = rows.train_test_split(test_size=size, seed=SAMPLE_SEED)
+        return halves["train"], halves["test"]
+    chosen = stratified(classes, size)
+    stay = np.setdiff1d(np.arange(len(rows)), chosen)
+    return rows.select(stay.tolist()), rows.select(chosen.tolist())
+
+
+def stratified(classes: Sequence[Hashable], size: int) -> np.ndarray:
+    """(size,) ascending numbers of rows, drawn from each class by its share.
+
+    A class keeps at least one of its rows, so that none is scored that was never seen; only if there are not enough
+    other rows does it give its last.
+    """
+    drawn = np.random.RandomState(SAMPLE_SEED).permutation(len(classes))
+    take = quotas(Counter(classes), size)
+    chosen = []
+    for row in drawn.tolist():
+        if take[classes[row]]:
+            take[classes[row]] -= 1
+            chosen.append(row)
+    return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def quotas(counts: Counter[Hashable], size: int) -> dict[Hashable, int]:
+    """Rows to take of each class, `size` in all: its share, rounded so that the largest remainders are rounded up."""
+    total = counts.total()
+    take = {name: min(size * count // total, count - 1) for name, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda name: -(size * counts[name] % total))
+    while (missing := size - sum(take.values())) > 0:
+        giving = [name for name in by_remainder if take[name] < counts[name] - 1]
+        giving = giving or [name for name in by_remainder if take[name] < counts[name]]
+        for name in giving[:missing]:
+            take[name] += 1
+    return take
