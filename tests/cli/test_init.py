@@ -191,6 +191,12 @@ def test_dashes_in_keys_are_underscores_but_not_in_names_that_users_choose() -> 
     ]
 
 
+def test_a_flag_that_is_true_or_false_takes_no_word_with_an_equals_sign() -> None:
+    assert changes(["--streaming", "task=x"]) == ["streaming=true", "task=x"]
+    assert changes(["--training.bf16", "seed=1"]) == ["training.bf16=true", "seed=1"]
+    assert changes(["--config_overrides", "a=1", "seed=1"]) == ["config_overrides=a=1", "seed=1"]
+
+
 def parsed(words: list[str], kinds: Any = finetune_kinds, command: str = "finetune") -> dict[type, Any]:
     found = parse_flags(command, "", kinds(), words)
     assert found is not None
@@ -276,6 +282,13 @@ def test_distill_reads_the_sections_of_its_method_and_flags_win(
     assert (own.kl_alpha, own.mse_alpha) == alphas
     assert found[distill_kinds()[0]].teacher_name_or_path == "tuned"
     assert "distill reads its keys of task and models and sections training, distill" in caplog.text
+
+
+def test_keys_that_several_methods_share_are_left_out_for_one_that_has_no_use_for_them(here: Path) -> None:
+    (here / "r.yaml").write_text(yaml.safe_dump({**RECIPE, "kd": None}))
+    models = ["teacher_name_or_path=a", "student_name_or_path=b"]
+    found = parsed(["--config", "r.yaml", "output_dir=o", "method=kd", *models], distill_kinds, "distill")
+    assert (found[distill_kinds()[1]].kl_alpha, found[distill_kinds()[1]].mse_alpha) == (2, None)
 
 
 def test_a_student_that_a_run_would_make_has_to_be_named(recipe: list[str]) -> None:

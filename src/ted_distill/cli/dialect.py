@@ -86,8 +86,8 @@ def changes(words: Sequence[str]) -> list[str]:
         if word.startswith("--"):
             found.append((_underscored(key), [value] if equals else []))
             takes_values = not equals
-        # The first value may contain `=`; later words with `=` are separate changes.
-        elif takes_values and (not found[-1][1] or not equals):
+        # The first value may contain `=`, unless it can only be true or false; later words with `=` are changes.
+        elif takes_values and (not equals or not (found[-1][1] or _is_switch(found[-1][0]))):
             found[-1][1].append(word)
         elif equals:
             found.append((_underscored(key), [value]))
@@ -97,6 +97,20 @@ def changes(words: Sequence[str]) -> list[str]:
     several = [text for key, values in found if key == _REPEATED for text in values]
     others = [f"{key}={_value(values)}" for key, values in found if key != _REPEATED]
     return [*others, *([f"{_REPEATED}={json.dumps(several)}"] if several else [])]
+
+
+def _is_switch(key: str) -> bool:
+    """Whether a key is true or false, so that `--key other=value` gives it no value."""
+    from ..models.load import ModelArguments
+    from ..runs.parsing import settings_of
+    from ..runs.recipe import RunArguments
+    from ..stages import DistillArguments
+    from ..tasks import TaskArguments
+    from ..training.stage_arguments import StageArguments
+
+    known = settings_of((RunArguments, TaskArguments, ModelArguments, StageArguments, DistillArguments))
+    name = key.rpartition(".")[2]
+    return name in known and known[name].types == (bool,)
 
 
 def content_of(given: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InputError, shown
@@ -43,21 +43,16 @@ def stage_config(
     values = {key: value for key, value in content.items() if key in flags and key not in SECTIONS}
     models = _models(command, content, given)
     values |= models
-    sections = _sections(command, content, given)
+    sections, method = _sections(command, content, given), _method(content, given)
     for section in reversed(sections):
         held = content.get(section)
         if held is False:  # `finetune_teacher: false` says that a run leaves the stage out
             continue
         if not isinstance(held, dict):
             raise InputError(f"config section {section}: expected `key: value` lines, got {shown(held)}")
-        shared = (
-            METHODS[sections[0]].unused
-            if command == "distill" and section != sections[0] and sections[0] in METHODS
-            else ()
-        )
-        values |= {key: value for key, value in held.items() if key not in shared}
+        values |= {key: value for key, value in held.items() if key not in _unused(command, method, section)}
     if command == "distill":
-        values.setdefault("method", _method(content, given))
+        values.setdefault("method", method)
     used = {*values, *sections, *(name for name in ("teacher", "student") if f"{name}_name_or_path" in models)}
     used |= {"teacher"} if command != "distill" and models else set()
     return StageConfig(values, _said(command, file, content, sections, used))
@@ -69,6 +64,11 @@ def _sections(command: str, content: Mapping[Any, Any], given: Mapping[str, Any]
         return []
     stage = _STAGES[command].format(owner=_owner(content, given), method=_method(content, given))
     return [name for name in sections_of(stage) if content.get(name) is not None]
+
+
+def _unused(command: str, method: str, section: str) -> Collection[str]:
+    """Keys of a section that several methods share which mean nothing to this one."""
+    return METHODS[method].unused if command == "distill" and method in METHODS and section != method else ()
 
 
 def _method(content: Mapping[Any, Any], given: Mapping[str, Any]) -> str:
