@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from datasets import Dataset, DatasetDict
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -73,7 +74,7 @@ def test_a_draft_has_every_key_that_matters_each_under_its_reason(big: Path, tmp
     assert "39 rows, 2 classes" in draft.text
     assert "docs/recipes.md" in draft.text
     assert draft.recipe.run.student_num_layers == 2
-    assert draft.notes[0].startswith("task: sequence_classification ('label' holds 2 names")
+    assert draft.notes[0].startswith("task: sequence_classification ('label' holds 2 names: bad, good)")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,23 @@ def test_a_few_rows_make_a_recipe_with_a_doubt(big: Path, tmp_path: Path) -> Non
 def test_a_text_column_that_is_left_out_is_named(big: Path, tmp_path: Path) -> None:
     rows = [{"subject": f"a song {row}", "body": f"the film {row} was", "label": "ab"[row % 2]} for row in range(60)]
     assert "not read: column subject" in draft_recipe(big, train_file=lines(tmp_path, rows)).notes
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_data_set_of_the_hub_is_looked_at_like_a_file(
+    scored: bool, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Dataset.from_dict({"sentence": [f"the film {n} was" for n in range(60)], "label": [0, 1] * 30})
+    splits = {"train": rows, "test": rows, **({"validation": rows} if scored else {})}
+    monkeypatch.setattr("datasets.load_dataset", lambda name, config, **_: DatasetDict(splits))
+    found = content(draft_recipe(big, dataset_name="owner/films"))
+    assert (found["task"], found["text_column"]) == ("sequence_classification", "sentence")
+    assert ("validation_size" in found) != scored
+    assert found["output_dir"] == "runs/films-big"
+    if scored:
+        named = content(draft_recipe(big, task="sst2"))
+        assert (named["task"], named["output_dir"]) == ("sst2", "runs/sst2-big")
+        assert "text_column" not in named
 
 
 def test_a_stream_gets_a_number_of_updates(tmp_path: Path) -> None:

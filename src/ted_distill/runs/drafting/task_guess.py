@@ -116,10 +116,9 @@ def _by_labels(
     if separator := _separator(rows, label, arguments.label_separator):
         return SEVERAL, f"{label!r} holds several labels in one field, with {separator} between them"
     if column.kind == CLASSES:
-        return (
-            CLASSIFICATION,
-            f"{label!r} holds {column.distinct} names, such as {listed(map(str, column.examples), 3)}",
-        )
+        examples = sorted(map(str, column.examples))
+        named = f": {listed(examples)}" if column.distinct == len(examples) else f", such as {listed(examples, 3)}"
+        return CLASSIFICATION, f"{label!r} holds {column.distinct} names{named}"
     return CLASSIFICATION, f"{label!r} is the label"
 
 

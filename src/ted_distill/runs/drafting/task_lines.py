@@ -59,9 +59,10 @@ def _held_out(drafting: Drafting, size: int) -> str:
     if source is None or source.count is None:
         return "Rows of the stream, its first ones, to choose the best checkpoint by; they are not trained on."
     by_class = ", of each class its share," if task.classes_of(source.rows) is not None else ""
+    verb = "is" if size == 1 else "are"
     said = [
-        f"There is one file: {size} of its {source.count} rows ({100 * size / source.count:.0f} %){by_class} are held "
-        "out to choose the best checkpoint by, and not trained on."
+        f"There is one file: {size} of its {source.count} rows ({100 * size / source.count:.0f} %){by_class} {verb} "
+        "held out to choose the best checkpoint by, and not trained on."
     ]
     if drafting.lengths:
         said.append(f"An accuracy of 90 % on so many is uncertain by {100 * math.sqrt(0.9 * 0.1 / size):.1f} points.")
@@ -81,8 +82,8 @@ def _length(drafting: Drafting) -> str:
     half = f"half have at most {lengths.typical}, the longest has {lengths.tokens.max()}"
     rows = f"{seen} rows" if seen < LOOKED_AT else f"{seen} rows that were looked at"
     is_most = length >= min(limit or MOST, MOST) or drafting.cuts_windows
-    said = f"{half}, and {model}" if is_most else f"{SHARE} % of the {rows} fit, {half}"
     if not (cut := lengths.share_cut(length)):
-        return f"Tokens of a row: {said}; none is longer."
+        return f"Tokens of a row: all of the {rows} fit, {half}."
+    said = f"{half}, and {model}" if is_most else f"{SHARE} % of the {rows} fit, {half}"
     done = "read in several windows" if drafting.cuts_windows else "cut"
     return f"Tokens of a row: {said}; {100 * cut:.1f} % are longer and {done}."
