@@ -109,10 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_version()
         else:
             command = _command(name)
-            given = _read(name, command, argv[1:])
-            if given is not None:
-                trained = command.trains
-                command.run(*given)
+            with remembering():
+                given = _read(name, command, argv[1:])
+                if given is not None:
+                    trained = command.trains
+                    command.run(*given)
     except InputError as error:
         _say(f"ted {name}: invalid input{'' if trained else '; nothing was trained'}\n{error}")
         return 2

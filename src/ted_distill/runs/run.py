@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ..output import (
     remove_leftovers,
     write_json,
 )
+from ..progress import Schedule, current_display, logged_into, remembering, showing
 from ..secrets import content_without_secrets
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
@@ -48,6 +50,7 @@ from .narrowing import make_recipe_student
 from .planning import Unknown, plan, plan_stages
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import RunFolder
+from .schedule import run_schedule
 from .table import results_table
 from .vocabularies import read_reader, run_tokenizers
 
@@ -56,6 +59,7 @@ logger = logging.getLogger(__name__)
 RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
+@remembering()
 def run(
     recipe: Recipe,
     shared: Path | None = None,
@@ -99,6 +103,7 @@ class _Run:
         self.further: dict[str, Task] = {
             name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
         }
+        self.schedule = Schedule(recipe.stages)
         self.finished: dict[str, Results] = {}
         """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
 
@@ -125,7 +130,7 @@ class _Run:
             planned = plan(self.read, self.task, tokenise=False)
             missing = [(owner, model) for owner, model in planned.models.items() if isinstance(model, Unknown)]
             problems += [f"{owner}: {model.why}" for owner, model in missing]
-            plan_stages(planned)
+            self.schedule = run_schedule(plan_stages(planned))
         raise_if_any(problems)
         there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
         with collect(problems):
@@ -192,12 +197,17 @@ class _Run:
             InputError: another process is working in the folder, or something that was not there before is wrong.
             TrainingError: the training went wrong, or a disk is full.
         """
-        with locked(self.at.folder), explain_full_disk([self.at.folder]):
+        quiet = all(self.at.arguments(name)[0].disable_tqdm for name in self.recipe.stages)
+        folder = self.at.folder
+        with locked(folder), explain_full_disk([folder]), self._logged(), showing(self.schedule, quiet=quiet):
             results = self._results()
-            before_dropping(self.at.folder)
-            if self.recipe.run.keep == "best" and self.at.shared == self.at.folder:
+            before_dropping(folder)
+            if self.recipe.run.keep == "best" and self.at.shared == folder:
                 on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
             return results
+
+    def _logged(self) -> AbstractContextManager[None]:
+        return logged_into(self.at.folder) if PartialState().is_main_process else nullcontext()
 
     def _results(self) -> dict[str, Results]:
         self._record_recipe()
@@ -207,6 +217,7 @@ class _Run:
             make_once(made, identity, lambda folder: make_from_scratch(self.task, values, folder, identity["seed"]))
             self._check_tokenizers()
         results = {"teacher": self._fine_tuned("teacher")}
+        current_display().teacher = results["teacher"]
         if self.at.makes_student:
             self._make_student()
         results["student"] = self._fine_tuned("student")
@@ -260,6 +271,13 @@ class _Run:
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
 
     def _stage(self, name: str) -> Results:
+        """Results of a stage: read, or computed by running it."""
+        with current_display().show_stage(name):
+            results = self._stage_results(name)
+        self.schedule.finished(name, results)
+        return results
+
+    def _stage_results(self, name: str) -> Results:
         title = name.replace("_", " ")
         stage = None if name in self.finished else self._open(name)
         if stage is None:
@@ -267,7 +285,8 @@ class _Run:
         if stage is None or stage.finished is not None:
             logger.warning("== %s is finished, skipped", title)
         else:
-            logger.warning("== %s -> %s", title, stage.args.output_dir)
+            number, total = self.schedule.place(name)
+            logger.warning("== %s -> %s (stage %d of %d)", title, stage.args.output_dir, number, total)
         if stage is not None:
             return stage.result()
         args = self.at.arguments(name)[0]
