@@ -88,6 +88,13 @@ class Display:
             self.stage.begin(step, steps, rows_per_step, evaluations_left)
             self._said, self._rested = self._clock(), 0.0
 
+    def recall(self, logs: Mapping[str, float] | None, score: Score | None) -> None:
+        """The last point and the last score of before an interruption."""
+        if self.stage is not None:
+            self.stage.score = score
+            if logs is not None:
+                self.stage.logged(logs)
+
     def step(self, step: int, evaluations_left: int) -> None:
         """An update was made."""
         if self.stage is not None:
@@ -210,10 +217,33 @@ def showing(schedule: Schedule | None = None, *, quiet: bool = False) -> Iterato
     display = kind(schedule, quiet=quiet)
     token = _CURRENT.set(display)
     try:
-        with display.open():
+        with _without_other_bars(), display.open():
             yield display
     finally:
         _CURRENT.reset(token)
+
+
+@contextmanager
+def _without_other_bars() -> Iterator[None]:
+    """Keep the bars of `datasets` and `transformers` out of the display, and of pipes."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    models_shown = transformers_logging.is_progress_bar_enabled()
+    if models_shown:
+        transformers_logging.disable_progress_bar()
+    # One who asked for them in the environment has them.
+    asked = datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is False
+    shown = not asked and not datasets.are_progress_bars_disabled()
+    if shown:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+        if models_shown:
+            transformers_logging.enable_progress_bar()
 
 
 def watched(items: Iterable[T], what: str, total: int | None = None, unit: str = "", each: int = 1) -> Iterator[T]:

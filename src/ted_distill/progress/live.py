@@ -76,7 +76,8 @@ def _heading(stage: StageState, run_left: float | None) -> RenderableType:
     row = Table.grid(expand=True, padding=(0, 2, 0, 0))
     row.add_column(ratio=1, no_wrap=True)
     row.add_column(justify="right", no_wrap=True)
-    right = f"run: about {words.duration(run_left)} left" if run_left is not None else words.duration(stage.seconds)
+    so_far = f"{words.duration(stage.seconds)} so far"
+    right = so_far if run_left is None else f"run: about {words.duration(run_left)} left"
     row.add_row(Text(words.heading(stage), style="bold", overflow="ellipsis"), Text(right))
     return row
 

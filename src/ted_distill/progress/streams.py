@@ -94,7 +94,9 @@ def _handlers() -> list[logging.StreamHandler]:
     """Of all loggers, those that write to a stream."""
     named = [logger for logger in [*logging.root.manager.loggerDict.values()] if isinstance(logger, logging.Logger)]
     found = [handler for logger in (logging.root, *named) for handler in logger.handlers]
-    return [handler for handler in dict.fromkeys(found) if isinstance(handler, logging.StreamHandler)]
+    streaming = [handler for handler in dict.fromkeys(found) if isinstance(handler, logging.StreamHandler)]
+    # Some look up the stream at each message, and need no help.
+    return [handler for handler in streaming if "stream" in vars(handler)]
 
 
 _replacements: list[Callable[[], None]] = []

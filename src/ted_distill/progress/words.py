@@ -41,7 +41,7 @@ def steps_line(stage: StageState, run_left: float | None) -> str:
 def losses(stage: StageState) -> str:
     """`loss 0.412 (pred 0.31, match 0.05, layer 0.005)`: the whole, and its terms before they are weighted."""
     terms = [f"{name.removesuffix(_TERM)} {amount(value)}" for name, value in stage.terms.items()]
-    return f"loss {amount(stage.loss or 0.0)}" + (f" ({', '.join(terms)})" if terms else "")
+    return f"loss {amount(stage.loss or 0.0)}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")
 
 
 def pace(stage: StageState, run_left: float | None) -> list[str]:

@@ -28,7 +28,7 @@ from ..output import (
     remove_leftovers,
     write_json,
 )
-from ..progress import Schedule, current_display, logged_into, remembering, showing
+from ..progress import Schedule, busy, current_display, logged_into, remembering, showing
 from ..secrets import content_without_secrets
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
@@ -279,7 +279,8 @@ class _Run:
 
     def _stage_results(self, name: str) -> Results:
         title = name.replace("_", " ")
-        stage = None if name in self.finished else self._open(name)
+        with busy("loading"):
+            stage = None if name in self.finished else self._open(name)
         if stage is None:
             tidy_finished(Path(self.at.arguments(name)[0].output_dir))
         if stage is None or stage.finished is not None:
@@ -309,7 +310,10 @@ class _Run:
         source, made = self.at.student_source, self.at.shared / "student_init"
         blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
         identity = student_identity(self.recipe, source, self.task)
-        make_once(made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task))
+        with busy("making the student"):
+            make_once(
+                made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task)
+            )
 
     # --- scores -----------------------------------------------------------------------------------------------------
 

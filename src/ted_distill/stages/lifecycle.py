@@ -52,7 +52,7 @@ from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
 from ..training.best_score import score_problems, with_score
 from ..training.history import write_history
-from ..training.selection import SCORES_OF, outcome
+from ..training.selection import outcome
 from ..training.shares import check_batches
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -292,7 +292,6 @@ def publish(
     undo_fast_modules(loaded.model)
     results = {
         **scores,
-        **({SCORES_OF: trainer.scores_of} if trainer.scores_of else {}),
         "metric": trainer.task.metric,
         "parameters": loaded.model.num_parameters(),
         "seconds": round(trainer.seconds, 1),
@@ -303,7 +302,11 @@ def publish(
         folder = Path(args.output_dir)
         manifest = {"stage": stage, "task": trainer.task.name, "command": command(), "ancestry": loaded.ancestry}
         manifest |= {KEEPS: args.keep_checkpoints}
-        with explain_full_disk([folder], trainer.disk_need), publication(folder, manifest, (SETTINGS_NAME,)) as partial:
+        with (
+            busy("saving"),
+            explain_full_disk([folder], trainer.disk_need),
+            publication(folder, manifest, (SETTINGS_NAME,)) as partial,
+        ):
             loaded.model.save_pretrained(partial)
             save_tokenizer(loaded.tokenizer, partial)
             write_files(partial)

@@ -25,7 +25,11 @@ class ShownProgress(TrainerCallback):
     def on_train_begin(self, args: StageArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """The first step, or the one after a checkpoint's."""
         rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        current_display().begin_training(state.global_step, state.max_steps, rows, evaluations_left(args, state))
+        display = current_display()
+        display.begin_training(state.global_step, state.max_steps, rows, evaluations_left(args, state))
+        # Of before an interruption.
+        points = [entry for entry in state.log_history if "loss" in entry]
+        display.recall(points[-1] if points else None, self._last_score(args, state))
 
     def on_step_end(self, args: StageArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """An update."""
@@ -44,18 +48,22 @@ class ShownProgress(TrainerCallback):
             current_display().point(logs)
 
     def on_evaluate(self, args: StageArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
-        """Scores, which are the last entry of the log."""
-        display = current_display()
+        """Scores."""
+        if (score := self._last_score(args, state)) is not None:
+            current_display().score(score)
+
+    def _last_score(self, args: StageArguments, state: TrainerState) -> Score | None:
+        """The score that decides, as of the last evaluation in the log."""
         name = str(args.metric_for_best_model).removeprefix("eval_")
         scored = [(entry["step"], entry[f"eval_{name}"]) for entry in state.log_history if f"eval_{name}" in entry]
         if not scored:
-            return
+            return None
         step, value = scored[-1]
         choose = min if args.greater_is_better is False else max
         best = choose(found for _, found in scored)
         best_step = next(at for at, found in scored if found == best)
-        teacher = None if self.scores_of else display.teacher.get(name)
-        display.score(Score(step, name, value, best, best_step, teacher, self.scores_of))
+        teacher = None if self.scores_of else current_display().teacher.get(name)
+        return Score(step, name, value, best, best_step, teacher, self.scores_of)
 
 
 def evaluations_left(args: StageArguments, state: TrainerState) -> int:

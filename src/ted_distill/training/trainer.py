@@ -30,7 +30,7 @@ from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
 from .announcements import first_line, not_finite
 from .saving_trainer import SavingTrainer
-from .selection import logged_scores, mark_candidate, selection
+from .selection import SCORES_OF, logged_scores, mark_candidate, selection
 from .shares import StandIn
 from .shown_progress import ShownProgress
 from .stage_arguments import StageArguments
@@ -126,7 +126,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         if self.validation and not scores:
             scores = self.score()
         chosen_by = str(self.args.metric_for_best_model).removeprefix("eval_") if chosen else None
-        return {**self.test_scores(), **scores, **selection(self.state, self.task, chosen_by, bool(self.test))}
+        whose = {SCORES_OF: self.scores_of} if self.scores_of else {}
+        facts = selection(self.state, self.task, chosen_by, bool(self.test))
+        return {**self.test_scores(), **scores, **whose, **facts}
 
     def test_scores(self) -> Metrics:
         """Scores of the module's own predictions on the test rows, if there are any."""
