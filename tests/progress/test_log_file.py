@@ -62,6 +62,18 @@ def test_lines_that_a_quiet_display_leaves_out_are_in_it(tmp_path: Path, capsys:
     assert capsys.readouterr().err == ""
 
 
+def test_messages_are_shown_as_before_where_nobody_has_set_up_logging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with logged_into(tmp_path):
+        logger.warning("once")
+        logger.info("never")
+        monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers, logging.NullHandler()])
+        logger.warning("for the handler of the user")
+    assert capsys.readouterr().err == "once\n"
+
+
 def test_a_log_inside_another_is_that_one(tmp_path: Path) -> None:
     (tmp_path / "stage").mkdir()
     with logged_into(tmp_path), logged_into(tmp_path / "stage"):

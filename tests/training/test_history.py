@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from quick_stages import LABELS, quick_arguments, reviews_task
 from small_runs import Cut
 from ted_distill import DistillArguments, LearnFiltersArguments, distill, finetune, learn_filters
+from ted_distill.cli.stages import print_results
 from ted_distill.training.history import HISTORY_NAME
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
@@ -99,16 +100,20 @@ def test_stage_one_has_one_as_well_and_says_whose_its_scores_are(
 ) -> None:
     task = reviews_task(tmp_path)
     model = save_tiny(tmp_path / "model", AutoModelForSequenceClassification, "bert", blocks=2, **LABELS)
-    out = tmp_path / "filters"
-    results = learn_filters(model, task, quick_arguments(out, **QUICK), LearnFiltersArguments())
-    assert {"loss/block_1", "loss/block_2"} < history(out)[0].keys()
+    folder = tmp_path / "filters"
+    results = learn_filters(model, task, quick_arguments(folder, **QUICK), LearnFiltersArguments())
+    assert {"loss/block_1", "loss/block_2"} < history(folder)[0].keys()
     assert results["scores_of"] == "mean over filter heads"
     mean, first = results["accuracy"], results["accuracy_block_1"]
-    card = (out / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"| accuracy (mean over filter heads) | {mean:.2f} |" in card
     assert f"| accuracy (filter head of block 1) | {first:.2f} |" in card
     assert "Chosen by `accuracy` (mean over filter heads) on validation" in card
-    lines = capfd.readouterr().err.splitlines()
+    print_results(results, None)
+    out, err = capfd.readouterr()
+    printed = [line.rpartition(" ")[0].strip() for line in out.splitlines()]
+    assert {"accuracy (mean over filter heads)", "accuracy (filter head of block 2)", "seconds", "steps"} < {*printed}
+    lines = err.splitlines()
     assert any(line.startswith("learn filters: step 9: accuracy (mean over filter heads) ") for line in lines)
     assert any(f"accuracy (mean over filter heads) {mean:.2f}, best of 3 evaluations" in line for line in lines)
     assert not any("step" in line and "loss" in line for line in lines)  # disable_tqdm

@@ -165,8 +165,9 @@ class Display:
             if above:
                 self._live.line(line)
         elif not (progress and self._quiet) and sys.stderr is not None:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):  # a pipe whose reader is gone is no reason to stop
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -35,6 +35,17 @@ class MessageLog(logging.Handler):
         """Add a logger's message."""
         with suppress(Exception):  # a message that cannot be formatted is its own handler's to report
             self.add(record.getMessage(), record.created)
+        # Where nobody has set up logging, Python prints messages itself, unless there is a handler, as now.
+        if logging.lastResort is not None and record.levelno >= logging.lastResort.level and self._is_alone(record):
+            logging.lastResort.handle(record)
+
+    def _is_alone(self, record: logging.LogRecord) -> bool:
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return False
+            logger = logger.parent if logger.propagate else None
+        return True
 
     def add(self, message: str, when: float | None = None) -> None:
         """Add a message without its secrets; the lines after its first are indented. A full disk costs the log only."""

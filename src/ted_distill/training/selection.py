@@ -24,6 +24,7 @@ SCORES_OF = "scores_of"
 
 _CANDIDATE = "candidate"
 _FACTS = {"evaluations", "best_step"}
+_COSTS = {"seconds", "parameters", "steps", "train_features"}
 
 
 def mark_candidate(state: TrainerState) -> None:
@@ -117,7 +118,7 @@ def outcome(results: dict[str, Any], teacher: Mapping[str, Any]) -> str:
 def score_title(name: str, results: dict[str, Any]) -> str:
     """A score as people should read it: in Stage I `accuracy (mean over filter heads)`."""
     of = results.get(SCORES_OF)
-    if not of:
+    if not of or name in _FACTS | _COSTS or not isinstance(results.get(name), float):
         return name
     metric, _, block = name.rpartition("_block_")
     return f"{metric} (filter head of block {block})" if metric and block.isdecimal() else f"{name} ({of})"
