@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
-from ted_distill.progress import Display, Schedule, Score
+from ted_distill.progress import Display, Schedule, Score, within
 from ted_distill.progress.words import amount, duration, rate
 
 POINT = {
@@ -191,6 +194,27 @@ def test_a_part_of_a_stage_is_named_and_has_no_end_of_its_own(clock: Clock, caps
         "kd, trying rate 0.0001: step 5: f1 1.00 (best 1.00)",
         "kd: done in 0:09, f1 2.00",
     ]
+
+
+def test_what_a_run_is_a_part_of_is_named_in_all_its_lines(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with within("seed 2 of 5"):
+        display = Display(clock=clock)
+        with display.show_stage("kd"):
+            display.end_stage(9.0, "f1 2.00")
+    with Display(clock=clock).show_stage("kd") as stage:
+        assert stage.title == "kd"
+    assert lines(capsys) == ["kd, seed 2 of 5: done in 0:09, f1 2.00"]
+
+
+def test_a_reader_who_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    display = Display()
+    with display.show_stage("ted"):
+        display.end_stage(1.0, "")
 
 
 def test_numbers_are_short() -> None:

@@ -1,6 +1,6 @@
 """What a person sees while something works, and reads afterwards: a live display or compact lines, and `run.log`."""
 
-from .display import Display, busy, current_display, showing, watched
+from .display import Display, busy, current_display, showing, watched, within
 from .log_file import LOG_NAME, logged_into, remembering
 from .schedule import Schedule
 from .state import Score
@@ -16,4 +16,5 @@ __all__ = [
     "remembering",
     "showing",
     "watched",
+    "within",
 ]

@@ -38,6 +38,7 @@ class Display:
 
     def __init__(self, schedule: Schedule | None = None, *, quiet: bool = False, clock: Clock = time.monotonic) -> None:
         self.schedule = schedule or Schedule()
+        self._within = _WITHIN.get()
         self.teacher: Mapping[str, Any] = {}
         """Scores of the teacher on the same rows, as far as they are known: what a student is compared with."""
         self.stage: StageState | None = None
@@ -56,7 +57,7 @@ class Display:
         if self.stage is not None:
             yield self.stage
             return
-        self.stage = StageState(name, *self.schedule.place(name), clock=self._clock)
+        self.stage = StageState(name, *self.schedule.place(name), self._within, clock=self._clock)
         yield self.stage
         # One that was interrupted stays in the picture.
         self.stage = None
@@ -161,11 +162,11 @@ class Display:
             above: it stays above a live display, which shows all others itself.
         """
         add_to_log(line)
-        if self._live is not None:
-            if above:
-                self._live.line(line)
-        elif not (progress and self._quiet) and sys.stderr is not None:
-            with suppress(OSError, ValueError):  # a pipe whose reader is gone is no reason to stop
+        with suppress(OSError, ValueError):  # a reader who has gone is no reason to stop
+            if self._live is not None:
+                if above:
+                    self._live.line(line)
+            elif not (progress and self._quiet) and sys.stderr is not None:
                 sys.stderr.write(line + "\n")
                 sys.stderr.flush()
 
@@ -194,6 +195,19 @@ class _Silent(Display):
     @contextmanager
     def open(self) -> Iterator[None]:
         yield
+
+
+_WITHIN: ContextVar[str] = ContextVar("ted_distill_display_within", default="")
+
+
+@contextmanager
+def within(what: str) -> Iterator[None]:
+    """Name what the runs inside are a part of, such as `seed 2 of 5`, in all that they show."""
+    token = _WITHIN.set(what)
+    try:
+        yield
+    finally:
+        _WITHIN.reset(token)
 
 
 # --- the current display --------------------------------------------------------------------------------------

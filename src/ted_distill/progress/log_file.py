@@ -114,9 +114,14 @@ def remembering() -> Iterator[MessageLog]:
 
 @contextmanager
 def logged_into(folder: Path) -> Iterator[None]:
-    """Append all messages to `run.log` of a folder, also why it was left; nothing if a log is open already."""
+    """Append all messages to `run.log` of a folder, also why it was left; nothing if a log is open already.
+
+    Under `torchrun` those of the main process alone.
+    """
+    from accelerate import PartialState
+
     with remembering() as log:
-        if log.is_open:
+        if log.is_open or not PartialState().is_main_process:
             yield
             return
         log.open_file(folder / LOG_NAME)

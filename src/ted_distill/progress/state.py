@@ -67,6 +67,8 @@ class StageState:
     number: int = 0
     of: int = 0
     """Its place among the stages of a run; 0 for a stage alone."""
+    within: str = ""
+    """What the run is a part of, such as `seed 2 of 5`."""
     clock: Clock = time.monotonic
     part: str = ""
     """What part of it is going on, such as a trial of a learning rate."""
@@ -89,8 +91,8 @@ class StageState:
 
     @property
     def title(self) -> str:
-        """`learn filters teacher`, and the part that is going on."""
-        return self.name.replace("_", " ") + (f", {self.part}" if self.part else "")
+        """`learn filters teacher`, what its run is a part of, and the part of it that is going on."""
+        return ", ".join(part for part in (self.name.replace("_", " "), self.within, self.part) if part)
 
     @property
     def seconds(self) -> float:

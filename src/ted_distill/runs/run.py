@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -199,15 +198,12 @@ class _Run:
         """
         quiet = all(self.at.arguments(name)[0].disable_tqdm for name in self.recipe.stages)
         folder = self.at.folder
-        with locked(folder), explain_full_disk([folder]), self._logged(), showing(self.schedule, quiet=quiet):
+        with locked(folder), explain_full_disk([folder]), logged_into(folder), showing(self.schedule, quiet=quiet):
             results = self._results()
             before_dropping(folder)
             if self.recipe.run.keep == "best" and self.at.shared == folder:
                 on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
             return results
-
-    def _logged(self) -> AbstractContextManager[None]:
-        return logged_into(self.at.folder) if PartialState().is_main_process else nullcontext()
 
     def _results(self) -> dict[str, Results]:
         self._record_recipe()

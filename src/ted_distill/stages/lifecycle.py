@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +123,7 @@ class OpenStage:
 
     def _logged_run(self, display: Display) -> Results:
         display.teacher = display.teacher or self.teacher
-        with logged_into(Path(self.args.output_dir)) if self.args.should_save else nullcontext():
+        with logged_into(Path(self.args.output_dir)):
             results = self.run()
             display.end_stage(results["seconds"], outcome(results, display.teacher))
         return results
