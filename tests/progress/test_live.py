@@ -93,6 +93,16 @@ def test_a_single_stage_has_no_number_and_a_narrow_terminal_no_bars() -> None:
     assert drawn(stage, [], None, 40)[1] == "step 0 of 8"
 
 
+def test_of_a_part_that_is_over_nothing_is_left() -> None:
+    display = Display()
+    with display.show_stage("kd") as stage:
+        with display.show_part("trying rate 0.1"):
+            display.begin_training(0, 8, 1, 0)
+            display.point({"loss": 1.0})
+            assert len(drawn(stage, [], None, 80)) == 3
+        assert len(drawn(stage, [], None, 80)) == 1
+
+
 def test_long_lines_are_cut_and_never_wrapped() -> None:
     stage = stage_of_a_run()
     stage.name = "learn_filters_" + "x" * 100

@@ -32,6 +32,8 @@ def test_messages_of_before_are_in_it_and_a_second_start_is_appended(tmp_path: P
             display.score(Score(5, "f1", 1.0, 1.0, 5))
     with pytest.raises(KeyboardInterrupt), logged_into(tmp_path):
         raise KeyboardInterrupt
+    times = [line[:19] for line in (tmp_path / LOG_NAME).read_text(encoding="utf-8").splitlines() if line[0] != " "]
+    assert times == sorted(times)
     first, *lines = read(tmp_path)
     assert first.startswith("started: ")
     assert "torch" in first

@@ -49,7 +49,7 @@ def test_one_log_and_one_line_for_every_stage_and_a_second_start_is_appended(
     assert "== kd -> " in log
     assert " (stage 3 of 3)" in log
     assert [file.parent.name for file in (tmp_path / "run").rglob("run.log")] == ["run"]
-    assert len([*(tmp_path / "run").glob("*/history.jsonl")]) == 3
+    assert {file.parent.name for file in (tmp_path / "run").glob("*/history.jsonl")} >= {"teacher", "alone", "kd"}
     run(read_recipe(recipe, changes))
     again = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
     assert again.startswith(log)

@@ -71,6 +71,7 @@ class Display:
         before, self.stage.part = self.stage.part, what
         yield
         self.stage.part = before
+        self.stage.forget()
 
     def end_stage(self, seconds: float, result: str) -> None:
         """Say how the stage ended, unless that was only a part of it.

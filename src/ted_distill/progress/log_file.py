@@ -30,6 +30,7 @@ class MessageLog(logging.Handler):
         super().__init__(logging.WARNING)
         self._remembered: deque[str] = deque(maxlen=_MOST_REMEMBERED)
         self._file: TextIO | None = None
+        self._since: float | None = time.time()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a logger's message."""
@@ -68,7 +69,7 @@ class MessageLog(logging.Handler):
         used = ", ".join(f"{name} {number}" for name, number in versions().items())
         remembered = "".join(self._remembered)
         self._remembered.clear()
-        self.add(f"started: {command()} ({used})")
+        self.add(f"started: {command()} ({used})", self._since)
         if self._file is not None:
             with suppress(OSError):
                 self._file.write(remembered)
@@ -79,6 +80,7 @@ class MessageLog(logging.Handler):
             with suppress(OSError):
                 self._file.close()
             self._file = None
+            self._since = time.time()
 
     @property
     def is_open(self) -> bool:

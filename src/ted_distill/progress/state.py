@@ -101,12 +101,18 @@ class StageState:
 
     def begin(self, step: int, steps: int, rows_per_step: int, evaluations_left: int) -> None:
         """Training begins, after `step` steps that were made before an interruption."""
+        self.forget()
         self.step, self.steps, self.rows_per_step = step, steps, rows_per_step
         self.evaluations_left = evaluations_left
         self._evaluations_per_step = evaluations_left / max(1, steps - step)
-        self.loss, self.terms, self.score = None, {}, None
-        self._marks.clear()
         self._mark()
+
+    def forget(self) -> None:
+        """Nothing is known of a training: before the first one, and after one that was only a part."""
+        self.step = self.steps = 0
+        self.loss, self.terms, self.score = None, {}, None
+        self._evaluation = 0.0
+        self._marks.clear()
 
     def made(self, step: int, evaluations_left: int) -> None:
         """A step was made."""
