@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
+from ..progress import remembering
 from . import compare, convert, init, recipes, reproduce, stages
 from .command import Command
 
