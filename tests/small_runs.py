@@ -55,13 +55,14 @@ def write_recipe(folder: Path, task: str, **training: object) -> Path:
 
 
 def made(run_folder: Path) -> dict[str, bytes]:
-    """The files of a finished run, without what differs from one to the next: seconds, and the sums of their files."""
-    found = {
-        str(file.relative_to(run_folder)): file.read_bytes() for file in sorted(run_folder.rglob("*")) if file.is_file()
-    }
+    """The files of a finished run, without what differs from one to the next: times, and the sums of their files."""
+    files = [file for file in sorted(run_folder.rglob("*")) if file.is_file() and file.name != "run.log"]
+    found = {str(file.relative_to(run_folder)): file.read_bytes() for file in files}
     for name, content in found.items():
         if name.endswith("results.json"):
             found[name] = json.dumps(_timeless(json.loads(content))).encode()
+        elif name.endswith("history.jsonl"):
+            found[name] = json.dumps([_timeless(json.loads(line)) for line in content.splitlines()]).encode()
         elif Path(name).name in ("stage.json", "results.md", "recipe.yaml"):
             found[name] = b""
     return found

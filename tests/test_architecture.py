@@ -17,13 +17,14 @@ from step_walk import walk_of
 PACKAGE = Path(ted_distill.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
-GROUND = {"errors", "output", "identity", "ranges", "secrets"}
+GROUND = {"errors", "output", "identity", "ranges", "secrets", "progress"}
 MAY_IMPORT = {
     "errors": set(),
     "identity": set(),
     "ranges": {"errors"},
     "secrets": set(),
     "output": {"errors", "identity", "secrets"},
+    "progress": {"output", "secrets"},
     "method": {"errors", "identity"},
     "tasks": {*GROUND, "method"},
     "fast": {*GROUND, "method"},

@@ -15,6 +15,10 @@ _NAME = re.compile(
 # Tokens of the Hub and of trackers, and passwords in addresses, whatever the argument that holds them.
 _VALUE = re.compile(r"\b(hf|api_org|ghp|github_pat|sk)[_-]\w{16,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
 
+_WORDS = r"(?:api_?key|access_?key|token|password|passwd|passphrase|secret|credentials?)"
+# A value right behind `hub_token=` or `--hub_token `, quoted or not.
+_GIVEN = re.compile(rf"(\b[\w.-]*{_WORDS}=|--[\w.-]*{_WORDS}\s+)('[^']*'|\"[^\"]*\"|[^\s,;]+)", re.IGNORECASE)
+
 
 def without_secrets(words: Iterable[str]) -> list[str]:
     """Words of a command line with `***` for secrets, as in `--hub_token X`, `hub_token=X`, `training.hub_token=X`."""
@@ -45,3 +49,8 @@ def content_without_secrets(content: Any) -> Any:
     if isinstance(content, list):
         return [content_without_secrets(value) for value in content]
     return _VALUE.sub(HIDDEN, content) if isinstance(content, str) else content
+
+
+def text_without_secrets(text: str) -> str:
+    """A message with `***` for tokens, passwords in addresses, and values of secret flags and keys that it quotes."""
+    return _GIVEN.sub(rf"\1{HIDDEN}", _VALUE.sub(HIDDEN, text))

@@ -139,7 +139,7 @@ def test_a_teacher_made_from_scratch_reads_what_no_other_student_does(untrained:
     for _ in range(2):  # and the second time before that
         with pytest.raises(InputError, match=r"tokenizers: expected one for both .*teacher_init \(teacher\) and"):
             run(read_recipe(file))
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["recipe.yaml", "teacher_init"]
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["recipe.yaml", "run.log", "teacher_init"]
 
 
 @pytest.mark.parametrize("start", [plan, run])

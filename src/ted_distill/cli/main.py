@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
+from ..progress import remembering
 from . import compare, convert, init, recipes, reproduce, stages
 from .command import Command
 
@@ -109,10 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_version()
         else:
             command = _command(name)
-            given = _read(name, command, argv[1:])
-            if given is not None:
-                trained = command.trains
-                command.run(*given)
+            with remembering():
+                given = _read(name, command, argv[1:])
+                if given is not None:
+                    trained = command.trains
+                    command.run(*given)
     except InputError as error:
         _say(f"ted {name}: invalid input{'' if trained else '; nothing was trained'}\n{error}")
         return 2
@@ -164,5 +166,6 @@ def _quiet() -> None:
     """Show only the progress of the stages: not of each model file, and no warnings about heads that should be new."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # It prints its own messages, for example when the Hub does not answer.
     logging.getLogger("huggingface_hub").propagate = False

@@ -154,13 +154,15 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
     from accelerate import PartialState
 
-    from ..training.selection import described
+    from ..training.selection import described, score_title
 
     if not PartialState().is_main_process:
         return
-    for name, value in results.items():
-        if value is not None and not isinstance(value, dict):
-            sys.stdout.write(f"{name:<28} {value:.2f}\n" if isinstance(value, float) else f"{name:<28} {value}\n")
+    shown = {name: value for name, value in results.items() if value is not None and not isinstance(value, dict)}
+    titles = {name: score_title(name, results) for name in shown}
+    width = max([28, *map(len, titles.values())])
+    for name, value in shown.items():
+        sys.stdout.write(f"{titles[name]:<{width}} {f'{value:.2f}' if isinstance(value, float) else value}\n")
     for sentence in described(results):
         sys.stdout.write(f"{sentence}\n")
     if folder:

@@ -26,6 +26,7 @@ from ..identity import Identity
 from ..method.closed_form import TokenSums
 from ..method.filters import Batch, hidden_states_of
 from ..method.shapes import num_blocks
+from ..progress import watched
 from .blocks import student_from_teacher
 from .narrow import block_names, check_narrow, inner_width, key_groups, narrow_config, narrow_model
 from .refit import refit
@@ -149,7 +150,7 @@ def _measure(teacher: PreTrainedModel, names: list[str], rows: TaskRows, blocks:
     importance: dict[str, dict[str, Tensor]] = {"heads": {}, "neurons": {}}
     positions = sorted({0, *blocks}) if len(names) == len(blocks) else range(num_blocks(teacher.config) + 1)
     sums = [TokenSums() for _ in positions]
-    for batch in rows.batches:
+    for batch in watched(rows.batches, "measuring what matters", len(rows.batches), "batches"):
         real = batch["attention_mask"] != 0
         with torch.enable_grad(), _inputs(list({*writers["heads"].values(), *writers["neurons"].values()})) as inputs:
             outputs = rows.run(teacher, batch)

@@ -32,6 +32,7 @@ from ..output import (
     short_name,
     write_json,
 )
+from ..progress import showing
 from ..stages.evaluate import check_validation, predict_split, scoring_device
 from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
@@ -123,7 +124,8 @@ def _make(
     rows = task.rows[identity["split"]]
     split = Split(rows, task.encode(rows, loaded.tokenizer))
     device = scoring_device(args.use_cpu)
-    logits = predict_split(loaded, task, split, device, args.per_device_eval_batch_size, precision)
+    with showing(quiet=bool(args.disable_tqdm)):
+        logits = predict_split(loaded, task, split, device, args.per_device_eval_batch_size, precision)
     if PartialState().is_main_process:
         predictions = task.decode(logits, split)
         arrays = {

@@ -27,6 +27,7 @@ from ..output import (
     remove_leftovers,
     write_json,
 )
+from ..progress import Schedule, busy, current_display, logged_into, remembering, showing
 from ..secrets import content_without_secrets
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
@@ -48,6 +49,7 @@ from .narrowing import make_recipe_student
 from .planning import Unknown, plan, plan_stages
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import RunFolder
+from .schedule import run_schedule
 from .table import results_table
 from .vocabularies import read_reader, run_tokenizers
 
@@ -56,6 +58,7 @@ logger = logging.getLogger(__name__)
 RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
+@remembering()
 def run(
     recipe: Recipe,
     shared: Path | None = None,
@@ -99,6 +102,7 @@ class _Run:
         self.further: dict[str, Task] = {
             name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
         }
+        self.schedule = Schedule(recipe.stages)
         self.finished: dict[str, Results] = {}
         """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
 
@@ -125,7 +129,7 @@ class _Run:
             planned = plan(self.read, self.task, tokenise=False)
             missing = [(owner, model) for owner, model in planned.models.items() if isinstance(model, Unknown)]
             problems += [f"{owner}: {model.why}" for owner, model in missing]
-            plan_stages(planned)
+            self.schedule = run_schedule(plan_stages(planned))
         raise_if_any(problems)
         there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
         with collect(problems):
@@ -192,10 +196,12 @@ class _Run:
             InputError: another process is working in the folder, or something that was not there before is wrong.
             TrainingError: the training went wrong, or a disk is full.
         """
-        with locked(self.at.folder), explain_full_disk([self.at.folder]):
+        quiet = all(self.at.arguments(name)[0].disable_tqdm for name in self.recipe.stages)
+        folder = self.at.folder
+        with locked(folder), explain_full_disk([folder]), logged_into(folder), showing(self.schedule, quiet=quiet):
             results = self._results()
-            before_dropping(self.at.folder)
-            if self.recipe.run.keep == "best" and self.at.shared == self.at.folder:
+            before_dropping(folder)
+            if self.recipe.run.keep == "best" and self.at.shared == folder:
                 on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
             return results
 
@@ -207,6 +213,7 @@ class _Run:
             make_once(made, identity, lambda folder: make_from_scratch(self.task, values, folder, identity["seed"]))
             self._check_tokenizers()
         results = {"teacher": self._fine_tuned("teacher")}
+        current_display().teacher = results["teacher"]
         if self.at.makes_student:
             self._make_student()
         results["student"] = self._fine_tuned("student")
@@ -260,14 +267,23 @@ class _Run:
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
 
     def _stage(self, name: str) -> Results:
+        """Results of a stage: read, or computed by running it."""
+        with current_display().show_stage(name):
+            results = self._stage_results(name)
+        self.schedule.finished(name, results)
+        return results
+
+    def _stage_results(self, name: str) -> Results:
         title = name.replace("_", " ")
-        stage = None if name in self.finished else self._open(name)
+        with busy("loading"):
+            stage = None if name in self.finished else self._open(name)
         if stage is None:
             tidy_finished(Path(self.at.arguments(name)[0].output_dir))
         if stage is None or stage.finished is not None:
             logger.warning("== %s is finished, skipped", title)
         else:
-            logger.warning("== %s -> %s", title, stage.args.output_dir)
+            number, total = self.schedule.place(name)
+            logger.warning("== %s -> %s (stage %d of %d)", title, stage.args.output_dir, number, total)
         if stage is not None:
             return stage.result()
         args = self.at.arguments(name)[0]
@@ -290,7 +306,10 @@ class _Run:
         source, made = self.at.student_source, self.at.shared / "student_init"
         blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
         identity = student_identity(self.recipe, source, self.task)
-        make_once(made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task))
+        with busy("making the student"):
+            make_once(
+                made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task)
+            )
 
     # --- scores -----------------------------------------------------------------------------------------------------
 

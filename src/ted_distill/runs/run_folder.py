@@ -9,7 +9,7 @@ RUN/kd  RUN/lwd  RUN/ted ...               distilled students (Stage II)
 RUN/states-cache                           the teacher's outputs for each row, while the run lasts
 RUN/scores                                 scores of models taken as they are, and on further data (`score_on`)
 RUN/best                                   a copy of the best student
-RUN/recipe.yaml  RUN/results.json  RUN/results.md
+RUN/recipe.yaml  RUN/results.json  RUN/results.md  RUN/run.log
 RUN/kept.json                              with `keep: best`, what is known of a run whose other models were dropped
 
 Runs that differ in their methods alone may share the rest: then all but the methods, the recipe and the results are in

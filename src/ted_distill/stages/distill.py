@@ -23,6 +23,7 @@ from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.students import made_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
+from ..progress import remembering
 from ..tasks.base import Task
 from ..training.model_card import write_card
 from ..training.new_heads import start_at_the_mean
@@ -42,10 +43,12 @@ from .retest import with_test_scores
 from .samples import drawn_batches
 from .stage_identity import Results, places, stage_identity
 from .teacher_inputs import TeacherInputs
+from .teacher_scores import known_teacher_scores
 from .teacher_variances import measure_variances
 from .unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
 
 
+@remembering()
 def distill(
     teacher_name_or_path: Model,
     student_name_or_path: Model,
@@ -112,7 +115,8 @@ def open_distill(
         )
 
     return OpenStage(
-        args, identity, places(task, loaded),
+        args, identity, places(task, loaded), title=arguments.method,
+        teacher=known_teacher_scores(needed["teacher"], task) if needed else {},
         run=lambda: run_with_rate(partial(_run, chosen, task), open_trial, task, args, DISTILL.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip

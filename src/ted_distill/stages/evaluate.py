@@ -32,6 +32,7 @@ from ..output import (
     write_json,
     write_sealed,
 )
+from ..progress import showing
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..training import evaluation
 from ..training.selection import scored_on
@@ -92,7 +93,8 @@ def evaluate(
         if teacher_name_or_path is not None:
             models["teacher"] = load_model(teacher_name_or_path, task)
     raise_if_any(problems)
-    return score_models(models, task, batch_size, mixed_precision, output_dir, use_cpu=use_cpu)
+    with showing():
+        return score_models(models, task, batch_size, mixed_precision, output_dir, use_cpu=use_cpu)
 
 
 def scoring_device(use_cpu: bool) -> torch.device:

@@ -16,6 +16,7 @@ from ..method.filters import Batch, FilteredModel
 from ..tasks.base import Counts, Metrics, Split
 from ..training import evaluation
 from ..training.checkpointing import bytes_of
+from ..training.selection import FILTER_HEADS
 from ..training.trainer import StageTrainer
 
 _CHECKPOINT_NAME = "filters_and_heads.safetensors"
@@ -61,6 +62,7 @@ def filter_head_losses(block_losses: list[Tensor]) -> dict[str, Tensor]:
 class LearnFiltersTrainer(StageTrainer):
     """Trains a `FilterLearner` on `mean_k task_loss(head^k(g^k(H^k)), labels)` (method, section 1)."""
 
+    scores_of = FILTER_HEADS
     caches: dict[str, StatesCache | None] = {}
     """Where the frozen model's hidden states on a validation split are kept, by the split's name."""
     block_scores: dict[str, Metrics] = {}

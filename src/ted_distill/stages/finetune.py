@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..method.filters import Batch
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
+from ..progress import remembering
 from ..tasks.base import Counts, Metrics, Task
 from ..training import evaluation
 from ..training.model_card import write_card
@@ -44,6 +45,7 @@ class FinetuneTrainer(StageTrainer):
         read_weights(self.model.model, folder)
 
 
+@remembering()
 def finetune(
     model_name_or_path: Model, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
 ) -> Results:
@@ -77,7 +79,7 @@ def open_finetune(
         return open_finetune(model_name_or_path, task, args, model_arguments)
 
     return OpenStage(
-        args, identity, places(task, models),
+        args, identity, places(task, models), title="finetune",
         run=lambda: run_with_rate(partial(_run, loaded, task), open_trial, task, args, FINETUNE.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from ..method.filters import FilterConfig, Filters, initializer_range
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..output import write_json
+from ..progress import remembering
 from ..tasks.base import Task
 from ..training.checkpointing import bytes_of
 from ..training.model_card import write_card
@@ -32,6 +33,7 @@ from .stage_identity import Results, places, stage_identity
 logger = logging.getLogger(__name__)
 
 
+@remembering()
 def learn_filters(
     model_name_or_path: Model,
     task: Task,
@@ -77,7 +79,7 @@ def open_learn_filters(
     def run() -> Results:
         return _run(models["model"], config, task, args, model_arguments, filter_arguments)
 
-    return OpenStage(args, identity, places(task, models), run)
+    return OpenStage(args, identity, places(task, models), run, title="learn_filters")
 
 
 def _run(
@@ -113,8 +115,9 @@ def _run(
 
     results = publish(trainer, outcome, loaded, "learn_filters", write_files)
     logger.warning(
-        "%s of each block's filter head:\n%s", task.metric, block_scores_table(trainer.block_scores, task.metric)
-    )
+        "%s of each block's filter head, and of the whole model:\n%s",
+        task.metric, block_scores_table(trainer.block_scores, task.metric),
+    )  # fmt: skip
     for warning in uninformed_heads(task, trainer.block_scores, data.validation):
         logger.warning("%s", warning)
     return results

@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +47,12 @@ from ..output import (
     write_json,
     write_sealed,
 )
-from ..tasks.base import TEST, Split, Task
+from ..progress import Display, busy, logged_into, showing
+from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
 from ..training.best_score import score_problems, with_score
+from ..training.history import write_history
+from ..training.selection import outcome
 from ..training.shares import check_batches
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -89,6 +92,10 @@ class OpenStage:
     """Where the models and the data were found, for people to read."""
     run: Callable[[], Results]
     """Trains and publishes."""
+    title: str = "training"
+    """What it is called while it works."""
+    teacher: Metrics = field(default_factory=dict)
+    """The teacher's scores on the rows that the stage is scored on, if they are known."""
     test: Callable[[Results], Results] = lambda results: results
     """Adds scores on the test rows to the results of the stage, if it is finished and they lack them."""
 
@@ -103,15 +110,23 @@ class OpenStage:
             TrainingError: the training went wrong, or the disk is full.
         """
         folder = Path(self.args.output_dir)
-        if self.finished is not None:
-            tidy_finished(folder)
-            return self.test(self.finished)
-        check_writable(folder)
-        with explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]), locked(folder):
-            self.finished = on_main(self._claim)
+        with showing(quiet=bool(self.args.disable_tqdm)) as display, display.show_stage(self.title):
             if self.finished is None:
-                self.finished = self.run()
-        return self.test(self.finished)
+                check_writable(folder)
+                with explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]), locked(folder):
+                    self.finished = on_main(self._claim)
+                    if self.finished is None:
+                        self.finished = self._logged_run(display)
+            else:
+                tidy_finished(folder)
+            return self.test(self.finished)
+
+    def _logged_run(self, display: Display) -> Results:
+        display.teacher = display.teacher or self.teacher
+        with logged_into(Path(self.args.output_dir)):
+            results = self.run()
+            display.end_stage(results["seconds"], outcome(results, display.teacher))
+        return results
 
     def _claim(self) -> Results | None:
         """Make the locked folder ready: nothing half done in it, the stage's settings recorded; the results if there
@@ -212,7 +227,7 @@ def read_data(
     """
     more = more or _nothing_more
     own = teacher_tokenizer is not None and teacher_tokenizer is not tokenizer
-    with args.main_process_first(desc="tokenising"):
+    with busy("tokenising"), args.main_process_first(desc="tokenising"):
         rows = dict(task.rows)
         of_teacher = None
         if teacher_tokenizer is not None and own:
@@ -287,13 +302,18 @@ def publish(
         folder = Path(args.output_dir)
         manifest = {"stage": stage, "task": trainer.task.name, "command": command(), "ancestry": loaded.ancestry}
         manifest |= {KEEPS: args.keep_checkpoints}
-        with explain_full_disk([folder], trainer.disk_need), publication(folder, manifest, (SETTINGS_NAME,)) as partial:
+        with (
+            busy("saving"),
+            explain_full_disk([folder], trainer.disk_need),
+            publication(folder, manifest, (SETTINGS_NAME,)) as partial,
+        ):
             loaded.model.save_pretrained(partial)
             save_tokenizer(loaded.tokenizer, partial)
             write_files(partial)
             # The teacher's blocks that it was made of: the pairs follow from these.
             if (Path(loaded.name) / STUDENT_NAME).is_file():
                 shutil.copy(Path(loaded.name) / STUDENT_NAME, partial / STUDENT_NAME)
+            write_history(trainer.state, partial)
             write_json(partial / RESULTS_NAME, results)
         _remove_what_training_needed(folder)
     trainer.accelerator.wait_for_everyone()

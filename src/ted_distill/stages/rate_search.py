@@ -19,6 +19,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..errors import NotFiniteError
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import on_main
+from ..progress import current_display
 from ..tasks.base import Task
 from ..training.stage_arguments import AUTO, StageArguments
 from .held_out import hold_out
@@ -78,11 +79,12 @@ def search(
         for rate in rates[:number]:
             name = f"{share:.0%} of the training at {rate:g}"
             trial = open_trial(split, _trial_arguments(args, folder, rate, share))
-            try:
-                scores[rate] = float(trial.result()[task.metric])
-            except NotFiniteError as error:
-                logger.warning("learning rate: %s failed (%s)", name, error)
-                continue
+            with current_display().show_part(f"trying rate {rate:g}"):
+                try:
+                    scores[rate] = float(trial.result()[task.metric])
+                except NotFiniteError as error:
+                    logger.warning("learning rate: %s failed (%s)", name, error)
+                    continue
             logger.warning("learning rate: %s gives %s %.2f", name, task.metric, scores[rate])
         if not scores:
             raise NotFiniteError(

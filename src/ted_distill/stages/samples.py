@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ..method.filters import Batch
+from ..progress import watched
 from ..tasks.base import Task
 from ..training.stage_arguments import StageArguments
 from ..training.updates import collate
@@ -46,6 +47,6 @@ def drawn_batches(
     if most is None:
         length = task.max_seq_length if isinstance(features, IterableDataset) else np.mean(features["length"][:])
         most = max(1, int(SAMPLE_TOKENS / length))
-    rows = iter(drawn(features, args.seed, most))
+    rows = watched(drawn(features, args.seed, most), "measuring states", most, "rows")
     while chosen := list(islice(rows, args.per_device_train_batch_size)):
         yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}

@@ -11,12 +11,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import NotFiniteError
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
+from ..progress import watched
 from ..tasks.base import Metrics, Split, Task
 
 
@@ -54,7 +54,6 @@ def predict(
     device: torch.device,
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    progress: bool = True,
 ) -> list[np.ndarray]:
     """Logits of every feature, in order, float32; token-level ones include their batch's padding.
 
@@ -67,7 +66,7 @@ def predict(
     state = PartialState()
     mine = batches[state.process_index :: state.num_processes]
     found: list[tuple[int, np.ndarray]] = []
-    for rows in tqdm(mine, desc="evaluate", disable=not (progress and state.is_main_process), leave=False):
+    for rows in watched(mine, "evaluating", len(order), "rows", batch_size * state.num_processes):
         batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with autocast():

@@ -9,7 +9,7 @@ import yaml
 
 from ..output import command, short_name, versions
 from ..tasks.base import Task
-from .selection import described, shown_scores
+from .selection import described, score_title, shown_scores
 
 CARD_NAME = "README.md"
 
@@ -73,7 +73,7 @@ def write_card(
     if loss:
         lines.append(f"- Loss: {loss}")
     lines += ["", "## Scores", "", " ".join(["In percent.", *described(results)]), "", "| score | value |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in shown_scores(results).items()]
+    lines += [f"| {score_title(name, results)} | {value:.2f} |" for name, value in shown_scores(results).items()]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions.", ""]

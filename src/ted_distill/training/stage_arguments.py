@@ -70,6 +70,10 @@ class StageArguments(TrainingArguments):
     early_stopping_patience: Annotated[int | None, at_least(1)] = field(
         default=None, metadata={"help": "stop after this number of evaluations without a better score"}
     )
+    disable_tqdm: bool | None = field(
+        default=False,
+        metadata={"help": "show no progress: no live display and no lines on steps, only scores and messages"},
+    )
     # What makes it fast (docs/performance.md has the effect of each).
     bf16: bool | None = field(
         default=None, metadata={"help": "autocast to bfloat16 [where the hardware supports it well; not with fp16]"}

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerControl
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, TrainerControl
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import SaveStrategy
 
 from ..errors import InputError, NotFiniteError
@@ -24,12 +25,14 @@ from ..output import (
     explain_full_disk,
     last_checkpoint,
 )
+from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
 from .announcements import first_line, not_finite
 from .saving_trainer import SavingTrainer
-from .selection import logged_scores, mark_candidate, selection
+from .selection import SCORES_OF, logged_scores, mark_candidate, selection
 from .shares import StandIn
+from .shown_progress import ShownProgress
 from .stage_arguments import StageArguments
 from .updates import UpdateTrainer, collate
 
@@ -47,6 +50,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
     """
 
     control: TrainerControl
+    scores_of = ""
+    """Whose scores `score` gives, if not the model's."""
 
     def __init__(
         self,
@@ -68,8 +73,10 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             train_dataset=train_features,
             eval_dataset=validation["validation"].features if validation else None,
             processing_class=tokenizer,
-            callbacks=[EarlyStoppingCallback(patience)] if patience else [],
+            callbacks=[*([EarlyStoppingCallback(patience)] if patience else []), ShownProgress(self.scores_of)],
         )
+        for shown in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
+            self.remove_callback(shown)
         self.task = task
         self.validation = validation
         self.test = test or {}
@@ -119,7 +126,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         if self.validation and not scores:
             scores = self.score()
         chosen_by = str(self.args.metric_for_best_model).removeprefix("eval_") if chosen else None
-        return {**self.test_scores(), **scores, **selection(self.state, self.task, chosen_by, bool(self.test))}
+        whose = {SCORES_OF: self.scores_of} if self.scores_of else {}
+        facts = selection(self.state, self.task, chosen_by, bool(self.test))
+        return {**self.test_scores(), **scores, **whose, **facts}
 
     def test_scores(self) -> Metrics:
         """Scores of the module's own predictions on the test rows, if there are any."""
@@ -135,7 +144,11 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         self._clock = time.monotonic()
         if self.args.keep_freed_memory and self.args.device.type == "cpu":
             keep_freed_memory()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        with (
+            showing(quiet=bool(self.args.disable_tqdm)) as display,
+            display.show_stage(Path(self.args.output_dir).name),
+        ):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
@@ -191,6 +204,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         # Before anything is logged or saved: a checkpoint of NaN would replace a good one.
         if self.control.should_log or self.control.should_save or self.control.should_evaluate:
             self._stop_if_not_finite()
+        # Sums since the last point are not saved: a resumed training has the same points only if none are pending.
+        best = self.control.should_evaluate and self.args.save_strategy == SaveStrategy.BEST
+        self.control.should_log |= self.control.should_save or best
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     # --- curves -----------------------------------------------------------------------------------------------
@@ -251,7 +267,6 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             device=self.args.device,
             batch_size=self.args.per_device_eval_batch_size,
             autocast=self.accelerator.autocast,
-            progress=not self.args.disable_tqdm,
         )
 
     # --- checkpoints ------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 RUN/                            the run's folder: what all seeds share (teacher, filters, start) is made once, there
 RUN/compare/seed-N/METHOD       a student, and its predictions in seed-N/predictions/METHOD
 RUN/compare/search/...          the trials of a grid, on rows held out of the training rows
-RUN/compare/recipe.yaml  compare.json  compare.md
+RUN/compare/recipe.yaml  compare.json  compare.md  run.log
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ...output import (
     remove_leftovers,
     write_json,
 )
+from ...progress import logged_into, within
 from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
@@ -93,12 +94,13 @@ def compare(
     _check_folder(folder)
     if grid:
         check_grid(grid, recipe, task, folder)
-    with locked(folder):
+    with locked(folder), logged_into(folder):
         on_main(lambda: _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search") if grid else None
         done: list[_Seed] = []
         for seed in range(1, seeds + 1):
-            done.append(_run_seed(_of_seed(recipe, folder, seed, found), shared, task, resamples))
+            with within(f"seed {seed} of {seeds}"):
+                done.append(_run_seed(_of_seed(recipe, folder, seed, found), shared, task, resamples))
             content = _content(recipe, task, done, found, resamples)
             on_main(partial(_write, folder, content))
         on_main(lambda: remove_caches(shared / CACHE_NAME))

@@ -15,6 +15,7 @@ from datasets import IterableDataset
 from ...errors import NotFiniteError, nearest, raise_if_any
 from ...fast.states_cache import CACHE_NAME, remove_caches
 from ...output import on_main
+from ...progress import within
 from ...stages import DistillArguments
 from ...stages.held_out import hold_out
 from ...stages.methods import METHODS
@@ -110,7 +111,8 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> Search:
 def _score(trial: Recipe, method: str, folder: Path, split: Task, point: Settings) -> dict[str, float]:
     """The score of one trial by its name; none if its weights became infinite."""
     try:
-        found = run(trial, shared=folder, task=split)[method]
+        with within(f"trying {_name(point)}"):
+            found = run(trial, shared=folder, task=split)[method]
     except NotFiniteError as error:
         logger.warning("grid: %s with %s failed (%s)", method, _name(point), error)
         return {}
