@@ -190,6 +190,7 @@ def predict_split(
     batch_size: int,
     mixed_precision: str,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    progress: bool = True,
 ) -> list[np.ndarray]:
     """What `Task.decode` decodes: the results of `Task.scored` for each feature of a split.
 
@@ -210,6 +211,7 @@ def predict_split(
         device,
         batch_size,
         autocast,
+        progress,
     )
 
 
