@@ -108,8 +108,8 @@ def test_a_recipe_that_a_run_refuses_is_refused_without_loading_anything(recipe:
 
 
 def test_a_teacher_without_a_head_is_refused_with_a_recipe_s_remedy(recipe: Path, tmp_path: Path) -> None:
-    save_tiny(tmp_path / "plain", AutoModel)
-    with pytest.raises(InputError, match=r"never fine-tuned; take finetune_teacher: false out of the recipe, or fine"):
+    save_tiny(tmp_path / "plain", AutoModel, blocks=4)
+    with pytest.raises(InputError, match=r"never fine-tuned; take finetune_teacher: false out"):
         check_recipe(read_recipe(recipe, [f"teacher={tmp_path / 'plain'}"]))
 
 
@@ -157,7 +157,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for each look of a run that does nothing else."""
     found: list[bool] = []
     monkeypatch.setattr(runs._Run, "look", lambda self: found.append(True))
-    monkeypatch.setattr(runs._Run, "results", lambda self: {})
+    monkeypatch.setattr(runs._Run, "results", lambda self, before: {})
     return found
 
 
@@ -180,7 +180,7 @@ def test_a_run_that_goes_on_does_not_look_again(recipe: Path, monkeypatch: pytes
 def test_a_run_says_its_doubts_before_the_first_stage(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runs._Run, "results", lambda self: {})
+    monkeypatch.setattr(runs._Run, "results", lambda self, before: {})
     run(read_recipe(recipe))
     (said,) = [record.getMessage() for record in caplog.records if "doubt" in record.getMessage()]
     assert said.startswith("scores: accuracy on 24 validation rows: teacher ")
