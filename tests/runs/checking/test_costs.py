@@ -155,7 +155,7 @@ def test_the_limits_of_a_container_and_of_groups_in_it_count(monkeypatch: pytest
 
 def test_doubts_come_last_and_problems_are_raised() -> None:
     report = Report({"scores": "accuracy 90", "time": "1 min"}, doubts=["rows: expected more"], problems=["a: b"])
-    report.doubt(["rows: expected more", "labels: expected other ones"])
+    report.doubt(["rows: expected more", "labels: expected other ones", "labels: expected other ones"])
     assert report.text().rstrip().endswith("2 doubts\n- rows: expected more\n- labels: expected other ones")
     assert report.summary().splitlines()[:2] == ["scores: accuracy 90", "time: 1 min"]
     with pytest.raises(ValueError, match="a: b"):

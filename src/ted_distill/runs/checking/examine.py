@@ -76,7 +76,7 @@ WHOLE = Extent(rows=200, operations=2e12, batches=3, seconds=10, updates=0, whol
 """`ted check`."""
 _TIMED_ROWS = 48
 """Rows on which scoring is timed."""
-BRIEF = Extent(rows=64, operations=3e11, batches=1, seconds=2, updates=150, whole=False)
+BRIEF = Extent(rows=64, operations=3e11, batches=1, seconds=2, updates=400, whole=False)
 """The start of `ted run`."""
 
 

@@ -32,7 +32,7 @@ class Report:
 
     def doubt(self, found: Iterable[str]) -> None:
         """Add doubts, each once."""
-        self.doubts += [doubt for doubt in found if doubt not in self.doubts]
+        self.doubts = list(dict.fromkeys([*self.doubts, *found]))
 
     def raise_problems(self) -> None:
         """Refuse the recipe. Raises `InputError` with all problems, if there are any."""
