@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
     from .runs.drafting import Draft, draft_recipe
-    from .runs.from_python import compare, run
+    from .runs.from_python import check_recipe, compare, run
     from .runs.recipe import Recipe, read_recipe
     from .stages.distill import distill
     from .stages.distill_arguments import DistillArguments
@@ -54,6 +54,7 @@ __all__ = [
     "Task",
     "TaskArguments",
     "TrainingError",
+    "check_recipe",
     "compare",
     "distill",
     "draft_recipe",
@@ -77,7 +78,7 @@ _HOMES = {
     "models.students": "student_from_teacher",
     "runs.drafting": "Draft draft_recipe",
     "runs.recipe": "Recipe read_recipe",
-    "runs.from_python": "compare run",
+    "runs.from_python": "check_recipe compare run",
     "stages.distill": "distill",
     "stages.distill_arguments": "DistillArguments",
     "stages.distill_trainer": "DistillTrainer",

@@ -29,6 +29,10 @@ _RECIPES = {
         "show RECIPE [key=value ...]", "what a recipe would do: models, pairs, steps, memory; nothing is trained",
         recipes.show, read=recipes.read_show,
     ),
+    "check": Command(
+        "check RECIPE [key=value ...]", "its models and data tried out: scores, doubts, time, memory",
+        recipes.check, read=recipes.read_check,
+    ),
     "run": Command(
         "run RECIPE [key=value ...]", "all stages of a recipe, then one table; resumes where it stopped",
         recipes.run, read=recipes.read_run, trains=True,

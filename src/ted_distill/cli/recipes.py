@@ -1,4 +1,4 @@
-"""`ted demo`, `list`, `show` and `run`: recipes by name or file, with changes on the command line."""
+"""`ted demo`, `list`, `show`, `check` and `run`: recipes by name or file, with changes on the command line."""
 
 from __future__ import annotations
 
@@ -90,6 +90,38 @@ def show(file: Path | None, recipe: Any) -> None:
 
     title = f"{recipe_title(file) or file}\n{file}\n\n" if file else ""
     sys.stdout.write(f"{title}{show(plan(recipe))}")
+
+
+def read_check(words: list[str]) -> tuple[Any, ...] | None:
+    """The recipe to check; None if help was printed.
+
+    Raises:
+        InputError: no recipe, or one that is refused.
+    """
+    if wants_help(words):
+        sys.stdout.write(
+            f"usage: ted check RECIPE {CHANGES}\n\n"
+            "Tries out what `ted run` would do with the same words: loads the models, scores them on a few rows,\n"
+            "makes a few steps of each stage, and says what that means for the run: time, memory, disk, and what may\n"
+            "be wrong with models, labels and data. Nothing is written. Problems end it with exit code 2, doubts do\n"
+            "not.\n\n"
+            f"{EITHER}\n\n{_WITHOUT}\n"
+        )
+        return None
+    return (recipe_of("check", words, named=True)[1],)
+
+
+def check(recipe: Any) -> None:
+    """Print what a check finds. Raises `InputError` for problems, after everything else is printed."""
+    from accelerate import PartialState
+
+    from ..runs.run import check_recipe
+
+    report = check_recipe(recipe)
+    if PartialState().is_main_process:
+        sys.stdout.write(report.text())
+        sys.stdout.flush()
+    report.raise_problems()
 
 
 def read_demo(words: list[str]) -> tuple[Any, ...] | None:

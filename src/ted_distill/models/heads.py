@@ -34,8 +34,8 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_he
         )
     if missing and not new_head:
         raise InputError(
-            f"model: expected a trained head for this task in {name}, got a checkpoint without {missing[0]}; "
-            "fine-tune it first with `ted finetune`"
+            f"model: expected a trained head for this task in {name}, got a checkpoint without {missing[0]}, which was "
+            "never fine-tuned; fine-tune it first with `ted finetune`"
         )
 
 

@@ -1,4 +1,4 @@
-"""`run` and `compare` for Python: recipes as files, dicts or read, rows and models as names or in memory."""
+"""`run`, `compare` and `check_recipe` for Python: recipes as files, dicts or read, rows and models also in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
 from ..tasks.reading.given import Rows
 from . import run as runs
+from .checking import Report
 from .compare import comparison
 from .compare.search import Grid
 from .compare.statistics import RESAMPLES
@@ -44,6 +45,32 @@ def run(
     """
     read, task = _read(recipe, train, validation, test, teacher, student)
     return runs.run(read, task=task)
+
+
+def check_recipe(
+    recipe: AnyRecipe,
+    *,
+    train: Rows | None = None,
+    validation: Rows | None = None,
+    test: Rows | None = None,
+    teacher: Model | None = None,
+    student: Model | None = None,
+) -> Report:
+    """What `ted check` finds out about a recipe: its models are loaded, scored on a few rows and trained a few steps.
+
+    Nothing is written, and nothing changes for a run that follows.
+
+    Args:
+        train, validation, test, teacher, student: see `run`.
+
+    Returns:
+        Facts, doubts and problems; `report.raise_problems()` refuses a recipe with problems.
+
+    Raises:
+        InputError: the recipe is refused without any of this.
+    """
+    read, task = _read(recipe, train, validation, test, teacher, student)
+    return runs.check_recipe(read, task)
 
 
 def compare(

@@ -8,7 +8,7 @@ from ..models.blocks import resolve_blocks
 from ..models.load import load_config
 from ..models.narrow import narrow_config
 from ..models.students import made_of
-from ..stages import LearnFiltersArguments
+from ..stages import DistillArguments, LearnFiltersArguments
 from ..stages.methods import token_methods
 from .recipe import Recipe, RunArguments
 
@@ -46,6 +46,15 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
         filter_interval=run.filter_interval,
         made_of=origin,
     )
+
+
+def fill_pairs(own: DistillArguments, pairs: list[tuple[int, int]]) -> None:
+    """Give a method the run's pairs where its section names no blocks of its own."""
+    named = [f"{teacher}:{student}" for teacher, student in pairs]
+    if own.of_method.matches_states and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
+        own.pairs = named
+    if own.of_method.matches_relations and own.attention_pair is None and named:
+        own.attention_pair = named[-1]
 
 
 def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import collect, raise_if_any
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import InputError, collect, raise_if_any
 from ..models.load import load_model
 from ..stages.methods import METHODS
 from ..tasks import Task
@@ -21,9 +24,19 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
     problems: list[str] = []
     for owner, name in models.items():
         stage, tuned = f"finetune_{owner}", recipe.tunes(owner)
-        with collect(problems):
+        with collect(problems), _remedy_of_a_recipe(stage):
             arguments = stage_arguments(recipe, stage)[1] if tuned else recipe.model
             loaded = load_model(name, task, arguments, new_head=tuned)
             if any(METHODS[name].matches_states for name in recipe.run.methods):
                 loaded.require_states()
     raise_if_any(problems)
+
+
+@contextmanager
+def _remedy_of_a_recipe(stage: str) -> Iterator[None]:
+    """Say how a recipe fine-tunes a model that must be fine-tuned first."""
+    try:
+        yield
+    except InputError as error:
+        remedy = f"; take {stage}: false out of the recipe, or fine-tune "
+        raise InputError(problem.replace("; fine-tune ", remedy) for problem in error.problems) from error

@@ -40,13 +40,16 @@ from ..tasks import Task, load_task
 from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from .best_model import best_method, drop_steps, drop_weights, kept_results, publish_best, refuse_foreign_best
+from .checking import Report, examine
+from .checking.examine import BRIEF, WHOLE
+from .checking.undisturbed import silent, undisturbed
 from .gates import require
 from .kept_scores import kept_scores
-from .layout import filter_arguments, run_pairs, student_blocks
+from .layout import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .made_models import is_made, make_once, scratch_identity, student_identity
 from .model_checks import check_models
 from .narrowing import make_recipe_student
-from .planning import Unknown, plan, plan_stages
+from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import RunFolder
 from .schedule import run_schedule
@@ -72,6 +75,9 @@ def run(
         task: with rows of its own [the recipe's].
         before_dropping: called with the run's folder once all is done, while all models are still there.
 
+    A run that starts anew looks at its models first, briefly, unless the recipe says `check: false`: it warns of a
+    teacher that does not know the task and says how long it will take.
+
     Returns:
         Results of teacher, fine-tuned student and each method, by name.
 
@@ -83,11 +89,34 @@ def run(
     results = kept_results(started.at.folder, recipe, started.task)
     if results is None:
         started.check()
+        if recipe.run.check and shared is None and not started.is_resumed:
+            started.look()
         results = started.results(before_dropping)
     else:
         on_main(lambda: drop_weights(started.at.made))  # what a kill left of them
     require(recipe.run.require or [], results)
     return results
+
+
+def check_recipe(recipe: Recipe, task: Task | None = None) -> Report:
+    """What `ted check` finds out about a recipe: its models are loaded, scored on a few rows and trained a few steps.
+
+    Nothing is written, and nothing changes for a run that follows.
+
+    Args:
+        task: with rows of its own [the recipe's].
+
+    Returns:
+        Facts, doubts and problems; `report.raise_problems()` refuses a recipe with problems.
+
+    Raises:
+        InputError: the recipe is refused without any of this.
+    """
+    with undisturbed(), silent() as said:
+        started = _Run(recipe, task=task)
+        started.check()
+        planned = with_data(started.planned)
+    return examine(planned, WHOLE, said)
 
 
 class _Run:
@@ -109,7 +138,7 @@ class _Run:
     # --- before anything is written -------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check everything that can be checked before the first stage. Writes nothing.
+        """Check everything that can be checked before the first stage, and plan it. Writes nothing.
 
         Raises:
             InputError: with all problems.
@@ -126,7 +155,7 @@ class _Run:
                 task.rows  # noqa: B018  (reading them is what checks them)
         with collect(problems):
             # Of the recipe as it was read: a plan has a stand-in of its own for a teacher from scratch.
-            planned = plan(self.read, self.task, tokenise=False)
+            self.planned = planned = plan(self.read, self.task, tokenise=False)
             missing = [(owner, model) for owner, model in planned.models.items() if isinstance(model, Unknown)]
             problems += [f"{owner}: {model.why}" for owner, model in missing]
             self.schedule = run_schedule(plan_stages(planned))
@@ -140,6 +169,23 @@ class _Run:
             with collect(problems):
                 self._check_stage(name)
         raise_if_any(problems)
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether a stage was started earlier: a run that goes on was looked at when it began."""
+        folders = [Path(self.at.arguments(name)[0].output_dir) for name in self.recipe.stages]
+        return any((folder / SETTINGS_NAME).is_file() for folder in folders)
+
+    def look(self) -> None:
+        """Say what a brief check finds: scores of a given teacher, the time of a longer run, doubts.
+
+        Raises:
+            InputError: problems, such as too little memory.
+        """
+        report = examine(with_data(self.planned), BRIEF)
+        if PartialState().is_main_process and (found := report.summary()):
+            logger.warning("%s", found)
+        report.raise_problems()
 
     def _check_folder(self) -> None:
         """Refuse a folder whose recipe or results were not written by a run."""
@@ -257,11 +303,7 @@ class _Run:
             filters = filter_arguments(self.recipe)[owner]
             return open_learn_filters(models[0], self.task, args, filters, self.at.loading(models[0]))
         self._share_cache(args)
-        pairs = [f"{teacher}:{student}" for teacher, student in self.pairs]
-        if own.of_method.matches_states and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
-            own.pairs = pairs
-        if own.of_method.matches_relations and own.attention_pair is None and pairs:
-            own.attention_pair = pairs[-1]
+        fill_pairs(own, self.pairs)
         teacher, student = models
         of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)

@@ -47,6 +47,10 @@ class RunArguments:
             "`pretrained` [teacher where the student is made of its blocks; otherwise finetuned]"
         },
     )
+    check: bool = field(
+        default=True,
+        metadata={"help": "before the first stage, look at models and data and time a few steps, as `ted check` does"},
+    )
     pairs: list[str] | None = field(
         default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
     )

@@ -104,7 +104,7 @@ def open_distill(
             new_head = arguments.new_head and owner == "student"
             loaded[owner] = load_model(name, task, loading[owner], new_head=new_head)
     raise_if_any(problems)
-    chosen = _choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
+    chosen = choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
     config = chosen.student.model.config
     args = DISTILL.fill(args, config)
     identity = stage_identity("distill", task, args, loaded, distill=chosen.identity)
@@ -160,7 +160,7 @@ class Chosen:
         return found
 
 
-def _choose(
+def choose(
     student: LoadedModel, teacher: LoadedModel | None, task: Task, args: StageArguments, arguments: DistillArguments
 ) -> Chosen:
     """Tokenizers, filters and attention relations of a method. Raises `InputError` if the models cannot have them."""

@@ -192,6 +192,7 @@ def predict_split(
     batch_size: int,
     mixed_precision: str,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    progress: bool = True,
 ) -> list[np.ndarray]:
     """What `Task.decode` decodes: the results of `Task.scored` for each feature of a split.
 
@@ -212,6 +213,7 @@ def predict_split(
         device,
         batch_size,
         autocast,
+        progress,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,12 @@ class FilterLearner(nn.Module):
         super().train(mode)
         self.filtered.model.train(mode and self.frozen_dropout)
         return self
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: a frozen model keeps no activations for a backward pass. `transformers.Trainer` calls this."""
+
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """The same, under the name that newer versions of transformers use."""
 
     def forward(
         self, batch: Batch, apply: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__

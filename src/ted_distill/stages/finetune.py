@@ -19,7 +19,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import FINETUNE
 from ..training.trainer import StageTrainer
-from .lifecycle import OpenStage, prepare, publish, read_data
+from .lifecycle import OpenStage, StageData, prepare, publish, read_data
 from .rate_search import run_with_rate
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
@@ -86,13 +86,7 @@ def open_finetune(
 
 
 def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) -> Results:
-    data = read_data(task, loaded.tokenizer, args)
-    start_at_the_mean(loaded.model, loaded.fresh, task)
-    use_fast_modules(loaded.model, args)
-    freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
-    trainer = FinetuneTrainer(
-        loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation, data.test
-    )
+    trainer = finetune_trainer(loaded, task, args, read_data(task, loaded.tokenizer, args))
     trainer.check_room(trainer.checkpoint_bytes)
     outcome = trainer.fit()
 
@@ -100,3 +94,11 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) 
         write_card(folder, "finetune", task, outcome, loaded.name)
 
     return publish(trainer, outcome | found, loaded, "finetune", write_files)
+
+
+def finetune_trainer(loaded: LoadedModel, task: Task, args: StageArguments, data: StageData) -> FinetuneTrainer:
+    """The trainer of a whole model."""
+    start_at_the_mean(loaded.model, loaded.fresh, task)
+    use_fast_modules(loaded.model, args)
+    freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
+    return FinetuneTrainer(loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation, data.test)

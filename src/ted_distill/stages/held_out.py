@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from functools import cached_property
-
 import numpy as np
 from datasets import Dataset
 
@@ -20,12 +17,5 @@ def hold_out(task: Task, seed: int) -> Task:
     assert isinstance(rows, Dataset)  # a stream has no rows to choose from
     order = np.random.default_rng(seed).permutation(len(rows))
     held_out = min(MOST_HELD_OUT, int(len(rows) * HELD_OUT))
-    split = copy.copy(task)
-    # What was derived from the rows belongs to the other ones.
-    for name in [name for name in vars(task) if isinstance(getattr(type(task), name, None), cached_property)]:
-        del vars(split)[name]
-    vars(split)["rows"] = {
-        "train": rows.select(np.sort(order[held_out:])),
-        "validation": rows.select(np.sort(order[:held_out])),
-    }
-    return split
+    parts = {"train": order[held_out:], "validation": order[:held_out]}
+    return task.with_rows({name: rows.select(np.sort(numbers)) for name, numbers in parts.items()})

@@ -5,6 +5,7 @@ Shapes, here and everywhere: B batch, T tokens, D width, F filter width, C class
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
@@ -25,7 +26,7 @@ from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
-from .reading.overlap import warn_of_overlap
+from .reading.overlap import overlaps, warn_of_overlap
 from .reading.splits import read_splits, sample_rows
 from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
@@ -157,6 +158,19 @@ class Task(ABC):
         """
         return self._unlabelled if self.rows else None
 
+    def with_rows(self, rows: dict[str, Dataset]) -> Task:
+        """The same task with other rows, which are checked and normalised already: a part of its own."""
+        other = copy.copy(self)
+        # What was derived from the rows belongs to the former ones.
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+            del vars(other)[name]
+        vars(other)["rows"] = rows
+        return other
+
+    def leave_out_unlabelled(self) -> None:
+        """Forget the rows of `unlabelled_file`."""
+        self._unlabelled = None
+
     def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
         """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
         whole = {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}
@@ -166,6 +180,12 @@ class Task(ABC):
                 notice(f"{name}: {summary}", about)
         if "train" in whole:
             warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text, about)
+
+    def overlaps(self) -> Iterator[str]:
+        """A warning for each split to score on that has texts of training rows; none for streams."""
+        whole = {name: rows for name, rows in self.rows.items() if not isinstance(rows, IterableDataset)}
+        if "train" in whole:
+            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text)
 
     @cached_property
     def identity(self) -> Identity:

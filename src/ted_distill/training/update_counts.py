@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..errors import InputError, TrainingError
+from .contradictions import text_of
 from .stage_arguments import StageArguments
 
 
@@ -15,6 +16,35 @@ def updates(args: StageArguments, features: int) -> int:
     if not whole or args.max_steps > 0:
         return args.max_steps if whole else 0
     return math.ceil(args.num_train_epochs * math.ceil(whole / args.gradient_accumulation_steps))
+
+
+def evaluations(args: StageArguments, updates: int, of_epoch: int) -> int:
+    """How often a stage that trains to its end is scored on its validation rows, if it has any.
+
+    Args:
+        updates: optimizer updates in all.
+        of_epoch: those of an epoch.
+    """
+    if text_of(args.eval_strategy) == "no":
+        return 1  # at the end, for its results
+    every = args.eval_steps or args.logging_steps
+    return max(1, _times(text_of(args.eval_strategy), every, updates, of_epoch)) + bool(args.eval_on_start)
+
+
+def saves(args: StageArguments, updates: int, of_epoch: int) -> int:
+    """How many checkpoints such a stage writes, at the most."""
+    if text_of(args.save_strategy) == "best":
+        return evaluations(args, updates, of_epoch)
+    return _times(text_of(args.save_strategy), args.save_steps, updates, of_epoch)
+
+
+def _times(strategy: str, every: float, updates: int, of_epoch: int) -> int:
+    """How often something happens that is done after every epoch, or after so many updates or a share of them."""
+    if strategy == "epoch":
+        return math.ceil(updates / of_epoch)
+    if strategy != "steps":
+        return 0
+    return int(updates // (max(1, math.ceil(every * updates)) if every < 1 else every))
 
 
 def check_updates(args: StageArguments, features: int) -> None:

@@ -1,7 +1,7 @@
 """`ted show`: prints what a recipe would do, without running it."""
 
 from .features import PlannedData
-from .plan import Plan, PlannedModel, plan
+from .plan import Plan, PlannedModel, plan, with_data
 from .show import show
 from .stage_plans import PlannedMethod, PlannedStage, plan_stages
 from .unknown import Unknown
@@ -16,4 +16,5 @@ __all__ = [
     "plan",
     "plan_stages",
     "show",
+    "with_data",
 ]

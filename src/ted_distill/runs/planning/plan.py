@@ -87,6 +87,13 @@ def plan(recipe: Recipe, task: Task | None = None, *, tokenise: bool = True) -> 
         return _plan(replace(recipe, run=replace(recipe.run, teacher=folder)), task, tokenise)
 
 
+def with_data(known: Plan) -> Plan:
+    """A plan that was made without tokenising, with a sample of its data tokenised. Raises `InputError`."""
+    tokenizers = known.tokenizers
+    student = tokenizers.student if isinstance(tokenizers, Tokenizers) else tokenizers
+    return replace(known, data=look_at_data(known.task, student))
+
+
 def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     problems: list[str] = []
     hub = Hub()

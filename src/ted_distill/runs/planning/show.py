@@ -26,12 +26,12 @@ def show(plan: Plan) -> str:
         InputError: see `plan_stages`.
     """
     stages = plan_stages(plan)
-    facts = _paragraphs(dict(_facts(plan)))
-    methods = _paragraphs({stage.name: _method(stage.method) for stage in stages if stage.method})
-    return "\n\n".join([facts, methods, markdown_table(_table(stages)), *_notes(plan, stages)]) + "\n"
+    found = paragraphs(dict(facts(plan)))
+    methods = paragraphs({stage.name: _method(stage.method) for stage in stages if stage.method})
+    return "\n\n".join([found, methods, markdown_table(_table(stages)), *_notes(plan, stages)]) + "\n"
 
 
-def _paragraphs(texts: dict[str, str]) -> str:
+def paragraphs(texts: dict[str, str]) -> str:
     """Names, and beside them what they stand for."""
     indent = max(map(len, texts)) + 2
     return "\n".join(
@@ -43,7 +43,8 @@ def _paragraphs(texts: dict[str, str]) -> str:
 # --- facts ----------------------------------------------------------------------------------------------------
 
 
-def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+def facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What a recipe has to do with: names, and a line about each."""
     task = plan.task
     description = describe_task(task.name).rstrip(".?")
     yield "task", f"{task.name} ({description})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,20 +28,25 @@ def warn_of_overlap(
         lines: rows are running text, of which only long ones count.
         about: where the splits are from.
     """
+    for warning in overlaps(splits, columns, lines):
+        notice(warning, about)
+
+
+def overlaps(splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False) -> Iterator[str]:
+    """A warning for each split to score on with texts of training rows; see `warn_of_overlap`."""
     if not columns:
         return
     for name, rows in splits.items():
         if name == "train":
             continue
-        texts = _texts(rows, columns)
+        texts = row_texts(rows, columns)
         if lines:
             texts = texts.filter(pc.greater_equal(pc.utf8_length(texts), _LONG))
         if seen := _seen(texts, splits["train"], columns):
-            notice(
+            yield (
                 f"{name}: expected rows that are not trained on, got {seen} of {len(texts)} "
                 f"({100 * seen / len(texts):.1f} %) whose text is in the training rows; scores on them say little "
-                "about new text",
-                about,
+                "about new text"
             )
 
 
@@ -50,11 +55,11 @@ def _seen(texts: pa.Array, train: Dataset, columns: Sequence[str]) -> int:
     found = np.zeros(len(texts), dtype=bool)
     for start in range(0, len(train), _ROWS):
         some = train.select(range(start, min(start + _ROWS, len(train))))
-        found |= pc.is_in(texts, value_set=_texts(some, columns)).to_numpy(zero_copy_only=False)
+        found |= pc.is_in(texts, value_set=row_texts(some, columns)).to_numpy(zero_copy_only=False)
     return int(found.sum())
 
 
-def _texts(rows: Dataset, columns: Sequence[str]) -> pa.Array:
+def row_texts(rows: Dataset, columns: Sequence[str]) -> pa.Array:
     """What a model reads of each row, as one text."""
     table = rows.select_columns(list(columns)).with_format("arrow")[:]
     parts = [_joined(table.column(name).combine_chunks()) for name in columns]

@@ -1,0 +1,6 @@
+"""`ted check`: the models and the data of a recipe tried out together before anything is trained."""
+
+from .examine import examine
+from .report import Report
+
+__all__ = ["Report", "examine"]

@@ -1,0 +1,85 @@
+"""Memory: the most that a process has held, and how much the machine has."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+_RESET_PEAK = "5"
+"""What resets the peak of a process when it is written into its `clear_refs` (proc(5))."""
+_CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+_LIMITS = ("memory.max", "memory.limit_in_bytes")
+"""Files with the limit of a group of processes, of version 2 and 1 of cgroups."""
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget the peak so far, where that is possible: on a GPU, and for a process on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+
+
+def peak(device: torch.device) -> int:
+    """Bytes that were held at once since `reset_peak`: on the GPU, or by the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if found := _of_process("VmHWM"):
+        return found
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def there(device: torch.device) -> int | None:
+    """Bytes of the GPU, or those that this process may have on this machine; None if that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    known = [_in_kilobytes(Path("/proc/meminfo"), "MemTotal"), *_limits()]
+    return min((found for found in known if found), default=None)
+
+
+def free(device: torch.device) -> int | None:
+    """Bytes that no other process takes; None if that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    available = _in_kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    return available + _of_process("VmRSS") if available else None
+
+
+def _limits() -> list[int]:
+    """Limits of the container and of each group that this process is in; a word, or a very large number, is none."""
+    folders = {_CGROUP, _CGROUP / "memory"}
+    with suppress(OSError):
+        for line in _OWN_CGROUP.read_text(encoding="utf-8").splitlines():
+            _, kinds, place = line.split(":", 2)
+            root = _CGROUP / "memory" if "memory" in kinds.split(",") else _CGROUP
+            own = root / place.strip("/")
+            folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(_CGROUP))}
+    found = []
+    for folder in folders:
+        for name in _LIMITS:
+            with suppress(OSError, ValueError):
+                found.append(int((folder / name).read_text(encoding="ascii")))
+    return found
+
+
+def _of_process(name: str) -> int:
+    return _in_kilobytes(Path("/proc/self/status"), name)
+
+
+def _in_kilobytes(file: Path, name: str) -> int:
+    """The bytes of a line such as `VmHWM:  2048 kB`; 0 if there is none."""
+    with suppress(OSError, ValueError):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024 * int(line.split()[1])
+    return 0

@@ -1,0 +1,226 @@
+"""What teacher and student know about the task before the run, on a few rows, and what chance would give there."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from ...method.shapes import text_config
+from ...models.load import LoadedModel
+from ...stages.evaluate import predict_split, scoring_device
+from ...tasks import Task
+from ...tasks.base import TEST, Split
+from ...training.stage_arguments import StageArguments
+
+_SHUFFLES, _SLOW_SHUFFLES = 40, 20
+"""How often predictions are given to other rows: those of whole rows, and others, which take longer to score."""
+_FEWEST = 16
+"""Rows of which scores say nothing, if there are fewer."""
+_SURE = 3.0
+"""Standard deviations that are not by chance."""
+_CLEAR = 2.0
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """Scores on a sample, in percent where the task's are; by the task's main score."""
+
+    metric: str
+    lower_is_better: bool
+    split: str
+    rows: int
+    uninformed: float | None
+    """Of a predictor that says the same of every row, or that takes all tokens to be equally likely."""
+    by_model: dict[str, float]
+    """Of `teacher` and `student`, as they are now."""
+    chance: tuple[float, float] | None
+    """Mean and standard deviation of the teacher's predictions given to other rows; None if that is not possible."""
+    seconds_a_row: float
+    """To score the teacher."""
+    swapped: str | None = None
+    """What the teacher's classes are called in the data, if another order of them is clearly right."""
+
+    @property
+    def bar(self) -> float | None:
+        """The score that needs no input, and some luck: a model that knows the task is better. None if unknown."""
+        sign = self.sign
+        known = [self.uninformed] if self.uninformed is not None else []
+        if self.chance is not None:
+            known.append(self.chance[0] + sign * _CLEAR * self.chance[1])
+        return sign * max(sign * score for score in known) if known else None
+
+    @property
+    def sign(self) -> int:
+        """1 if more is better, else -1."""
+        return -1 if self.lower_is_better else 1
+
+    def knows(self, owner: str) -> bool | None:
+        """Whether a model is better than the bar; None if nothing can be said."""
+        bar = self.bar
+        if bar is None or owner not in self.by_model or self.rows < _FEWEST:
+            return None
+        return self.sign * self.by_model[owner] > self.sign * bar
+
+    @property
+    def below_chance(self) -> bool:
+        """Whether the teacher is worse than by chance, which takes knowledge too."""
+        if self.chance is None or self.rows < _FEWEST:
+            return False
+        mean, deviation = self.chance
+        return self.sign * (self.by_model["teacher"] - mean) < -_SURE * max(deviation, 0.5)
+
+
+def score_sample(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> SampleScores:
+    """Score models on the rows of a sample: `teacher`, and `student` if it has weights that mean something.
+
+    Args:
+        args: batch size and precision, as those of a fine-tuning.
+    """
+    name = next(name for name in ("validation", TEST, "train") if name in task.rows)
+    rows, by_model, found = task.rows[name], {}, {}
+    seconds = 0.0
+    for owner, loaded in models.items():
+        split = Split(rows, task.encode(rows, loaded.tokenizer))
+        began = time.perf_counter()
+        found[owner] = _predicted(loaded, task, split, args)
+        by_model[owner] = task.score(found[owner], rows)[task.metric]
+        seconds = seconds or time.perf_counter() - began
+    lower = task.metric in task.lower_is_better
+    uninformed = task.uninformed_score(Split(rows, rows))
+    if task.vocabulary_logits and task.metric == "perplexity":
+        uninformed = float(text_config(models["teacher"].model.config).vocab_size)
+    chance = _chance(found["teacher"], task, rows)
+    return SampleScores(
+        task.metric, lower, name, len(rows), uninformed, by_model, chance, seconds / max(1, len(rows)),
+        swapped=_swapped(found["teacher"], task, rows),
+    )  # fmt: skip
+
+
+def _predicted(loaded: LoadedModel, task: Task, split: Split, args: StageArguments) -> Any:
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    device, size = scoring_device(args.use_cpu), args.per_device_eval_batch_size
+    return task.decode(predict_split(loaded, task, split, device, size, precision, progress=False), split)
+
+
+# --- chance -----------------------------------------------------------------------------------------------------
+
+
+def _chance(predictions: Any, task: Task, rows: Any) -> tuple[float, float] | None:
+    """Mean and standard deviation of the score of predictions that were given to other rows."""
+    random = np.random.default_rng(0)
+    scores = []
+    for _ in range(_SHUFFLES if isinstance(predictions, np.ndarray) else _SLOW_SHUFFLES):
+        shuffled = _shuffled(predictions, random)
+        if shuffled is None:
+            return None
+        scores.append(task.score(shuffled, rows)[task.metric])
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _shuffled(predictions: Any, random: np.random.Generator) -> Any:
+    """The predictions in another order; None for those that belong to their rows alone, such as words of a text."""
+    if isinstance(predictions, np.ndarray):
+        return random.permutation(predictions)
+    if isinstance(predictions, list) and all(isinstance(row, list) for row in predictions):
+        flat = [label for row in predictions for label in row]
+        mixed = iter([flat[place] for place in random.permutation(len(flat))])
+        return [[next(mixed) for _ in row] for row in predictions]
+    answers = getattr(predictions, "answers", None)
+    if isinstance(answers, dict):
+        texts = list(answers.values())
+        other = copy.copy(predictions)
+        other.answers = {key: texts[place] for key, place in zip(answers, random.permutation(len(texts)), strict=True)}
+        return other
+    return None
+
+
+# --- labels in another order ------------------------------------------------------------------------------------
+
+
+def _swapped(predictions: Any, task: Task, rows: Any) -> str | None:
+    """Which class the teacher means by each label, if another order than its own is clearly right."""
+    names = task.label_names
+    if names is None or not isinstance(predictions, np.ndarray) or predictions.ndim != 1:
+        return None
+    labels = np.asarray(rows["label"][:])
+    confusion = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(confusion, (labels, predictions), 1)
+    of_data, of_model = linear_sum_assignment(-confusion)
+    right, best, total = int(confusion.trace()), int(confusion[of_data, of_model].sum()), len(labels)
+    # The best of many orders is better than one by chance: it has to know more than the most frequent class, too.
+    most = int(np.bincount(labels).max())
+    spread = _SURE * float(np.sqrt(total) / 2)
+    if total < _FEWEST or best - right < spread or best - most < spread / _SURE * _CLEAR:
+        return None
+    moved = [
+        f"{names[model]} where the data say {names[data]}"
+        for data, model in zip(of_data, of_model, strict=True)
+        if data != model and confusion[data, model]
+    ]
+    return f"it says {', '.join(moved[:5])} ({best} of {total} rows would be right so, {right} are)"
+
+
+# --- what follows -----------------------------------------------------------------------------------------------
+
+
+def described(scores: SampleScores, tuned: bool, fresh: bool = False) -> str:
+    """One line for people.
+
+    Args:
+        tuned: whether the run fine-tunes the teacher first.
+        fresh: whether weights of the teacher are random, such as those of a new head.
+    """
+    now = " as it is now" if tuned else ""
+    parts = [f"teacher{now} {scores.by_model['teacher']:.2f}"]
+    if "student" in scores.by_model:
+        parts.append(f"student as it starts {scores.by_model['student']:.2f}")
+    if scores.uninformed is not None:
+        parts.append(f"an answer that needs no input {scores.uninformed:.2f}")
+    if scores.chance is not None:
+        parts.append(f"chance {scores.chance[0]:.2f}")
+    text = f"{scores.metric} on {scores.rows} {scores.split} rows: {', '.join(parts)}"
+    if tuned and scores.knows("teacher") and not fresh:
+        text += "; it knows something of the task already: finetune_teacher: false would take it as it is"
+    elif tuned:
+        text += "; the teacher is fine-tuned first"
+    return text
+
+
+def score_doubts(scores: SampleScores, teacher: str, tuned: bool) -> Iterator[str]:
+    """What a teacher's scores say against it. Nothing is said of one that will be fine-tuned.
+
+    Args:
+        teacher: its name.
+    """
+    if tuned:
+        return
+    got, on = f"{scores.by_model['teacher']:.2f}", f"on {scores.rows} {scores.split} rows"
+    if scores.swapped:
+        yield (
+            f"teacher: expected the data's labels from {teacher}, got them in another order: {scores.swapped}; name "
+            "the labels in the model's config (id2label) and in the data by the same words, or take finetune_teacher: "
+            "false out of the recipe, so that it is trained on the data's"
+        )
+    elif scores.below_chance and scores.chance is not None:
+        yield (
+            f"teacher: expected at least chance ({scores.chance[0]:.2f}) from {teacher}, got {scores.metric} {got} "
+            f"{on}; compare the labels of the model with those of the data"
+        )
+    elif scores.knows("teacher") is False:
+        yield (
+            f"teacher: expected a model fine-tuned on this task, got {teacher}, whose {scores.metric} of {got} {on} is "
+            f"not better than {scores.bar:.2f}, which needs no input: it was never fine-tuned on it, or on other "
+            "labels; take finetune_teacher: false out of the recipe, or give another checkpoint"
+        )
+    student = scores.by_model.get("student")
+    if student is not None and scores.knows("student") and scores.sign * (student - scores.by_model["teacher"]) > 0:
+        yield (
+            f"student: expected less than the teacher at the start, got {scores.metric} {student:.2f} {on} where the "
+            f"teacher has {got}; there may be nothing to learn from it: give a better teacher"
+        )

@@ -1,0 +1,162 @@
+"""From measured steps to the time of a run: which updates run the frozen model, and how often is scored and saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from quick_stages import quick_arguments, reviews_task
+from ted_distill.output import Need
+from ted_distill.runs.checking import memory
+from ted_distill.runs.checking.costs import Costs, disk_problems, table
+from ted_distill.runs.checking.rehearsal import Measured
+from ted_distill.runs.checking.report import Report, duration
+from ted_distill.runs.planning import Plan, PlannedData, PlannedStage, Unknown
+from ted_distill.training.update_counts import evaluations, saves
+
+MEASURED = Measured(
+    step=1.0, step_kept=0.5, update=0.25, opening=3.0, starting=0.0, scoring=2.0, scoring_again=1.0, peak=5 * 10**9,
+    longest=9, checkpoint=0, trained=0, model=0, outputs=frozenset(),
+)  # fmt: skip
+
+
+@pytest.fixture
+def costs(tmp_path: Path) -> Costs:
+    """Of 24 rows to train on and 12 to score on, of which 4 are in the sample."""
+    task = reviews_task(tmp_path)
+    some = {"train": task.rows["train"], "validation": task.rows["validation"].select(range(4))}
+    nothing = Unknown("of no use here")
+    data = PlannedData(task.row_counts, 24, True, 8.0, 9, 24)
+    plan = Plan(None, task, {}, nothing, nothing, nothing, data)  # type: ignore[arg-type]
+    return Costs(plan, task.with_rows(some), write_speed=1e6)
+
+
+def stage(folder: Path, name: str = "kd", **changes: object) -> PlannedStage:
+    """Three epochs of 24 rows in batches of 8: 9 updates."""
+    args = quick_arguments(folder, **({"num_train_epochs": 3} | changes))
+    return PlannedStage(name, args, 9, 0, None)
+
+
+def test_a_frozen_model_runs_in_the_first_epoch_and_is_read_in_the_others(costs: Costs, tmp_path: Path) -> None:
+    found = costs.stage(stage(tmp_path), replace(MEASURED, outputs=frozenset({"logits"})))
+    assert found is not None
+    assert (found.first, found.later) == (1.25, 0.75)
+    assert found.training == 3 * 1.25 + 6 * 0.75
+    # Three evaluations of 12 rows, of which 4 take a second.
+    assert (found.scoring, found.other, found.seconds) == (9.0, 3.0, found.training + 12)
+
+
+def test_what_a_stage_has_kept_is_there_for_the_next_one(costs: Costs, tmp_path: Path) -> None:
+    trained = [
+        costs.stage(stage(tmp_path), replace(MEASURED, outputs=frozenset(outputs)))
+        for outputs in (["logits"], ["logits", "block 2"], ["logits", "block 2"], ["logits"])
+    ]
+    assert [found.training if found else None for found in trained] == [8.25, 8.25, 6.75, 6.75]
+
+
+def test_outputs_that_the_start_of_filters_needs_are_kept_before_the_training(costs: Costs, tmp_path: Path) -> None:
+    """The 192 tokens of 24 rows are all looked at there."""
+    first_tokens = replace(MEASURED, outputs=frozenset({"logits, one a row"}), starting=0.01)
+    stage_one = costs.stage(stage(tmp_path, "learn_filters_teacher"), first_tokens)
+    stage_two = costs.stage(stage(tmp_path), replace(MEASURED, outputs=frozenset({"logits"})))
+    assert stage_one is not None
+    assert stage_two is not None
+    assert (stage_one.training, stage_two.training) == (8.25, 6.75)
+    assert stage_one.other == pytest.approx(3 + 192 * 0.01)
+
+
+def test_the_student_keeps_outputs_of_its_own(costs: Costs, tmp_path: Path) -> None:
+    outputs = replace(MEASURED, outputs=frozenset({"block 1, one a row"}))
+    of_teacher, of_student = (
+        costs.stage(stage(tmp_path, f"learn_filters_{o}"), outputs) for o in ("teacher", "student")
+    )
+    assert of_teacher is not None
+    assert of_student is not None
+    assert of_teacher.training == of_student.training == 8.25
+
+
+def test_without_a_cache_the_frozen_model_runs_in_every_update(costs: Costs, tmp_path: Path) -> None:
+    found = costs.stage(stage(tmp_path), MEASURED)
+    assert found is not None
+    assert found.training == 9 * 1.25
+
+
+def test_an_update_of_several_micro_batches_has_one_step_of_the_optimizer(costs: Costs, tmp_path: Path) -> None:
+    found = costs.stage(stage(tmp_path, gradient_accumulation_steps=4), MEASURED)
+    assert found is not None
+    assert found.first == 4 * 1.0 + 0.25
+
+
+def test_a_search_for_the_rate_takes_more_than_the_stage(costs: Costs, tmp_path: Path) -> None:
+    plain, searched = (costs.stage(stage(tmp_path, learning_rate=rate), MEASURED) for rate in (1e-3, "auto"))
+    assert plain is not None
+    assert searched is not None
+    assert searched.training == pytest.approx(2.1 * plain.training)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scored", "saved"),
+    [
+        ({}, 3, 3),
+        ({"eval_strategy": "no", "save_strategy": "no"}, 1, 0),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 4}, 4, 2),
+        ({"eval_strategy": "steps", "save_strategy": "best", "eval_steps": 0.5}, 1, 1),
+        ({"eval_on_start": True}, 4, 3),
+    ],
+)
+def test_evaluations_and_checkpoints_are_counted(
+    tmp_path: Path, arguments: dict[str, object], scored: int, saved: int
+) -> None:
+    args = quick_arguments(tmp_path, **arguments)
+    assert (evaluations(args, 9, 3), saves(args, 9, 3)) == (scored, saved)
+
+
+def test_a_table_names_every_stage(costs: Costs, tmp_path: Path) -> None:
+    found = costs.stage(stage(tmp_path), MEASURED)
+    assert found is not None
+    head, row = table([found], memory=True)
+    assert dict(zip(head, row, strict=True)) == {
+        "stage": "kd", "updates": "9", "an update": "1.2 s", "from the cache": "", "training": "11 s",
+        "scoring": "9.0 s", "loading, files": "3.0 s", "in all": "23 s", "memory": "5.00 GB",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "3.0 s"), (75, "75 s"), (130, "2.2 min"), (3600, "60 min"), (7200, "2.0 h"), (3e5, "3.5 days")],
+)
+def test_times_are_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_disk_that_is_too_small_is_a_problem(tmp_path: Path) -> None:
+    (problem,) = disk_problems([Need("checkpoints", tmp_path, 10**18)])
+    assert problem.startswith("output_dir: expected")
+    assert not [*disk_problems([Need("checkpoints", tmp_path, 10)])]
+
+
+def test_the_limits_of_a_container_and_of_groups_in_it_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/jobs/one\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    whole = memory.there(cpu)
+    (tmp_path / "memory.max").write_text("1234567\n")
+    assert memory.there(cpu) == 1234567
+    (tmp_path / "jobs" / "one").mkdir(parents=True)
+    (tmp_path / "jobs" / "memory.max").write_text("123456\n")
+    assert memory.there(cpu) == 123456
+    assert whole is None or whole > 1234567
+
+
+def test_doubts_come_last_and_problems_are_raised() -> None:
+    report = Report({"scores": "accuracy 90", "time": "1 min"}, doubts=["rows: expected more"], problems=["a: b"])
+    report.doubt(["rows: expected more", "labels: expected other ones", "labels: expected other ones"])
+    assert report.text().rstrip().endswith("2 doubts\n- rows: expected more\n- labels: expected other ones")
+    assert report.summary().splitlines()[:2] == ["scores: accuracy 90", "time: 1 min"]
+    with pytest.raises(ValueError, match="a: b"):
+        report.raise_problems()
