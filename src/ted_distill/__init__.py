@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
+    from .report.writing import write_report
     from .runs.drafting import Draft, draft_recipe
     from .runs.from_python import check_recipe, compare, run
     from .runs.recipe import Recipe, read_recipe
@@ -68,6 +69,7 @@ __all__ = [
     "run",
     "save_filters",
     "student_from_teacher",
+    "write_report",
 ]
 
 _HOMES = {
@@ -76,6 +78,7 @@ _HOMES = {
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",
     "models.students": "student_from_teacher",
+    "report.writing": "write_report",
     "runs.drafting": "Draft draft_recipe",
     "runs.recipe": "Recipe read_recipe",
     "runs.from_python": "check_recipe compare run",

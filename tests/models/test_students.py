@@ -302,7 +302,7 @@ def test_a_run_can_make_its_student_by_number_and_width(tmp_path: Path) -> None:
         "methods": ["lwd", "ted"],
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
+    assert main(["run", str(tmp_path / "recipe.yaml"), "report=false"]) == 0
     student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "ted")
     assert (student.config.num_hidden_layers, student.config.hidden_size) == (2, 8)
     settings = json.loads((tmp_path / "run" / "lwd" / "settings.json").read_text())

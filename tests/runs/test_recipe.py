@@ -57,7 +57,8 @@ def settings(stage: Path) -> dict[str, Any]:
 
 
 def test_a_run_ends_with_one_table_of_all_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(tiny_recipe(tmp_path))]) == 0
+    assert main(["run", str(tiny_recipe(tmp_path)), "report=false"]) == 0
+    assert not (tmp_path / "run" / "report.md").exists()
     out = capsys.readouterr().out
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
     assert table[0] == ["model", "accuracy", "f1_macro", "parameters", "seconds", "folder"]

@@ -453,7 +453,7 @@ def recipe_of(folder: Path, **changes: Any) -> Path:
 def test_a_run_makes_its_teacher_distils_it_and_scores_all_on_further_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", str(recipe_of(tmp_path))]) == 0
+    assert main(["run", str(recipe_of(tmp_path)), "report=false"]) == 0
     table = (tmp_path / "run" / "results.md").read_text()
     header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
     assert header[:2] == ["model", "perplexity"]
@@ -475,7 +475,7 @@ def test_a_run_makes_its_teacher_distils_it_and_scores_all_on_further_data(
     assert results["ted"]["words_accuracy"] == pytest.approx(again["accuracy"])
     # A second time nothing is left to do.
     stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
-    assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
+    assert main(["run", str(tmp_path / "recipe.yaml"), "report=false"]) == 0
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
 
 
@@ -486,7 +486,7 @@ def test_a_masked_model_is_made_and_distilled_too(tmp_path: Path) -> None:
         "num_attention_heads": 2, "max_position_embeddings": 40, "type_vocab_size": 1,
     }  # fmt: skip
     changes = {"task": "masked_lm", "from_scratch": scratch, "student_layers": [2], "score_on": {}}
-    assert main(["run", str(recipe_of(tmp_path, mlm_probability=0.4, **changes))]) == 0
+    assert main(["run", str(recipe_of(tmp_path, mlm_probability=0.4, **changes)), "report=false"]) == 0
     model, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "ted", output_loading_info=True)
     assert not info["missing_keys"]
     assert model.config.num_hidden_layers == 1

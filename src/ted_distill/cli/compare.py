@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError, collect, raise_if_any
 from .dialect import changes, recipe_word, wants_help
+from .report import report_at_the_end, say_files
 
 _USAGE = """usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
 
@@ -74,6 +75,8 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
     content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
     if PartialState().is_main_process:
         sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{FOLDER}/compare.md\n")
+    if recipe.run.report:
+        say_files(report_at_the_end(f"{recipe.run.output_dir}/{FOLDER}"))
 
 
 def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
 from ..progress import remembering
-from . import compare, convert, init, recipes, reproduce, stages
+from . import compare, convert, init, recipes, report, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -44,6 +44,10 @@ _RECIPES = {
     "reproduce": Command(
         "reproduce RUN", "a finished run once more, in another folder: the same scores and weights?",
         reproduce.reproduce, read=reproduce.read_reproduce, trains=True,
+    ),
+    "report": Command(
+        "report FOLDER", "the report of a run or comparison: scores, curves, sizes, rows that differ",
+        report.report, read=report.read_report,
     ),
 }  # fmt: skip
 _STAGES = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dialect import CHANGES, EITHER, changes, read_words, wants_help
 from .init import draft_of
+from .report import report_at_the_end, say_files
 
 if TYPE_CHECKING:
     from ..runs.recipe import Recipe
@@ -63,7 +64,8 @@ def run(recipe: Any) -> None:
     """Run all stages of a recipe and print the table."""
     from ..runs import run as runs
 
-    _print_table(runs.run(recipe), recipe.run.output_dir)
+    reported = _AtTheEnd(recipe.run.report)
+    _end(runs.run(recipe, before_dropping=reported), recipe.run.output_dir, reported)
 
 
 def read_show(words: list[str]) -> tuple[Any, ...] | None:
@@ -146,8 +148,11 @@ def read_demo(words: list[str]) -> tuple[Any, ...] | None:
 def demo(folder: str, overrides: list[str]) -> None:
     """Run the demo and print its table."""
     from ..demo.run_demo import run_demo
+    from ..runs.parsing import parse_yaml
 
-    _print_table(run_demo(folder, overrides), folder)
+    given = dict(override.partition("=")[::2] for override in overrides)
+    reported = _AtTheEnd(parse_yaml(given.get("report", "true"), "override report") is not False)
+    _end(run_demo(folder, overrides, reported), folder, reported)
 
 
 def read_list(words: list[str]) -> tuple[Any, ...] | None:
@@ -169,7 +174,21 @@ def list_names() -> None:
         sys.stdout.write(f"{title}\n" + "".join(f"  {name:<{width}}  {line}\n" for name, line in lines.items()))
 
 
-def _print_table(results: Any, folder: str) -> None:
+class _AtTheEnd:
+    """Writes the report of a run while all its models are there and the run holds the folder's lock."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.files: list[Path] = []
+
+    def __call__(self, folder: Path) -> None:
+        if self.wanted:
+            self.files = report_at_the_end(folder, held=True)
+
+
+def _end(results: Any, folder: str, reported: _AtTheEnd) -> None:
+    """Print the table, and where it and the report are."""
     from ..runs.table import results_table
 
     sys.stdout.write(f"\n{results_table(results)}\n\n{folder}/results.md\n")
+    say_files(reported.files)

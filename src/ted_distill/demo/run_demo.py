@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from ..output import (
@@ -28,12 +29,17 @@ NUM_TRAIN = 15_000
 NUM_VALIDATION = 900
 
 
-def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = None) -> Results:
+def run_demo(
+    folder: str | Path = DEFAULT_FOLDER,
+    overrides: list[str] | None = None,
+    before_dropping: Callable[[Path], object] = lambda folder: None,
+) -> Results:
     """Run the whole method on generated data: see `recipe.yaml` beside this file.
 
     Args:
         folder: that of the run; stages that are finished there are skipped.
         overrides: `key=value` changes to the recipe.
+        before_dropping: see `runs.run.run`.
 
     Returns:
         Results of teacher, fine-tuned student and each method, by name.
@@ -45,7 +51,8 @@ def run_demo(folder: str | Path = DEFAULT_FOLDER, overrides: list[str] | None = 
     check_writable(folder)
     paths = _write_inputs(folder / "inputs")
     named = [f"{key}={path}" for key, path in paths.items()]
-    return run(read_recipe(RECIPE, [*named, f"output_dir={folder}", *(overrides or [])]))
+    recipe = read_recipe(RECIPE, [*named, f"output_dir={folder}", *(overrides or [])])
+    return run(recipe, before_dropping=before_dropping)
 
 
 def _write_inputs(folder: Path) -> dict[str, Path]:

@@ -100,6 +100,19 @@ def kept_predictions(
     return _read(folder, task, split)
 
 
+def reread_predictions(folder: Path, task: Task) -> Predictions | None:
+    """Kept predictions of a model that is not there any more; None if there are none on these rows."""
+    split = scored_split(task)
+    try:
+        found = read_manifest(folder) or {}
+        known = found.get("identity", {})
+        ours = known.get("stage") == _STAGE and known.get("rows") == rows_fingerprint(task.rows[split])
+        whole = ours and known.get("labels") == plain({"labels": task.label_names})["labels"]
+        return _read(folder, task, split) if whole and not published_damage(folder, found) else None
+    except DamagedFileError:
+        return None
+
+
 def _is_kept(folder: Path, identity: Identity) -> bool:
     """Whether a folder holds these predictions, whole. Raises `InputError` for one with files that are not ours."""
     try:

@@ -22,6 +22,7 @@ class RunArguments:
     """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
 
     output_dir: Annotated[str | None, a_path()] = field(default=None, metadata={"help": "the run's folder"})
+    report: bool = field(default=True, metadata={"help": "write `report.html`, `.md` and `.json` at the end"})
     teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
     student: str | None = field(default=None, metadata={"help": "folder or Hub id [the teacher, with student_layers]"})
     student_layers: Annotated[list[int] | None, at_least(1)] = field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..stages.methods import METHODS
@@ -23,7 +23,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
         folder = result.get("folder", "") + (f", {BEST}" if result.get("best") else "")
-        rows.append([_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
+        rows.append([model_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     return "\n\n".join([markdown_table(rows), *_notes(results)])
@@ -32,7 +32,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
     """How each row's model was chosen, and a warning if not all are the best of equally many evaluations."""
     notes = [
-        f"- {_title(name, result)}: {' '.join(described(result))}"
+        f"- {model_title(name, result)}: {' '.join(described(result))}"
         for name, result in results.items()
         if described(result)
     ]
@@ -63,7 +63,8 @@ def _scores(result: dict[str, Any]) -> list[str]:
     return sorted(kept, key=lambda name: (not is_test_score(name, result), name not in leading))
 
 
-def _title(name: str, result: dict[str, Any]) -> str:
+def model_title(name: str, result: Mapping[str, Any]) -> str:
+    """What a model of a run is called in tables: `KD`, or `student, fine-tuned`."""
     if name == "student" and "steps" in result:
         return "student, fine-tuned"
     return METHODS[name].title if name in METHODS else "student, before training" if name == "student" else name

@@ -1,0 +1,77 @@
+"""`ted report`: the report of a folder, which `ted run` writes at its end by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import InputError, TrainingError
+
+_USAGE = """usage: ted report FOLDER
+
+The report of a finished run or comparison, written into its folder:
+
+  report.html          one page with sentences, tables and plots (needs matplotlib: pip install 'ted-distill[report]')
+  report.md            the same without plots
+  report.json          the same for programs
+  disagreements.csv    every row for which a student and the teacher predict something else
+
+`ted run`, `ted compare` and `ted demo` write it at their end. Made again, it is the same, byte for byte: predictions
+of each model are kept in FOLDER/predictions, and what was measured in FOLDER/measured.json.
+"""
+
+
+def read_report(words: list[str]) -> tuple[Path] | None:
+    """The folder to report; None if help was printed.
+
+    Raises:
+        InputError: no folder, or more words.
+    """
+    if {"-h", "--help", "--help-all"} & {*words}:
+        sys.stdout.write(_USAGE)
+        return None
+    if len(words) != 1 or words[0].startswith("-"):
+        got = " ".join(words) or "nothing"
+        raise InputError(f"expected one folder of a run or comparison, got {got}; write ted report FOLDER")
+    folder = Path(words[0])
+    if not folder.is_dir():
+        raise InputError(f"report: expected the folder of a run or comparison, got {folder}, which is none; check it")
+    return (folder,)
+
+
+def report(folder: Path) -> None:
+    """Write the report and print where it is."""
+    from ..report.writing import write_report
+
+    say_files(write_report(folder))
+
+
+def report_at_the_end(folder: str | Path, held: bool = False) -> list[Path]:
+    """The files of the report of what has just ended: a problem with it is one line, and fails nothing.
+
+    Args:
+        held: this process holds the folder's lock.
+    """
+    try:
+        from ..report.writing import write_report
+
+        return write_report(folder, held=held)
+    except (InputError, TrainingError, OSError) as error:
+        why = str(error).removeprefix("- ")
+    except Exception as error:  # whatever it is, what has ended stays finished
+        why = f"{type(error).__name__} in ted itself: {error}"
+    sys.stderr.write(f"no report was written: {why}; once that is mended, write ted report {folder}\n")
+    return []
+
+
+def say_files(files: Iterable[Path]) -> None:
+    """Print where the report is."""
+    _say("".join(f"{file}\n" for file in files))
+
+
+def _say(text: str) -> None:
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        sys.stdout.write(text)

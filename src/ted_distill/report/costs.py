@@ -1,0 +1,234 @@
+"""Size and speed of each model, measured once and kept, so that a report made again says the same.
+
+Speed is rows a second of a plain forward pass on a sample of the rows that are scored. Models take turns, pass by pass,
+so that whatever else the machine does slows all of them alike. Models of one shape are as fast as each other, and only
+one of them is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..errors import InputError, TrainingError
+from ..identity import Identity, config_content, fingerprint, plain, rows_fingerprint
+from ..method.filters import Batch
+from ..method.shapes import num_blocks
+from ..models.load import LoadedModel, load_config, load_model
+from ..output import MANIFEST_NAME, DamagedFileError, atomic_files, read_json, read_sealed, write_sealed
+from ..runs.kept_predictions import scored_split
+from ..stages.evaluate import PRECISIONS, scoring_device
+from ..tasks import Task
+from ..training.stage_arguments import StageArguments
+from .comparison import COMPARISON_NAME
+from .folders import RESULTS, Reported
+from .hardware import hardware
+
+MEASURED_NAME = "measured.json"
+"""Holds what another machine, or another moment, would change."""
+_PASSES = 5
+_MOST_ROWS = 256
+_SECONDS_A_PASS = 2.0
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""Without filters, which a finished student does not need."""
+
+
+def costs(reported: Reported) -> dict[str, Any]:
+    """`models`: parameters, bytes and speed by name; `speed`: how it was measured; `hardware`; `date` of the run.
+
+    Models that cannot be loaded any more are left out, and named in `reported.missing`.
+    """
+    identity = _identity(reported)
+    known = _kept(reported.folder / MEASURED_NAME)
+    if known.get("identity") != identity:
+        known = {"identity": identity, "date": _date(reported), "hardware": hardware(), **_measure(reported)}
+        with atomic_files(reported.folder) as partial:
+            write_sealed(partial / MEASURED_NAME, known)
+    reported.missing += known.get("missing", [])
+    return {name: value for name, value in known.items() if name not in ("identity", "missing")}
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    try:
+        return read_sealed(file) or {}
+    except DamagedFileError:
+        return {}
+
+
+def _identity(reported: Reported) -> Identity:
+    """What the numbers are of: the stages' manifests, the models' shapes, the rows."""
+    manifests = {name: read_json(folder / MANIFEST_NAME) for name, folder in reported.stage_folders().items()}
+    task, args = reported.task, reported.scoring("teacher")
+    return plain(
+        {
+            "stages": {name: (manifest or {}).get("sha256") for name, manifest in manifests.items()},
+            "shapes": {name: _shape(reported, name) for name in reported.names},
+            "rows": rows_fingerprint(task.rows[scored_split(task)]) if task else None,
+            "batch": args.per_device_eval_batch_size if args else None,
+        }
+    )
+
+
+def _shape(reported: Reported, name: str) -> str | None:
+    """The same for models that differ in nothing but their weights; None for one that is not there."""
+    try:
+        config = load_config(reported.model(name), reported.loading(name))
+    except InputError:
+        return None
+    labels = {"id2label", "label2id", "problem_type"}
+    return fingerprint({key: value for key, value in config_content(config).items() if key not in labels})
+
+
+def _date(reported: Reported) -> str:
+    """The day on which the run ended, by its files."""
+    names = [folder / MANIFEST_NAME for folder in reported.stage_folders().values()]
+    names += [reported.folder / RESULTS, reported.folder / COMPARISON_NAME]
+    ended = max((file.stat().st_mtime for file in names if file.is_file()), default=time.time())
+    return datetime.fromtimestamp(ended, tz=timezone.utc).strftime("%Y-%m-%d")
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def _measure(reported: Reported) -> dict[str, Any]:
+    task, args = reported.task, reported.scoring("teacher")
+    if task is None or args is None:
+        return {"models": {}, "speed": None, "missing": []}
+    models: dict[str, dict[str, Any]] = {}
+    of_shape: dict[str, LoadedModel] = {}
+    missing = []
+    for name in reported.names:
+        shape = _shape(reported, name)
+        try:
+            loaded = of_shape.get(str(shape)) or load_model(reported.model(name), task, reported.loading(name))
+        except InputError as error:
+            missing.append(f"Without the model of {name}, nothing is said of its size and speed: {error.problems[0]}")
+            continue
+        of_shape[str(shape)] = loaded
+        embeddings = _embedding_parameters(loaded.model)
+        models[name] = {
+            "shape": shape,
+            "blocks": _blocks(loaded.model),
+            "parameters": loaded.model.num_parameters(),
+            "embedding_parameters": embeddings,
+            "bytes": _bytes(Path(reported.model(name))),
+        }
+    speeds, how = _speeds(of_shape, task, args)
+    for of_model in models.values():
+        of_model["rows_per_second"] = speeds.get(str(of_model.pop("shape")))
+    return {"models": models, "speed": how, "missing": missing}
+
+
+def _blocks(model: PreTrainedModel) -> int | None:
+    try:
+        return num_blocks(model.config)
+    except InputError:
+        return None
+
+
+def _embedding_parameters(model: PreTrainedModel) -> int:
+    tables = {
+        id(module.weight): module.weight.numel() for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    return sum(tables.values())
+
+
+def _bytes(folder: Path) -> int | None:
+    """Of the weights on disk; None for a model of the Hub."""
+    return sum(file.stat().st_size for names in _WEIGHTS for file in folder.glob(names)) or None
+
+
+def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> tuple[dict[str, float], Any]:
+    """Rows a second by shape, and how they were measured."""
+    device = scoring_device(args.use_cpu)
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    dtype = PRECISIONS[precision]
+    autocast = partial(torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    size = args.per_device_eval_batch_size
+    rows = task.rows[scored_split(task)]
+    rows = rows.select(range(min(_MOST_ROWS, len(rows))))
+    ready = {shape: _Pass(loaded, task, rows, size, device, autocast) for shape, loaded in models.items()}
+    if not ready:
+        return {}, None
+    try:
+        # The first pass warms up; it also says how much of the sample there is time for.
+        slowest = max(one.seconds() for one in ready.values())
+        share = min(1.0, _SECONDS_A_PASS / slowest)
+        for one in ready.values():
+            one.cut(share)
+        taken = [{shape: one.seconds() for shape, one in ready.items()} for _ in range(_PASSES)]
+    except TrainingError:
+        return {}, None
+    found = {shape: one.rows / median(of_all[shape] for of_all in taken) for shape, one in ready.items()}
+    how = {
+        "rows": max(one.rows for one in ready.values()),
+        "unit": "block" if task.running_text else "row",
+        "passes": _PASSES,
+        "batch_size": size,
+        "precision": precision,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+    }
+    return {shape: float(f"{speed:.3g}") for shape, speed in found.items()}, how
+
+
+class _Pass:
+    """One pass of a model over a sample of rows, batch by batch, longest first as in scoring."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        task: Task,
+        rows: Any,
+        size: int,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.model = loaded.as_module(task).eval().to(device)
+        self.device, self.autocast = device, autocast
+        features = task.encode(rows, loaded.tokenizer)
+        order = sorted(range(len(features)), key=lambda row: -features[row]["length"])
+        starts = range(0, len(order), size)
+        self.batches: list[Batch] = [
+            {
+                name: tensor.to(device)
+                for name, tensor in task.collate(
+                    [features[row] for row in order[start : start + size]], loaded.tokenizer
+                ).items()
+            }
+            for start in starts
+        ]
+        self.rows = len(features) if task.running_text else len(rows)
+        """How many rows, or blocks of a text, the batches are of; a question may have several windows."""
+
+    def cut(self, share: float) -> None:
+        """Keep evenly spaced batches, about this share of them."""
+        kept = max(1, round(share * len(self.batches)))
+        step = len(self.batches) / kept
+        self.rows = max(1, round(self.rows * kept / len(self.batches)))
+        self.batches = [self.batches[int(number * step)] for number in range(kept)]
+
+    @torch.inference_mode()
+    def seconds(self) -> float:
+        """Of one pass."""
+        self._wait()
+        began = time.perf_counter()
+        for batch in self.batches:
+            with self.autocast():
+                self.model(batch)
+        self._wait()
+        return time.perf_counter() - began
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,162 @@
+"""What the folder of a run or a comparison holds, for its report. What is missing is named, and the rest reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError, collect
+from ..models.load import ModelArguments, offer_labels_of
+from ..output import read_json
+from ..runs.recipe import OWNERS, Recipe, read_recipe
+from ..runs.run_folder import RunFolder
+from ..stages.methods import METHODS
+from ..stages.stage_identity import Results
+from ..tasks import Task, load_task
+from ..training.stage_arguments import StageArguments
+from .comparison import COMPARISON_NAME, Comparison, is_number, read_comparison
+
+RESULTS = "results.json"
+COMPARED = "compare"
+"""Where a run's folder has its comparison."""
+PREDICTIONS = "predictions"
+_LOWER = ("perplexity", "mse", "loss")
+
+
+@dataclass
+class Reported:
+    """A finished run, or a comparison with the run of its first seed."""
+
+    folder: Path
+    """Where the report goes."""
+    run_folder: Path
+    """Of the methods' models: that of the first seed in a comparison."""
+    shared: Path
+    """Of everything else."""
+    comparison: Comparison | None
+    results: dict[str, Results]
+    """Of each model of the run, by name; of a comparison, those of the first seed."""
+    at: RunFolder | None = None
+    """Where the models are, by the recipe; None if there is none that can be read."""
+    task: Task | None = None
+    """With its rows; None if they cannot be read any more."""
+    missing: list[str] = field(default_factory=list)
+    """What could not be reported, and why."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models: `teacher`, `student` and the methods, in order."""
+        if self.comparison is None:
+            return list(self.results)
+        return [name for name in OWNERS if name in self.comparison.single] + self.comparison.methods
+
+    @property
+    def metric(self) -> str:
+        """The main score."""
+        if self.comparison is not None:
+            return self.comparison.metric
+        return str(next(iter(self.results.values()))["metric"])
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the main score is better when lower."""
+        if self.comparison is not None:
+            return self.comparison.lower_is_better
+        return self.metric in (self.task.lower_is_better if self.task else _LOWER)
+
+    def model(self, name: str) -> str:
+        """The folder, or Hub id, of a finished model."""
+        if self.at is not None:
+            return self.at.model(name)
+        return str((self.shared if name in OWNERS else self.run_folder) / name)
+
+    def loading(self, name: str) -> ModelArguments:
+        """How a finished model is loaded."""
+        return self.at.loading(self.model(name)) if self.at is not None else ModelArguments()
+
+    def scoring(self, name: str) -> StageArguments | None:
+        """How a model is scored: batch size, precision, device."""
+        if self.at is None:
+            return None
+        return self.at.arguments(f"finetune_{name}" if name in OWNERS else name)[0]
+
+    def predictions(self, name: str) -> Path:
+        """Where the predictions of a model are kept."""
+        return (self.shared if name in OWNERS else self.run_folder) / PREDICTIONS / name
+
+    def stage_folders(self) -> dict[str, Path]:
+        """The folder of each stage that was run, by name: `finetune_teacher`, `learn_filters_teacher`, `ted` ..."""
+        found = {f"finetune_{owner}": self.shared / owner for owner in OWNERS}
+        found |= {f"learn_filters_{owner}": self.shared / f"{owner}_filters" for owner in OWNERS}
+        found |= {name: self.run_folder / name for name in METHODS if name in self.names}
+        return {name: folder for name, folder in found.items() if folder.is_dir()}
+
+
+def read_folder(folder: Path, task: Task | None = None) -> Reported:
+    """A folder as its report reads it.
+
+    Args:
+        task: with the rows of the run, where they were in no files [the recipe's].
+
+    Raises:
+        InputError: no run and no comparison has finished there.
+    """
+    if not (folder / RESULTS).is_file() and (folder / COMPARED / COMPARISON_NAME).is_file():
+        folder = folder / COMPARED
+    comparison = read_comparison(folder)
+    run_folder = _first_seed(folder) if comparison else folder
+    # What the seeds of a comparison share is in the run's folder, around that of the comparison.
+    is_inside = comparison is not None and not (folder / "teacher").is_dir() and folder.name == COMPARED
+    shared = folder.parent if is_inside else folder
+    results = _results(run_folder)
+    if comparison is None and not results:
+        raise InputError(
+            f"report: expected the folder of a finished run ({RESULTS}) or comparison ({COMPARISON_NAME}), got "
+            f"{folder}, which holds neither; give the folder that `ted run` or `ted compare` printed, once it has ended"
+        )
+    found = Reported(folder, run_folder, shared, comparison, results)
+    problems: list[str] = []
+    with collect(problems):
+        recipe = _recipe(folder, run_folder)
+        found.at = RunFolder(recipe, shared)
+        found.task = task or _task(found, recipe)
+    found.missing = [f"Without the rows of the run, nothing is said of single rows: {problem}" for problem in problems]
+    return found
+
+
+def _results(folder: Path) -> dict[str, Results]:
+    found = read_json(folder / RESULTS)
+    found = found if isinstance(found, dict) else {}
+    return {
+        str(name): dict(of)
+        for name, of in found.items()
+        if isinstance(of, Mapping) and is_number(of.get(str(of.get("metric"))))
+    }
+
+
+def _first_seed(folder: Path) -> Path:
+    """The run of the first seed; the folder itself if there is none."""
+    seeds = [path for path in folder.glob("seed-*") if path.name.removeprefix("seed-").isdigit()]
+    return min(seeds, key=lambda path: int(path.name.removeprefix("seed-")), default=folder)
+
+
+def _recipe(folder: Path, run_folder: Path) -> Recipe:
+    """The recipe that was recorded, with the folder where its run is now.
+
+    Raises:
+        InputError: there is none, or it is refused today.
+    """
+    file = next((at / "recipe.yaml" for at in (run_folder, folder) if (at / "recipe.yaml").is_file()), None)
+    if file is None:
+        raise InputError(f"recipe.yaml: expected the recipe of the run in {folder}, got none; put it back from a copy")
+    return read_recipe(file, [f"output_dir={json.dumps(str(run_folder))}"])
+
+
+def _task(found: Reported, recipe: Recipe) -> Task:
+    """The task with its rows. Raises `InputError` if they are not there any more."""
+    task = load_task(recipe.task)
+    offer_labels_of(found.model("teacher"), task, found.loading("teacher"))
+    task.rows  # noqa: B018  (reading them is what checks them)
+    return task

@@ -1,0 +1,154 @@
+"""What a run or comparison was, and what came of it, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..stages.methods import METHODS
+from . import words
+from .folders import Reported
+from .standings import Standing, best_student, plain_student
+
+
+def sentence(reported: Reported, found: Sequence[Standing], costs: Mapping[str, Any], rows: int | None) -> str:
+    """What was done: models, methods, data, seeds."""
+    models = costs.get("models", {})
+    best = best_student(found, reported.lower_is_better)
+    teacher, student = models.get("teacher"), models.get(best.name) if best else None
+    comparison = reported.comparison
+    what = "A run" if comparison is None else f"A comparison over {words.counted(len(comparison.seeds), 'seed')}"
+    task = reported.task.name if reported.task else _task_name(reported)
+    where = f"{words.counted(rows, 'row')} of {split_name(reported)}" if rows else split_name(reported)
+    who = f"a teacher{_size(teacher)} and students{_size(student)}"
+    how = _trained(found)
+    return f"{what} on {task}: {who}{how}. Scores are {reported.metric} on {where}{_direction(reported)}."
+
+
+def _trained(found: Sequence[Standing]) -> str:
+    """`, trained on the labels alone and by KD and TED`."""
+    methods = [one for one in found if one.role == "method"]
+    taught = [one.title for one in methods if METHODS[one.name].needs_teacher]
+    ways = ["on the labels alone"] if len(taught) < len(methods) else []
+    ways += [f"by {words.listed(taught)}"] if taught else []
+    return f", trained {' and '.join(ways)}" if ways else ""
+
+
+def split_name(reported: Reported) -> str:
+    """`the validation rows` or `the test rows`."""
+    split = reported.comparison.split if reported.comparison else _split(reported)
+    return f"the {split} rows"
+
+
+def _split(reported: Reported) -> str:
+    result = next(iter(reported.results.values()), {})
+    return "test" if "test" in result.get("scored_on", {}) else "validation"
+
+
+def _task_name(reported: Reported) -> str:
+    return reported.at.recipe.task.task or "its task" if reported.at else "its task"
+
+
+def _direction(reported: Reported) -> str:
+    return "; lower is better" if reported.lower_is_better else ""
+
+
+def _size(model: Mapping[str, Any] | None) -> str:
+    if not model:
+        return ""
+    blocks = f"{words.counted(model['blocks'], 'block')} and " if model.get("blocks") else ""
+    return f" of {blocks}{words.parameters(model['parameters'])} parameters"
+
+
+def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, Any]) -> list[str]:
+    """What came of it: of a comparison, what its statistics say; of a run, what one seed can say."""
+    if reported.comparison is not None:
+        pairs = reported.comparison.verdicts or [_pair(pair, found) for pair in reported.comparison.comparisons]
+        said = [*_best_mean(reported, found), *pairs]
+    else:
+        said = _of_run(reported, found)
+    best = best_student(found, reported.lower_is_better)
+    return [*said, *(_cost(best, costs) if best else [])]
+
+
+def _best_mean(reported: Reported, found: Sequence[Standing]) -> list[str]:
+    best = best_student([one for one in found if one.role == "method"], reported.lower_is_better)
+    if best is None:
+        return []
+    away = _against_teacher(best, found, reported.lower_is_better)
+    return [f"{words.capital(_named(best))} has the best mean of what was compared: {_scored(best)}{away}."]
+
+
+def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
+    best = best_student(found, reported.lower_is_better)
+    if best is None:
+        return ["No student was trained in this run."]
+    others = [one for one in found if one.role in ("method", "student") and one is not best]
+    chosen = "is the best student by its validation score; on these rows it has"
+    leads = (
+        chosen
+        if best.best
+        else "has the best score of the students trained here"
+        if others
+        else "is the one student trained here"
+    )
+    away = _against_teacher(best, found, reported.lower_is_better)
+    said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
+    plain = plain_student(found)
+    if best.name == plain and others:
+        said.append("No method scores better than the student trained on the labels alone.")
+    elif best.gap_closed is not None:
+        title = next(_named(one) for one in found if one.name == plain)
+        said.append(f"That is {words.percent(best.gap_closed)} of the way from {title} to the teacher.")
+    if others:
+        said.append(
+            "One seed says little about the order of methods whose scores are near each other: ted compare repeats "
+            "the run with several seeds, and says which of them can be told apart."
+        )
+    return said
+
+
+def _named(one: Standing) -> str:
+    titles = {"student alone": "the student trained on the labels alone", "student, fine-tuned": "the plain student"}
+    return titles.get(one.title, one.title)
+
+
+def _scored(one: Standing) -> str:
+    return words.score(one.score) + (f" ({words.interval(one.interval)})" if one.interval else "")
+
+
+def _against_teacher(best: Standing, found: Sequence[Standing], lower_is_better: bool) -> str:
+    teacher = next((one for one in found if one.role == "teacher"), None)
+    if teacher is None:
+        return ""
+    away = best.score - teacher.score
+    if round(abs(away), 2) == 0:
+        return f", the teacher's score ({words.score(teacher.score)})"
+    better = (away > 0) != lower_is_better
+    return f", {abs(away):.2f} {'better than' if better else 'short of'} the teacher's {words.score(teacher.score)}"
+
+
+def _pair(pair: Mapping[str, Any], found: Sequence[Standing]) -> str:
+    titles = {one.name: one.title for one in found}
+    better, worse = (titles.get(str(pair.get(key)), str(pair.get(key))) for key in ("better", "worse"))
+    if not pair.get("told_apart"):
+        return f"{better} and {worse} cannot be told apart."
+    return f"{better} is better than {worse}, by {float(pair.get('difference', 0)):.2f}."
+
+
+def _cost(best: Standing, costs: Mapping[str, Any]) -> list[str]:
+    models = costs.get("models", {})
+    if best.name not in models or "teacher" not in models:
+        return []
+    own, teacher = models[best.name], models["teacher"]
+    share = words.percent(own["parameters"] / teacher["parameters"])
+    said = f"{words.capital(_named(best))} has {share} of the teacher's parameters"
+    if own.get("rows_per_second") and teacher.get("rows_per_second"):
+        faster = own["rows_per_second"] / teacher["rows_per_second"]
+        said += f" and is {faster:.1f} times as fast ({_device(costs)})"
+    return [f"{said}."]
+
+
+def _device(costs: Mapping[str, Any]) -> str:
+    speed = costs.get("speed") or {}
+    return f"measured on a {'GPU' if speed.get('device') == 'cuda' else 'CPU'}"
