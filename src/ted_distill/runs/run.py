@@ -98,6 +98,18 @@ def run(
     return results
 
 
+def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
+    """The checks of a run, and its brief look at the models, before anything is written.
+
+    Raises:
+        InputError: with all problems.
+    """
+    started = _Run(recipe, shared, task)
+    started.check()
+    if recipe.run.check and not started.is_resumed:
+        started.look()
+
+
 def check_recipe(recipe: Recipe, task: Task | None = None) -> Report:
     """What `ted check` finds out about a recipe: its models are loaded, scored on a few rows and trained a few steps.
 

@@ -192,7 +192,6 @@ def predict_split(
     batch_size: int,
     mixed_precision: str,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    progress: bool = True,
 ) -> list[np.ndarray]:
     """What `Task.decode` decodes: the results of `Task.scored` for each feature of a split.
 
@@ -213,7 +212,6 @@ def predict_split(
         device,
         batch_size,
         autocast,
-        progress,
     )
 
 

@@ -36,7 +36,7 @@ from ...tasks.resampling import Draws
 from ..gates import require
 from ..kept_predictions import Predictions, kept_predictions, scored_split
 from ..recipe import OWNERS, Recipe
-from ..run import run
+from ..run import look_first, run
 from ..run_folder import RunFolder
 from . import statistics
 from .search import Grid, Search, check_grid, search
@@ -94,6 +94,7 @@ def compare(
     _check_folder(folder)
     if grid:
         check_grid(grid, recipe, task, folder)
+    look_first(_of_seed(recipe, folder, 1, None), shared, task)
     with locked(folder), logged_into(folder):
         on_main(lambda: _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search") if grid else None
