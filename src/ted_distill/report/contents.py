@@ -9,8 +9,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..runs.kept_predictions import Predictions
+from ..training.history import HISTORY_NAME
 from ..training.selection import described
-from .curves import HISTORY_NAME, curves, read_history
+from .curves import curves, read_history
 from .differences import Difference, differences, why_none
 from .facts import facts
 from .filter_heads import read_filter_heads, uninformed

@@ -9,7 +9,6 @@ from typing import Any
 
 from .comparison import is_number
 
-HISTORY_NAME = "history.jsonl"
 _LAYER, _SCORE = "layer_loss/", "eval_"
 _POINTS = 80
 """The most points of a curve; more than a plot of this size can show."""
