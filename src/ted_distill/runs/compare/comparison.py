@@ -94,7 +94,8 @@ def compare(
     _check_folder(folder)
     if grid:
         check_grid(grid, recipe, task, folder)
-    look_first(_of_seed(recipe, folder, 1, None), shared, task)
+    if not (folder / "seed-1").exists():  # which may have other settings, chosen by a search
+        look_first(_of_seed(recipe, folder, 1, None), shared, task)
     with locked(folder), logged_into(folder):
         on_main(lambda: _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search") if grid else None
