@@ -65,6 +65,7 @@ def test_the_python_block_runs_as_it_is(home: Path, each_precision: str, capsys:
     assert not any(info.values())
 
 
+@pytest.mark.long
 def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], float32: None) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ted ")]
     assert len(lines) >= 3
@@ -77,10 +78,11 @@ def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], flo
     rows = [f"the film {row} was good,billing\nthe meal {row} was bad,returns\n" for row in range(12)]
     (home / "tickets.csv").write_text("ticket,category\n" + "".join(rows))
     save_tiny(home / "runs" / "teacher", AutoModelForSequenceClassification, "deberta-v2", blocks=6)
-    quick = ["training.fp16=false", "training.num_train_epochs=1", "training.disable_tqdm=true", "max_seq_length=48"]
+    quick = ["training.fp16=false", "training.max_steps=2", "training.disable_tqdm=true", "max_seq_length=48"]
+    more = {"check": quick, "run": [*quick, "doc_stride=8"], "compare": [*quick, "doc_stride=8", "--seeds", "1"]}
     for line in lines:
         words = [word.replace("PATH", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
-        assert main([*words, *([*quick, "doc_stride=8"] if words[0] == "run" else [])]) == 0, capsys.readouterr().err
+        assert main([*words, *more.get(words[0], [])]) == 0, capsys.readouterr().err
     table = (home / "runs" / "x" / "results.md").read_text()
     assert all(name in table for name in ("teacher", "student, fine-tuned", "student alone", "KD", "LWD", "TED"))
 

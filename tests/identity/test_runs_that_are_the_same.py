@@ -107,6 +107,8 @@ def test_scores_are_kept_where_nothing_changed_but_places(folder: Path, caplog: 
         again = run(read_recipe(recipe, [f"validation_file={folder}/rows.jsonl", f"teacher={folder}/big"]))
     named = [result.pop("scored_on")["validation"]["from"] for result in (*first.values(), *again.values())]
     assert named == ["validation.jsonl"] * 2 + ["rows.jsonl"] * 2
+    folders = [result.pop("folder") for result in (first["teacher"], again["teacher"])]
+    assert folders == ["teacher", "big"]
     assert again == first
     assert "scoring" not in caplog.text
 

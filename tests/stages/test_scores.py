@@ -172,7 +172,16 @@ def test_a_run_leads_with_test_scores_and_shows_how_often_each_model_was_evaluat
     results = run(read_recipe(file, [f"output_dir={tmp_path / 'run'}"]))
     table = (tmp_path / "run" / "results.md").read_text()
     header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
-    assert header == ["model", "test_accuracy", "test_f1_macro", "accuracy", "f1_macro", "parameters", "seconds"]
+    assert header == [
+        "model",
+        "test_accuracy",
+        "test_f1_macro",
+        "accuracy",
+        "f1_macro",
+        "parameters",
+        "seconds",
+        "folder",
+    ]
     last = results["kd"]["last_accuracy"]
     assert (
         "- KD: Tested once, on test (7 rows of test.jsonl). Chosen by `accuracy` on validation (11 rows of "
