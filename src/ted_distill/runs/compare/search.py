@@ -55,7 +55,8 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
     for key, values in grid.items():
         users = [method for method in recipe.run.methods if key not in METHODS[method].unused]
         if key not in known:
-            problems.append(f"grid: expected keys of Stage II, got {key}{nearest(key, known)}")
+            hint = nearest(key, known) or "; docs/recipes.md has all of them"
+            problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
         elif not users:
             problems.append(f"grid: {key} means nothing to {', '.join(recipe.run.methods)}; leave it out")
         elif not values:
