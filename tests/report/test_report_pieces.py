@@ -7,6 +7,7 @@ import io
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,28 @@ from ted_distill.report.disagreements import disagreements_csv
 from ted_distill.report.filter_heads import read_filter_heads
 from ted_distill.report.markdown import markdown
 from ted_distill.report.page import page
+from ted_distill.report.standings import Standing
+from ted_distill.report.verdict import verdicts
 from ted_distill.runs.kept_predictions import Predictions
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.squad.question_answering import SpanPredictions
 
 EVIL = "<script>alert('1')</script> & \"q\" | * _x_ `c`"
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def test_the_best_student_is_the_runs_own_and_its_equals_are_named() -> None:
+    found = [
+        Standing("teacher", "teacher", "teacher", 97.5),
+        Standing("alone", "student alone", "method", 97.5),
+        Standing("kd", "KD", "method", 96.0),
+        Standing("ted", "TED", "method", 97.5, best=True),
+    ]
+    said = verdicts(SimpleNamespace(comparison=None, lower_is_better=False), found, {})  # type: ignore[arg-type]
+    assert said[0] == "TED has the best score of the students trained here: 97.50, the teacher's score (97.50)."
+    assert said[1] == "The student trained on the labels alone has the same score."
+
 
 # --- curves -------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ def test_the_best_student_has_the_best_score_to_choose_by_and_not_on_test_rows()
     }
     assert best_method(results, ["alone", "kd"], task) == "kd"
     assert best_method(results, ["alone", "kd", "ted"], task) == "ted"
+    results["kd"][f"last_{task.metric}"], results["ted"][f"last_{task.metric}"] = 81.0, 80.0
+    assert best_method(results, ["alone", "kd", "ted"], task) == "kd", "its last evaluation was better"
     perplexity = load_task("causal_lm")
     assert best_method({"kd": {"perplexity": 9.0}, "ted": {"perplexity": 11.0}}, ["kd", "ted"], perplexity) == "kd"
 

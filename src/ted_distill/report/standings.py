@@ -42,7 +42,9 @@ class Standing:
     note: str = ""
     """What a search chose for it."""
     best: bool = False
-    """Whether the validation rows chose it as the best student, where scores are of other rows."""
+    """Whether it is the run's best student (RUN/best)."""
+    chosen_elsewhere: bool = False
+    """Whether the scores here are of other rows than those that chose the best student."""
 
 
 def standings(reported: Reported, predictions: Mapping[str, Predictions]) -> list[Standing]:
@@ -78,7 +80,8 @@ def _of_run(reported: Reported, predictions: Mapping[str, Predictions]) -> list[
                 _interval(reported.task, predictions.get(name)),
                 others=dict(list(others.items())[:_MORE_SCORES]),
                 seconds=result.get("seconds"),
-                best=test and bool(result.get("best")),
+                best=bool(result.get("best")),
+                chosen_elsewhere=test,
             )
         )
     gaps = _gaps(found, reported.lower_is_better)

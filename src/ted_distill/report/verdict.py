@@ -87,7 +87,7 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     chosen = "is the best student by its validation score; on these rows it has"
     leads = (
         chosen
-        if best.best
+        if best.chosen_elsewhere
         else "has the best score of the students trained here"
         if others
         else "is the one student trained here"
@@ -95,9 +95,12 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     away = _against_teacher(best, found, reported.lower_is_better)
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
+    equal = [_named(one) for one in others if one.score == best.score]
+    if equal:
+        said.append(f"{words.capital(words.listed(equal))} {'has' if len(equal) == 1 else 'have'} the same score.")
     if best.name == plain and others:
         said.append("No method scores better than the student trained on the labels alone.")
-    elif best.gap_closed is not None:
+    elif best.gap_closed is not None and best.gap_closed > 0:
         title = next(_named(one) for one in found if one.name == plain)
         said.append(f"That is {words.percent(best.gap_closed)} of the way from {title} to the teacher.")
     if others:

@@ -36,10 +36,19 @@ _DERIVED = {"versions", "files", "sum"}
 
 
 def best_method(results: Mapping[str, Results], methods: list[str], task: Task) -> str | None:
-    """The method whose student has the best score to choose by (never one on test rows); of equals the later one."""
+    """The method whose student has the best score to choose by (never one on test rows).
+
+    Of equals the one with the better last evaluation, which was not chosen; of equals in that too, the later one.
+    """
     sign = -1 if task.metric in task.lower_is_better else 1
     scored = [method for method in methods if task.metric in results[method]]
-    return max(reversed(scored), key=lambda method: sign * results[method][task.metric], default=None)
+    last = f"last_{task.metric}"
+
+    def order(method: str) -> tuple[float, float]:
+        found = results[method]
+        return sign * found[task.metric], sign * found[last if last in found else task.metric]
+
+    return max(reversed(scored), key=order, default=None)
 
 
 def refuse_foreign_best(folder: Path) -> None:
