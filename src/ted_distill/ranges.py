@@ -10,16 +10,20 @@ class that inherits fields of a library declares theirs in `RANGES`, by name.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 import os
+import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache, partial, reduce
 from inspect import isclass
+from itertools import pairwise
 from numbers import Integral, Real
 from operator import or_
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import nearest, raise_if_any, shown
@@ -179,13 +183,37 @@ def _members(kind: Any) -> list[Enum]:
 
 
 def described(kind: type[T]) -> type[T]:
-    """A dataclass whose `help` also says what each of its own fields is, in the words of the command line."""
-    lines = []
+    """A dataclass whose fields are described by the texts below them, which editors show.
+
+    The command line gets them as `metadata["help"]`, where a text that is made of others may be too, and `help` lists
+    them all.
+    """
+    texts, lines = _texts_below(kind), []
     for field in fields(kind):  # type: ignore[arg-type]
-        if (text := field.metadata.get("help")) and field.name in kind.__annotations__:
+        if field.name in texts:
+            field.metadata = MappingProxyType({"help": texts[field.name], **field.metadata})
+        if field.name in kind.__annotations__ and (text := field.metadata.get("help")):
             lines.append(f"        {field.name}: {text}")
     kind.__doc__ = "\n".join([(kind.__doc__ or "").rstrip(), "", "    Args:", *lines, "    "])
     return kind
+
+
+def _texts_below(kind: type) -> dict[str, str]:
+    """Field -> the text in its class that follows it; nothing where there is no source, as in a frozen program."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError):
+        return {}
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, below in pairwise(tree.body):
+        if not (
+            isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr)
+        ):
+            continue
+        if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+            found[field.target.id] = " ".join(below.value.value.split())
+    return found
 
 
 def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:

@@ -57,11 +57,12 @@ class ModelArguments:
 
     _argument_group_name: ClassVar[str] = "models"
 
-    config_overrides: str | None = field(
-        default=None, metadata={"help": "changes to the config, such as `hidden_dropout_prob=0,classifier_dropout=0`"}
-    )
-    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
+    config_overrides: str | None = None
+    """changes to the config, such as `hidden_dropout_prob=0,classifier_dropout=0`"""
+    model_revision: str = "main"
+    """branch, tag or commit on the Hub"""
+    trust_remote_code: bool = False
+    """run code that comes with a Hub model"""
 
     @property
     def hub(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -44,25 +44,21 @@ class StudentArguments:
 
     _argument_group_name: ClassVar[str] = "student"
 
-    layers: str | None = field(default=None, metadata={"help": "the teacher's blocks to keep, 1-based, such as 2,4,6"})
-    num_layers: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "or how many: evenly spaced, ending with the last"}
-    )
-    hidden_size: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "width of a narrower student, with fewer heads"}
-    )
-    narrow: Narrow | None = field(
-        default=None,
-        metadata={
-            "help": "its weights: important (to rows of --task), truncated (leading parts) or random "
-            "[important with --task, else truncated]"
-        },
-    )
-    seed: Annotated[int, between(0, 2**32 - 1)] = field(
-        default=42, metadata={"help": "random seed of such weights, or of the choice of rows"}
-    )
-    model_revision: str = field(default="main", metadata={"help": "the teacher's branch, tag or commit on the Hub"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
+    layers: str | None = None
+    """the teacher's blocks to keep, 1-based, such as 2,4,6"""
+    num_layers: Annotated[int | None, at_least(1)] = None
+    """or how many: evenly spaced, ending with the last"""
+    hidden_size: Annotated[int | None, at_least(1)] = None
+    """width of a narrower student, with fewer heads"""
+    narrow: Narrow | None = None
+    """its weights: important (to rows of --task), truncated (leading parts) or random [important with --task, else
+    truncated]"""
+    seed: Annotated[int, between(0, 2**32 - 1)] = 42
+    """random seed of such weights, or of the choice of rows"""
+    model_revision: str = "main"
+    """the teacher's branch, tag or commit on the Hub"""
+    trust_remote_code: bool = False
+    """run code that comes with a Hub model"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

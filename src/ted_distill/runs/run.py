@@ -39,7 +39,15 @@ from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task, load_task
 from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
-from .best_model import best_method, drop_steps, drop_weights, kept_results, publish_best, refuse_foreign_best
+from .best_model import (
+    best_method,
+    bytes_below,
+    drop_steps,
+    drop_weights,
+    kept_results,
+    publish_best,
+    refuse_foreign_best,
+)
 from .checking import Report, examine
 from .checking.examine import BRIEF, WHOLE
 from .checking.undisturbed import silent, undisturbed
@@ -259,6 +267,8 @@ class _Run:
         with locked(folder), explain_full_disk([folder]), logged_into(folder), showing(self.schedule, quiet=quiet):
             results = self._results()
             before_dropping(folder)
+            if self.at.shared == folder:
+                logger.warning("== %s has %.1f MB on disk", folder, bytes_below(folder) / 1e6)
             if self.recipe.run.keep == "best" and self.at.shared == folder:
                 on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
             return results

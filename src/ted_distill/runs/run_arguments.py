@@ -21,64 +21,48 @@ Start = Literal["teacher", "finetuned", "pretrained"]
 class RunArguments:
     """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
 
-    output_dir: Annotated[str | None, a_path()] = field(default=None, metadata={"help": "the run's folder"})
-    report: bool = field(default=True, metadata={"help": "write `report.html`, `.md` and `.json` at the end"})
-    teacher: str | None = field(default=None, metadata={"help": "folder or Hub id"})
-    student: str | None = field(default=None, metadata={"help": "folder or Hub id [the teacher, with student_layers]"})
-    student_layers: Annotated[list[int] | None, at_least(1)] = field(
-        default=None, metadata={"help": "make the student of these blocks of `student`, counted from 1"}
-    )
-    student_num_layers: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "or of this number of evenly spaced ones, the last among them"}
-    )
-    student_hidden_size: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "make it narrower, with fewer heads"}
-    )
-    student_narrow: Narrow | None = field(
-        default=None, metadata={"help": "its weights: truncated, random, or important to training rows [important]"}
-    )
-    methods: Annotated[list[str], one_of(METHODS)] = field(
-        default_factory=lambda: ["alone", "kd", "lwd", "ted"],
-        metadata={"help": "in this order; `alone`, on the labels alone, is always among them"},
-    )
-    start_from: Start | None = field(
-        default=None,
-        metadata={
-            "help": "what the methods start from: blocks of the fine-tuned `teacher`, or the student `finetuned` or "
-            "`pretrained` [teacher where the student is made of its blocks; otherwise finetuned]"
-        },
-    )
-    check: bool = field(
-        default=True,
-        metadata={"help": "before the first stage, look at models and data and time a few steps, as `ted check` does"},
-    )
-    pairs: list[str] | None = field(
-        default=None, metadata={"help": "[teacher block, student block] of each pair [as the student was made]"}
-    )
-    filter_interval: Annotated[int, at_least(1)] = field(
-        default=1, metadata={"help": "student: a filter after every N-th block"}
-    )
-    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers of blocks divide]"}
-    )
-    filter_output_dim: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "width of both models' filters [teacher's]"}
-    )
-    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear filters"})
-    filter_init: FilterInit | None = field(
-        default=None, metadata={"help": "start of Stage I: scaled, identity or normal [scaled]"}
-    )
-    filter_token: FilterToken | None = field(
-        default=None, metadata={"help": "what heads of whole rows read: first or mean [first]"}
-    )
+    output_dir: Annotated[str | None, a_path()] = None
+    """the run's folder"""
+    report: bool = True
+    """write `report.html`, `.md` and `.json` at the end"""
+    teacher: str | None = None
+    """folder or Hub id"""
+    student: str | None = None
+    """folder or Hub id [the teacher, with student_layers]"""
+    student_layers: Annotated[list[int] | None, at_least(1)] = None
+    """make the student of these blocks of `student`, counted from 1"""
+    student_num_layers: Annotated[int | None, at_least(1)] = None
+    """or of this number of evenly spaced ones, the last among them"""
+    student_hidden_size: Annotated[int | None, at_least(1)] = None
+    """make it narrower, with fewer heads"""
+    student_narrow: Narrow | None = None
+    """its weights: truncated, random, or important to training rows [important]"""
+    methods: Annotated[list[str], one_of(METHODS)] = field(default_factory=lambda: ["alone", "kd", "lwd", "ted"])
+    """in this order; `alone`, on the labels alone, is always among them"""
+    start_from: Start | None = None
+    """what the methods start from: blocks of the fine-tuned `teacher`, or the student `finetuned` or `pretrained`
+    [teacher where the student is made of its blocks; otherwise finetuned]"""
+    check: bool = True
+    """before the first stage, look at models and data and time a few steps, as `ted check` does"""
+    pairs: list[str] | None = None
+    """[teacher block, student block] of each pair [as the student was made]"""
+    filter_interval: Annotated[int, at_least(1)] = 1
+    """student: a filter after every N-th block"""
+    teacher_filter_interval: Annotated[int | None, at_least(1)] = None
+    """the same for the teacher [as the numbers of blocks divide]"""
+    filter_output_dim: Annotated[int | None, at_least(1)] = None
+    """width of both models' filters [teacher's]"""
+    filter_nonlinear: bool = False
+    """Linear -> act -> Linear filters"""
+    filter_init: FilterInit | None = None
+    """start of Stage I: scaled, identity or normal [scaled]"""
+    filter_token: FilterToken | None = None
+    """what heads of whole rows read: first or mean [first]"""
 
-    keep: Literal["all", "best"] = field(
-        default="all", metadata={"help": "all models, or only the best student and all results [all]"}
-    )
-    require: list[str] | None = field(
-        default=None,
-        metadata={"help": "what must hold at the end, such as `ted.f1 >= 0.97 * teacher.f1`; otherwise exit code 4"},
-    )
+    keep: Literal["all", "best"] = "all"
+    """all models, or only the best student and all results [all]"""
+    require: list[str] | None = None
+    """what must hold at the end, such as `ted.f1 >= 0.97 * teacher.f1`; otherwise exit code 4"""
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""

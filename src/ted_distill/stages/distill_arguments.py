@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -27,65 +27,44 @@ class DistillArguments:
 
     _argument_group_name: ClassVar[str] = "distillation"
 
-    method: Annotated[MethodName, one_of(METHODS)] = field(
-        default="ted",
-        metadata={"help": "ted (learnt filters), lwd, kd, alone, hidden, attention or ted_attention"},
-    )
-    kl_alpha: Annotated[float | None, at_least(0)] = field(
-        default=None, metadata={"help": "weight of matching the teacher's predictions [1; alone: 0]"}
-    )
-    mse_alpha: Annotated[float | None, at_least(0)] = field(
-        default=None, metadata={"help": "weight of the layer loss [10; without states: 0]"}
-    )
-    attention_alpha: Annotated[float | None, at_least(0)] = field(
-        default=None, metadata={"help": "weight of attention relations [10; without them: 0]"}
-    )
-    temperature: Annotated[float, above(0)] = field(
-        default=2.0, metadata={"help": "softens both predictions in the KL"}
-    )
-    filter_interval: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "student: a filter after every so many blocks [1; ted: as learnt]"}
-    )
-    teacher_filter_interval: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "the same for the teacher [as the numbers divide; ted: as learnt]"}
-    )
-    teacher_filters: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "folder of its filters [the teacher's]"}
-    )
-    student_filters: Annotated[str | None, a_path()] = field(
-        default=None,
-        metadata={
-            "help": "learned, least_squares, random, or a folder [learned if it has some; else ted: least_squares]"
-        },
-    )
-    pairs: list[str] | None = field(
-        default=None, metadata={"help": "teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"}
-    )
-    pair_weights: list[str] | None = field(
-        default=None,
-        metadata={"help": "weight of each pair's layer loss, or balanced: by the size of its gradient [1 each]"},
-    )
-    layer_loss: Annotated[LayerLossName, one_of(LAYER_LOSSES)] = field(
-        default="normalized_mse", metadata={"help": "normalized_mse (by the teacher's variance), mse or cosine"}
-    )
-    layer_schedule: LayerSchedule = field(
-        default="constant", metadata={"help": "weight of the layers over time: constant, layers_first or decay"}
-    )
-    attention_pair: str | None = field(
-        default=None, metadata={"help": "teacher block:student block of the attention relations [the last pair]"}
-    )
-    relation_heads: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "parts that queries, keys and values are cut into [the teacher's heads]"}
-    )
-    unlabelled_share: Annotated[float | None, inside(0, 1)] = field(
-        default=None, metadata={"help": "share of rows without labels in an epoch, drawn by the seed [all there are]"}
-    )
-    augment: list[Augmentation] | None = field(
-        default=None,
-        metadata={"help": "also train on noisy copies that the teacher labels: mask, replace, swap [none]"},
-    )
-    student_dropout: bool = field(default=False, metadata={"help": "dropout in the student, as its config says"})
-    new_head: bool = field(default=False, metadata={"help": "the student is not fine-tuned yet: give it a new head"})
+    method: Annotated[MethodName, one_of(METHODS)] = "ted"
+    """ted (learnt filters), lwd, kd, alone, hidden, attention or ted_attention"""
+    kl_alpha: Annotated[float | None, at_least(0)] = None
+    """weight of matching the teacher's predictions [1; alone: 0]"""
+    mse_alpha: Annotated[float | None, at_least(0)] = None
+    """weight of the layer loss [10; without states: 0]"""
+    attention_alpha: Annotated[float | None, at_least(0)] = None
+    """weight of attention relations [10; without them: 0]"""
+    temperature: Annotated[float, above(0)] = 2.0
+    """softens both predictions in the KL"""
+    filter_interval: Annotated[int | None, at_least(1)] = None
+    """student: a filter after every so many blocks [1; ted: as learnt]"""
+    teacher_filter_interval: Annotated[int | None, at_least(1)] = None
+    """the same for the teacher [as the numbers divide; ted: as learnt]"""
+    teacher_filters: Annotated[str | None, a_path()] = None
+    """folder of its filters [the teacher's]"""
+    student_filters: Annotated[str | None, a_path()] = None
+    """learned, least_squares, random, or a folder [learned if it has some; else ted: least_squares]"""
+    pairs: list[str] | None = None
+    """teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"""
+    pair_weights: list[str] | None = None
+    """weight of each pair's layer loss, or balanced: by the size of its gradient [1 each]"""
+    layer_loss: Annotated[LayerLossName, one_of(LAYER_LOSSES)] = "normalized_mse"
+    """normalized_mse (by the teacher's variance), mse or cosine"""
+    layer_schedule: LayerSchedule = "constant"
+    """weight of the layers over time: constant, layers_first or decay"""
+    attention_pair: str | None = None
+    """teacher block:student block of the attention relations [the last pair]"""
+    relation_heads: Annotated[int | None, at_least(1)] = None
+    """parts that queries, keys and values are cut into [the teacher's heads]"""
+    unlabelled_share: Annotated[float | None, inside(0, 1)] = None
+    """share of rows without labels in an epoch, drawn by the seed [all there are]"""
+    augment: list[Augmentation] | None = None
+    """also train on noisy copies that the teacher labels: mask, replace, swap [none]"""
+    student_dropout: bool = False
+    """dropout in the student, as its config says"""
+    new_head: bool = False
+    """the student is not fine-tuned yet: give it a new head"""
 
     def __post_init__(self) -> None:
         """Raises `InputError`: see `check`."""

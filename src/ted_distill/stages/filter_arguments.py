@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from transformers import PretrainedConfig
@@ -24,29 +24,21 @@ class LearnFiltersArguments:
 
     _argument_group_name: ClassVar[str] = "filters"
 
-    filter_interval: Annotated[int, at_least(1)] = field(
-        default=1, metadata={"help": "a filter after every so many blocks"}
-    )
-    filter_output_dim: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "filter width [the model's own width]"}
-    )
-    filter_nonlinear: bool = field(default=False, metadata={"help": "Linear -> act -> Linear instead of Linear"})
-    filter_blocks: Annotated[list[int] | None, at_least(1)] = field(
-        default=None, metadata={"help": "a filter after each of these blocks"}
-    )
-    filter_init: FilterInit | None = field(
-        default=None,
-        metadata={
-            "help": "start: scaled (the identity in units of the states' deviation), identity, or normal (random) "
-            "[scaled; nonlinear or wider filters: normal]"
-        },
-    )
-    filter_token: FilterToken | None = field(
-        default=None, metadata={"help": "what heads of whole rows read: the first token, or the mean of all [first]"}
-    )
-    frozen_dropout: bool = field(
-        default=False, metadata={"help": "dropout on in the frozen model, as in the published code; nothing is cached"}
-    )
+    filter_interval: Annotated[int, at_least(1)] = 1
+    """a filter after every so many blocks"""
+    filter_output_dim: Annotated[int | None, at_least(1)] = None
+    """filter width [the model's own width]"""
+    filter_nonlinear: bool = False
+    """Linear -> act -> Linear instead of Linear"""
+    filter_blocks: Annotated[list[int] | None, at_least(1)] = None
+    """a filter after each of these blocks"""
+    filter_init: FilterInit | None = None
+    """start: scaled (the identity in units of the states' deviation), identity, or normal (random) [scaled; nonlinear
+    or wider filters: normal]"""
+    filter_token: FilterToken | None = None
+    """what heads of whole rows read: the first token, or the mean of all [first]"""
+    frozen_dropout: bool = False
+    """dropout on in the frozen model, as in the published code; nothing is cached"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from ..ranges import a_path, above, at_least, between, check_ranges, described
@@ -15,77 +15,70 @@ class TaskArguments:
 
     _argument_group_name: ClassVar[str] = "task and data"
 
-    task: str | None = field(default=None, metadata={"help": "a task or data set name; `ted list` shows them"})
-    dataset_name: str | None = field(default=None, metadata={"help": "a Hub data set, if not the task's own"})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
-    dataset_revision: str | None = field(default=None, metadata={"help": "its branch, tag or commit"})
-    train_file: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "csv, tsv, json, jsonl, parquet, conll or txt"}
-    )
-    validation_file: Annotated[str | None, a_path()] = field(default=None, metadata={"help": "the same, to score on"})
-    validation_mismatched_file: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "MNLI's second file to score on"}
-    )
-    test_file: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "the same, to score the result on, once; no choice depends on it"}
-    )
-    unlabelled_file: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "texts without labels, for Stage II: the teacher labels them"}
-    )
-    text_column: str | None = field(default=None, metadata={"help": "first sentence [the task's own]"})
-    text_pair_column: str | None = field(default=None, metadata={"help": "second sentence, if there is one"})
-    label_column: str | None = field(
-        default=None,
-        metadata={"help": "label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities"},
-    )
-    label_separator: str | None = field(
-        default=None, metadata={"help": "between several labels in one field [lists, or |, ; or ,]"}
-    )
-    delimiter: str | None = field(default=None, metadata={"help": "of csv, tsv and conll fields [seen in the file]"})
-    encoding: str | None = field(default=None, metadata={"help": "of text files [utf-8]"})
-    max_seq_length: Annotated[int | None, at_least(2)] = field(
-        default=None, metadata={"help": "maximum tokens per row [128; QA 384; LM 1024, masked 512]"}
-    )
-    max_train_samples: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "train on a random sample of the rows"}
-    )
-    max_eval_samples: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "score on a random sample of the rows"}
-    )
-    doc_stride: Annotated[int, at_least(0)] = field(default=128, metadata={"help": "QA: tokens that two windows share"})
-    max_answer_length: Annotated[int, at_least(1)] = field(
-        default=30, metadata={"help": "QA: maximum tokens per answer"}
-    )
-    n_best_size: Annotated[int, at_least(1)] = field(
-        default=20, metadata={"help": "QA: best start and end logits per window"}
-    )
-    null_score_diff_threshold: Annotated[float, between(-1_000_000, 1_000_000)] = field(
-        default=0.0, metadata={"help": "QA: no answer if its score leads by more"}
-    )
-    version_2_with_negative: bool | None = field(
-        default=None, metadata={"help": "QA: questions may have no answer [squad_v2, or seen in the data]"}
-    )
-    row_separator: str = field(
-        default="auto", metadata={"help": "LM: eos after each row, none, or auto: none if rows end with newlines"}
-    )
-    stride: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "LM: tokens from one scored window to the next [half]"}
-    )
-    mlm_probability: Annotated[float, above(0, at_most=1)] = field(
-        default=0.15, metadata={"help": "masked_lm: share of tokens to hide"}
-    )
-    streaming: bool = field(default=False, metadata={"help": "LM: read the training rows as they are needed"})
-    shuffle_buffer: Annotated[int, at_least(1)] = field(
-        default=1000, metadata={"help": "streaming: blocks shuffled together"}
-    )
-    validation_split: str | None = field(default=None, metadata={"help": "the Hub's split to score on [validation]"})
-    test_split: str | None = field(default=None, metadata={"help": "the Hub's split to score the result on, once"})
-    validation_size: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "score on this many rows held out of the training rows"}
-    )
-    preprocessing_num_workers: Annotated[int | None, between(1, 1024)] = field(
-        default=None, metadata={"help": "processes that tokenise"}
-    )
+    task: str | None = None
+    """a task or data set name; `ted list` shows them"""
+    dataset_name: str | None = None
+    """a Hub data set, if not the task's own"""
+    dataset_config_name: str | None = None
+    """its configuration"""
+    dataset_revision: str | None = None
+    """its branch, tag or commit"""
+    train_file: Annotated[str | None, a_path()] = None
+    """csv, tsv, json, jsonl, parquet, conll or txt"""
+    validation_file: Annotated[str | None, a_path()] = None
+    """the same, to score on"""
+    validation_mismatched_file: Annotated[str | None, a_path()] = None
+    """MNLI's second file to score on"""
+    test_file: Annotated[str | None, a_path()] = None
+    """the same, to score the result on, once; no choice depends on it"""
+    unlabelled_file: Annotated[str | None, a_path()] = None
+    """texts without labels, for Stage II: the teacher labels them"""
+    text_column: str | None = None
+    """first sentence [the task's own]"""
+    text_pair_column: str | None = None
+    """second sentence, if there is one"""
+    label_column: str | None = None
+    """label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities"""
+    label_separator: str | None = None
+    """between several labels in one field [lists, or |, ; or ,]"""
+    delimiter: str | None = None
+    """of csv, tsv and conll fields [seen in the file]"""
+    encoding: str | None = None
+    """of text files [utf-8]"""
+    max_seq_length: Annotated[int | None, at_least(2)] = None
+    """maximum tokens per row [128; QA 384; LM 1024, masked 512]"""
+    max_train_samples: Annotated[int | None, at_least(1)] = None
+    """train on a random sample of the rows"""
+    max_eval_samples: Annotated[int | None, at_least(1)] = None
+    """score on a random sample of the rows"""
+    doc_stride: Annotated[int, at_least(0)] = 128
+    """QA: tokens that two windows share"""
+    max_answer_length: Annotated[int, at_least(1)] = 30
+    """QA: maximum tokens per answer"""
+    n_best_size: Annotated[int, at_least(1)] = 20
+    """QA: best start and end logits per window"""
+    null_score_diff_threshold: Annotated[float, between(-1_000_000, 1_000_000)] = 0.0
+    """QA: no answer if its score leads by more"""
+    version_2_with_negative: bool | None = None
+    """QA: questions may have no answer [squad_v2, or seen in the data]"""
+    row_separator: str = "auto"
+    """LM: eos after each row, none, or auto: none if rows end with newlines"""
+    stride: Annotated[int | None, at_least(1)] = None
+    """LM: tokens from one scored window to the next [half]"""
+    mlm_probability: Annotated[float, above(0, at_most=1)] = 0.15
+    """masked_lm: share of tokens to hide"""
+    streaming: bool = False
+    """LM: read the training rows as they are needed"""
+    shuffle_buffer: Annotated[int, at_least(1)] = 1000
+    """streaming: blocks shuffled together"""
+    validation_split: str | None = None
+    """the Hub's split to score on [validation]"""
+    test_split: str | None = None
+    """the Hub's split to score the result on, once"""
+    validation_size: Annotated[int | None, at_least(1)] = None
+    """score on this many rows held out of the training rows"""
+    preprocessing_num_workers: Annotated[int | None, between(1, 1024)] = None
+    """processes that tokenise"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

@@ -43,82 +43,64 @@ class StageArguments(TrainingArguments):
         default=None,
         metadata={"help": f"peak learning rate, or {AUTO}: a short search on a part of the training rows [by stage]"},
     )
-    num_train_epochs: float | None = field(
-        default=None, metadata={"help": "passes over the data [3; Stage I: by task]"}
-    )
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "rows per batch on each device"})
-    warmup_steps: float = field(default=0.06, metadata={"help": "updates until the peak, or a share of all"})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "gradients longer than this are shortened"})
-    eval_strategy: str = field(default="epoch", metadata={"help": "when to score: no, steps, epoch"})
-    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint: no, steps, epoch"})
-    save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept beside the best one"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "the result is the best checkpoint"})
-    metric_for_best_model: str | None = field(
-        default=None, metadata={"help": "score by which the best checkpoint is chosen [the task's main score]"}
-    )
-    greater_is_better: bool | None = field(
-        default=None, metadata={"help": "whether it is better when greater [known from its name]"}
-    )
+    num_train_epochs: float | None = None
+    """passes over the data [3; Stage I: by task]"""
+    per_device_train_batch_size: int = 16
+    """rows per batch on each device"""
+    warmup_steps: float = 0.06
+    """updates until the peak, or a share of all"""
+    max_grad_norm: float = 1.0
+    """gradients longer than this are shortened"""
+    eval_strategy: str = "epoch"
+    """when to score: no, steps, epoch"""
+    save_strategy: str = "epoch"
+    """when to save a checkpoint: no, steps, epoch"""
+    save_total_limit: int | None = 1
+    """checkpoints kept beside the best one"""
+    load_best_model_at_end: bool = True
+    """the result is the best checkpoint"""
+    metric_for_best_model: str | None = None
+    """score by which the best checkpoint is chosen [the task's main score]"""
+    greater_is_better: bool | None = None
+    """whether it is better when greater [known from its name]"""
     _n_gpu: int = field(init=False, repr=False, default=-1)
-    logging_steps: float = field(default=50, metadata={"help": "steps between two points of a curve"})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide NaN and infinite losses"})
-    seed: int = field(default=42, metadata={"help": "random seed"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "decided by the task"})
-    keep_checkpoints: bool = field(
-        default=False, metadata={"help": "keep the checkpoint-* folders of a finished stage"}
-    )
-    early_stopping_patience: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "stop after this number of evaluations without a better score"}
-    )
-    disable_tqdm: bool | None = field(
-        default=False,
-        metadata={"help": "show no progress: no live display and no lines on steps, only scores and messages"},
-    )
+    logging_steps: float = 50
+    """steps between two points of a curve"""
+    logging_nan_inf_filter: bool = False
+    """hide NaN and infinite losses"""
+    seed: int = 42
+    """random seed"""
+    remove_unused_columns: bool = False
+    """decided by the task"""
+    keep_checkpoints: bool = False
+    """keep the checkpoint-* folders of a finished stage"""
+    early_stopping_patience: Annotated[int | None, at_least(1)] = None
+    """stop after this number of evaluations without a better score"""
+    disable_tqdm: bool | None = False
+    """show no progress: no live display and no lines on steps, only scores and messages"""
     # What makes it fast (docs/performance.md has the effect of each).
-    bf16: bool | None = field(
-        default=None, metadata={"help": "autocast to bfloat16 [where the hardware supports it well; not with fp16]"}
-    )
-    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = field(
-        default="group_by_length",
-        metadata={"help": "group_by_length (rows of similar length in a batch), random or sequential"},
-    )
-    frozen_dtype: FrozenDtype = field(
-        default="auto",
-        metadata={
-            "help": "data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, "
-            "float16, or auto: bfloat16 where the hardware supports it well"
-        },
-    )
-    cache_limit: Annotated[float, at_least(0)] = field(
-        default=20.0, metadata={"help": "gigabytes of disk for outputs of frozen models; 0 runs them in every epoch"}
-    )
-    cache_dir: Annotated[str | None, a_path()] = field(
-        default=None,
-        metadata={
-            "help": "folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"
-        },
-    )
-    disentangled_attention: Attention = field(
-        default="auto",
-        metadata={
-            "help": "DeBERTa-v2/v3: fast, plain (as in transformers), flash (package disentangled-flash, on CUDA), "
-            "or auto: flash where it is installed, otherwise fast"
-        },
-    )
-    fast_dropout: bool = field(
-        default=True, metadata={"help": "on a CPU, draw the random numbers of dropout four at a time"}
-    )
-    keep_freed_memory: bool = field(
-        default=True, metadata={"help": "on a CPU, do not give memory back to the system between steps"}
-    )
-    packed_linear: bool = field(
-        default=True,
-        metadata={"help": "on a CPU, lay out the weights of frozen bfloat16 models once instead of in each call"},
-    )
-    freeze_unseen_embeddings: bool = field(
-        default=True,
-        metadata={"help": "do not train embeddings of tokens that the training data lacks; Adam would not change them"},
-    )
+    bf16: bool | None = None
+    """autocast to bfloat16 [where the hardware supports it well; not with fp16]"""
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
+    """group_by_length (rows of similar length in a batch), random or sequential"""
+    frozen_dtype: FrozenDtype = "auto"
+    """data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, float16, or auto:
+    bfloat16 where the hardware supports it well"""
+    cache_limit: Annotated[float, at_least(0)] = 20.0
+    """gigabytes of disk for outputs of frozen models; 0 runs them in every epoch"""
+    cache_dir: Annotated[str | None, a_path()] = None
+    """folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"""
+    disentangled_attention: Attention = "auto"
+    """DeBERTa-v2/v3: fast, plain (as in transformers), flash (package disentangled-flash, on CUDA), or auto: flash
+    where it is installed, otherwise fast"""
+    fast_dropout: bool = True
+    """on a CPU, draw the random numbers of dropout four at a time"""
+    keep_freed_memory: bool = True
+    """on a CPU, do not give memory back to the system between steps"""
+    packed_linear: bool = True
+    """on a CPU, lay out the weights of frozen bfloat16 models once instead of in each call"""
+    freeze_unseen_embeddings: bool = True
+    """do not train embeddings of tokens that the training data lacks; Adam would not change them"""
 
     def __post_init__(self) -> None:
         if text_of(self.eval_strategy) == "no":

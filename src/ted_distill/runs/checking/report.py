@@ -55,7 +55,7 @@ class Report:
 
     def summary(self) -> str:
         """What a run says before its first stage: the scores, the time, and the doubts."""
-        lines = [f"{name}: {self.facts[name]}" for name in ("scores", "time") if name in self.facts]
+        lines = [f"{name}: {self.facts[name]}" for name in ("scores", "time", "disk") if name in self.facts]
         return "\n".join([*lines, *(f"doubt: {doubt}" for doubt in self.doubts)])
 
 
