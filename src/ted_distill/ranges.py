@@ -2,7 +2,7 @@
 
 An argument of a dataclass declares its range in its annotation:
 
-    temperature: Annotated[float, above(0)] = field(default=2.0, metadata={"help": ...})
+    temperature: Annotated[float, above(0)] = 2.0
 
 `check_ranges`, called by `__post_init__`, refuses other values, whether they come from flags, recipes or Python. A
 class that inherits fields of a library declares theirs in `RANGES`, by name.
