@@ -72,11 +72,21 @@ def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
 
 
 def _best_mean(reported: Reported, found: Sequence[Standing]) -> list[str]:
-    best = best_student([one for one in found if one.role == "method"], reported.lower_is_better)
+    methods = [one for one in found if one.role == "method"]
+    best = best_student(methods, reported.lower_is_better)
     if best is None:
         return []
+    equal = _equals(best, methods)
     away = _against_teacher(best, found, reported.lower_is_better)
-    return [f"{words.capital(_named(best))} has the best mean of what was compared: {_scored(best)}{away}."]
+    return [f"{words.capital(_named(best))} has the best mean of what was compared: {_scored(best)}{away}.", *equal]
+
+
+def _equals(best: Standing, found: Sequence[Standing]) -> list[str]:
+    """A sentence on those with the same score."""
+    equal = [_named(one) for one in found if one is not best and one.score == best.score]
+    if not equal:
+        return []
+    return [f"{words.capital(words.listed(equal))} {'has' if len(equal) == 1 else 'have'} the same score."]
 
 
 def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
@@ -95,9 +105,7 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     away = _against_teacher(best, found, reported.lower_is_better)
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
-    equal = [_named(one) for one in others if one.score == best.score]
-    if equal:
-        said.append(f"{words.capital(words.listed(equal))} {'has' if len(equal) == 1 else 'have'} the same score.")
+    said += _equals(best, others)
     if best.name == plain and others:
         said.append("No method scores better than the student trained on the labels alone.")
     elif best.gap_closed is not None and best.gap_closed > 0:
