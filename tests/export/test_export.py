@@ -51,7 +51,8 @@ HEADS: dict[str, tuple[Any, dict[str, Any]]] = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint, `model`, and rows."""
     folder = tmp_path_factory.mktemp("export")
-    save_tiny(folder / "model", AutoModelForSequenceClassification, **GOOD)
+    # Larger weights than usual, so that not all rows are of one class.
+    save_tiny(folder / "model", AutoModelForSequenceClassification, initializer_range=1.0, **GOOD)
     write_reviews(folder)
     return folder
 
@@ -63,28 +64,30 @@ def exported(place: Path) -> Exported:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> dict[str, float]:
-    """The files of `exported` in place of new ones, each with its weights times a factor."""
-    factors = {"float32": 1.0, "int8": 1.0}
-
-    def scaled(source: Path, target: Path, factor: float) -> None:
-        model = onnx.load(str(source))
-        for weight in model.graph.initializer:
-            values = numpy_helper.to_array(weight)
-            if values.dtype == np.float32:
-                weight.CopyFrom(numpy_helper.from_array(values * np.float32(factor), weight.name))
-        onnx.save(model, str(target))
+def shifts(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> dict[str, float]:
+    """The files of `exported` in place of new ones, and what is added to the logits of each."""
+    found = {"float32": 0.0, "int8": 0.0}
 
     def write_graph(model: Any, inputs: Any, file: Path, name: str) -> None:
-        scaled(exported.files["float32"], file, factors["float32"])
+        shifted(exported.files["float32"], file, found["float32"])
 
     def write_int8(source: Path, target: Path) -> dict[str, int]:
-        scaled(exported.files["int8"], target, factors["int8"])
+        shifted(exported.files["int8"], target, found["int8"])
         return {}
 
     monkeypatch.setattr(exporting, "write_graph", write_graph)
     monkeypatch.setattr(exporting, "write_int8", write_int8)
-    return factors
+    return found
+
+
+def shifted(source: Path, target: Path, shift: float) -> None:
+    """Write a file again, with something added to the first logit."""
+    model = onnx.load(str(source))
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "logits" else name for name in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([shift, 0], dtype=np.float32), "shift"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["before", "shift"], ["logits"]))
+    onnx.save(model, str(target))
 
 
 # --- what is published --------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ def test_the_folder_is_laid_out_for_browsers_and_says_what_it_holds(exported: Ex
     assert about["outputs"] == {"logits": {"type": "float", "shape": ["batch", 2]}}
     assert about["parity"]["given"]
     assert about["parity"]["rows"] == 48
-    assert about["parity"]["float32"]["largest_difference"] < 1e-5
+    assert about["parity"]["float32"]["largest_difference"] < 5e-5
     assert about["scores"]["pytorch"] == about["scores"]["float32"]
     assert about["int8_operators"]["embeddings"] > 0
     assert about["files"]["int8"]["bytes"] == exported.files["int8"].stat().st_size
@@ -115,8 +118,9 @@ def test_the_graph_has_no_paths_of_this_machine_and_its_weights_inside(exported:
         content = file.read_bytes()
         assert b"site-packages" not in content
         assert str(Path.home()).encode() not in content
-        assert not re.search(rb"\bs\d+\b", content)
         model = onnx.load(str(file), load_external_data=False)
+        shapes = [value.type.tensor_type.shape for value in [*model.graph.input, *model.graph.output]]
+        assert {dim.dim_param for shape in shapes for dim in shape.dim} == {"batch", "length", ""}
         assert not any(weight.external_data for weight in model.graph.initializer)
         assert model.opset_import[0].version == 20
 
@@ -156,9 +160,9 @@ def _read(name: str) -> str:
 
 
 def test_logits_beyond_the_bound_end_with_4_and_nothing_is_published(
-    place: Path, written: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, shifts: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written["float32"] = 1.01
+    shifts["float32"] = 0.01
     words = [str(place / "model"), str(tmp_path / "out"), "--test", str(place / "reviews.jsonl")]
     assert main(["export", *words]) == 4
     said = capsys.readouterr().err
@@ -170,9 +174,9 @@ def test_logits_beyond_the_bound_end_with_4_and_nothing_is_published(
 
 
 def test_int8_that_changes_too_many_predictions_is_not_published(
-    place: Path, written: dict[str, float], tmp_path: Path
+    place: Path, shifts: dict[str, float], tmp_path: Path
 ) -> None:
-    written["int8"] = -1.0
+    shifts["int8"] = 10.0
     options = {"int8": True, "test": place / "reviews.jsonl"}
     with pytest.raises(GateError, match=r"at most 2 % of predictions changed, got \d+\.\d\d % \(accuracy .* for .*\)"):
         export_onnx(place / "model", tmp_path / "out", **options)
@@ -182,14 +186,14 @@ def test_int8_that_changes_too_many_predictions_is_not_published(
     assert about["parity"]["int8"]["max_changed"] == 1
 
 
-def test_logits_that_are_no_numbers_are_refused(place: Path, written: dict[str, float], tmp_path: Path) -> None:
-    written["float32"] = float("nan")
+def test_logits_that_are_no_numbers_are_refused(place: Path, shifts: dict[str, float], tmp_path: Path) -> None:
+    shifts["float32"] = float("nan")
     with pytest.raises(GateError, match="got inf"):
         export_onnx(place / "model", tmp_path / "out", test=place / "reviews.jsonl")
 
 
 def test_without_data_it_is_said_that_nothing_is_known_of_the_score(
-    place: Path, written: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, shifts: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(place / "model"), str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
@@ -202,7 +206,7 @@ def test_without_data_it_is_said_that_nothing_is_known_of_the_score(
 
 
 def test_an_export_is_made_again_over_itself_and_leaves_no_file_of_the_former(
-    place: Path, written: dict[str, float], tmp_path: Path
+    place: Path, shifts: dict[str, float], tmp_path: Path
 ) -> None:
     out, rows = tmp_path / "out", place / "reviews.jsonl"
     export_onnx(place / "model", out, int8=True, test=rows, max_changed=1)
@@ -213,7 +217,7 @@ def test_an_export_is_made_again_over_itself_and_leaves_no_file_of_the_former(
     assert (out / "mine.txt").read_text() == "kept"
     assert FLOAT in (read_manifest(out) or {})["files"]
     before = (out / FLOAT).read_bytes()
-    written["float32"] = 1.5
+    shifts["float32"] = 1.5
     with pytest.raises(GateError):
         export_onnx(place / "model", out, test=rows)
     assert (out / FLOAT).read_bytes() == before

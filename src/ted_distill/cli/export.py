@@ -28,7 +28,9 @@ def read_export(words: list[str]) -> tuple[Any, ...] | None:
         return None
     if len(names) not in (1, 2):
         given = " ".join(names) or "nothing"
-        raise InputError(f"expected a checkpoint and a folder before the flags, got {given}; write CHECKPOINT OUT first")
+        raise InputError(
+            f"expected a checkpoint and a folder before the flags, got {given}; write CHECKPOINT OUT first"
+        )
     return (names[0], names[1] if names[1:] else None, *parsed)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..errors import GateError, InputError, collect, raise_if_any
 from ..method.filters import Batch, FilteredModel
@@ -239,7 +240,7 @@ def as_logits(loaded: LoadedModel, task: Task, file: Path | None = None) -> Logi
     else:
         onnx = OnnxModel(file)
         module = FilteredModel(
-            onnx,  # type: ignore[arg-type]  (called in the same way)
+            cast(PreTrainedModel, onnx),  # which is called in the same way
             select_logits=task.logits,
             label_order=loaded.label_order,
             input_names=onnx.input_names,
@@ -263,9 +264,7 @@ def _compared(folder: Path, loaded: LoadedModel, task: Task, split: Split, int8:
 # --- the gate -----------------------------------------------------------------------------------------------------
 
 
-def _figures(
-    found: Comparison, task: Task, arguments: ExportArguments, source: str, made_up: bool
-) -> dict[str, Any]:
+def _figures(found: Comparison, task: Task, arguments: ExportArguments, source: str, made_up: bool) -> dict[str, Any]:
     """What the comparison says, for `export.json`; scores only on rows that were given."""
     parity: dict[str, Any] = {"on": source, "given": not made_up, "rows": found.rows, "tokens": list(found.lengths)}
     for name, difference in found.differences.items():
@@ -289,8 +288,8 @@ def _gate(about: dict[str, Any], source: str, made_up: bool) -> None:
     if not exact["largest_difference"] <= exact["max_difference"]:
         problems.append(
             f"{FLOAT}: expected logits within {exact['max_difference']:g} of PyTorch's, got "
-            f"{exact['largest_difference']:.2g} ({exact['relative']:.1g} of the largest); try other versions of onnx and "
-            "transformers, or, where logits are large, raise --max_difference"
+            f"{exact['largest_difference']:.2g} ({exact['relative']:.1g} of the largest); try other versions of onnx "
+            "and transformers, or, where logits are large, raise --max_difference"
         )
     if int8 and not int8["changed"] <= int8["max_changed"]:
         problems.append(f"{INT8}: {_int8_problem(about, made_up)}")
@@ -301,9 +300,7 @@ def _gate(about: dict[str, Any], source: str, made_up: bool) -> None:
 def _int8_problem(about: dict[str, Any], made_up: bool) -> str:
     int8, scores = about["parity"]["int8"], about["scores"]
     metric = about["metric"]
-    text = (
-        f"expected at most {100 * int8['max_changed']:g} % of predictions changed, got {100 * int8['changed']:.2f} %"
-    )
+    text = f"expected at most {100 * int8['max_changed']:g} % of predictions changed, got {100 * int8['changed']:.2f} %"
     if scores:
         text += f" ({metric} {scores['int8'][metric]:.2f} for {scores['float32'][metric]:.2f})"
     if made_up:

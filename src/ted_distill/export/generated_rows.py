@@ -15,6 +15,8 @@ from ..tasks import TASKS, Task, TaskArguments, load_task
 _ROWS = 64
 _LENGTHS = (1, 3, 8, 20, 50, 120, 300)
 """Tokens of the texts, in turn; the task cuts them to what it reads."""
+_STRIDE, _ASKED = 16, 3
+"""Tokens that two windows share, and words of a question: models that read little have to have room for a context."""
 _SEED = 0
 Texts = Iterator[str]
 
@@ -26,12 +28,12 @@ def generated(task: Task, kind: str, config: PretrainedConfig, tokenizer: PreTra
         task: whose settings, such as the length of rows, are kept.
         kind: one of `KINDS`.
     """
-    known = {"max_seq_length", "doc_stride", "max_answer_length", "n_best_size", "stride", "mlm_probability"}
-    settings = {name: value for name, value in task.arguments.settings.items() if name in known}
-    made = load_task(TaskArguments(task=kind, **settings))
+    settings = {name: getattr(task.arguments, name) for name in ("max_seq_length", "stride", "mlm_probability")}
+    made = load_task(TaskArguments(task=kind, doc_stride=_STRIDE, **settings))
     labels = model_labels(config)
     made.offer_labels([labels])
-    texts = _texts(tokenizer)
+    words = max(1, made.longest(tokenizer) // 4) if kind == "token_classification" else max(_LENGTHS)
+    texts = _texts(tokenizer, words)
     rows = [KINDS[kind](texts, labels, number) for number in range(max(_ROWS, len(labels)))]
     return made.with_rows({"validation": made.normalise(Dataset.from_list(rows), "validation")})
 
@@ -44,15 +46,15 @@ def kind_of(task: Task) -> str | None:
     return next(iter(same or [kind for kind, of_kind in classes.items() if isinstance(task, of_kind)]), None)
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Endless random texts of the tokenizer's own tokens."""
+def _texts(tokenizer: PreTrainedTokenizerBase, most: int) -> Texts:
+    """Endless random texts of the tokenizer's own tokens, of `most` words at most."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     known = sorted({*tokenizer.get_vocab().values()} - special)
     generator = np.random.default_rng(_SEED)
     while True:
         for length in _LENGTHS:
             drawn = generator.choice(known, length).tolist()
-            yield " ".join(tokenizer.decode(drawn).replace("\0", "").split()) or "a"
+            yield " ".join(tokenizer.decode(drawn).replace("\0", "").split()[:most]) or "a"
 
 
 def _classes(texts: Texts, labels: list[str], number: int) -> dict[str, Any]:
@@ -75,7 +77,12 @@ def _tags(texts: Texts, labels: list[str], number: int) -> dict[str, Any]:
 def _questions(texts: Texts, labels: list[str], number: int) -> dict[str, Any]:
     context = next(texts)
     answers = {"text": [context.split()[0]], "answer_start": [0]}
-    return {"id": str(number), "question": " ".join(next(texts).split()[:8]), "context": context, "answers": answers}
+    return {
+        "id": str(number),
+        "question": " ".join(next(texts).split()[:_ASKED]),
+        "context": context,
+        "answers": answers,
+    }
 
 
 def _running_text(texts: Texts, labels: list[str], number: int) -> dict[str, Any]:

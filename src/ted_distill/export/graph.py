@@ -110,7 +110,9 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
         quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
     graph = onnx.load(str(target)).graph
     integers = {
-        weight.name for weight in graph.initializer if weight.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        weight.name
+        for weight in graph.initializer
+        if weight.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
     }
     found = Counter(node.op_type for node in graph.node if node.op_type in _INTEGER)
     tables = sum(node.op_type == "Gather" and node.input[0] in integers for node in graph.node)

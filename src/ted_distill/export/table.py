@@ -16,7 +16,12 @@ def table(about: dict[str, Any]) -> str:
         lines.append(["PyTorch", readable_size(4 * about["parameters"]), "", "", f"{scores['pytorch'][metric]:.2f}"])
     for name, file in about["files"].items():
         of = parity[name]
-        line = [file["file"], readable_size(file["bytes"]), f"{of['largest_difference']:.2g}", f"{100 * of['changed']:.2f} %"]
+        line = [
+            file["file"],
+            readable_size(file["bytes"]),
+            f"{of['largest_difference']:.2g}",
+            f"{100 * of['changed']:.2f} %",
+        ]
         lines.append([*line, *([f"{scores[name][metric]:.2f}"] if scores else [])])
     widths = [max(len(line[place]) for line in lines) for place in range(len(heads))]
     rows = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
