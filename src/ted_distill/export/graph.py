@@ -63,7 +63,7 @@ def write_graph(model: PreTrainedModel, inputs: Mapping[str, Tensor], file: Path
             f"export: expected {name} ({type(model).__name__}) to be written as ONNX by transformers' exporter, got an "
             f"error ({type(error).__name__}: {reason}); use a model of another family, or a newer transformers"
         ) from error
-    # `program` since transformers 5.18; what went before holds the graph as `model`.
+    # transformers 5.17 gives what torch made, which holds the graph as `model`.
     graph = serialize_model(exported.program if hasattr(exported, "program") else exported.model)
     _tidy(graph)
     onnx.save(graph, str(file))
