@@ -23,6 +23,8 @@ from ..training import evaluation
 Logits = Callable[[Batch], Tensor]
 REFERENCE = "pytorch"
 """The name of the model that files are compared with."""
+_SAME = ("agreement", "agreement_exact", "agreement_pearson")
+"""The share of predictions that are the same, as `Task.agreement` calls it, beside which it may give others."""
 _LONGEST = 512
 """Tokens of the longest row that is made up."""
 _BATCH = 32
@@ -134,7 +136,7 @@ def changed_share(task: Task, name: str, base: str, found: Comparison, *, scored
     if isinstance(task, Regression) and scored:
         return abs(found.scores[name][task.metric] - found.scores[base][task.metric]) / 100
     agreement = task.agreement(found.predictions[name], found.predictions[base])
-    return 1 - next(iter(agreement.values())) / 100
+    return 1 - next(agreement[key] for key in _SAME if key in agreement) / 100
 
 
 def largest_change(task: Task, name: str, base: str, found: Comparison) -> float | None:
