@@ -34,8 +34,22 @@ MAY_IMPORT = {
     "runs": {*GROUND, "method", "tasks", "fast", "models", "training", "stages"},
     "published": {*GROUND, "method", "tasks"},
     "report": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs"},
+    "export": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs"},
     "demo": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs", "report"},
-    "cli": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs", "published", "report", "demo"},
+    "cli": {
+        *GROUND,
+        "method",
+        "tasks",
+        "fast",
+        "models",
+        "training",
+        "stages",
+        "runs",
+        "published",
+        "report",
+        "export",
+        "demo",
+    },
     "__main__": {"cli"},
 }
 """What each room at the top of the package may import of the others."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import InputError, TrainingError
+    from .export.exporting import Exported, export_onnx
     from .method.filter_files import load_filters, save_filters
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
@@ -41,6 +42,7 @@ __all__ = [
     "DistillArguments",
     "DistillTrainer",
     "Draft",
+    "Exported",
     "FilterConfig",
     "FilteredModel",
     "Filters",
@@ -60,6 +62,7 @@ __all__ = [
     "distill",
     "draft_recipe",
     "evaluate",
+    "export_onnx",
     "finetune",
     "learn_filters",
     "load_filters",
@@ -74,6 +77,7 @@ __all__ = [
 
 _HOMES = {
     "errors": "InputError TrainingError",
+    "export.exporting": "Exported export_onnx",
     "method.filter_files": "load_filters save_filters",
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",

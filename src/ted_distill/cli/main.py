@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
 from ..progress import remembering
-from . import compare, convert, init, recipes, report, reproduce, stages
+from . import compare, convert, export, init, recipes, report, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -70,6 +70,10 @@ _STAGES = {
     "evaluate": Command(
         "evaluate --help", "score any checkpoint on any task, or predictions made elsewhere",
         stages.evaluate, stages.evaluate_kinds,
+    ),
+    "export": Command(
+        "export CHECKPOINT [OUT] --int8", "a checkpoint as ONNX, compared with it before it is published",
+        export.export, read=export.read_export,
     ),
     "import-published": Command(
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",

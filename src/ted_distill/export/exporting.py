@@ -1,0 +1,308 @@
+"""`export_onnx`: a checkpoint becomes a folder of files that run without PyTorch, if they do what it does.
+
+FOLDER/onnx/model.onnx            the model in float32, weights inside, for any batch size and length
+FOLDER/onnx/model_quantized.onnx  with `int8`: the same with weights in int8
+FOLDER/config.json, tokenizer...  as transformers and Transformers.js read them
+FOLDER/export.json                task, labels, inputs, outputs, sizes, and how far the files are from the checkpoint
+FOLDER/stage.json                 the sums of all files
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import GateError, InputError, collect, raise_if_any
+from ..method.filters import Batch, FilteredModel
+from ..models.given import Model, as_name
+from ..models.labels import model_labels
+from ..models.load import LoadedModel, ModelArguments, load_model, save_tokenizer
+from ..models.pad_tokens import pad_token_of
+from ..models.places import resolve_place
+from ..output import (
+    MANIFEST_NAME,
+    DamagedFileError,
+    Need,
+    check_space,
+    check_writable,
+    command,
+    explain_full_disk,
+    locked,
+    publication,
+    read_json,
+    read_manifest,
+    refuse_busy,
+    remove_leftovers,
+    short_name,
+    versions,
+    write_json,
+)
+from ..progress import busy, showing
+from ..stages.stage_identity import refuse_foreign, refuse_own_folder
+from ..tasks import Task, TaskArguments
+from ..tasks.base import Split
+from .arguments import ExportArguments
+from .generated_rows import kind_of
+from .graph import OPSET, require_small, write_graph, write_int8
+from .parity import REFERENCE, Comparison, Logits, changed_share, compare, largest_change, probe_batches
+from .requirements import package_versions, require_onnx
+from .session import OnnxModel
+from .which_task import Test, comparing_task
+
+EXPORT_NAME = "export.json"
+FLOAT, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
+_STAGE = "export"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published export.
+
+    Attributes:
+        about: what `export.json` holds.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """`float32` and, if it was written, `int8`: the ONNX files."""
+        return {name: self.folder / file["file"] for name, file in self.about["files"].items()}
+
+
+def read_export(folder: str | Path) -> Exported:
+    """An export that was published earlier. Raises `InputError` for a folder that holds none."""
+    about = read_json(Path(folder) / EXPORT_NAME)
+    if not isinstance(about, dict) or "files" not in about:
+        raise InputError(f"export: expected a folder of `ted export`, got {folder}; export a checkpoint first")
+    return Exported(Path(folder), about)
+
+
+def export_onnx(
+    checkpoint: Model,
+    output_dir: str | Path | None = None,
+    *,
+    int8: bool = False,
+    task: TaskArguments | Task | str | None = None,
+    test: Test | None = None,
+    max_changed: float = 0.02,
+    max_difference: float = 1e-4,
+    model_arguments: ModelArguments | None = None,
+) -> Exported:
+    """Write a fine-tuned checkpoint as ONNX, compare it with the checkpoint, and publish it if it does the same.
+
+    Args:
+        checkpoint: folder, Hub id or (model, tokenizer).
+        output_dir: the folder to publish [the checkpoint's name and `-onnx`, beside it].
+        int8: also write the model with weights in int8.
+        task: a task with rows, its arguments or its name [that of the checkpoint's stage, or of its head].
+        test: rows to compare on: a recipe, a data file, or rows in memory [texts of random words].
+        max_changed: the largest share of predictions that int8 may change. Of regression, the largest change of the
+            score in hundredths.
+        max_difference: the largest difference of a logit in float32.
+
+    Raises:
+        InputError: packages are missing, the model or the rows do not fit the task, or the folder holds other files.
+        GateError: a file differs by more than it may; nothing is published.
+        TrainingError: the disk is full.
+    """
+    require_onnx()
+    arguments = ExportArguments(int8=int8, max_changed=max_changed, max_difference=max_difference)
+    name = resolve_place(as_name(checkpoint))
+    folder = Path(output_dir) if output_dir is not None else _beside(name)
+    loading = model_arguments or ModelArguments()
+    problems: list[str] = []
+    with collect(problems):
+        _check_folder(folder, name)
+    with collect(problems):
+        task, split, made_up = comparing_task(name, task, test, loading)
+    raise_if_any(problems)
+    assert isinstance(task, Task)
+    loaded = load_model(name, task, loading)
+    loaded.model.eval()
+    require_small(loaded.model, name)
+    rows = task.rows[split]
+    encoded = Split(rows, task.encode(rows, loaded.tokenizer))
+    source = "made-up rows of random words" if made_up else f"{split} ({len(rows):,} rows of {task.sources[split]})"
+    size = 4 * loaded.model.num_parameters()
+    check_space([Need("the exported files", folder, size * (2 + int8))])
+    with showing(), explain_full_disk([folder]), _emptied(folder), locked(folder):
+        remove_leftovers(folder)
+        before = (_manifest(folder) or {}).get("files", {})
+        manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
+        with publication(folder, manifest) as partial:
+            about = _write(partial, loaded, task, arguments)
+            found = _compared(partial, loaded, task, encoded, int8)
+            about |= _figures(found, task, arguments, source, made_up)
+            _gate(about, source, made_up)
+            write_json(partial / EXPORT_NAME, about)
+        _remove_former(folder, before)
+    return Exported(folder, about)
+
+
+# --- the folder ---------------------------------------------------------------------------------------------------
+
+
+def _beside(name: str) -> Path:
+    """The checkpoint's folder with `-onnx` after its name; of a Hub id, one in the current folder."""
+    place = Path(name)
+    return place.with_name(f"{place.resolve().name}-onnx") if place.is_dir() else Path(f"{place.name}-onnx")
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    """Refuse a folder that holds anything but an earlier export. Raises `InputError`."""
+    check_writable(folder)
+    refuse_busy(folder)
+    refuse_own_folder(folder, [name])
+    manifest = _manifest(folder)
+    if manifest is None:
+        refuse_foreign(folder)
+    elif manifest.get("stage") != _STAGE:
+        raise InputError(
+            f"output_dir: expected a folder for an export, got {folder}, which holds {manifest.get('stage')!r}; give "
+            "another output_dir"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except DamagedFileError as error:
+        raise InputError(
+            f"output_dir: expected {folder} as it was written, got a damaged {MANIFEST_NAME}; delete the folder, or "
+            "give another output_dir"
+        ) from error
+
+
+def _remove_former(folder: Path, before: dict[str, Any]) -> None:
+    """Delete files of the former export that the new one has not."""
+    now = (_manifest(folder) or {}).get("files", {})
+    for name in before.keys() - now.keys():
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """Leave no new folder behind if nothing is published."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+# --- the files ----------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, loaded: LoadedModel, task: Task, arguments: ExportArguments) -> dict[str, Any]:
+    """Write all files but `export.json`, and say what they are."""
+    model, batch = loaded.model, probe_batches(loaded, task)["padded"]
+    inputs = {name: batch[name] for name in loaded.input_names if name in batch}
+    (folder / FLOAT).parent.mkdir(parents=True)
+    with busy("writing ONNX"):
+        write_graph(model, inputs, folder / FLOAT, loaded.name)
+    files = {"float32": {"file": FLOAT}}
+    operators = None
+    if arguments.int8:
+        with busy("quantising to int8"):
+            operators = write_int8(folder / FLOAT, folder / INT8)
+        files["int8"] = {"file": INT8}
+    model.config.save_pretrained(folder)
+    save_tokenizer(loaded.tokenizer, folder)
+    labels = model_labels(model.config) if task.label_names is not None else None
+    return {
+        "model": short_name(loaded.name),
+        "architecture": type(model).__name__,
+        "task": {"name": task.name, "kind": kind_of(task), "pipeline_tag": task.pipeline_tag},
+        "labels": labels,
+        "max_length": task.longest(loaded.tokenizer),
+        "parameters": model.num_parameters(),
+        **OnnxModel(folder / FLOAT).signature,
+        "opset": OPSET,
+        "files": {name: {**file, "bytes": (folder / file["file"]).stat().st_size} for name, file in files.items()},
+        "int8_operators": operators,
+        "versions": versions() | package_versions(),
+    }
+
+
+def as_logits(loaded: LoadedModel, task: Task, file: Path | None = None) -> Logits:
+    """Batch -> logits in the data's order, of a checkpoint or of the file that was written from it."""
+    if file is None:
+        module = loaded.as_module(task)
+    else:
+        onnx = OnnxModel(file)
+        module = FilteredModel(
+            cast(PreTrainedModel, onnx),  # which is called in the same way
+            select_logits=task.logits,
+            label_order=loaded.label_order,
+            input_names=onnx.input_names,
+            pad_token_id=pad_token_of(loaded.model),
+        )
+    module.eval()
+
+    def logits(batch: Batch) -> Tensor:
+        return module(batch).logits
+
+    return logits
+
+
+def _compared(folder: Path, loaded: LoadedModel, task: Task, split: Split, int8: bool) -> Comparison:
+    models = {REFERENCE: as_logits(loaded, task), "float32": as_logits(loaded, task, folder / FLOAT)}
+    if int8:
+        models["int8"] = as_logits(loaded, task, folder / INT8)
+    return compare(models, task, split, loaded.tokenizer, probe_batches(loaded, task))
+
+
+# --- the gate -----------------------------------------------------------------------------------------------------
+
+
+def _figures(found: Comparison, task: Task, arguments: ExportArguments, source: str, made_up: bool) -> dict[str, Any]:
+    """What the comparison says, for `export.json`; scores only on rows that were given."""
+    parity: dict[str, Any] = {"on": source, "given": not made_up, "rows": found.rows, "tokens": list(found.lengths)}
+    for name, difference in found.differences.items():
+        parity[name] = {
+            "largest_difference": difference.absolute,
+            "relative": difference.relative,
+            "changed": changed_share(task, name, REFERENCE, found, scored=not made_up),
+            "largest_change": largest_change(task, name, REFERENCE, found),
+        }
+    parity["float32"]["max_difference"] = arguments.max_difference
+    if "int8" in parity:
+        parity["int8"]["changed"] = changed_share(task, "int8", "float32", found, scored=not made_up)
+        parity["int8"]["max_changed"] = arguments.max_changed
+    return {"metric": task.metric, "parity": parity, "scores": None if made_up else found.scores}
+
+
+def _gate(about: dict[str, Any], source: str, made_up: bool) -> None:
+    """Raises `GateError` where a file differs by more than it may, with all figures."""
+    parity, problems = about["parity"], []
+    exact, int8 = parity["float32"], parity.get("int8")
+    if not exact["largest_difference"] <= exact["max_difference"]:
+        problems.append(
+            f"{FLOAT}: expected logits within {exact['max_difference']:g} of PyTorch's, got "
+            f"{exact['largest_difference']:.2g} ({exact['relative']:.1g} of the largest); try other versions of onnx "
+            "and transformers, or, where logits are large, raise --max_difference"
+        )
+    if int8 and not int8["changed"] <= int8["max_changed"]:
+        problems.append(f"{INT8}: {_int8_problem(about, made_up)}")
+    if problems:
+        raise GateError(f"nothing was published, compared on {source}: " + "; ".join(problems))
+
+
+def _int8_problem(about: dict[str, Any], made_up: bool) -> str:
+    int8, scores = about["parity"]["int8"], about["scores"]
+    metric = about["metric"]
+    text = f"expected at most {100 * int8['max_changed']:g} % of predictions changed, got {100 * int8['changed']:.2f} %"
+    if scores:
+        text += f" ({metric} {scores['int8'][metric]:.2f} for {scores['float32'][metric]:.2f})"
+    if made_up:
+        return f"{text}; random words say little about that: give rows with --test, or raise --max_changed"
+    return f"{text}; leave out --int8, or raise --max_changed"

@@ -1,0 +1,146 @@
+"""Files compared with the model that they were written from: logits, predictions and scores, on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..method.filters import Batch
+from ..models.embeddings import token_table
+from ..models.load import LoadedModel
+from ..models.positions import position_limit
+from ..models.probe_rows import ProbeRows
+from ..tasks import QuestionAnswering, Regression, Task
+from ..tasks.base import Metrics, Split
+from ..training import evaluation
+
+Logits = Callable[[Batch], Tensor]
+REFERENCE = "pytorch"
+"""The name of the model that files are compared with."""
+_SAME = ("agreement", "agreement_exact", "agreement_pearson")
+"""The share of predictions that are the same, as `Task.agreement` calls it, beside which it may give others."""
+_LONGEST = 512
+"""Tokens of the longest row that is made up."""
+_BATCH = 32
+
+
+@dataclass
+class Difference:
+    """How far the logits of a file are from those of the model, over all real tokens or rows seen so far."""
+
+    absolute: float = 0.0
+    """The largest difference of a logit; infinite if one is no number."""
+    largest: float = 0.0
+    """The largest logit of the model."""
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a share of the largest logit."""
+        return self.absolute / self.largest if self.largest else self.absolute
+
+    def see(self, expected: Tensor, found: Tensor) -> None:
+        """Compare logits of one batch."""
+        if not expected.numel():
+            return
+        apart = (expected - found).abs().max().item()
+        self.absolute = max(self.absolute, apart) if apart == apart else float("inf")
+        self.largest = max(self.largest, expected.abs().max().item())
+
+
+@dataclass
+class Comparison:
+    """The model and its files on the same rows, by name; the first is the model.
+
+    Attributes:
+        lengths: tokens of the shortest and the longest row.
+        predictions: decoded.
+        scores: in percent.
+        agreements: `Task.agreement` of each file with the model in float32.
+    """
+
+    rows: int
+    lengths: tuple[int, int]
+    differences: dict[str, Difference] = field(default_factory=dict)
+    predictions: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Metrics] = field(default_factory=dict)
+
+
+def probe_batches(loaded: LoadedModel, task: Task) -> dict[str, Batch]:
+    """Batches of made-up rows by what they are: of one word, alike, padded, and as long as the model reads."""
+    model, tokenizer = loaded.model, loaded.tokenizer
+    rows = ProbeRows(tokenizer, token_table(model), pairs=isinstance(task, QuestionAnswering))
+    longest = min(position_limit(model) or _LONGEST, tokenizer.model_max_length, _LONGEST)
+    rows.cut(longest)
+    return {
+        "padded": rows.beside_longer(),
+        "alike": rows.alike(),
+        "short": rows.row(min(rows.first_word + 2, longest)),
+        "long": rows.row(longest),
+    }
+
+
+def compare(
+    models: Mapping[str, Logits],
+    task: Task,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: Mapping[str, Batch],
+) -> Comparison:
+    """Run the model and its files on made-up batches and on all rows of a split.
+
+    Args:
+        models: batch -> logits in the data's order; the first is the model.
+    """
+    lengths = split.features["length"]
+    found = Comparison(len(split.rows), (min(lengths), max(lengths)))
+    found.differences = {name: Difference() for name in list(models)[1:]}
+    with torch.inference_mode():
+        for batch in probes.values():
+            _logits_of_all(models, task, batch, found.differences)
+
+    def forward(batch: Batch) -> Tensor:
+        # The task's part of the logits alone: those over a vocabulary, of all rows, would not fit into memory.
+        every = _logits_of_all(models, task, batch, found.differences)
+        return torch.stack([task.scored(logits, batch) for logits in every], dim=1)
+
+    together = evaluation.predict(forward, task, split, tokenizer, torch.device("cpu"), _BATCH)
+    for place, name in enumerate(models):
+        found.predictions[name] = task.decode([row[place] for row in together], split)
+        found.scores[name] = task.score(found.predictions[name], split.rows)
+    return found
+
+
+def _logits_of_all(
+    models: Mapping[str, Logits], task: Task, batch: Batch, differences: Mapping[str, Difference]
+) -> list[Tensor]:
+    every = [logits(batch).float() for logits in models.values()]
+    real = ... if task.whole_row_logits else task.mask(batch) != 0
+    for difference, logits in zip(differences.values(), every[1:], strict=True):
+        difference.see(every[0][real], logits[real])
+    # What is no number is an infinite difference by now, and must not stop the others.
+    return [every[0], *map(torch.nan_to_num, every[1:])]
+
+
+def changed_share(task: Task, name: str, base: str, found: Comparison, *, scored: bool) -> float:
+    """How many of the predictions of `base` are others in `name`, from 0 to 1.
+
+    Of scores, each of which changes a little, how far the main score changes, in hundredths; or, without rows to score
+    on, how far their correlation is from 1.
+    """
+    if isinstance(task, Regression) and scored:
+        return abs(found.scores[name][task.metric] - found.scores[base][task.metric]) / 100
+    agreement = task.agreement(found.predictions[name], found.predictions[base])
+    return 1 - next(agreement[key] for key in _SAME if key in agreement) / 100
+
+
+def largest_change(task: Task, name: str, base: str, found: Comparison) -> float | None:
+    """The largest difference of a predicted score; None where scores are not what is predicted."""
+    if not isinstance(task, Regression):
+        return None
+    return float(np.abs(np.asarray(found.predictions[name]) - np.asarray(found.predictions[base])).max())

@@ -1,0 +1,58 @@
+"""An ONNX file that is used like the model it was written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+_KINDS = "token_type_ids"
+
+
+class OnnxModel(nn.Module):
+    """A model in an ONNX file, run by onnxruntime on the CPU: tensors in, `ModelOutput` out.
+
+    Args:
+        threads: that onnxruntime uses [as many as PyTorch].
+    """
+
+    def __init__(self, file: str | Path, threads: int | None = None) -> None:
+        from onnxruntime import InferenceSession, SessionOptions
+
+        super().__init__()
+        options = SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        self.session = InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.input_names = [value.name for value in self.session.get_inputs()]
+        self.output_names = [value.name for value in self.session.get_outputs()]
+
+    @property
+    def signature(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """`inputs` and `outputs`: the type and the shape of each, as they are in the file."""
+        return {
+            "inputs": {value.name: _described(value) for value in self.session.get_inputs()},
+            "outputs": {value.name: _described(value) for value in self.session.get_outputs()},
+        }
+
+    def forward(self, **inputs: Any) -> ModelOutput:
+        """The outputs for those of the inputs that the graph has; without kinds of tokens, all are of the first."""
+        given = {name: inputs[name] for name in self.input_names if name in inputs}
+        if _KINDS in self.input_names and _KINDS not in given:
+            given[_KINDS] = torch.zeros_like(inputs["input_ids"])
+        found = self.session.run(self.output_names, {name: _array(tensor) for name, tensor in given.items()})
+        outputs = ModelOutput()
+        for name, array in zip(self.output_names, found, strict=True):
+            outputs[name] = torch.from_numpy(array)
+        return outputs
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.to("cpu", torch.int64).numpy()
+
+
+def _described(value: Any) -> dict[str, Any]:
+    return {"type": value.type.removeprefix("tensor(").removesuffix(")"), "shape": list(value.shape)}

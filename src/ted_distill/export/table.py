@@ -1,0 +1,36 @@
+"""What an export says on the screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..output.disk import readable_size
+
+
+def table(about: dict[str, Any]) -> str:
+    """A line for each file: its size, how far it is from the checkpoint and, on rows that were given, its score."""
+    parity, scores, metric = about["parity"], about["scores"], about["metric"]
+    heads = ["", "size", "largest difference", "changed", *([metric] if scores else [])]
+    lines = [heads]
+    if scores:
+        lines.append(["PyTorch", readable_size(4 * about["parameters"]), "", "", f"{scores['pytorch'][metric]:.2f}"])
+    for name, file in about["files"].items():
+        of = parity[name]
+        line = [
+            file["file"],
+            readable_size(file["bytes"]),
+            f"{of['largest_difference']:.2g}",
+            f"{100 * of['changed']:.2f} %",
+        ]
+        lines.append([*line, *([f"{scores[name][metric]:.2f}"] if scores else [])])
+    widths = [max(len(line[place]) for line in lines) for place in range(len(heads))]
+    rows = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    shortest, longest = parity["tokens"]
+    rows += [f"Compared on {parity['on']}, {shortest} to {longest} tokens."]
+    if not scores:
+        rows.append("No data were given, so nothing is known of the score: --test RECIPE or --test FILE compares it.")
+    return "\n".join(rows)
+
+
+def _aligned(line: list[str], widths: list[int]) -> list[str]:
+    return [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]

@@ -1,0 +1,134 @@
+"""Which task a checkpoint is for, and on which rows its files are compared."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from ..errors import InputError, shown
+from ..models.labels import model_labels
+from ..models.load import ModelArguments, load_config, load_pretrained, offer_labels_of
+from ..output import SETTINGS_NAME, DamagedFileError, read_manifest, read_sealed
+from ..runs.drafting.teacher_facts import ANSWERS, CAUSAL, MASKED, SEQUENCE, TOKENS, look_at_teacher
+from ..runs.kept_predictions import scored_split
+from ..runs.recipe import read_recipe
+from ..runs.recipe_files import recipe_files
+from ..tasks import Task, TaskArguments, load_task
+from ..tasks.reading.given import Rows
+from .generated_rows import KINDS, generated, kind_of
+
+Test = str | Path | Rows
+_BY_HEAD = {TOKENS: "token_classification", ANSWERS: "question_answering", CAUSAL: "causal_lm", MASKED: "masked_lm"}
+_FIELDS = {field.name for field in fields(TaskArguments)}
+
+
+def comparing_task(
+    name: str, given: TaskArguments | Task | str | None, test: Test | None, loading: ModelArguments
+) -> tuple[Task, str, bool]:
+    """The task of a checkpoint, with rows to compare on.
+
+    Args:
+        name: a folder or a Hub id.
+        given: the task, or what is set of its arguments; what is not comes from the recipe, from the checkpoint's
+            stage or from its head, in this order.
+        test: a recipe, a data file, or rows.
+
+    Returns:
+        The task, the split to compare on, and whether its rows were generated.
+
+    Raises:
+        InputError: no task is known that fits, or its rows cannot be read.
+    """
+    if isinstance(given, Task):
+        if test is not None:
+            raise InputError("test: expected none beside a task with rows, got some; give one of both")
+        task, has_rows = given, True
+    else:
+        task, has_rows = _made(name, given, test, loading)
+    if has_rows:
+        offer_labels_of(name, task, loading)
+        return task, scored_split(task), False
+    kind = kind_of(task)
+    if kind is None:
+        raise InputError(f"test: expected rows of task {task.name}, as none can be made up for it, got none; give some")
+    tokenizer = load_pretrained(AutoTokenizer, name, loading.hub)
+    config = load_config(name, loading)
+    _check_labels(config, kind, name)
+    rows = generated(task, kind, config, tokenizer)
+    rows.name = task.name
+    return rows, "validation", True
+
+
+def _check_labels(config: Any, kind: str, name: str) -> None:
+    wanted = 2 if kind in ("sequence_classification", "token_classification") else 1
+    if kind in list(KINDS)[:4] and len(model_labels(config)) < wanted:
+        raise InputError(f"task: expected {name} to have {wanted} or more labels, got one; give --task regression")
+
+
+def _made(
+    name: str, given: TaskArguments | str | None, test: Test | None, loading: ModelArguments
+) -> tuple[Task, bool]:
+    """The task, and whether it has rows."""
+    own = TaskArguments(task=given) if isinstance(given, str) else given or TaskArguments()
+    default = vars(TaskArguments())
+    set_ = {key: value for key, value in vars(own).items() if value != default[key]}
+    of_recipe = _is_recipe(test)
+    if of_recipe:
+        found = vars(read_recipe(str(test), output_dir="unused").task)
+    else:
+        found = {} if "task" in set_ else _of_checkpoint(name, loading)
+    arguments = TaskArguments(**{**found, **set_})
+    in_memory = None if test is None or isinstance(test, (str, Path)) else test
+    if isinstance(test, (str, Path)) and not of_recipe:
+        arguments = replace(arguments, test_file=str(test), validation_file=None, validation_size=None)
+    if in_memory is not None or arguments.test_file or (arguments.validation_file and not arguments.validation_size):
+        # Training rows are of no use, and there may be many.
+        arguments = replace(arguments, train_file=None, unlabelled_file=None, streaming=False)
+    has_rows = of_recipe or in_memory is not None
+    has_rows = has_rows or bool(arguments.test_file or arguments.validation_file or arguments.dataset_name)
+    return load_task(arguments, test=in_memory), has_rows
+
+
+def _is_recipe(test: Test | None) -> bool:
+    if not isinstance(test, (str, Path)):
+        return False
+    if not str(test).strip():
+        raise InputError(f"test: expected a recipe or a data file, got {shown(str(test))}; name one")
+    path = Path(test)
+    return path.suffix in (".yaml", ".yml") or (not path.suffix and str(test) in recipe_files())
+
+
+def _of_checkpoint(name: str, loading: ModelArguments) -> dict[str, Any]:
+    """Arguments of the task that a checkpoint was trained on, by its stage, or by its head."""
+    try:
+        settings = read_sealed(Path(name) / SETTINGS_NAME) or {}
+        manifest = read_manifest(Path(name)) or {}
+    except DamagedFileError:
+        # Loading the model says so, if it matters.
+        settings, manifest = {}, {}
+    identity = settings.get("identity")
+    known = identity.get("task") if isinstance(identity, dict) else None
+    if isinstance(known, dict) and known.get("task"):
+        return {key: value for key, value in known.items() if key in _FIELDS and key != "streaming"}
+    if isinstance(manifest.get("task"), str):
+        return {"task": manifest["task"]}
+    return {"task": _by_head(name, loading)}
+
+
+def _by_head(name: str, loading: ModelArguments) -> str:
+    facts = look_at_teacher(name, loading)
+    if facts.head in _BY_HEAD:
+        return _BY_HEAD[facts.head]
+    if facts.head != SEQUENCE:
+        raise InputError(
+            f"task: expected a checkpoint with a head for a task, got {name} with the architecture "
+            f"{facts.architecture}; fine-tune it first, or give --task"
+        )
+    kind = facts.config.problem_type
+    if kind is None and facts.config.num_labels == 1:
+        kind = "regression"
+    names = {"regression": "regression", "multi_label_classification": "multi_label_classification"}
+    return names.get(str(kind), "sequence_classification")

@@ -1,0 +1,88 @@
+"""The task of a checkpoint and the rows to compare on: as given, of its stage, of a recipe, or of its head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from ted_distill import InputError, ModelArguments, TaskArguments, load_task
+from ted_distill.export.generated_rows import KINDS, kind_of
+from ted_distill.export.which_task import comparing_task
+from ted_distill.output import publication, write_sealed
+from tiny import save_tiny, write_reviews
+
+LOADING = ModelArguments()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, "sequence_classification"),
+        ({"num_labels": 1}, "regression"),
+        ({"num_labels": 3, "problem_type": "regression"}, "regression"),
+        ({"num_labels": 3, "problem_type": "multi_label_classification"}, "multi_label_classification"),
+    ],
+)
+def test_the_head_tells_the_kind_of_task(tmp_path: Path, changes: dict[str, Any], kind: str) -> None:
+    save_tiny(tmp_path, AutoModelForSequenceClassification, **changes)
+    task, split, made_up = comparing_task(str(tmp_path), None, None, LOADING)
+    assert kind_of(task) == kind
+    assert (split, made_up) == ("validation", True)
+
+
+def test_rows_are_made_up_for_every_label_of_the_model(tmp_path: Path) -> None:
+    labels = {number: f"B-{number}" for number in range(70)}
+    save_tiny(tmp_path, AutoModelForTokenClassification, id2label=labels)
+    task, _, _ = comparing_task(str(tmp_path), None, None, LOADING)
+    assert set(task.label_names or ()) == set(labels.values())
+
+
+def test_the_stage_of_a_checkpoint_tells_its_task_and_its_settings(tmp_path: Path) -> None:
+    with publication(tmp_path, {"stage": "finetune", "task": "rte"}) as folder:
+        save_tiny(folder, AutoModelForSequenceClassification)
+        settings = {"task": "rte", "max_seq_length": 17, "doc_stride": 128, "streaming": False}
+        write_sealed(folder / "settings.json", {"identity": {"stage": "finetune", "task": settings}})
+    task, _, made_up = comparing_task(str(tmp_path), None, None, LOADING)
+    assert (task.name, task.max_seq_length, made_up) == ("rte", 17, True)
+    task, _, _ = comparing_task(str(tmp_path), TaskArguments(max_seq_length=9), None, LOADING)
+    assert (task.name, task.max_seq_length) == ("rte", 9)
+    task, _, _ = comparing_task(str(tmp_path), "sequence_classification", None, LOADING)
+    assert task.name == "sequence_classification"
+
+
+def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", AutoModelForSequenceClassification, id2label={0: "bad", 1: "good"})
+    model, rows = str(tmp_path / "model"), write_reviews(tmp_path, rows=12)
+    task, split, made_up = comparing_task(model, None, rows, LOADING)
+    assert (split, len(task.rows[split]), made_up) == ("test", 12, False)
+    recipe = {
+        "task": "sequence_classification", "teacher": model, "student_layers": [1], "train_file": "nowhere.csv",
+        "validation_file": str(rows),
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    task, split, _ = comparing_task(model, None, tmp_path / "recipe.yaml", LOADING)
+    assert (split, list(task.rows)) == ("validation", ["validation"])
+    task, split, _ = comparing_task(model, None, [{"text": "the film", "label": "good"}], LOADING)
+    assert (split, task.label_names) == ("test", ["bad", "good"])
+    own = load_task("sequence_classification", validation=[{"text": "the film", "label": "good"}])
+    assert comparing_task(model, own, None, LOADING) == (own, "validation", False)
+    with pytest.raises(InputError, match="give one of both"):
+        comparing_task(model, own, rows, LOADING)
+
+
+def test_a_backbone_without_a_head_is_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path, AutoModel)
+    with pytest.raises(InputError, match=r"expected a checkpoint with a head.*BertModel; fine-tune it first"):
+        comparing_task(str(tmp_path), None, None, LOADING)
+
+
+def test_every_kind_of_task_is_one_for_which_rows_can_be_made_up() -> None:
+    for kind in KINDS:
+        assert kind_of(load_task(kind)) == kind
+    assert {kind_of(load_task(name)) for name in ("stsb", "sst2", "squad_v2", "wnut_17", "lambada")} == {
+        "regression", "sequence_classification", "question_answering", "token_classification", "causal_lm",
+    }  # fmt: skip
