@@ -1,4 +1,4 @@
-"""`ted student` and `ted import-published`: one model folder in, another out."""
+"""`ted student`, `ted trim` and `ted import-published`: one model folder in, another out."""
 
 from __future__ import annotations
 
@@ -42,6 +42,36 @@ def student(teacher: str, folder: str, arguments: Any, task: Any) -> None:
     loading = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     read = partial(task_rows, teacher, load_task(task), loading, arguments.seed) if task.task else None
     sys.stdout.write(f"{student(teacher, folder, arguments, read)}\n{folder}\n")
+
+
+def read_trim(words: list[str]) -> tuple[Any, ...] | None:
+    """Checkpoint, folder and arguments of `ted trim`; None if help was printed.
+
+    Raises:
+        InputError: unknown flags, wrong values, or not exactly two names before the flags.
+    """
+    from ..models.trim import TrimArguments
+    from .flags import parse_flags
+
+    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    names, flags = words[:count], words[count:]
+    title = "A checkpoint with only the tokens that some texts need: the same results on them, and a smaller file."
+    parsed = parse_flags("trim CHECKPOINT OUT", title, (TrimArguments,), flags if words else ["--help"])
+    if parsed is None:
+        return None
+    if len(names) != 2:
+        given = " ".join(names) or "nothing"
+        raise InputError(
+            f"expected a checkpoint and a new folder before the flags, got {given}; write CHECKPOINT OUT first"
+        )
+    return (*names, *parsed)
+
+
+def trim(checkpoint: str, folder: str, arguments: Any) -> None:
+    """Keep only the tokens of a checkpoint that some texts need."""
+    from ..models.trim import trim_vocabulary
+
+    sys.stdout.write(f"{trim_vocabulary(checkpoint, folder, arguments)}\n{folder}\n")
 
 
 def read_import(words: list[str]) -> tuple[Any, ...] | None:

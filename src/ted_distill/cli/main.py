@@ -71,6 +71,10 @@ _STAGES = {
         "evaluate --help", "score any checkpoint on any task, or predictions made elsewhere",
         stages.evaluate, stages.evaluate_kinds,
     ),
+    "trim": Command(
+        "trim CHECKPOINT OUT --texts FILE", "a checkpoint with only the tokens that some texts need",
+        convert.trim, read=convert.read_trim,
+    ),
     "export": Command(
         "export CHECKPOINT [OUT] --int8", "a checkpoint as ONNX, compared with it before it is published",
         export.export, read=export.read_export,
