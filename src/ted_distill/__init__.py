@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
+    from .models.trim import TrimArguments, TrimmedCheckpoint, trim_vocabulary
     from .report.writing import write_report
     from .runs.drafting import Draft, draft_recipe
     from .runs.from_python import check_recipe, compare, run
@@ -57,6 +58,8 @@ __all__ = [
     "Task",
     "TaskArguments",
     "TrainingError",
+    "TrimArguments",
+    "TrimmedCheckpoint",
     "check_recipe",
     "compare",
     "distill",
@@ -72,6 +75,7 @@ __all__ = [
     "run",
     "save_filters",
     "student_from_teacher",
+    "trim_vocabulary",
     "write_report",
 ]
 
@@ -82,6 +86,7 @@ _HOMES = {
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",
     "models.students": "student_from_teacher",
+    "models.trim": "TrimArguments TrimmedCheckpoint trim_vocabulary",
     "report.writing": "write_report",
     "runs.drafting": "Draft draft_recipe",
     "runs.recipe": "Recipe read_recipe",

@@ -9,8 +9,6 @@ FOLDER/stage.json                 the sums of all files
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +31,7 @@ from ..output import (
     check_writable,
     command,
     explain_full_disk,
+    gone_if_empty,
     locked,
     publication,
     read_json,
@@ -41,6 +40,7 @@ from ..output import (
     remove_leftovers,
     short_name,
     versions,
+    without_former,
     write_json,
 )
 from ..progress import busy, showing
@@ -133,17 +133,15 @@ def export_onnx(
     source = "made-up rows of random words" if made_up else f"{split} ({len(rows):,} rows of {task.sources[split]})"
     size = 4 * loaded.model.num_parameters()
     check_space([Need("the exported files", folder, size * (2 + int8))])
-    with showing(), explain_full_disk([folder]), _emptied(folder), locked(folder):
+    with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
         remove_leftovers(folder)
-        before = (_manifest(folder) or {}).get("files", {})
         manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
-        with publication(folder, manifest) as partial:
+        with without_former(folder), publication(folder, manifest) as partial:
             about = _write(partial, loaded, task, arguments)
             found = _compared(partial, loaded, task, encoded, int8)
             about |= _figures(found, task, arguments, source, made_up)
             _gate(about, source, made_up)
             write_json(partial / EXPORT_NAME, about)
-        _remove_former(folder, before)
     return Exported(folder, about)
 
 
@@ -179,24 +177,6 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
             f"output_dir: expected {folder} as it was written, got a damaged {MANIFEST_NAME}; delete the folder, or "
             "give another output_dir"
         ) from error
-
-
-def _remove_former(folder: Path, before: dict[str, Any]) -> None:
-    """Delete files of the former export that the new one has not."""
-    now = (_manifest(folder) or {}).get("files", {})
-    for name in before.keys() - now.keys():
-        (folder / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
-    """Leave no new folder behind if nothing is published."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            folder.rmdir()
-        raise
 
 
 # --- the files ----------------------------------------------------------------------------------------------------

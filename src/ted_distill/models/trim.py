@@ -4,8 +4,8 @@ FOLDER/config.json, weights, tokenizer...  a plain checkpoint
 FOLDER/trim.json                           what was kept, how much smaller it is, what it does with other texts
 FOLDER/stage.json                          the sums of all files
 
-The smaller model is read back before it is published, and gives every text the same tokens and a sample of them the same
-outputs.
+The smaller model is read back before it is published, and compared: all texts have to have the same tokens as before, and
+a sample of them the same outputs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from ..output import (
     command,
     explain_full_disk,
     foreign_names,
+    gone_if_empty,
     locked,
     publication,
     read_manifest,
     refuse_busy,
     short_name,
+    without_former,
     write_json,
 )
 from ..progress import busy, showing
@@ -134,14 +136,16 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
     problems = list(option_problems(TaskArguments(delimiter=arguments.delimiter, encoding=arguments.encoding)))
     raise_if_any(problems)
     options = file_options(TaskArguments(delimiter=arguments.delimiter, encoding=arguments.encoding))
-    name, texts, other = "", [], None
+    name = ""
+    texts: list[Text] = []
+    other: list[Text] | None = None
     with collect(problems):
         name = resolve_place(as_name(checkpoint))
         _check_folder(folder, name)
     with collect(problems):
         texts, other = _read(arguments, options)
     raise_if_any(problems)
-    with showing(), explain_full_disk([folder]):
+    with showing(), explain_full_disk([folder]), gone_if_empty(folder):
         with busy("loading the checkpoint"):
             model, tokenizer = _load(name, arguments.loading)
         content = _content(tokenizer, name)
@@ -154,7 +158,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
             about["other"] = _on_others(content, trimmed, texts, other, named_ids(model))
         check_space([Need("the smaller checkpoint", folder, about["after"]["bytes"])])
         manifest = {"stage": _STAGE, "task": _task_of(name), "model": short_name(name), "command": command()}
-        with locked(folder), publication(folder, manifest) as partial:
+        with locked(folder), without_former(folder), publication(folder, manifest) as partial:
             small.save_pretrained(partial)
             _save_tokenizer(tokenizer, trimmed, partial)
             with busy("comparing"):
@@ -168,7 +172,8 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
 
 def _read(arguments: TrimArguments, options: FileOptions) -> tuple[list[Text], list[Text] | None]:
     problems: list[str] = []
-    texts, other = [], None
+    texts: list[Text] = []
+    other: list[Text] | None = None
     with collect(problems):
         texts = read_texts(arguments.texts or [], "texts", arguments.text_column, options)
     with collect(problems):

@@ -21,7 +21,7 @@ _LONGEST = 128
 """Tokens of a text that models are compared on."""
 _PADDED_TO = 16
 _BOUND = 1e-6
-"""The largest difference, as a share of the largest output, if that is above 1: sums may be added up in another order."""
+"""The largest difference, times the largest output if that is above 1: sums may be added up in another order."""
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

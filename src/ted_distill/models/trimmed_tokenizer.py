@@ -55,7 +55,8 @@ def vocabulary(content: Content) -> dict[str, int]:
     model = content["model"]
     if model["type"] not in _KINDS:
         raise InputError(
-            f"tokenizer: expected one of {', '.join(_KINDS)}, got {model['type']}, which cannot be trimmed; leave it whole"
+            f"tokenizer: expected one of {', '.join(_KINDS)}, got {model['type']}, which cannot be trimmed; leave it "
+            "whole"
         )
     if model["type"] == "Unigram":
         return {piece: number for number, (piece, _) in enumerate(model["vocab"])}
@@ -152,7 +153,7 @@ def _merged(model: Content, first: str, second: str) -> str:
 
 
 def pieces_inside(tokenizer: Tokenizer, texts: Iterable[str]) -> set[int]:
-    """Numbers of all tokens that occur inside the words of texts: with all of them, the texts can only be cut as before."""
+    """Numbers of all tokens that occur inside the words of texts: with these, the texts can only be cut as before."""
     known = tokenizer.get_vocab(with_added_tokens=False)
     longest = max(map(len, known), default=0)
     model = tokenizer.model
@@ -182,7 +183,7 @@ def _rewrite(content: Content, tokens: list[str], numbers: dict[int, int]) -> No
     if model["type"] == "Unigram":
         if model.get("unk_id") is not None:
             model["unk_id"] = numbers[model["unk_id"]]
-        known = {number: entry for number, entry in enumerate(model["vocab"])}
+        known = dict(enumerate(model["vocab"]))
         model["vocab"] = [known[before] for before in list(numbers)[: len(tokens)]]
     else:
         model["vocab"] = {token: number for number, token in enumerate(tokens)}
@@ -198,11 +199,12 @@ def _rewrite(content: Content, tokens: list[str], numbers: dict[int, int]) -> No
 
 def _change_processor(part: Content | None, change: Callable[[int], int]) -> None:
     """Replace the numbers of special tokens that a post-processor puts around texts."""
-    for inner in (part or {}).get("processors", ()):
+    if part is None:
+        return
+    for inner in part.get("processors", ()):
         _change_processor(inner, change)
-    special = (part or {}).get("special_tokens") or {}
-    for token in special.values():
+    for token in (part.get("special_tokens") or {}).values():
         token["ids"] = [change(number) for number in token["ids"]]
-    for name in {"cls", "sep"} & (part or {}).keys():
+    for name in {"cls", "sep"} & part.keys():
         token, number = part[name]
         part[name] = [token, change(number)]

@@ -33,7 +33,14 @@ from .manifests import (
 )
 from .origins import command, short_name, versions
 from .processes import on_main
-from .publishing import finish_publication, foreign_names, is_half_published, publication
+from .publishing import (
+    finish_publication,
+    foreign_names,
+    gone_if_empty,
+    is_half_published,
+    publication,
+    without_former,
+)
 
 SETTINGS_NAME = "settings.json"
 RESULTS_NAME = "all_results.json"
@@ -56,6 +63,7 @@ __all__ = [
     "explain_full_disk",
     "finish_publication",
     "foreign_names",
+    "gone_if_empty",
     "is_half_published",
     "last_checkpoint",
     "locked",
@@ -76,6 +84,7 @@ __all__ = [
     "short_name",
     "unsealed_checkpoints",
     "versions",
+    "without_former",
     "write_json",
     "write_sealed",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,27 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
         partial.replace(folder / _READY)
         sync(folder)
     finish_publication(folder)
+
+
+@contextmanager
+def without_former(folder: Path) -> Iterator[None]:
+    """Delete the files of what was published before that what is published inside has not."""
+    before = (read_manifest(folder) or {}).get("files", {})
+    yield
+    now = (read_manifest(folder) or {}).get("files", {})
+    for name in before.keys() - now.keys():
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no new folder behind if nothing is published."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def foreign_names(folder: Path) -> list[str]:
