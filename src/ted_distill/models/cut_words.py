@@ -9,6 +9,7 @@ from itertools import islice
 
 from tokenizers import Encoding, Tokenizer
 
+from ..errors import InputError
 from ..tasks.reading.corpus import Text
 
 _WORD = re.compile(r"\S+")
@@ -41,13 +42,22 @@ class CutWords:
 
 
 def encoded(tokenizer: Tokenizer, texts: Sequence[Text]) -> list[Encoding]:
-    """The tokens of texts, with special ones; words that come one by one are cut one by one."""
+    """The tokens of texts, with special ones; words that come one by one are cut one by one.
+
+    Raises:
+        InputError: the tokenizer does not take one of the texts.
+    """
     found: dict[int, Encoding] = {}
     for in_words in (False, True):
         places = [place for place, text in enumerate(texts) if isinstance(text, tuple) is in_words]
         given = [list(text) if isinstance(text := texts[place], tuple) else text for place in places]
-        # Other texts, or none at all, go without the argument.
-        found |= dict(zip(places, tokenizer.encode_batch(given, is_pretokenized=in_words), strict=True))
+        # Errors of the library have no common class.
+        try:
+            found |= dict(zip(places, tokenizer.encode_batch(given, is_pretokenized=in_words), strict=True))
+        except Exception as error:
+            raise InputError(
+                f"tokenizer: expected one that cuts every text, got an error ({str(error)[:200]}); leave out such texts"
+            ) from error
     return [found[place] for place in range(len(texts))]
 
 

@@ -4,8 +4,8 @@ FOLDER/config.json, weights, tokenizer...  a plain checkpoint
 FOLDER/trim.json                           what was kept, how much smaller it is, what it does with other texts
 FOLDER/stage.json                          the sums of all files
 
-The smaller model is read back before it is published, and compared: all texts have to have the same tokens as before, and
-a sample of them the same outputs.
+Before it is published, the smaller model is read back and compared: all texts must have the same tokens as before, a
+sample of them the same outputs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .load import ModelArguments, load_config, load_pretrained, save_tokenizer
 from .places import resolve_place
 from .trim_check import differing_texts, largest_difference, refuse_differing
 from .trimmed_model import named_ids, table_size, trim_model
-from .trimmed_tokenizer import Content, Trimmed, pieces_inside, trim_content, vocabulary
+from .trimmed_tokenizer import Content, Trimmed, as_tokenizer, pieces_inside, trim_content, vocabulary
 
 TRIM_NAME = "trim.json"
 _STAGE = "trim"
@@ -141,6 +141,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
     other: list[Text] | None = None
     with collect(problems):
         name = resolve_place(as_name(checkpoint))
+    with collect(problems):
         _check_folder(folder, name)
     with collect(problems):
         texts, other = _read(arguments, options)
@@ -186,7 +187,7 @@ def _check_folder(folder: Path, name: str) -> None:
     """Refuse a folder that holds anything but an earlier checkpoint of this kind. Raises `InputError`."""
     check_writable(folder)
     refuse_busy(folder)
-    if folder.is_dir() and Path(name).is_dir() and folder.samefile(name):
+    if name and folder.is_dir() and Path(name).is_dir() and folder.samefile(name):
         raise InputError(f"OUT: expected another folder than that of the model, got {folder}; give another one")
     manifest = read_manifest(folder)
     held = foreign_names(folder) if manifest is None else []
@@ -233,10 +234,10 @@ def choose(content: Content, texts: list[Text], named: set[int]) -> Trimmed:
     Args:
         named: numbers of tokens that a config names.
     """
-    whole = Tokenizer.from_str(json.dumps(content))
+    whole = as_tokenizer(content)
     used = {number for batch in in_batches(texts) for found in encoded(whole, batch) for number in found.ids}
     trimmed = trim_content(content, used, named)
-    small = Tokenizer.from_str(json.dumps(trimmed.content))
+    small = as_tokenizer(trimmed.content)
     # A word that is unknown as a whole may be known to a smaller vocabulary, whose longest pieces are others.
     differing = [text for batch in in_batches(texts) for text in differing_texts(whole, small, trimmed.kept, batch)]
     if not differing:
@@ -309,7 +310,7 @@ def _on_others(
         other = texts[::_HELD_OUT]
         kept = [text for place, text in enumerate(texts) if place % _HELD_OUT]
         used, on = choose(content, kept, named), "every tenth text, with tokens chosen from the rest"
-    whole, small = (Tokenizer.from_str(json.dumps(each)) for each in (content, used.content))
+    whole, small = as_tokenizer(content), as_tokenizer(used.content)
     counts: CutWords = cut_words(whole, small, _unknown(content), other)
     shares = {"changed_share": counts.changed_share, "unknown_share": counts.unknown_share}
     return {"on": on, "texts": len(other), **asdict(counts), **shares}

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import GateError
+from ..errors import GateError, InputError
 from ..tasks.reading.columns import shown
 from ..tasks.reading.corpus import Text
 from .cut_words import encoded
@@ -58,6 +58,7 @@ def largest_difference(whole: Pair, small: Pair, kept: Sequence[int], texts: Seq
 
     Raises:
         GateError: it is more than rounding explains.
+        InputError: the model does not read texts.
     """
     # Rounding to fewer digits would hide or make differences.
     models = [copy.deepcopy(model).float() if model.dtype != torch.float32 else model for model in (whole[0], small[0])]
@@ -93,8 +94,15 @@ def _inputs(text: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def _outputs(model: PreTrainedModel, inputs: BatchEncoding) -> list[Tensor]:
     """All outputs and hidden states, in order."""
-    with torch.no_grad():
-        found = model(**inputs, output_hidden_states=True)
+    # Models that need more than a text, such as an image, raise anything.
+    try:
+        with torch.no_grad():
+            found = model(**inputs, output_hidden_states=True)
+    except Exception as error:
+        raise InputError(
+            f"model: expected {type(model).__name__} to read texts, got an error ({str(error)[:200]}); it cannot be "
+            "trimmed, as its outputs cannot be compared"
+        ) from error
     return [output for value in found.values() for output in _tensors(value)]
 
 

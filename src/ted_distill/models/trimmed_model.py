@@ -67,7 +67,14 @@ def trim_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
             if getattr(part, name, None) == before:
                 setattr(part, name, len(kept))
     _change_ids(config, change)
-    small = type(model)(config).to(model.dtype).train(model.training)
+    # Code that comes with a model may raise anything.
+    try:
+        small = type(model)(config).to(model.dtype).train(model.training)
+    except Exception as error:
+        raise InputError(
+            f"model: expected {type(model).__name__} with {len(kept):,} tokens, got an error ({str(error)[:200]}); it "
+            "cannot be trimmed"
+        ) from error
     rows, state = torch.tensor(kept), model.state_dict()
     small.load_state_dict(
         {name: _kept_part(name, state.get(name), weight, before, rows) for name, weight in small.state_dict().items()}

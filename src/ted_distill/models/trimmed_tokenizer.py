@@ -8,6 +8,7 @@ and keeps the order of its merges.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -92,6 +93,18 @@ def trim_content(content: Content, used: Iterable[int], further: Iterable[int] =
     trimmed = Trimmed(content, kept, len(used & {*kept}))
     _rewrite(content, [token for _, token in order], trimmed.numbers)
     return trimmed
+
+
+def as_tokenizer(content: Content) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`. Raises `InputError` where the library does not take it."""
+    try:
+        return Tokenizer.from_str(json.dumps(content))
+    # Errors of the library have no common class.
+    except Exception as error:
+        raise InputError(
+            f"tokenizer: expected a tokenizer.json that can be read again, got an error ({str(error)[:200]}); this "
+            "tokenizer cannot be trimmed"
+        ) from error
 
 
 def collecting(found: set[int]) -> Callable[[int], int]:
