@@ -307,7 +307,7 @@ def test_the_command_says_what_became_of_the_checkpoint(tmp_path: Path, capsys: 
     texts, other = write(tmp_path, TEXTS), write(tmp_path, ["the mountains", "tulips Ω"], "other")
     assert main(["trim", str(source), out, "--texts", texts, "--other", other]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "MB (" in said[1]
+    assert " kB (" in said[1]
     assert said[2].startswith(f"checked: the same tokens for all texts, the same outputs for {len(TEXTS)} (")
     assert said[3] == "other text (those given): of 4 words 50.00 % are cut into other pieces, 0.00 % become unknown"
     # Again, with other texts: what is there was ours.

@@ -104,11 +104,11 @@ class TrimmedCheckpoint:
         was, now, other = self.about["before"], self.about["after"], self.about["other"]
         less = 100 * (1 - now["bytes"] / was["bytes"])
         lines = [
-            f"{was['tokens']:,} -> {now['tokens']:,} tokens, {self.about['used']:,} of them in {self.about['texts']:,} "
-            "texts; the others are special, single characters or parts",
-            f"{was['parameters'] / 1e6:,.1f} M -> {now['parameters'] / 1e6:,.1f} M parameters, "
-            f"{was['bytes'] / 1e6:,.1f} -> {now['bytes'] / 1e6:,.1f} MB ({less:.1f} % less); embeddings "
-            f"{was['embeddings'] / 1e6:,.1f} M -> {now['embeddings'] / 1e6:,.1f} M",
+            f"{was['tokens']:,} -> {now['tokens']:,} tokens, {self.about['used']:,} of them in the texts ("
+            f"{self.about['texts']:,}); the others are special, single characters or parts",
+            f"{_short(was['parameters'])} -> {_short(now['parameters'])} parameters, {_short(was['bytes'])}B -> "
+            f"{_short(now['bytes'])}B ({less:.1f} % less); embeddings {_short(was['embeddings'])} -> "
+            f"{_short(now['embeddings'])}",
             f"checked: the same tokens for all texts, the same outputs for {self.about['checked']} "
             f"(largest difference {self.about['largest_difference']:.1g})",
         ]
@@ -118,6 +118,11 @@ class TrimmedCheckpoint:
                 f"into other pieces, {100 * other['unknown_share']:.2f} % become unknown"
             )
         return "\n".join(lines)
+
+
+def _short(number: int) -> str:
+    """A count in thousands or millions: `22.7 M`, `7.7 k`."""
+    return f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{number / 1e3:,.1f} k"
 
 
 def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimArguments) -> TrimmedCheckpoint:
@@ -192,7 +197,7 @@ def _check_folder(folder: Path, name: str) -> None:
     manifest = read_manifest(folder)
     held = foreign_names(folder) if manifest is None else []
     if held or (manifest is not None and manifest.get("stage") != _STAGE):
-        what = ", ".join(held[:3]) if held else f"a {manifest.get('stage')!r}" if manifest else ""
+        what = ", ".join(held[:3]) if held else f"the result of {manifest.get('stage')!r}" if manifest else ""
         raise InputError(f"OUT: expected a new or empty folder, got {folder}, which holds {what}; give another one")
 
 
