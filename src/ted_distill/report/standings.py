@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.compare.statistics import mean_interval
 from ..runs.kept_predictions import Predictions
 from ..runs.table import model_title
 from ..stages.methods import METHODS
@@ -102,8 +103,7 @@ def _interval(task: Task | None, predictions: Predictions | None) -> tuple[float
         return None
     rows = task.rows[predictions.split]
     draws = Draws(task.examples(predictions.predictions, rows), _RESAMPLES)
-    low, high = np.quantile(task.sampled_score(predictions.predictions, rows, draws), [0.025, 0.975])
-    return float(low), float(high)
+    return mean_interval(task.sampled_score(predictions.predictions, rows, draws)[:, None])
 
 
 def _gaps(found: Sequence[Standing], lower_is_better: bool) -> dict[str, float]:

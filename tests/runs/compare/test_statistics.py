@@ -14,8 +14,8 @@ from ted_distill.runs.compare.statistics import (
     holm,
     mean_interval,
     paired_t,
-    row_draws,
 )
+from ted_distill.tasks.resampling import Draws
 
 
 def test_p_is_that_of_a_paired_t_test() -> None:
@@ -43,8 +43,7 @@ def test_holms_correction_is_that_of_the_textbook() -> None:
 def test_the_interval_over_seeds_and_examples_is_as_wide_as_both_make_it() -> None:
     rng = np.random.default_rng(0)
     seeds, rows = rng.normal(0, 1, 50), rng.normal(0, 8, 400)
-    draws = row_draws(400, 4000)
-    resampled = rows[draws].mean(axis=1)[:, None] + seeds
+    resampled = np.array([rows[draw].mean() for draw in Draws(400, 4000)])[:, None] + seeds
     low, high = mean_interval(resampled)
     spread = np.sqrt(seeds.var() / 50 + rows.var() / 400)
     assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.06)
@@ -77,7 +76,7 @@ def test_without_predictions_nothing_is_told_apart() -> None:
 @cache
 def _counts(rows: int) -> np.ndarray:
     """(R, N) how often each row is drawn; the experiments may share their draws."""
-    return np.stack([np.bincount(draw, minlength=rows) for draw in row_draws(rows, 400)]).astype(np.float32)
+    return np.stack([np.bincount(draw, minlength=rows) for draw in Draws(rows, 400)]).astype(np.float32)
 
 
 def _experiment(rng: np.random.Generator, methods: int, seeds: int, rows: int, gain: float) -> tuple[dict, dict]:

@@ -21,8 +21,6 @@ RESAMPLES = 2000
 """Draws of the bootstrap."""
 LEAST_SEEDS = 3
 """With two seeds, a paired t test has one degree of freedom: it hardly ever finds anything."""
-Draws = np.ndarray
-"""(R, N) row numbers: N rows of N, with replacement, R times."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(steps, 1.0)
     return corrected.tolist()
-
-
-def row_draws(rows: int, resamples: int = RESAMPLES, seed: int = 0) -> Draws:
-    """(R, N) row numbers drawn with replacement."""
-    return np.random.default_rng(seed).integers(rows, size=(resamples, rows))
 
 
 def bootstrap_interval(difference: np.ndarray, seeds: np.ndarray) -> tuple[float, float]:
