@@ -191,7 +191,7 @@ def run_recipe(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
             printed.seek(0)
             tail = "".join(printed.readlines()[-15:])
             raise WorkerError(f"the run ended with exit code {process.returncode}\n{tail}")
-    done = sorted(out.glob("*/all_results.json"), key=lambda file: file.stat().st_mtime_ns)
+    done = sorted(finished(out), key=lambda file: file.stat().st_mtime_ns)
     results = {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in done}
     shutil.rmtree(folder)
     times = {stage: result["seconds"] for stage, result in results.items()}
@@ -199,6 +199,11 @@ def run_recipe(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     sizes = {"peak memory": 1024 * usage.ru_maxrss, **most}
     scores = {stage: result[result["metric"]] for stage, result in results.items()}
     return {"seconds": {**times, **whole}, "bytes": sizes, "scores": scores, "results": results}
+
+
+def finished(folder: Path) -> list[Path]:
+    """The results of each finished stage of a run; its `best` is a copy of one of them."""
+    return [file for file in folder.glob("*/all_results.json") if file.parent.name != "best"]
 
 
 def watch(folder: Path, most: dict[str, int], ended: threading.Event) -> None:
@@ -210,7 +215,7 @@ def watch(folder: Path, most: dict[str, int], ended: threading.Event) -> None:
             cached = sum(size for file, size in sizes.items() if "states-cache" in file.parts)
             for what, size in (("most on disk", sum(sizes.values())), ("most in caches", cached)):
                 most[what] = max(most[what], size)
-            for stage in {file.parent.name for file in folder.glob("*/all_results.json")} - said:
+            for stage in {file.parent.name for file in finished(folder)} - said:
                 said.add(stage)
                 progress(f"  {stage} is done")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,11 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
     written = (folder / "best" / "stage.json").stat().st_mtime_ns
     run(_recipe(recipe_file, folder))
     assert (folder / "best" / "stage.json").stat().st_mtime_ns == written, "what is there is not copied again"
+    (folder / "best" / "model.safetensors").write_bytes(b"damaged")
+    (folder / "best" / "README.md").write_text("My card.", encoding="utf-8")
+    run(_recipe(recipe_file, folder))
+    assert (folder / "best" / "model.safetensors").read_bytes() == (folder / best / "model.safetensors").read_bytes()
+    assert (folder / "best" / "README.md").read_text(encoding="utf-8") == "My card.", "which is not ours to replace"
 
     seen: list[bool] = []
     run(
@@ -73,6 +79,12 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
         run(_recipe(recipe_file, folder))
     with pytest.raises(InputError, match=r"were dropped.*kl_alpha"):
         run(_recipe(recipe_file, folder, "keep=best", "kd.kl_alpha=2"))
+    (folder / "best" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"best as it was written, got model.safetensors \(changed\)"):
+        run(_recipe(recipe_file, folder, "keep=best"))
+    shutil.rmtree(folder / "best")
+    with pytest.raises(InputError, match=r"expected the best model of a finished run in .*best, got none"):
+        run(_recipe(recipe_file, folder, "keep=best"))
 
 
 def test_what_is_required_is_checked_at_the_end_with_exit_code_4(

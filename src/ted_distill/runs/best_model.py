@@ -13,8 +13,11 @@ from ..identity import Identity, changes, plain
 from ..output import (
     DamagedFileError,
     atomic_files,
+    check_inputs,
+    damaged_files,
     finish_publication,
     publication,
+    published_damage,
     read_manifest,
     read_sealed,
     remove_folder,
@@ -24,6 +27,7 @@ from ..output import (
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
+from ..training.model_card import CARD_NAME
 from .recipe import Recipe
 from .table import BEST
 
@@ -58,14 +62,22 @@ def refuse_foreign_best(folder: Path) -> None:
 
 
 def publish_best(folder: Path, method: str) -> Path:
-    """Copy a finished student to RUN/best, unless it is there. Raises `InputError`, see `refuse_foreign_best`."""
+    """Copy a finished student to RUN/best, unless it is there and whole; an edited card stays.
+
+    Raises:
+        InputError: see `refuse_foreign_best`.
+    """
     source, best = folder / method, folder / BEST
     manifest = read_manifest(source) or {}
     finish_publication(best)
     found = _manifest(best)
     if found is not None and found.get("files") == manifest.get("files"):
-        return best
+        damage = published_damage(best, found)
+        if damage is None:
+            return best
+        logger.warning("%s: %s since it was written; copied from %s again", best, damage, source)
     refuse_foreign_best(folder)
+    card = _edited_card(best, found or {})
     if found is not None and best.exists():
         remove_folder(best)
     about = {key: value for key, value in manifest.items() if key not in _DERIVED} | {"copy_of": method}
@@ -73,7 +85,16 @@ def publish_best(folder: Path, method: str) -> Path:
         for name in manifest.get("files", {}):
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, partial / name)
+    if card is not None:
+        (best / CARD_NAME).write_bytes(card)
     return best
+
+
+def _edited_card(best: Path, manifest: Mapping[str, Any]) -> bytes | None:
+    """The card of a folder if somebody wrote it anew: it is theirs."""
+    files = {name: known for name, known in manifest.get("files", {}).items() if name == CARD_NAME}
+    edited = damaged_files(best, files) and (best / CARD_NAME).is_file()
+    return (best / CARD_NAME).read_bytes() if edited else None
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
@@ -97,8 +118,9 @@ def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results]
     """Results of a run whose models were dropped; None if none were.
 
     Raises:
-        InputError: it was another run, or the recipe wants its models back.
+        InputError: it was another run, the recipe wants its models back, or the best one is damaged or missing.
     """
+    best = folder / BEST
     try:
         kept = read_sealed(folder / KEPT_NAME)
     except DamagedFileError as error:
@@ -115,7 +137,13 @@ def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results]
             f"output_dir: expected the recipe whose models, all but the best, were dropped in {folder}, got changes "
             f"({'; '.join(differences)}); give another output_dir"
         )
-    logger.warning("== %s is finished; of its models only %s is kept", folder, folder / BEST)
+    if read_manifest(best) is None:
+        raise InputError(
+            f"output_dir: expected the best model of a finished run in {best}, got none; put it back from a copy, or "
+            "give another output_dir"
+        )
+    check_inputs(best, "output_dir")
+    logger.warning("== %s is finished; of its models only %s is kept", folder, best)
     return dict(kept["results"])
 
 
