@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 OLDEST_TESTS := tests/oldest tests/training/test_upstream.py tests/tasks/test_question_answering.py
 
-.PHONY: demo test test-long test-oldest check install install-oldest clean
+.PHONY: demo test test-long test-oldest check docs install install-oldest clean
 
 demo: install
 	$(BIN)/ted demo
@@ -29,6 +29,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo docs/_build/index.html
 
 install: $(VENV)/.installed
 

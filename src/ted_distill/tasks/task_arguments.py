@@ -40,7 +40,7 @@ class TaskArguments:
     label_column: str | None = None
     """label, score or labels; `a,b,c`: 0/1 columns; `probs_*`: probabilities"""
     label_separator: str | None = None
-    """between several labels in one field [lists, or |, ; or ,]"""
+    """between several labels in one field [lists, or "|", ";" or ","]"""
     delimiter: str | None = None
     """of csv, tsv and conll fields [seen in the file]"""
     encoding: str | None = None

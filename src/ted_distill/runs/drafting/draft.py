@@ -35,7 +35,7 @@ class Draft:
         """Write the document.
 
         Raises:
-            InputError: there is such a file, unless `force`d; or it cannot be written.
+            InputError: there is such a file, and it is not to be replaced (`force`); or it cannot be written.
         """
         file = Path(file)
         check_new(file, force=force)

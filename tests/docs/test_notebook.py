@@ -1,0 +1,45 @@
+"""examples/tickets.ipynb: its cells, one after the other, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModel, AutoTokenizer
+
+from tiny import save_tiny
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "tickets.ipynb"
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def cells() -> list[str]:
+    content = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        assert not cell.get("outputs")
+
+
+@pytest.mark.long
+def test_every_cell_of_the_notebook_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_tiny(tmp_path / MODEL, AutoModel, "bert", blocks=6)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / MODEL)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(tmp_path / MODEL)
+    names: dict[str, Any] = {}
+    for cell in cells():
+        exec(compile(cell, NOTEBOOK.name, "exec"), names)
+    assert {"teacher", "alone", "kd", "ted"} <= set(names["results"])
+    assert (tmp_path / "runs" / "notebook" / "report.html").is_file()
+    labels = set(names["rows"]["label"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if " | " in line]
+    assert len(printed) == 3
+    assert {line.split(" | ")[0] for line in printed} <= labels
