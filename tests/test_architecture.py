@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "published": {*GROUND, "method", "tasks"},
     "report": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs"},
     "export": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs"},
+    "benching": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs", "report", "export"},
     "demo": {*GROUND, "method", "tasks", "fast", "models", "training", "stages", "runs", "report"},
     "cli": {
         *GROUND,
@@ -48,6 +49,7 @@ MAY_IMPORT = {
         "published",
         "report",
         "export",
+        "benching",
         "demo",
     },
     "__main__": {"cli"},

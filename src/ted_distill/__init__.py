@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .benching.bench import Benched, bench
     from .errors import InputError, TrainingError
     from .export.exporting import Exported, export_onnx
     from .method.filter_files import load_filters, save_filters
@@ -40,6 +41,7 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "TASKS",
+    "Benched",
     "DistillArguments",
     "DistillTrainer",
     "Draft",
@@ -60,6 +62,7 @@ __all__ = [
     "TrainingError",
     "TrimArguments",
     "TrimmedCheckpoint",
+    "bench",
     "check_recipe",
     "compare",
     "distill",
@@ -80,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "benching.bench": "Benched bench",
     "errors": "InputError TrainingError",
     "export.exporting": "Exported export_onnx",
     "method.filter_files": "load_filters save_filters",

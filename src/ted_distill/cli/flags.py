@@ -169,8 +169,8 @@ def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:
     names = ["teacher_name_or_path", "student_name_or_path", "task"]
     if "student_name_or_path" not in values:
         names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
-    # A student needs a task only where its rows say what is kept; an export finds it by the checkpoint.
-    if "narrow" in values or "max_changed" in values:
+    # A student needs a task only where its rows say what is kept; exports and benches find it by the checkpoint.
+    if {"narrow", "max_changed", "formats"} & values.keys():
         names.remove("task")
     missing = [name for name in names if name in values and not values[name]]
     if "learning_rate" in values and not given.get("output_dir"):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
 from ..progress import remembering
-from . import compare, convert, export, init, recipes, report, reproduce, stages
+from . import bench, compare, convert, export, init, recipes, report, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -78,6 +78,10 @@ _STAGES = {
     "export": Command(
         "export CHECKPOINT [OUT] --int8", "a checkpoint as ONNX, compared with it before it is published",
         export.export, read=export.read_export,
+    ),
+    "bench": Command(
+        "bench CHECKPOINT ... | RUN", "score, size, latency in PyTorch and ONNX, side by side with the teacher",
+        bench.bench, read=bench.read_bench,
     ),
     "import-published": Command(
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",

@@ -11,32 +11,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..errors import GateError, InputError, collect, raise_if_any
 from ..method.filters import Batch, FilteredModel
+from ..models.embeddings import embedding_parameters
 from ..models.given import Model, as_name
 from ..models.labels import model_labels
 from ..models.load import LoadedModel, ModelArguments, load_model, save_tokenizer
 from ..models.pad_tokens import pad_token_of
 from ..models.places import resolve_place
 from ..output import (
-    MANIFEST_NAME,
-    DamagedFileError,
     Need,
     check_space,
-    check_writable,
     command,
     explain_full_disk,
     gone_if_empty,
     locked,
     publication,
     read_json,
-    read_manifest,
-    refuse_busy,
     remove_leftovers,
     short_name,
     versions,
@@ -44,15 +39,15 @@ from ..output import (
     write_json,
 )
 from ..progress import busy, showing
-from ..stages.stage_identity import refuse_foreign, refuse_own_folder
 from ..tasks import Task, TaskArguments
 from ..tasks.base import Split
 from .arguments import ExportArguments
+from .folders import beside, check_folder
 from .generated_rows import kind_of
 from .graph import OPSET, require_small, write_graph, write_int8
 from .parity import REFERENCE, Comparison, Logits, changed_share, compare, largest_change, probe_batches
 from .requirements import package_versions, require_onnx
-from .session import OnnxModel
+from .session import OnnxModel, file_as_module
 from .which_task import Test, comparing_task
 
 EXPORT_NAME = "export.json"
@@ -116,11 +111,11 @@ def export_onnx(
     require_onnx()
     arguments = ExportArguments(int8=int8, max_changed=max_changed, max_difference=max_difference)
     name = resolve_place(as_name(checkpoint))
-    folder = Path(output_dir) if output_dir is not None else _beside(name)
+    folder = Path(output_dir) if output_dir is not None else beside(name, "onnx")
     loading = model_arguments or ModelArguments()
     problems: list[str] = []
     with collect(problems):
-        _check_folder(folder, name)
+        check_folder(folder, _STAGE, [name])
     with collect(problems):
         task, split, made_up = comparing_task(name, task, test, loading)
     raise_if_any(problems)
@@ -143,40 +138,6 @@ def export_onnx(
             _gate(about, source, made_up)
             write_json(partial / EXPORT_NAME, about)
     return Exported(folder, about)
-
-
-# --- the folder ---------------------------------------------------------------------------------------------------
-
-
-def _beside(name: str) -> Path:
-    """The checkpoint's folder with `-onnx` after its name; of a Hub id, one in the current folder."""
-    place = Path(name)
-    return place.with_name(f"{place.resolve().name}-onnx") if place.is_dir() else Path(f"{place.name}-onnx")
-
-
-def _check_folder(folder: Path, name: str) -> None:
-    """Refuse a folder that holds anything but an earlier export. Raises `InputError`."""
-    check_writable(folder)
-    refuse_busy(folder)
-    refuse_own_folder(folder, [name])
-    manifest = _manifest(folder)
-    if manifest is None:
-        refuse_foreign(folder)
-    elif manifest.get("stage") != _STAGE:
-        raise InputError(
-            f"output_dir: expected a folder for an export, got {folder}, which holds {manifest.get('stage')!r}; give "
-            "another output_dir"
-        )
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        return read_manifest(folder)
-    except DamagedFileError as error:
-        raise InputError(
-            f"output_dir: expected {folder} as it was written, got a damaged {MANIFEST_NAME}; delete the folder, or "
-            "give another output_dir"
-        ) from error
 
 
 # --- the files ----------------------------------------------------------------------------------------------------
@@ -205,6 +166,7 @@ def _write(folder: Path, loaded: LoadedModel, task: Task, arguments: ExportArgum
         "labels": labels,
         "max_length": task.longest(loaded.tokenizer),
         "parameters": model.num_parameters(),
+        "embedding_parameters": embedding_parameters(model),
         **OnnxModel(folder / FLOAT).signature,
         "opset": OPSET,
         "files": {name: {**file, "bytes": (folder / file["file"]).stat().st_size} for name, file in files.items()},
@@ -216,16 +178,12 @@ def _write(folder: Path, loaded: LoadedModel, task: Task, arguments: ExportArgum
 def as_logits(loaded: LoadedModel, task: Task, file: Path | None = None) -> Logits:
     """Batch -> logits in the data's order, of a checkpoint or of the file that was written from it."""
     if file is None:
-        module = loaded.as_module(task)
-    else:
-        onnx = OnnxModel(file)
-        module = FilteredModel(
-            cast(PreTrainedModel, onnx),  # which is called in the same way
-            select_logits=task.logits,
-            label_order=loaded.label_order,
-            input_names=onnx.input_names,
-            pad_token_id=pad_token_of(loaded.model),
-        )
+        return logits_of(loaded.as_module(task))
+    return logits_of(file_as_module(file, task, loaded.label_order, pad_token_of(loaded.model)))
+
+
+def logits_of(module: FilteredModel) -> Logits:
+    """Batch -> logits of a model."""
     module.eval()
 
     def logits(batch: Batch) -> Tensor:

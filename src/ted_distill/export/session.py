@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
+
+from ..method.filters import FilteredModel
+from ..tasks import Task
 
 _KINDS = "token_type_ids"
 
@@ -26,6 +30,8 @@ class OnnxModel(nn.Module):
         options = SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3  # errors
+        # Threads that wait for the next call would take the time of whatever comes between.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self.session = InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
         self.output_names = [value.name for value in self.session.get_outputs()]
@@ -39,15 +45,36 @@ class OnnxModel(nn.Module):
         }
 
     def forward(self, **inputs: Any) -> ModelOutput:
-        """The outputs for those of the inputs that the graph has; without kinds of tokens, all are of the first."""
+        """The outputs for those of the inputs that the graph has."""
+        outputs = ModelOutput()
+        for name, array in zip(self.output_names, self.run(self.feed(**inputs)), strict=True):
+            outputs[name] = torch.from_numpy(array)
+        return outputs
+
+    def feed(self, **inputs: Any) -> dict[str, Any]:
+        """What the graph takes of the inputs, as arrays; without kinds of tokens, all are of the first."""
         given = {name: inputs[name] for name in self.input_names if name in inputs}
         if _KINDS in self.input_names and _KINDS not in given:
             given[_KINDS] = torch.zeros_like(inputs["input_ids"])
-        found = self.session.run(self.output_names, {name: _array(tensor) for name, tensor in given.items()})
-        outputs = ModelOutput()
-        for name, array in zip(self.output_names, found, strict=True):
-            outputs[name] = torch.from_numpy(array)
-        return outputs
+        return {name: _array(tensor) for name, tensor in given.items()}
+
+    def run(self, feed: dict[str, Any]) -> list[Any]:
+        """The outputs as arrays, in the order of `output_names`."""
+        return self.session.run(self.output_names, feed)
+
+
+def file_as_module(
+    file: Path, task: Task, label_order: list[int] | None, pad_token_id: int | None, threads: int | None = None
+) -> FilteredModel:
+    """A file as the stages use a model: logits in the data's order; see `LoadedModel.as_module`."""
+    onnx = OnnxModel(file, threads)
+    return FilteredModel(
+        cast(PreTrainedModel, onnx),  # which is called in the same way
+        select_logits=task.logits,
+        label_order=label_order,
+        input_names=onnx.input_names,
+        pad_token_id=pad_token_id,
+    )
 
 
 def _array(tensor: Tensor) -> Any:

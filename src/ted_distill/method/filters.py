@@ -274,10 +274,14 @@ class FilteredModel(nn.Module):
 
     def outputs(self, batch: Batch, **options: Any) -> ModelOutput:
         """The model's own outputs for the inputs of a batch that it accepts."""
-        inputs = {name: batch[name] for name in self.input_names if name in batch}
+        return self.model(**self.inputs(batch), **options, return_dict=True)
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What the model is called with: the inputs of a batch that it accepts, with its own padding."""
+        inputs: dict[str, Any] = {name: batch[name] for name in self.input_names if name in batch}
         if self.pad_token_id is not None:
             inputs["input_ids"] = inputs["input_ids"].masked_fill(batch["attention_mask"] == 0, self.pad_token_id)
-        return self.model(**inputs, **self._options, **options, return_dict=True)
+        return inputs | self._options
 
     def _filtered_tokens(self, hidden_states: Tensor, batch: Batch) -> Tensor:
         """What filters read: (B, T, D), or of the token that classifies or of the mean of all, (B, 1, D)."""

@@ -55,6 +55,14 @@ def token_table(model: PreTrainedModel) -> nn.Embedding | None:
     return table if isinstance(table, nn.Embedding) else None
 
 
+def embedding_parameters(model: nn.Module) -> int:
+    """How many of a model's parameters are in tables of embeddings, each table counted once."""
+    tables = {
+        id(module.weight): module.weight.numel() for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    return sum(tables.values())
+
+
 def _named(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Tokens with a part to play: padding, beginning, end, and so on."""
     names = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..runs.kept_predictions import Predictions
 from ..training.history import HISTORY_NAME
 from ..training.selection import described
+from .bench import read_bench_of
 from .curves import curves, read_history
 from .differences import Difference, differences, why_none
 from .facts import facts
@@ -50,6 +51,7 @@ def contents(
         },
         "comparisons": reported.comparison.comparisons if reported.comparison else [],
         "costs": {name: costs.get(name) for name in ("models", "speed")},
+        "bench": read_bench_of(reported),
         "filter_heads": _filter_heads(reported),
         "curves": _curves(reported, found),
         "agreement": _agreement(reported, found, predictions),

@@ -17,13 +17,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError, TrainingError
 from ..identity import Identity, config_content, fingerprint, plain, rows_fingerprint
 from ..method.filters import Batch
 from ..method.shapes import num_blocks
+from ..models.embeddings import embedding_parameters
 from ..models.load import LoadedModel, load_config, load_model
 from ..output import MANIFEST_NAME, DamagedFileError, atomic_files, read_json, read_sealed, write_sealed
 from ..runs.kept_predictions import scored_split
@@ -66,17 +66,24 @@ def _kept(file: Path) -> dict[str, Any]:
 
 
 def _identity(reported: Reported) -> Identity:
-    """What the numbers are of: the stages' manifests, the models' shapes, the rows."""
-    manifests = {name: read_json(folder / MANIFEST_NAME) for name, folder in reported.stage_folders().items()}
+    """What the numbers are of: the stages' weights, the models' shapes, the rows."""
+    stages = reported.stage_folders().items()
     task, args = reported.task, reported.scoring("teacher")
     return plain(
         {
-            "stages": {name: (manifest or {}).get("sha256") for name, manifest in manifests.items()},
+            "stages": {name: weights_sums(folder) for name, folder in stages},
             "shapes": {name: _shape(reported, name) for name in reported.names},
             "rows": rows_fingerprint(task.rows[scored_split(task)]) if task else None,
             "batch": args.per_device_eval_batch_size if args else None,
         }
     )
+
+
+def weights_sums(folder: str | Path) -> dict[str, str]:
+    """The sha256 of the files of weights of a folder of ours, by its manifest; empty for other models."""
+    files = (read_json(Path(folder) / MANIFEST_NAME) or {}).get("files")
+    found = files.items() if isinstance(files, dict) else ()
+    return {name: of["sha256"] for name, of in found if name.endswith((".safetensors", ".bin", ".onnx"))}
 
 
 def _shape(reported: Reported, name: str) -> str | None:
@@ -115,7 +122,7 @@ def _measure(reported: Reported) -> dict[str, Any]:
             missing.append(f"Without the model of {name}, nothing is said of its size and speed: {error.problems[0]}")
             continue
         of_shape[str(shape)] = loaded
-        embeddings = _embedding_parameters(loaded.model)
+        embeddings = embedding_parameters(loaded.model)
         models[name] = {
             "shape": shape,
             "blocks": _blocks(loaded.model),
@@ -134,13 +141,6 @@ def _blocks(model: PreTrainedModel) -> int | None:
         return num_blocks(model.config)
     except InputError:
         return None
-
-
-def _embedding_parameters(model: PreTrainedModel) -> int:
-    tables = {
-        id(module.weight): module.weight.numel() for module in model.modules() if isinstance(module, nn.Embedding)
-    }
-    return sum(tables.values())
 
 
 def _bytes(folder: Path) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..runs.table import markdown_table
-from . import tables, texts, words
+from . import bench, tables, texts, words
 
 _MEANT = re.compile(r"([\\`*\[\]<>|&~$]|(?<!\w)_|_(?!\w))")
 _TEXT = 300
@@ -26,6 +26,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         parts += ["## Which methods can be told apart", _table(pairs)]
     if costs := tables.costs_table(content):
         parts += ["## Size and speed", _table(costs), _escaped(texts.about_costs(content))]
+    if measured := content["bench"]:
+        parts += ["## Formats", _escaped(bench.verdict(measured)), _table(bench.bench_table(measured))]
+        parts += [_escaped(bench.about_bench(measured).replace("`", ""))]
     if heads := tables.heads_table(content):
         parts += ["## Filter heads by block", _table(heads), _escaped(texts.about_heads(content))]
     if content["agreement"]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import plots, tables, texts, words
+from . import bench, plots, tables, texts, words
 from .page_style import STYLE
 
 _TEXT = 400
@@ -37,6 +37,7 @@ def _parts(content: Mapping[str, Any]) -> Iterator[str]:
     if pairs := tables.pairs_table(content):
         yield _heading("Which methods can be told apart") + _table(pairs, left=2)
     yield _costs(content)
+    yield _bench(content["bench"])
     yield _heads(content)
     yield _training(content)
     yield _differences(content)
@@ -91,6 +92,18 @@ def _costs(content: Mapping[str, Any]) -> str:
             figures.append((plots.costs_plot(points, f"costs-{name}", title, metric), f"{metric} against {title}."))
     said = _heading("Size and speed") + _table(table) + _paragraph(texts.about_costs(content))
     return said + _figures(figures)
+
+
+def _bench(measured: Mapping[str, Any] | None) -> str:
+    """What `ted bench` measured."""
+    if not measured:
+        return ""
+    said = _heading("Formats") + _paragraph(bench.verdict(measured)) + _table(bench.bench_table(measured), left=2)
+    said += _paragraph(bench.about_bench(measured).replace("`", ""))
+    if not measured["scored"]:
+        return said
+    caption = f"{measured['metric']} against latency; what no other is both faster and better than is filled."
+    return said + _figures([(plots.bench_plot(measured), caption)])
 
 
 def _heads(content: Mapping[str, Any]) -> str:

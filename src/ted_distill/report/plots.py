@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from .bench import FORMATS, NEARLY
 from .curves import Curve
 from .svg import inline_svg
 
@@ -169,6 +172,62 @@ def costs_plot(points: Sequence[tuple[str, float, float]], name: str, x: str, me
         _legend(figure, axes)
         said = ", ".join(f"{title}: {cost:g}, {score:.2f}" for title, cost, score in points)
         return inline_svg(figure, name, f"{metric} against {x}", said + ".")
+
+
+def bench_plot(about: Mapping[str, Any]) -> str:
+    """Score against latency of what `ted bench` measured: a colour for each model, a shape for each format."""
+    rows = [row for row in about["candidates"] if row["score"] is not None]
+    with _figure(height=3.6) as (figure, axes):
+        _draw_bench(figure, axes, rows, about)
+        said = ", ".join(
+            f"{row['model']} in {FORMATS[row['format']]} {row['batch_1']['p50_ms']:.3g} ms, {row['score']:.2f}"
+            for row in rows
+        )
+        return inline_svg(figure, "bench", f"{about['metric']} against latency by model and format", said + ".")
+
+
+def save_bench_plot(about: Mapping[str, Any], file: Path) -> None:
+    """The same as a picture of its own."""
+    rows = [row for row in about["candidates"] if row["score"] is not None]
+    with _figure(height=3.6) as (figure, axes):
+        figure.set_size_inches(6.4, 4.4)
+        _draw_bench(figure, axes, rows, about)
+        figure.savefig(file, dpi=160, metadata={"Software": None})
+
+
+def _draw_bench(figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    kinds = [kind for kind in FORMATS if any(row["format"] == kind for row in rows)]
+    colours = {model: _COLOURS[number % len(_COLOURS)] for number, model in enumerate(models)}
+    shapes = dict(zip(FORMATS, _MARKERS, strict=False))
+    front = sorted((row["batch_1"]["p50_ms"], row["score"]) for row in rows if row["on_front"])
+    axes.plot(*zip(*front, strict=True), color="#444444", linewidth=1, zorder=1)
+    for row in rows:
+        axes.plot(
+            [row["batch_1"]["p50_ms"]], [row["score"]], shapes[row["format"]], color=colours[row["model"]],
+            markersize=7, fillstyle="full" if row["on_front"] else "none", markeredgewidth=1.4,
+        )  # fmt: skip
+    handles = [Line2D([], [], color=colours[model], linewidth=4, label=_clipped(model)) for model in models]
+    handles += [
+        Line2D([], [], marker=shapes[kind], color="#333333", linestyle="", fillstyle="none", label=FORMATS[kind])
+        for kind in kinds
+    ]
+    handles.append(Line2D([], [], color="#444444", linewidth=1, label="no other is faster and better"))
+    teacher = next((row["score"] for row in rows if row["role"] == "teacher" and row["format"] == "pytorch"), None)
+    if teacher is not None and teacher > 0:
+        kept = teacher / NEARLY if about["lower_is_better"] else teacher * NEARLY
+        axes.axhline(kept, color="#333333", linestyle=":", linewidth=1, zorder=0)
+        label = f"{100 * NEARLY:.0f} % of the teacher's score"
+        handles.append(Line2D([], [], color="#333333", linestyle=":", linewidth=1, label=label))
+    figure.legend(handles=handles, loc="outside upper left", ncols=2, borderaxespad=0.1, columnspacing=1.2)
+    # Not as powers of ten, which would be several pieces of text.
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"milliseconds for one {about['sample']['unit']}, median (log scale)")
+    axes.set_ylabel(about["metric"])
+    axes.margins(x=0.08, y=0.1)
 
 
 def _spread(curves: Mapping[str, Curve]) -> float:

@@ -1,0 +1,90 @@
+"""The figures of a student in its model card: a section between two marks, beside whatever else the card says.
+
+The manifest of a stage has the sum of its card. Where the card was as it was written, the manifest gets the new sum, so
+that the section is no change that anyone made by hand; where it was edited, the manifest is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, raise_if_any
+from ..output import MANIFEST_NAME, atomic_files, check_writable, read_manifest, write_sealed
+from ..output.manifests import damaged_files, sums
+from ..report.bench import about_bench, bench_table, verdict
+from ..runs.table import markdown_table
+from ..training.model_card import CARD_NAME
+from .candidates import Candidate
+
+logger = logging.getLogger(__name__)
+
+BEGIN, END = "<!-- ted bench: begin -->", "<!-- ted bench: end -->"
+
+
+def check_cards(candidates: Sequence[Candidate]) -> None:
+    """Refuse cards that no section can be put into. Raises `InputError` with all problems."""
+    problems = []
+    for folder in _folders(candidates):
+        check_writable(folder, "cards")
+        text = _text(folder)
+        marks = text.count(BEGIN), text.count(END)
+        if marks not in ((0, 0), (1, 1)) or (marks == (1, 1) and text.index(BEGIN) > text.index(END)):
+            problems.append(
+                f"cards: expected {folder / CARD_NAME} to have one section between {BEGIN} and {END}, or none, got "
+                "marks that are no pair; remove them"
+            )
+    raise_if_any(problems)
+
+
+def write_cards(candidates: Sequence[Candidate], about: Mapping[str, Any]) -> None:
+    """Put the figures of each student into its card, and those of the teacher beside them."""
+    for candidate in candidates:
+        for folder in _folders([candidate]):
+            _write(folder, section(candidate.title, about))
+            logger.warning("bench: the figures of %s are in %s", candidate.title, folder / CARD_NAME)
+
+
+def _folders(candidates: Sequence[Candidate]) -> Iterator[Path]:
+    """The folders of the students; those of the Hub have none here."""
+    for candidate in candidates:
+        if not candidate.is_teacher and Path(candidate.place).is_dir():
+            yield Path(candidate.place)
+
+
+def section(title: str, about: Mapping[str, Any]) -> str:
+    """The section, marks and all."""
+    rows = [row for row in about["candidates"] if row["model"] == title or row["role"] == "teacher"]
+    of = {**about, "candidates": rows}
+    parts = ["## Formats", markdown_table(bench_table(of)), verdict(of), about_bench(of)]
+    return "\n\n".join([BEGIN, *(part for part in parts if part), END])
+
+
+def with_section(card: str, text: str) -> str:
+    """A card with the section in place of a former one, or at its end."""
+    if BEGIN not in card:
+        return f"{card.rstrip()}\n\n{text}\n".lstrip()
+    before, _, rest = card.partition(BEGIN)
+    return before + text + rest.partition(END)[2]
+
+
+def _text(folder: Path) -> str:
+    file = folder / CARD_NAME
+    try:
+        return file.read_bytes().decode("utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cards: expected {file} to be text in UTF-8, got an error ({error}); mend it") from error
+
+
+def _write(folder: Path, text: str) -> None:
+    manifest = read_manifest(folder)
+    files = (manifest or {}).get("files", {})
+    untouched = CARD_NAME in files and not damaged_files(folder, {CARD_NAME: files[CARD_NAME]})
+    card = with_section(_text(folder), text)
+    with atomic_files(folder) as partial:
+        (partial / CARD_NAME).write_bytes(card.encode("utf-8"))
+        if manifest is not None and untouched:
+            known = {**files, **sums(partial, [CARD_NAME])}
+            write_sealed(partial / MANIFEST_NAME, {**manifest, "files": known})

@@ -1,0 +1,37 @@
+"""The rows that models are timed on: as long and as short as those of the data are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..method.filters import Batch
+from ..tasks.base import Split
+from .opened import Opened
+
+BATCH_SIZE = 32
+
+
+def spread(lengths: Sequence[int], count: int) -> list[int]:
+    """Places of `count` features, evenly spaced in the order of their lengths, the longest first."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    count = min(count, len(order))
+    return order[(np.arange(count) + 0.5).astype(int) if count == len(order) else _even(count, len(order))].tolist()
+
+
+def _even(count: int, total: int) -> np.ndarray:
+    return ((np.arange(count) + 0.5) * total / count).astype(int)
+
+
+def batches_of(places: Sequence[int], size: int = BATCH_SIZE) -> list[list[int]]:
+    """Full batches of features, those of similar length together; where there are too few, they are repeated."""
+    wanted = max(1, len(places) // size) * size
+    drawn = np.asarray(places)[np.sort(np.arange(wanted) % len(places))].tolist()
+    return [drawn[start : start + size] for start in range(0, wanted, size)]
+
+
+def collated(opened: Opened, split: Split, groups: Sequence[Sequence[int]]) -> list[Batch]:
+    """Batches of features by their places."""
+    features = split.features
+    return [opened.task.collate([features[place] for place in group], opened.tokenizer) for group in groups]

@@ -1,0 +1,39 @@
+"""A candidate scored in all its formats on all rows, in one pass, in the way of `ted export --test`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..export.exporting import logits_of
+from ..export.parity import changed_share, compare
+from .arguments import Format
+from .ground import Ground
+from .opened import Opened
+
+Row = dict[str, Any]
+
+
+def scored(opened: Opened, ground: Ground) -> dict[Format, Row]:
+    """Score of each format, and how far it is from the first: from PyTorch in float32, or of an export from its first.
+
+    Without rows that can be scored on, `score` and `scores` are None.
+    """
+    task = opened.task
+    kinds = [kind for kind in opened.formats if opened.loaded is None or kind != "pytorch"]
+    # What changed is said of PyTorch's predictions, also where its own row is not wanted.
+    compared: list[Format] = kinds if opened.loaded is None else ["pytorch", *kinds]
+    models = {str(kind): logits_of(opened.module(kind)) for kind in compared}
+    first = compared[0]
+    found = compare(models, task, opened.encoded(ground.split), opened.tokenizer, opened.probes())
+    rows: dict[Format, Row] = {}
+    for kind in opened.formats:
+        scores = None if ground.made_up else found.scores[kind]
+        differs = kind != first
+        rows[kind] = {
+            "scores": scores,
+            "score": scores[task.metric] if scores else None,
+            "to_float32": scores[task.metric] - found.scores[first][task.metric] if scores and differs else None,
+            "changed": changed_share(task, kind, first, found, scored=not ground.made_up) if differs else None,
+            "largest_difference": found.differences[kind].absolute if differs else None,
+        }
+    return rows

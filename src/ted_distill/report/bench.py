@@ -1,0 +1,153 @@
+"""What `ted bench` measured, as a table and in words: on the screen, in `bench.md`, in reports and in model cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..output import read_json, short_name
+from ..runs.table import markdown_table
+from . import words
+from .costs import weights_sums
+from .folders import Reported
+from .tables import Table, without_empty
+
+BENCH_NAME, TABLE_NAME, PLOT_NAME = "bench.json", "bench.md", "bench.png"
+FORMATS = {"pytorch": "PyTorch float32", "bf16": "PyTorch bf16", "onnx": "ONNX float32", "int8": "ONNX int8"}
+NEARLY = 0.97
+"""The share of the teacher's score that a student should keep, for the sentence on the fastest one."""
+_FOLDER = "bench"
+
+
+def read_bench_of(reported: Reported) -> dict[str, Any] | None:
+    """The bench in the folder of a run; None if there is none, or if it is of models that are not there any more."""
+    found = read_json(reported.folder / _FOLDER / BENCH_NAME)
+    if not isinstance(found, dict) or not isinstance(found.get("candidates"), list):
+        return None
+    sums = {short_name(at): weights_sums(at) for at in map(reported.model, reported.names)}
+    if any(_is_other(row, sums.get(str(row.get("name")), {})) for row in found["candidates"]):
+        reported.missing.append(
+            f"The bench in {_FOLDER}/ is of other models than those of this run; `ted bench` measures them again."
+        )
+        return None
+    return found
+
+
+def _is_other(row: Mapping[str, Any], sums: Mapping[str, str]) -> bool:
+    """Whether a model was trained anew since it was measured; one that is not there any more is the same."""
+    return bool(row.get("weights")) and bool(sums) and row["weights"] != sums
+
+
+def bench_table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None) -> Table:
+    """A row for each model in each format.
+
+    Args:
+        rows: those of `about` to show [all].
+    """
+    unit = about["sample"]["unit"]
+    columns = [
+        ["model", "format", "parameters", "without embeddings", "size", about["metric"], "of teacher", "to float32"]
+        + ["changed", "p50 ms", "p95 ms", f"{unit}s/s at 1", "times", f"{unit}s/s at 32", "times", f"CPU ms a {unit}"]
+    ]
+    former = None
+    for row in about["candidates"] if rows is None else rows:
+        first, former = row["model"] != former, row["model"]
+        to, one, many = row["to_teacher"] or {}, row["batch_1"], row["batch_32"]
+        counts = [row["parameters"], row["parameters_without_embeddings"]] if first else [None, None]
+        columns.append(
+            [
+                row["model"] if first else "",
+                FORMATS[row["format"]],
+                *map(words.short, counts),
+                words.size(row["bytes"]),
+                words.score(row["score"]),
+                "" if to.get("score") is None else f"{100 * to['score']:.1f} %",
+                "" if row["to_float32"] is None else f"{row['to_float32']:+.2f}",
+                "" if row["changed"] is None else f"{100 * row['changed']:.2f} %",
+                _with_spread(one["p50_ms"], one["p50_ms_spread"]),
+                _digits(one["p95_ms"]),
+                _digits(one["rows_per_second"]),
+                _times(to.get("batch_1")),
+                _with_spread(many["rows_per_second"], many["rows_per_second_spread"]),
+                _times(to.get("batch_32")),
+                _digits(one["cpu_ms"]),
+            ]
+        )
+    return without_empty(columns)
+
+
+def _digits(value: float) -> str:
+    """Three digits, as more were not measured."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _with_spread(value: float, spread: Sequence[float]) -> str:
+    return f"{_digits(value)} ({_digits(spread[0])} to {_digits(spread[1])})"
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def about_bench(about: Mapping[str, Any]) -> str:
+    """How it was measured."""
+    sample, hardware = about["sample"], about.get("hardware") or {}
+    tokens, unit = sample["tokens"], sample["unit"]
+    said = [
+        f"Scores are {about['metric']}{' (lower is better)' * about['lower_is_better']} on {about['rows']}."
+        if about["scored"]
+        else f"Nothing is known of scores: no rows were given, and these are {about['rows']}.",
+        f"Times are of {words.counted(sample['rows'], unit)} of {tokens['shortest']} to {tokens['longest']} tokens "
+        f"(median {tokens['median']:g}), spread over the lengths of the data, without tokenising: one by one, and in "
+        f"batches of {sample['batch_size']} of similar length.",
+        f"Candidates took turns in a drawn order, {words.counted(about['rounds'], 'round')}; figures are medians of "
+        "the rounds, with the least and the most in brackets. CPU ms is the processor's time for a "
+        f"{unit} by itself, over all threads.",
+        f"{words.counted(about['threads'], 'thread')} on {hardware.get('processor') or 'this processor'} "
+        f"({hardware.get('cores')} cores).",
+    ]
+    if any(row["to_teacher"] for row in about["candidates"]):
+        said.append("`times` is the throughput as a multiple of the teacher's in PyTorch float32.")
+    if any(row["changed"] is not None for row in about["candidates"]):
+        said.append(
+            "`to float32` is how far the score is from the same model's in PyTorch float32, `changed` the share of its "
+            "predictions that differ (of a regression, the change of the score in hundredths)."
+        )
+    return " ".join(said)
+
+
+def verdict(about: Mapping[str, Any]) -> str:
+    """The fastest student that keeps most of the teacher's score, in one sentence; empty where nothing is known."""
+    rows = [row for row in about["candidates"] if row["to_teacher"] and row["role"] != "teacher"]
+    rows = [row for row in rows if row["to_teacher"]["score"] is not None]
+    if not rows:
+        return ""
+    good = [row for row in rows if row["to_teacher"]["score"] >= NEARLY]
+    best = max(good or rows, key=lambda row: row["to_teacher"]["batch_1"])
+    to = best["to_teacher"]
+    enough = f"{100 * NEARLY:.0f} % of the teacher's score"
+    which = f"Of the students that keep {enough}, the fastest" if good else f"No student keeps {enough}. The fastest"
+    return (
+        f"{which} one {about['sample']['unit']} at a time is {best['model']} in {FORMATS[best['format']]}: "
+        f"{_times(to['batch_1'])} times the teacher's throughput in PyTorch float32 with "
+        f"{100 * to['score']:.1f} % of its score."
+    )
+
+
+def bench_text(about: Mapping[str, Any]) -> str:
+    """The table and what it says, for the screen and `bench.md`."""
+    parts = [markdown_table(bench_table(about)), verdict(about), about_bench(about).replace("`", "")]
+    parts.append("\n".join(f"- {note}" for note in about["notes"]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def bench_page(about: Mapping[str, Any]) -> str:
+    """`bench.md`."""
+    plot = f"\n\n![{about['metric']} against latency]({PLOT_NAME})" if about["scored"] else ""
+    return f"# Score, size and speed by format\n\n{bench_text(about)}{plot}\n\n```\n{about['command']}\n```\n"
+
+
+def bench_names(folder: Path) -> list[Path]:
+    """The files of a bench that are there."""
+    return [folder / name for name in (BENCH_NAME, TABLE_NAME, PLOT_NAME) if (folder / name).is_file()]
