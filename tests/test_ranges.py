@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pytest
 
 from ted_distill import InputError
+from ted_distill.benching.arguments import BenchArguments
 from ted_distill.cli.flags import Parser
 from ted_distill.cli.help_screen import reword
 from ted_distill.cli.stages import EvaluateArguments, OneModel, TwoModels
@@ -26,7 +27,7 @@ from ted_distill.training.stage_arguments import StageArguments
 
 KINDS = [
     StageArguments, TaskArguments, ModelArguments, LearnFiltersArguments, DistillArguments, StudentArguments,
-    RunArguments, EvaluateArguments, TrimArguments, OneModel, TwoModels,
+    RunArguments, EvaluateArguments, TrimArguments, OneModel, TwoModels, BenchArguments,
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from ted_distill import InputError, export_onnx
+from ted_distill import InputError, bench, export_onnx
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError
 from ted_distill.export import exporting
@@ -282,3 +282,6 @@ def test_every_family_and_head_does_the_same_as_a_file(
     made = {"token_type_ids"} & set(AutoTokenizer.from_pretrained(exported.folder).model_input_names)
     assert set(exported.about["inputs"]) == {"input_ids", "attention_mask", *made}
     assert capsys.readouterr().out == ""
+    rows = bench(exported.folder, tmp_path / "bench", formats=["onnx", "int8"], rounds=1, rows=2).candidates
+    assert [row["format"] for row in rows] == ["onnx", "int8"]
+    assert all(row["batch_32"]["rows_per_second"] > 0 for row in rows)
