@@ -88,7 +88,10 @@ def test_one_checkpoint_twice_and_a_teacher_that_is_an_export_are_refused(tmp_pa
     with pytest.raises(InputError, match=r"teacher: expected a checkpoint that PyTorch runs, .* got .*onnx, an export"):
         of_places([one], onnx, ModelArguments())
     found = of_places([onnx], one, ModelArguments())
-    assert [(candidate.title, candidate.is_teacher) for candidate in found] == [("one", True), ("onnx", False)]
+    assert [(candidate.title, candidate.is_teacher) for candidate in found] == [
+        ("one (teacher)", True),
+        ("onnx", False),
+    ]
     assert found[1].export is not None
 
 

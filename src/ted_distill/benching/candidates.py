@@ -85,6 +85,8 @@ def of_places(places: Sequence[str], teacher: str | None, loading: ModelArgument
     twice = [place for (place, _), count in zip(found, map(names.count, names), strict=True) if count > 1]
     raise_if_any(f"bench: expected each checkpoint once, got {place} more than once; leave one out" for place in twice)
     titles = distinct_titles(names)
+    if teacher is not None and titles[0] != "teacher":
+        titles[0] = f"{titles[0]} (teacher)"
     return [
         Candidate(title, place, loading, teacher is not None and number == 0, export)
         for number, (title, (place, export)) in enumerate(zip(titles, found, strict=True))
