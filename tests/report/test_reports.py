@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ted_distill import InputError, bench, load_task
+from ted_distill import InputError, TaskArguments, bench, load_task
 from ted_distill.cli.main import main
 from ted_distill.cli.report import report_at_the_end
 from ted_distill.report import writing
@@ -93,21 +93,30 @@ def test_the_bench_of_a_run_is_in_its_report_as_long_as_it_is_of_the_same_models
     shutil.copytree(reviews, folder)
     benched = bench(folder, formats=["pytorch"], rounds=1, rows=2)
     assert benched.folder == folder / "bench"
-    assert [row["model"] for row in benched.candidates] == ["teacher", "student, fine-tuned", "TED"]
+    assert [row["model"] for row in benched.candidates] == [
+        "teacher", "student, fine-tuned", "student alone", "TED",
+    ]  # fmt: skip
     assert [row["scores"]["accuracy"] for row in benched.candidates] == [
         one["score"] for one in read(reviews)["scores"]["models"]
     ]
     write_report(folder)
-    assert read(folder)["bench"]["candidates"][2]["to_teacher"]["score"] > 0
+    assert read(folder)["bench"]["candidates"][-1]["to_teacher"]["score"] > 0
     assert "## Formats" in (folder / "report.md").read_text(encoding="utf-8")
     assert "accuracy against latency by model and format" in (folder / "report.html").read_text(encoding="utf-8")
     # Models trained anew are not those that were measured.
     about = json.loads((benched.folder / "bench.json").read_text())
-    about["candidates"][2]["weights"]["model.safetensors"] = "another"
+    about["candidates"][-1]["weights"]["model.safetensors"] = "another"
     (benched.folder / "bench.json").write_text(json.dumps(about))
     write_report(folder)
     assert read(folder)["bench"] is None
     assert any("The bench in bench/ is of other models" in line for line in read(folder)["missing"])
+
+
+def test_what_is_said_of_the_task_is_said_of_that_of_the_run(reviews: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"formats": ["pytorch"], "rounds": 1, "rows": 2}
+    found = bench(reviews, tmp_path / "out", task=TaskArguments(max_eval_samples=4), **options)
+    assert found.about["rows"] == "4 validation rows of validation.jsonl"
+    assert found.about["scored"]
 
 
 def test_a_run_is_measured_alone_and_with_its_own_teacher(reviews: Path) -> None:
