@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,10 +32,13 @@ def test_figures_are_medians_of_the_turns_own_and_the_spread_is_their_least_and_
 
 
 def test_ratios_are_those_to_the_teacher() -> None:
-    teacher = {"score": 80.0, "batch_1": {"rows_per_second": 10, "p50_ms": 100}, "batch_32": {"rows_per_second": 20}}
-    own = {"score": 76.0, "batch_1": {"rows_per_second": 95, "p50_ms": 10}, "batch_32": {"rows_per_second": 80}}
+    def figures(score: float, single: float, halves: float, cpu: float, batches: float) -> dict[str, Any]:
+        of_rows = {"rows_per_second": single, "p50_ms": halves, "cpu_ms": cpu}
+        return {"score": score, "batch_1": of_rows, "batch_32": {"rows_per_second": batches}}
+
+    teacher, own = figures(80, 10, 100, 90, 20), figures(76, 95, 10, 15, 80)
     found = to_teacher(own, teacher, lower_is_better=False)
-    assert found == {"score": pytest.approx(0.95), "batch_1": 9.5, "batch_32": 4.0, "p50": 10.0}
+    assert found == {"score": pytest.approx(0.95), "batch_1": 9.5, "batch_32": 4.0, "p50": 10.0, "cpu": 6.0}
     assert to_teacher(teacher, teacher, lower_is_better=False) == dict.fromkeys(found, 1.0)
 
 

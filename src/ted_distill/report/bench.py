@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def bench_table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | No
                 words.size(row["bytes"]),
                 words.score(row["score"]),
                 "" if to.get("score") is None else f"{100 * to['score']:.1f} %",
-                "" if row["to_float32"] is None else f"{row['to_float32']:+.2f}",
+                "" if row["to_float32"] is None else _signed(row["to_float32"]),
                 "" if row["changed"] is None else f"{100 * row['changed']:.2f} %",
                 _with_spread(one["p50_ms"], one["p50_ms_spread"]),
                 _digits(one["p95_ms"]),
@@ -80,6 +81,10 @@ def bench_table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | No
 def _digits(value: float) -> str:
     """Three digits, as more were not measured."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
 
 
 def _with_spread(value: float, spread: Sequence[float]) -> str:
@@ -107,6 +112,9 @@ def about_bench(about: Mapping[str, Any]) -> str:
         f"{words.counted(about['threads'], 'thread')} on {hardware.get('processor') or 'this processor'} "
         f"({hardware.get('cores')} cores).",
     ]
+    shapes = Counter((row["parameters"], row["format"]) for row in about["candidates"])
+    if max(shapes.values()) > 1:
+        said.append("Models of one shape are as fast as each other: where their times differ, that is noise.")
     if any(row["to_teacher"] for row in about["candidates"]):
         said.append("`times` is the throughput as a multiple of the teacher's in PyTorch float32.")
     if any(row["changed"] is not None for row in about["candidates"]):
@@ -131,8 +139,13 @@ def verdict(about: Mapping[str, Any]) -> str:
     return (
         f"{which} one {about['sample']['unit']} at a time is {best['model']} in {FORMATS[best['format']]}: "
         f"{_times(to['batch_1'])} times the teacher's throughput in PyTorch float32 with "
-        f"{100 * to['score']:.1f} % of its score."
+        f"{100 * to['score']:.1f} % of its score{_by_processor(to)}."
     )
+
+
+def _by_processor(to: Mapping[str, Any]) -> str:
+    """What a busy machine does not change as much."""
+    return f" ({_times(to['cpu'])} times by processor time)" if to.get("cpu") else ""
 
 
 def bench_text(about: Mapping[str, Any]) -> str:
