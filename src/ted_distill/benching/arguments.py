@@ -31,13 +31,13 @@ class BenchArguments:
         metadata={"help": "folder for the table and the plot [RUN/bench, or CHECKPOINT-bench]"},
     )
     rounds: Annotated[int, at_least(1)] = field(
-        default=7, metadata={"help": "times that every candidate has its turn; what is said is the median"}
+        default=7, metadata={"help": "times that every candidate has its turn; what is said is the median [7]"}
     )
     rows: Annotated[int, at_least(1)] = field(
-        default=128, metadata={"help": "rows of a turn, at most; fewer where models are slow"}
+        default=128, metadata={"help": "rows of a turn, at most; fewer where models are slow [128]"}
     )
     threads: Annotated[int, at_least(1)] = field(
-        default=1, metadata={"help": "threads that a model may use while it is timed"}
+        default=1, metadata={"help": "threads that a model may use while it is timed [1]"}
     )
     cards: bool = field(
         default=False, metadata={"help": "also put the figures of each checkpoint into a section of its README.md"}

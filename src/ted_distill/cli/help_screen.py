@@ -58,8 +58,10 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def reword(parser: argparse.ArgumentParser, ranges: Mapping[str, Range]) -> None:
     """Describe well-known training arguments briefly, and say which numbers an argument may be."""
+    trains = any(action.dest == "num_train_epochs" for action in parser._actions)
     for action in parser._actions:
-        text = WORDS.get(action.dest, action.help)
+        # Other commands have arguments of the same names, and words of their own for them.
+        text = WORDS.get(action.dest, action.help) if trains or not action.help else action.help
         short = ranges[action.dest].short if action.dest in ranges else ""
         action.help = f"{text} ({short})" if short else text
 
