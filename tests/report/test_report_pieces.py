@@ -237,6 +237,7 @@ def content(**changes: Any) -> dict[str, Any]:
         },
         "comparisons": [],
         "costs": {"models": {"teacher": sizes, "ted": sizes}, "speed": speed},
+        "bench": None,
         "filter_heads": {
             "metric": "accuracy", "uninformed": 50.0,
             "models": [{"owner": "teacher", "blocks": {"1": 50.0, "12": 80.0}, "whole_model": 81.0}],
