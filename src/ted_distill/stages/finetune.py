@@ -91,7 +91,7 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) 
     outcome = trainer.fit()
 
     def write_files(folder: Path) -> None:
-        write_card(folder, "finetune", task, outcome, loaded.name)
+        write_card(folder, "finetune", task, outcome, loaded.name, loaded.tokenizer)
 
     return publish(trainer, outcome | found, loaded, "finetune", write_files)
 

@@ -111,7 +111,7 @@ def _run(
         write_json(
             folder / BLOCK_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.block_scores}
         )
-        write_card(folder, "learn_filters", task, outcome, loaded.name)
+        write_card(folder, "learn_filters", task, outcome, loaded.name, loaded.tokenizer)
 
     results = publish(trainer, outcome, loaded, "learn_filters", write_files)
     logger.warning(

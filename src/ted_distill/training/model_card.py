@@ -1,17 +1,18 @@
-"""The model card of a finished stage: what the model is, its origin, its scores, and the command."""
+"""The model card of a finished stage: what the model is, its origin, its scores, how it is used, and the command."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult
+from transformers import PreTrainedTokenizerBase
 
 from ..output import command, short_name, versions
-from ..tasks.base import Task
-from .selection import described, score_title, shown_scores
-
-CARD_NAME = "README.md"
+from ..output.cards import CARD_NAME, card_data, card_text, origin_of
+from ..tasks.base import TEST, Task
+from .card_usage import usage
+from .selection import SCORES_OF, described, score_title, shown_scores, split_of
 
 _KINDS = {"finetune": "fine-tuned on", "learn_filters": "with filters for"}
 _WHAT = {
@@ -22,6 +23,8 @@ _WHAT = {
         "filter head. The model itself is unchanged."
     ),
 }
+_LOCAL = "local"
+"""The type of a data set that is not on the Hub."""
 
 
 def write_card(
@@ -30,6 +33,7 @@ def write_card(
     task: Task,
     results: dict[str, Any],
     base_model: str,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     teacher: str | None = None,
     pairs: list[tuple[int, int]] | None = None,
@@ -42,44 +46,78 @@ def write_card(
     Args:
         what: `finetune`, `learn_filters`, or a method.
         results: scores in percent, and how the weights were chosen, see `training.selection`.
+        base_model: what was trained, a folder or Hub id.
+        tokenizer: whose limit is the model's.
         pairs: (teacher block, student block).
         loss: what was minimised.
         text: how the model was made [that of `finetune` or `learn_filters`].
         kind: the same in two words, for the heading.
     """
-    base_model, teacher = short_name(base_model), teacher and short_name(teacher)
-    metadata: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": task.pipeline_tag,
-        "tags": ["ted-distill", what.replace("_", "-")],
-        "metrics": [task.metric],
-    }
-    lines = [
-        "---",
-        yaml.safe_dump(metadata, sort_keys=False).strip(),
-        "---",
-        "",
-        f"# {folder_title(base_model, task, kind or _KINDS[what])}",
-    ]
-    lines += ["", (text or _WHAT[what]).format(task=f"`{task.name}`"), ""]
+    title = folder_title(short_name(base_model), task, kind or _KINDS[what])
+    data = card_data(
+        origin_of(base_model), task.pipeline_tag, ["ted-distill", what.replace("_", "-")],
+        datasets=hub_datasets(task), metrics=[task.metric], scores=eval_results(task, results), model_name=title,
+    )  # fmt: skip
+    lines = [f"# {title}", "", (text or _WHAT[what]).format(task=f"`{task.name}`"), ""]
     lines += (
-        [f"- Teacher: `{teacher}`", f"- Student before distillation: `{base_model}`"]
+        [f"- Teacher: `{short_name(teacher)}`", f"- Student before distillation: `{short_name(base_model)}`"]
         if teacher
-        else [f"- From: `{base_model}`"]
+        else [f"- From: `{short_name(base_model)}`"]
     )
     if pairs:
         listed = ", ".join(f"{teacher_block} - {student_block}" for teacher_block, student_block in pairs)
         lines.append(f"- Pairs (teacher block - student block): {listed}")
     if loss:
         lines.append(f"- Loss: {loss}")
+    if code := usage(task, task.longest(tokenizer)):
+        lines += ["", "## How it is used", "", "```python", code, "```"]
     lines += ["", "## Scores", "", " ".join(["In percent.", *described(results)]), "", "| score | value |", "|---|---|"]
     lines += [f"| {score_title(name, results)} | {value:.2f} |" for name, value in shown_scores(results).items()]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
-    lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions.", ""]
-    (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
+    lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions."]
+    (folder / CARD_NAME).write_text(card_text(data, "\n".join(lines)), encoding="utf-8")
 
 
 def folder_title(base_model: str, task: Task, kind: str) -> str:
     """A heading for the card."""
     return f"{Path(base_model).name} {kind} {task.name}"
+
+
+def hub_datasets(task: Task) -> list[str]:
+    """The Hub's name of the data set that a task trains on; none for files and for rows given in Python."""
+    if task.arguments.train_file or "train" in task.given or "train" not in task.rows:
+        return []
+    found = task.arguments.dataset_name or (task.hub_dataset() or (None,))[0]
+    # A folder or a file may stand in its place.
+    return [found] if found and not Path(found).exists() else []
+
+
+def eval_results(task: Task, results: dict[str, Any]) -> list[EvalResult]:
+    """The scores of a model for the Hub's model-index; none where they are those of filter heads."""
+    if SCORES_OF in results:
+        return []
+    splits: dict[str, Any] = results.get("scored_on", {})
+    from_hub = (hub_datasets(task) or [_LOCAL])[0]
+    found = []
+    for name, value in shown_scores(results).items():
+        of_test = TEST in splits and name.startswith(f"{TEST}_")
+        split = TEST if of_test else split_of(name, task)
+        score = name.removeprefix(f"{split.removeprefix('validation_')}_")
+        if score not in task.score_names or split not in splits:
+            continue
+        source = str(splits[split]["from"])
+        in_file = Path(source).suffix or _LOCAL == from_hub
+        found.append(
+            EvalResult(
+                task_type=task.pipeline_tag,
+                task_name=task.name,
+                dataset_type=_LOCAL if in_file else from_hub,
+                dataset_name=source,
+                dataset_split=split,
+                metric_type=score,
+                metric_name=score if score in task.lower_is_better else f"{score}, in percent",
+                metric_value=round(float(value), 4),
+            )
+        )
+    return found

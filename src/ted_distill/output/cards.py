@@ -1,0 +1,136 @@
+"""Model cards with the metadata that the Hub reads: what a model was made of, its licence, its scores.
+
+Nothing is looked up in the network, and nothing is made up: what the card of the model before does not say is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..errors import shown
+
+CARD_NAME = "README.md"
+USE_HERE = 'name = "."'
+"""The line of a card's example that names the model: the folder of the card, until it is on the Hub."""
+
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_CACHED = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of the model that another one was made of, for the card of that one.
+
+    Attributes:
+        base_models: names on the Hub; of a folder, what its own card names.
+        license: that of its card.
+    """
+
+    base_models: list[str] = field(default_factory=list)
+    license: str | None = None
+
+
+def origin_of(name: str | Path) -> Origin:
+    """The origin of a model that is made of this one: a folder or a Hub id."""
+    folder = Path(name)
+    if not folder.is_dir():
+        cached = try_to_load_from_cache(str(name), CARD_NAME) if is_hub_id(str(name)) else None
+        known = read_card_data(Path(cached)) if isinstance(cached, str) else None
+        return Origin([str(name)] if is_hub_id(str(name)) else [], known.license if known else None)
+    known = read_card_data(folder / CARD_NAME)
+    in_cache = _CACHED.search(f"{folder.absolute()}/")
+    if in_cache:
+        before = [in_cache[1].replace("--", "/", 1)]
+    else:
+        named = known.base_model if known else None
+        before = [named] if isinstance(named, str) else [str(one) for one in named or []]
+    return Origin([one for one in before if is_hub_id(one)], known.license if known else None)
+
+
+def read_card_data(file: Path) -> ModelCardData | None:
+    """The metadata of a card; None if there is no card, or none that can be read."""
+    # What people write into a card may be anything, and so may be what the library raises for it.
+    try:
+        return ModelCard.load(file, ignore_metadata_errors=True).data if file.is_file() else None
+    except Exception:
+        return None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be that of a model on the Hub, and is none of a folder here."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
+
+
+def card_data(
+    origin: Origin,
+    pipeline_tag: str | None,
+    tags: Sequence[str],
+    *,
+    datasets: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    scores: Sequence[EvalResult] = (),
+    model_name: str = "",
+) -> ModelCardData:
+    """The metadata of a card; scores that are no numbers are left out."""
+    known = [score for score in scores if math.isfinite(score.metric_value)]
+    return ModelCardData(
+        base_model=list(origin.base_models) or None,
+        datasets=list(datasets) or None,
+        eval_results=known or None,
+        library_name="transformers",
+        license=origin.license,
+        metrics=list(metrics) or None,
+        model_name=model_name if known else None,
+        pipeline_tag=pipeline_tag,
+        tags=list(tags),
+    )
+
+
+def card_text(data: ModelCardData, body: str) -> str:
+    """A whole card: metadata as YAML, and Markdown."""
+    return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n\n{body.strip()}\n"
+
+
+def card_problems(data: ModelCardData, pipeline_tag: str | None) -> Iterator[str]:
+    """What the Hub would refuse or show wrongly, without asking it.
+
+    Args:
+        pipeline_tag: the right one; None if it is not known.
+    """
+    if pipeline_tag is not None and data.pipeline_tag != pipeline_tag:
+        yield f"card: expected pipeline_tag {pipeline_tag}, got {shown(data.pipeline_tag)}; correct {CARD_NAME}"
+    yield from _license_problems(data)
+    named = data.base_model if isinstance(data.base_model, list) else [data.base_model]
+    for name in named:
+        if name is not None and not is_hub_id(str(name)):
+            yield (
+                f"card: expected base_model to be a name on the Hub, got {shown(name)}, which is a folder or no name; "
+                f"correct {CARD_NAME}, or leave it out"
+            )
+    for score in data.eval_results or []:
+        if not isinstance(score.metric_value, (int, float)) or not math.isfinite(score.metric_value):
+            yield (
+                f"card: expected a number for {score.metric_type} in model-index, got {shown(score.metric_value)}; "
+                "leave it out"
+            )
+
+
+def _license_problems(data: ModelCardData) -> Iterator[str]:
+    given = data.license
+    if given is not None and not (isinstance(given, str) and _LICENSE.fullmatch(given)):
+        yield f"card: expected a licence's short name, such as apache-2.0, got {shown(given)}; correct {CARD_NAME}"
+    if given == "other" and not data.license_name:
+        yield f"card: expected license_name beside license other, got none; add it to {CARD_NAME}"
