@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .benching.bench import Benched, bench
     from .errors import InputError, TrainingError
     from .export.exporting import Exported, export_onnx
+    from .export.upload import Pushed, push_to_hub
     from .method.filter_files import load_filters, save_filters
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
@@ -55,6 +56,7 @@ __all__ = [
     "LearnFiltersTrainer",
     "LoadedModel",
     "ModelArguments",
+    "Pushed",
     "Recipe",
     "StageArguments",
     "Task",
@@ -74,6 +76,7 @@ __all__ = [
     "load_filters",
     "load_model",
     "load_task",
+    "push_to_hub",
     "read_recipe",
     "run",
     "save_filters",
@@ -86,6 +89,7 @@ _HOMES = {
     "benching.bench": "Benched bench",
     "errors": "InputError TrainingError",
     "export.exporting": "Exported export_onnx",
+    "export.upload": "Pushed push_to_hub",
     "method.filter_files": "load_filters save_filters",
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",

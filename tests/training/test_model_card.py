@@ -48,7 +48,12 @@ TASKS: dict[str, tuple[Any, str, str, dict[str, Any]]] = {
     "regression": (AutoModelForSequenceClassification, "distilbert", "text-classification", {}),
     "multi_label_classification": (AutoModelForSequenceClassification, "modernbert", "text-classification", {}),
     "token_classification": (AutoModelForTokenClassification, "deberta-v2", "token-classification", {}),
-    "question_answering": (AutoModelForQuestionAnswering, "bert", "question-answering", {"max_seq_length": 32, "doc_stride": 8}),
+    "question_answering": (
+        AutoModelForQuestionAnswering,
+        "bert",
+        "question-answering",
+        {"max_seq_length": 32, "doc_stride": 8},
+    ),
     "masked_lm": (AutoModelForMaskedLM, "bert", "fill-mask", {"max_seq_length": 16}),
     "causal_lm": (AutoModelForCausalLM, "gpt2", "text-generation", {"max_seq_length": 16}),
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
 from ..progress import remembering
-from . import bench, compare, convert, export, init, recipes, report, reproduce, stages
+from . import bench, compare, convert, export, init, push, recipes, report, reproduce, stages
 from .command import Command
 
 _RECIPES = {
@@ -82,6 +82,10 @@ _STAGES = {
     "bench": Command(
         "bench CHECKPOINT ... | RUN", "score, size, latency in PyTorch and ONNX, side by side with the teacher",
         bench.bench, read=bench.read_bench,
+    ),
+    "push": Command(
+        "push CHECKPOINT OWNER/NAME", "a checkpoint and its card on the Hub, with filters and ONNX files if wanted",
+        push.push, read=push.read_push,
     ),
     "import-published": Command(
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",

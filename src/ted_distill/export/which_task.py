@@ -79,7 +79,7 @@ def _made(
     if of_recipe:
         found = vars(read_recipe(str(test), output_dir="unused").task)
     else:
-        found = {} if "task" in set_ else _of_checkpoint(name, loading)
+        found = {} if "task" in set_ else arguments_of(name, loading)
     arguments = TaskArguments(**{**found, **set_})
     in_memory = None if test is None or isinstance(test, (str, Path)) else test
     if isinstance(test, (str, Path)) and not of_recipe:
@@ -101,7 +101,7 @@ def _is_recipe(test: Test | None) -> bool:
     return path.suffix in (".yaml", ".yml") or (not path.suffix and str(test) in recipe_files())
 
 
-def _of_checkpoint(name: str, loading: ModelArguments) -> dict[str, Any]:
+def arguments_of(name: str, loading: ModelArguments) -> dict[str, Any]:
     """Arguments of the task that a checkpoint was trained on, by its stage, or by its head."""
     try:
         settings = read_sealed(Path(name) / SETTINGS_NAME) or {}
@@ -112,7 +112,11 @@ def _of_checkpoint(name: str, loading: ModelArguments) -> dict[str, Any]:
     identity = settings.get("identity")
     known = identity.get("task") if isinstance(identity, dict) else None
     if isinstance(known, dict) and known.get("task"):
-        return {key: value for key, value in known.items() if key in _FIELDS and key != "streaming"}
+        found = {key: value for key, value in known.items() if key in _FIELDS and key != "streaming"}
+        # The default was asked for by nobody: a model that reads less is given less.
+        if found.get("max_seq_length") == load_task(str(found["task"])).max_seq_length:
+            del found["max_seq_length"]
+        return found
     if isinstance(manifest.get("task"), str):
         return {"task": manifest["task"]}
     return {"task": _by_head(name, loading)}

@@ -25,6 +25,7 @@ from ..output import (
     short_name,
     write_json,
 )
+from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from .blocks import resolve_blocks, student_from_teacher
 from .important import TaskRows, important_student
@@ -100,7 +101,15 @@ def make_student(
     student.save_pretrained(folder)
     load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
+    _write_card(folder, teacher, blocks)
     return model.num_parameters(), student.num_parameters()
+
+
+def _write_card(folder: Path, teacher: str | Path, blocks: list[int]) -> None:
+    """The card that hands on what is known of the teacher to the cards of whatever is made of the student."""
+    data = card_data(origin_of(teacher), None, ["ted-distill", "student"])
+    body = f"# A student of {short_name(teacher)}\n\nMade of blocks {', '.join(map(str, blocks))}; not trained yet."
+    (folder / CARD_NAME).write_text(card_text(data, body), encoding="utf-8")
 
 
 def _description(

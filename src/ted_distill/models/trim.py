@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import transformers
+from huggingface_hub import ModelCard
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -37,6 +38,7 @@ from ..output import (
     without_former,
     write_json,
 )
+from ..output.cards import CARD_NAME, card_data, card_text, origin_of, read_card_data
 from ..progress import busy, showing
 from ..ranges import between, check_ranges, described
 from ..tasks import TaskArguments
@@ -167,6 +169,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
         with locked(folder), without_former(folder), publication(folder, manifest) as partial:
             small.save_pretrained(partial)
             _save_tokenizer(tokenizer, trimmed, partial)
+            _write_card(partial, name, about)
             with busy("comparing"):
                 about |= _compare(partial, model, tokenizer, trimmed, texts, arguments)
             write_json(partial / TRIM_NAME, about)
@@ -223,6 +226,21 @@ def _content(tokenizer: PreTrainedTokenizerBase, name: str) -> Content:
     content: Content = json.loads(backend.to_str())
     vocabulary(content)
     return content
+
+
+def _write_card(folder: Path, name: str, about: dict[str, Any]) -> None:
+    """The model's own card, if it has one, without its scores: on other texts they may have changed."""
+    own = Path(name) / CARD_NAME
+    data = read_card_data(own) if Path(name).is_dir() else None
+    before, after = about["before"]["tokens"], about["after"]["tokens"]
+    said = f"Trimmed to {after:,} of {before:,} tokens."
+    if data is None:
+        data, body = card_data(origin_of(name), None, ["ted-distill"]), f"# {short_name(name)}, with fewer tokens"
+    else:
+        body = f"{ModelCard.load(own, ignore_metadata_errors=True).text.strip()}\n\n## Fewer tokens"
+        said += " The scores are those before."
+    data.eval_results, data.tags = None, [*dict.fromkeys([*(data.tags or []), "trimmed"])]
+    (folder / CARD_NAME).write_text(card_text(data, f"{body}\n\n{said}"), encoding="utf-8")
 
 
 def _task_of(name: str) -> str | None:

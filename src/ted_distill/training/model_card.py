@@ -107,7 +107,7 @@ def eval_results(task: Task, results: dict[str, Any]) -> list[EvalResult]:
         if score not in task.score_names or split not in splits:
             continue
         source = str(splits[split]["from"])
-        in_file = Path(source).suffix or _LOCAL == from_hub
+        in_file = Path(source).suffix or from_hub == _LOCAL
         found.append(
             EvalResult(
                 task_type=task.pipeline_tag,

@@ -170,7 +170,7 @@ class StageArguments(TrainingArguments):
         if self.push_to_hub:
             problems.append(
                 "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "
-                "`hf upload`"
+                "`ted push FOLDER OWNER/NAME`"
             )
         return problems
 

@@ -1,0 +1,212 @@
+"""What goes to the Hub is the model, its tokenizer, its card and what was asked for; everything else stays here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi, ModelCard
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from quick_stages import LABELS, quick_arguments, reviews_task
+from ted_distill import (
+    DistillArguments,
+    InputError,
+    LearnFiltersArguments,
+    distill,
+    export_onnx,
+    finetune,
+    learn_filters,
+    push_to_hub,
+)
+from ted_distill.cli.main import main
+from ted_distill.errors import TrainingError
+from tiny import save_tiny
+
+MODEL = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+TOKEN = "hf_" + "a1B2" * 8
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a teacher, its filters, and a student with filters whose checkpoints were kept."""
+    folder = tmp_path_factory.mktemp("upload")
+    model = save_tiny(folder / "model", AutoModelForSequenceClassification, **LABELS)
+    (model / "README.md").write_text("---\nlicense: mit\nbase_model: someone/tiny\n---\n# A model\n")
+    task = reviews_task(folder)
+    finetune(model, task, quick_arguments(folder / "teacher", max_steps=1))
+    learn_filters(folder / "teacher", task, quick_arguments(folder / "filters", max_steps=1), LearnFiltersArguments())
+    args = quick_arguments(folder / "ted", max_steps=1, keep_checkpoints=True)
+    distill(folder / "filters", folder / "teacher", task, args, DistillArguments("ted"))
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the Hub was asked for, and whether it has the repository already."""
+    seen: dict[str, Any] = {"public": False, "files": {}, "error": None}
+
+    def create_repo(self: HfApi, repo_id: str, **options: Any) -> None:
+        seen["created"] = {"repo_id": repo_id, **options}
+
+    def model_info(self: HfApi, repo_id: str) -> SimpleNamespace:
+        return SimpleNamespace(private=not seen["public"])
+
+    def upload_folder(self: HfApi, *, folder_path: Path, **options: Any) -> SimpleNamespace:
+        if seen["error"]:
+            raise seen["error"]
+        files = [file for file in Path(folder_path).rglob("*") if file.is_file()]
+        seen["files"] = {file.relative_to(folder_path).as_posix(): file.read_bytes() for file in files}
+        seen["uploaded"] = options
+        return SimpleNamespace(commit_url=f"https://hub/{options['repo_id']}/commit/1")
+
+    for function in (create_repo, model_info, upload_folder):
+        monkeypatch.setattr(HfApi, function.__name__, function)
+    return seen
+
+
+def test_a_student_is_uploaded_with_its_card_and_nothing_else(made: Path, hub: dict[str, Any]) -> None:
+    assert list((made / "ted").glob("checkpoint-*"))
+    pushed = push_to_hub(made / "ted", "me/student")
+    assert hub["files"].keys() == MODEL == pushed.files.keys()
+    assert pushed.url == "https://hub/me/student/commit/1"
+    assert hub["created"] == {"repo_id": "me/student", "private": False, "repo_type": "model", "exist_ok": True}
+    assert hub["uploaded"] == {
+        "repo_id": "me/student", "repo_type": "model", "commit_message": "Upload by ted-distill"
+    }  # fmt: skip
+    card = ModelCard(hub["files"]["README.md"].decode())
+    assert (card.data.license, card.data.base_model) == ("mit", ["someone/tiny"])
+    assert card.data.pipeline_tag == "text-classification"
+    assert 'name = "me/student"' in card.text
+    assert card.data.eval_results
+    assert not any(str(made).encode() in content for content in hub["files"].values())
+
+
+def test_what_was_uploaded_loads_as_a_model(made: Path, hub: dict[str, Any], tmp_path: Path) -> None:
+    push_to_hub(made / "ted", "me/student")
+    for name, content in hub["files"].items():
+        (tmp_path / name).write_bytes(content)
+    _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert AutoTokenizer.from_pretrained(tmp_path)("the film")["input_ids"] == [1, 5, 7, 2]
+
+
+def test_filters_go_with_it_if_they_are_wanted(made: Path, hub: dict[str, Any]) -> None:
+    push_to_hub(made / "ted", "me/student", with_filters=True)
+    assert hub["files"].keys() == MODEL | {"filters.safetensors", "filters.json"}
+    push_to_hub(made / "filters", "me/teacher", with_filters=True)
+    assert hub["files"].keys() == MODEL | {"filters.safetensors", "filters.json", "block_scores.json"}
+    with pytest.raises(InputError, match=r"with_filters: expected filters.safetensors in .*teacher, got none"):
+        push_to_hub(made / "teacher", "me/teacher", with_filters=True)
+
+
+def test_onnx_files_of_this_checkpoint_go_where_browsers_look_for_them(
+    made: Path, hub: dict[str, Any], tmp_path: Path
+) -> None:
+    export_onnx(made / "ted", tmp_path / "onnx", int8=True, max_changed=1)
+    push_to_hub(made / "ted", "me/student", onnx=tmp_path / "onnx")
+    assert hub["files"].keys() == MODEL | {"onnx/model.onnx", "onnx/model_quantized.onnx", "export.json"}
+    assert {"onnx", "transformers.js"} <= {*ModelCard(hub["files"]["README.md"].decode()).data.tags}
+    config = json.loads((tmp_path / "onnx" / "config.json").read_text())
+    shutil.copytree(tmp_path / "onnx", tmp_path / "other")
+    (tmp_path / "other" / "stage.json").unlink()
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "hidden_size": 17}))
+    with pytest.raises(
+        InputError, match=r"onnx: expected an export of .*ted, got .*other, whose config.json is another"
+    ):
+        push_to_hub(made / "ted", "me/student", onnx=tmp_path / "other")
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_uploaded(
+    made: Path, hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ted"
+    shutil.copytree(made / "ted", folder)
+    (folder / "stage.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    monkeypatch.setenv("HOME", "/home/someone")
+    card = ModelCard.load(folder / "README.md")
+    card.data.pipeline_tag, card.data.base_model, card.data.license = "fill-mask", "/home/someone/model", "My licence"
+    (folder / "README.md").write_text(f"{card}\nhub_token={TOKEN}\n")
+    with pytest.raises(InputError) as error:
+        push_to_hub(folder, "a/b/c")
+    said = [problem.partition(", got")[0] for problem in error.value.problems]
+    assert [text.removeprefix("card: expected ") for text in said] == [
+        "repo_id: expected owner/name",
+        "checkpoint: expected weights in model.safetensors",
+        "checkpoint: expected a tokenizer beside the model",
+        "pipeline_tag text-classification",
+        "a licence's short name, such as apache-2.0",
+        "base_model to be a name on the Hub",
+        "README.md: expected nothing secret",
+        "README.md: expected no path of this machine",
+    ]
+    assert TOKEN not in str(error.value)
+    assert "created" not in hub
+
+
+def test_a_config_with_a_path_of_this_machine_stays_here(
+    made: Path, hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made / "ted", tmp_path / "ted")
+    (tmp_path / "ted" / "stage.json").unlink()
+    config = json.loads((tmp_path / "ted" / "config.json").read_text())
+    (tmp_path / "ted" / "config.json").write_text(json.dumps({**config, "from": "/home/someone/model"}))
+    monkeypatch.setenv("HOME", "/home/someone")
+    with pytest.raises(InputError, match=r"config.json: expected no path of this machine, got one in /home/someone"):
+        push_to_hub(tmp_path / "ted", "me/student")
+
+
+def test_a_damaged_checkpoint_and_one_that_is_none_are_refused(made: Path, hub: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(made / "ted", tmp_path / "ted")
+    with (tmp_path / "ted" / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match=r"expected .*ted as it was written, got model.safetensors \(changed\)"):
+        push_to_hub(tmp_path / "ted", "me/student")
+    with pytest.raises(InputError, match=r"checkpoint: expected a folder of this machine, got the name someone/tiny"):
+        push_to_hub("someone/tiny", "me/student")
+    model = save_tiny(tmp_path / "plain", AutoModelForSequenceClassification, **LABELS)
+    with pytest.raises(InputError, match=r"card: expected a README.md in .*plain, got none; write one"):
+        push_to_hub(model, "me/student")
+    (model / "README.md").write_text("# A model of mine\n")
+    with pytest.raises(InputError, match="card: expected pipeline_tag text-classification, got nothing"):
+        push_to_hub(model, "me/student")
+    assert "created" not in hub
+
+
+def test_a_private_upload_does_not_go_into_a_public_repository(made: Path, hub: dict[str, Any]) -> None:
+    push_to_hub(made / "ted", "me/student", private=True)
+    assert hub["created"]["private"]
+    hub |= {"public": True, "files": {}}
+    with pytest.raises(InputError, match="private: expected a private repository, got me/student, which exists and is"):
+        push_to_hub(made / "ted", "me/student", private=True)
+    assert not hub["files"]
+
+
+def test_a_hub_that_refuses_is_one_line_without_secrets(
+    made: Path, hub: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub["error"] = ConnectionError(f"401 for\n{TOKEN}")
+    with pytest.raises(TrainingError, match=r"got an error \(401 for \*\*\*\); log in with `hf auth login`"):
+        push_to_hub(made / "ted", "me/student")
+    assert main(["push", str(made / "ted"), "me/student"]) == 1
+    assert capsys.readouterr().err.startswith("ted push: expected the Hub to take me/student")
+
+
+def test_the_command_lists_what_it_would_upload(
+    made: Path, hub: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["push", str(made / "ted"), "me/student", "--dry_run", "--with_filters"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in out[:-1]} == MODEL | {"filters.safetensors", "filters.json"}
+    assert out[-1] == "nothing was uploaded to me/student"
+    assert "created" not in hub
+    assert main(["push", str(made / "ted"), "me/student", "--license", "apache-2.0"]) == 0
+    assert ModelCard(hub["files"]["README.md"].decode()).data.license == "apache-2.0"
+    assert main(["push", str(made / "ted")]) == 2
+    assert "expected a checkpoint and a name on the Hub before the flags" in capsys.readouterr().err
