@@ -24,10 +24,11 @@ from transformers import (
 from ted_distill import InputError
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError
-from ted_distill.models import trim
+from ted_distill.models import trimmed_checkpoint
 from ted_distill.models.cut_words import cut_words
-from ted_distill.models.trim import TrimArguments, choose, trim_vocabulary
+from ted_distill.models.trim import TrimArguments, trim_vocabulary
 from ted_distill.models.trim_check import differing_texts
+from ted_distill.models.trimmed_checkpoint import choose
 from ted_distill.models.trimmed_model import trim_model
 from tiny import tiny_config, usual_first
 
@@ -373,7 +374,7 @@ def test_a_checkpoint_that_does_something_else_is_not_published(
     def wrong(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
         return trim_model(model, [*kept[1:], kept[0]])
 
-    monkeypatch.setattr(trim, "trim_model", wrong)
+    monkeypatch.setattr(trimmed_checkpoint, "trim_model", wrong)
     with pytest.raises(GateError, match="nothing was published: expected the outputs of the whole model"):
         trim_vocabulary(source, tmp_path / "out", arguments)
     assert not (tmp_path / "out").exists()

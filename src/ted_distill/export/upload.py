@@ -25,7 +25,7 @@ from ..method.filter_files import FILTERS_CONFIG_NAME, FILTERS_NAME
 from ..models.given import Model, as_name
 from ..models.load import ModelArguments
 from ..models.places import resolve_place
-from ..models.trim import TRIM_NAME
+from ..models.trimmed_checkpoint import TRIM_NAME
 from ..output import check_inputs, read_json, short_name
 from ..output.cards import CARD_NAME, USE_HERE, card_problems, card_text
 from ..progress import busy, showing
@@ -150,8 +150,8 @@ def files_to_push(folder: Path, arguments: PushArguments) -> dict[str, Path]:
     found = {name: folder / name for name in _matching(folder, _OF_MODEL)}
     if not any(fnmatch(name, pattern) for name in found for pattern in _WEIGHTS):
         problems.append(
-            f"checkpoint: expected weights in model.safetensors, got {folder} without any; give another folder, such as "
-            "a run's best"
+            f"checkpoint: expected weights in model.safetensors, got {folder} without any; give another folder, such "
+            "as a run's best"
         )
     if "tokenizer_config.json" not in found:
         problems.append(f"checkpoint: expected a tokenizer beside the model, got none in {folder}; save it there")
@@ -289,7 +289,7 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
     except Exception as error:
         reason = text_without_secrets(" ".join(str(error).split()))[:300]
         raise TrainingError(
-            f"expected the Hub to take {short_name(repo_id)}, got an error ({reason}); log in with `hf auth login`, and "
-            "check the name and the connection"
+            f"expected the Hub to take {short_name(repo_id)}, got an error ({reason}); log in with `hf auth login`, "
+            "and check the name and the connection"
         ) from error
     return str(done.commit_url)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from ..output import (
     remove_leftovers,
     write_sealed,
 )
+from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
-from ..training.model_card import CARD_NAME
 from .recipe import Recipe
 from .table import BEST
 
@@ -67,27 +68,54 @@ def publish_best(folder: Path, method: str) -> Path:
     Raises:
         InputError: see `refuse_foreign_best`.
     """
-    source, best = folder / method, folder / BEST
+    source = folder / method
+    about = about_best(source, method)
+    files = about.pop("files")
+    if not is_best(folder, {"files": files}):
+        with replaced_best(folder, about) as partial:
+            for name in files:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, partial / name)
+    return folder / BEST
+
+
+def about_best(source: Path, method: str) -> dict[str, Any]:
+    """What the manifest of RUN/best says of the student it was made of, and that one's `files`."""
     manifest = read_manifest(source) or {}
+    about = {key: value for key, value in manifest.items() if key not in _DERIVED}
+    return {**about, "copy_of": method, "files": manifest.get("files", {})}
+
+
+def is_best(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether RUN/best has a manifest that says this, and is whole."""
+    best = folder / BEST
     finish_publication(best)
     found = _manifest(best)
-    if found is not None and found.get("files") == manifest.get("files"):
-        damage = published_damage(best, found)
-        if damage is None:
-            return best
-        logger.warning("%s: %s since it was written; copied from %s again", best, damage, source)
+    if found is None or any(found.get(key) != value for key, value in wanted.items()):
+        return False
+    damage = published_damage(best, found)
+    if damage is not None:
+        logger.warning("%s: %s since it was written; made again", best, damage)
+    return damage is None
+
+
+@contextmanager
+def replaced_best(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """A temporary folder for what becomes RUN/best, in place of what it held before; an edited card stays.
+
+    Raises:
+        InputError: see `refuse_foreign_best`.
+    """
     refuse_foreign_best(folder)
+    best = folder / BEST
+    found = _manifest(best)
     card = _edited_card(best, found or {})
     if found is not None and best.exists():
         remove_folder(best)
-    about = {key: value for key, value in manifest.items() if key not in _DERIVED} | {"copy_of": method}
     with publication(best, about) as partial:
-        for name in manifest.get("files", {}):
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, partial / name)
+        yield partial
     if card is not None:
         (best / CARD_NAME).write_bytes(card)
-    return best
 
 
 def _edited_card(best: Path, manifest: Mapping[str, Any]) -> bytes | None:

@@ -41,6 +41,11 @@ _OF_STAGES = {
     "hidden_size": "student_hidden_size", "narrow": "student_narrow",
 }  # fmt: skip
 """Flags of single stages -> what a recipe calls the same."""
+_OF_STUDENT = {
+    "model": "student", "layers": "student_layers", "num_layers": "student_num_layers",
+    "hidden_size": "student_hidden_size", "narrow": "student_narrow", "trim": "student_trim",
+}  # fmt: skip
+"""Keys of `student: {...}` -> keys of the top level."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,14 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     content = copy.deepcopy(dict(given))
     for override in overrides or []:
         apply_override(content, override)
+    problems: list[str] = []
+    content = with_student_keys(content, problems)
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
     if FROM_SCRATCH in content:
         content[FROM_SCRATCH] = with_numbers(content[FROM_SCRATCH])
     top, own = top_and_sections(content)
-    problems: list[str] = []
     kinds = (RunArguments, TaskArguments, ModelArguments)
     for key in [key for key in top if key not in field_names(*kinds)]:
         problems.append(unknown_key(key, field_names(*kinds) | SECTIONS))
@@ -148,6 +154,28 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     problems += _wrong_starts(known, own)
     raise_if_any(problems)
     return replace(known, sections=own)
+
+
+def with_student_keys(content: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """A recipe's content in which `student: {layers: [2, 4], trim: train}` is `student_layers` and `student_trim`.
+
+    Args:
+        problems: those found are added.
+    """
+    given = content.get("student")
+    if not isinstance(given, dict):
+        return content
+    without = {key: value for key, value in content.items() if key != "student"}
+    for key, value in given.items():
+        name = _OF_STUDENT.get(key) if isinstance(key, str) else None
+        if name is None:
+            shown_key = key if isinstance(key, str) else shown(key)
+            problems.append(f"recipe: unknown key student.{shown_key[:QUOTED]}{nearest(shown_key, _OF_STUDENT)}")
+        elif name in without:
+            problems.append(f"recipe: expected student.{key} or {name}, got both; remove one")
+        else:
+            without[name] = value
+    return without
 
 
 def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
@@ -205,7 +233,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     for part in path:
         if not isinstance(content.get(part), dict):
-            content[part] = {}
+            # `student.trim=train` keeps the student that is named.
+            named = part == "student" and content.get(part) is not None
+            content[part] = {"model": content[part]} if named else {}
         content = content[part]
     content[last] = parse_yaml(value, f"override {key}")
 

@@ -61,7 +61,8 @@ from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import RunFolder
 from .schedule import run_schedule
-from .table import results_table
+from .table import BEST, results_table
+from .trimming import publish_trimmed_best
 from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
@@ -296,10 +297,23 @@ class _Run:
             results[name]["folder"] = self.at.shown(name)
         best = best_method(results, methods, self.task)
         if best is not None and self.at.shared == self.at.folder:
-            on_main(lambda: publish_best(self.at.folder, best))
-            results[best]["best"] = True
+            self._publish_best(best, results[best])
         self._write_results(results)
         return results
+
+    def _publish_best(self, best: str, results: Results) -> None:
+        """Publish the best student as RUN/best, with fewer tokens and its scores with these if the recipe says so."""
+        folder = self.at.folder
+        results["best"] = True
+        trim = self.recipe.run.student_trim is not None
+        loading = self.at.loading(self.at.model(best))
+        trimmed = on_main(lambda: publish_trimmed_best(folder, best, self.task, loading)) if trim else None
+        if trimmed is None:
+            on_main(lambda: publish_best(folder, best))
+            return
+        args = self.at.arguments(best)[0]
+        scores = kept_scores(folder / "scores" / f"{BEST}.json", str(folder / BEST), self.task, args, loading)
+        results["trimmed"] = {**scores, "tokens": trimmed["after"]["tokens"], "of_tokens": trimmed["before"]["tokens"]}
 
     def _input(self, name: str) -> list[str]:
         """The input models of a stage: one, or teacher and student."""

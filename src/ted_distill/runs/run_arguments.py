@@ -37,6 +37,8 @@ class RunArguments:
     """make it narrower, with fewer heads"""
     student_narrow: Narrow | None = None
     """its weights: truncated, random, or important to training rows [important]"""
+    student_trim: Literal["train"] | None = None
+    """`best` keeps only the tokens that the training texts need: train [all]"""
     methods: Annotated[list[str], one_of(METHODS)] = field(default_factory=lambda: ["alone", "kd", "lwd", "ted"])
     """in this order; `alone`, on the labels alone, is always among them"""
     start_from: Start | None = None

@@ -11,6 +11,8 @@ from ..training.selection import described, is_test_score, shown_scores
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
 BEST = "best"
 """Folder of the best student in that of a run."""
+TRIMMED = "trimmed"
+"""Key of the best student's results: those of the same with fewer tokens, which is then what the folder holds."""
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
@@ -22,8 +24,12 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     rows = [["model", *scores, "parameters", "seconds", "folder"]]
     for name, result in results.items():
         values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
-        folder = result.get("folder", "") + (f", {BEST}" if result.get("best") else "")
+        trimmed = result.get(TRIMMED)
+        folder = result.get("folder", "") + (f", {BEST}" if result.get("best") and not trimmed else "")
         rows.append([model_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
+        if trimmed:
+            values = [f"{trimmed[score]:.2f}" if score in trimmed else "" for score in scores]
+            rows.append([f"{model_title(name, result)}, trimmed", *values, f"{trimmed['parameters']:,}", "", BEST])
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     return "\n\n".join([markdown_table(rows), *_notes(results)])
@@ -35,6 +41,12 @@ def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
         f"- {model_title(name, result)}: {' '.join(described(result))}"
         for name, result in results.items()
         if described(result)
+    ]
+    notes += [
+        f"- {model_title(name, result)}, trimmed: {trimmed['tokens']:,} of {trimmed['of_tokens']:,} tokens, those of "
+        "the training texts; scored again."
+        for name, result in results.items()
+        if (trimmed := result.get(TRIMMED))
     ]
     chosen = {result["evaluations"] for result in results.values() if result.get("chosen_on")}
     paragraphs = ["\n".join(notes)] if notes else []

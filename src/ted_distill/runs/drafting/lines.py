@@ -24,6 +24,8 @@ _METHODS = (
 )
 _TARGETS = "student_size=0.5 or student_latency=0.5 of `ted init` aims at a target."
 
+_TRIM = "student_trim: train leaves out the tokens that the training texts lack when the best student is finished."
+
 
 def body_of(drafting: Drafting) -> list[Section]:
     """The sections of the document."""
@@ -31,7 +33,7 @@ def body_of(drafting: Drafting) -> list[Section]:
     models, run = list(_models(drafting)), list(_run(drafting))
     return [
         Section(task, "The task and its data."),
-        Section(models, "The models."),
+        Section(models, "The models.", notes=[] if "student_trim" in drafting.given.top else [_TRIM]),
         Section(run, "The run."),
         *stage_sections(drafting),
         Section([], notes=[_others({line.key for line in (*task, *models, *run)})]),

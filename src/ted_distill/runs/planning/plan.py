@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
@@ -29,6 +29,7 @@ from ...training.best_score import score_problems
 from ..layout import filter_arguments, run_pairs, student_blocks
 from ..narrowing import student_narrow
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
+from ..trimming import check_trimming, planned_size, training_texts
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
 from .unknown import Hub, Unknown
@@ -66,6 +67,8 @@ class Plan:
     """Those of Stage I, of both models."""
     tokenizers: Tokenizers | Unknown
     data: PlannedData | Unknown
+    trimmed: tuple[int, int] | Unknown | None = None
+    """Tokens and parameters of the best student, if it is trimmed."""
 
 
 def plan(recipe: Recipe, task: Task | None = None, *, tokenise: bool = True) -> Plan:
@@ -91,7 +94,11 @@ def with_data(known: Plan) -> Plan:
     """A plan that was made without tokenising, with a sample of its data tokenised. Raises `InputError`."""
     tokenizers = known.tokenizers
     student = tokenizers.student if isinstance(tokenizers, Tokenizers) else tokenizers
-    return replace(known, data=look_at_data(known.task, student))
+    trimmed = known.trimmed
+    model = known.models["student"]
+    if trimmed is not None and isinstance(model, PlannedModel) and isinstance(tokenizers, Tokenizers):
+        trimmed = _trimmed_size(model, tokenizers.student, known.task)
+    return replace(known, data=look_at_data(known.task, student), trimmed=trimmed)
 
 
 def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
@@ -121,8 +128,39 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     with collect(problems):
         problems += _score_problems(recipe, task, hub)
         data = _data(task, models, readers, tokenizers, hub, tokenise)
+    trimmed = None
+    with collect(problems):
+        trimmed = _trimmed(recipe, task, models, tokenizers, data, tokenise)
     raise_if_any(problems)
-    return Plan(recipe, task, models, pairs, filters, tokenizers, data)
+    return Plan(recipe, task, models, pairs, filters, tokenizers, data, trimmed)
+
+
+def _trimmed(
+    recipe: Recipe,
+    task: Task,
+    models: dict[str, PlannedModel | Unknown],
+    tokenizers: Tokenizers | Unknown,
+    data: PlannedData | Unknown,
+    tokenise: bool,
+) -> tuple[int, int] | Unknown | None:
+    """What is left of the best student if it is trimmed. Raises `InputError` for one that cannot be trimmed."""
+    student = models.get("student")
+    if recipe.run.student_trim is None or student is None:
+        return None
+    if isinstance(student, Unknown) or isinstance(tokenizers, Unknown):
+        return student if isinstance(student, Unknown) else tokenizers
+    if isinstance(student.model, Unknown):
+        return student.model
+    if tokenise and isinstance(data, Unknown):
+        return data
+    check_trimming(student.model, tokenizers.student, student.name, task)
+    return _trimmed_size(student, tokenizers.student, task) if tokenise else Unknown("it was not tokenised")
+
+
+def _trimmed_size(student: PlannedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> tuple[int, int] | Unknown:
+    if isinstance(student.model, Unknown):
+        return student.model
+    return planned_size(student.model, tokenizer, student.name, training_texts(task))
 
 
 # --- models and filters ---------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ def facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "task", f"{task.name} ({description})"
     for owner, model in plan.models.items():
         yield owner, _model(model, plan.models["teacher"])
+    if plan.trimmed is not None:
+        yield "best", _trimmed(plan.trimmed, plan.models["student"])
     yield "pairs", _pairs(plan.pairs)
     if plan.recipe.filter_learners:
         yield "filters", _filters(plan.filters)
@@ -76,6 +78,18 @@ def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> st
         if isinstance(teacher, PlannedModel) and model is not teacher and isinstance(teacher.parameters, int):
             size += f", {100 * parameters / teacher.parameters:.0f} % of the teacher's"
     return f"{source}: {config.model_type}, {num_blocks(config)} blocks x {width(config)}, {size}"
+
+
+def _trimmed(trimmed: tuple[int, int] | Unknown, student: PlannedModel | Unknown) -> str:
+    text = "the best student with only the tokens of the training texts"
+    if isinstance(trimmed, Unknown):
+        return f"{text}: {trimmed}"
+    tokens, parameters = trimmed
+    if not isinstance(student, PlannedModel) or not isinstance(student.parameters, int):
+        return f"{text}: {tokens:,} tokens"
+    share = 100 * parameters / student.parameters
+    size = student.config.get_text_config().vocab_size
+    return f"{text}: {tokens:,} of {size:,} tokens, {parameters:,} parameters, {share:.0f} % of the whole student's"
 
 
 def _pairs(pairs: Pairs | Unknown) -> str:

@@ -55,7 +55,12 @@ def _texts(rows: Dataset, place: str, columns: Sequence[str] | None) -> Iterator
     )
     if not with_text:
         raise InputError(f"{place}: expected a column of texts, got {listed(available)} without any; give another file")
-    for name in columns or with_text:
+    yield from texts_of(rows, columns or with_text)
+
+
+def texts_of(rows: Dataset, columns: Sequence[str]) -> Iterator[Text]:
+    """The texts in some columns of rows, which hold texts or lists of words."""
+    for name in columns:
         for value in values(rows, name).to_pylist():
             if isinstance(value, str) and value:
                 yield value

@@ -1,0 +1,103 @@
+"""`student_trim: train`: in RUN/best, the best student has only the tokens that the training texts need.
+
+All stages train with the whole vocabulary. So every method works that compares tokens, and what is trained is the same
+as if the tokens had been left out before: the training texts have none of them, and embeddings of tokens that the
+training data lack are not trained. The student is trimmed when it is finished, and scored again, since words of other
+texts may be cut into other pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from datasets import IterableDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError
+from ..identity import fingerprint
+from ..models.load import ModelArguments
+from ..models.trimmed_checkpoint import TRIM_NAME, choose, choose_tokens, smaller_size, tokenizer_content
+from ..models.trimmed_model import named_ids
+from ..output import SETTINGS_NAME
+from ..tasks import Task
+from ..tasks.reading.corpus import Text, texts_of
+from .best_model import about_best, is_best, replaced_best
+from .table import BEST
+
+logger = logging.getLogger(__name__)
+
+CHECKED_ROWS = 32
+"""Texts whose outputs are compared with those of the whole model."""
+
+
+def training_texts(task: Task) -> list[Text]:
+    """Each text that the stages train on, once. Raises `InputError` for a stream, which has no end."""
+    rows = task.rows["train"]
+    if isinstance(rows, IterableDataset):
+        raise InputError(
+            "student_trim: expected training rows that end, as all of them say which tokens are kept, got a stream; "
+            "leave it out, and trim the finished student with `ted trim`"
+        )
+    found = dict.fromkeys(texts_of(rows, task.text_columns(rows)))
+    if (more := task.unlabelled_rows) is not None:
+        found |= dict.fromkeys(texts_of(more, task.text_columns(more)))
+    return list(found)
+
+
+def other_texts(task: Task) -> list[Text] | None:
+    """Those of the validation rows, which say what becomes of texts that were not trained on; None without any."""
+    rows = task.rows.get("validation")
+    return None if rows is None else list(dict.fromkeys(texts_of(rows, task.text_columns(rows))))
+
+
+def planned_size(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, texts: list[Text]
+) -> tuple[int, int]:
+    """Tokens and parameters that a student would keep; its model may be on the meta device. Raises `InputError`."""
+    kept = len(choose(tokenizer_content(tokenizer, name), texts, named_ids(model)).kept)
+    return kept, smaller_size(model, kept)
+
+
+def check_trimming(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, task: Task) -> None:
+    """Raise `InputError` for a student, or for rows, that cannot be trimmed by; texts are not cut yet."""
+    tokenizer_content(tokenizer, name)
+    named_ids(model)
+    if isinstance(task.rows.get("train"), IterableDataset):
+        training_texts(task)
+
+
+def publish_trimmed_best(folder: Path, method: str, task: Task, loading: ModelArguments) -> dict[str, Any] | None:
+    """Publish a finished student with the tokens of the training texts as RUN/best, unless it is there.
+
+    Returns:
+        What its `trim.json` holds; None if the texts need all tokens, and nothing was published.
+
+    Raises:
+        InputError: see `best_model.refuse_foreign_best`.
+        GateError: the smaller student would not do the same.
+    """
+    source = folder / method
+    texts = training_texts(task)
+    about = about_best(source, method)
+    identity = fingerprint([about.pop("files"), fingerprint(texts)])
+    if is_best(folder, {"trimmed": identity}):
+        return _read(folder)
+    try:
+        chosen = choose_tokens(str(source), loading, texts, other_texts(task), "the validation rows")
+    except InputError as error:
+        logger.warning("student_trim: the best student is left as it is (%s)", "; ".join(error.problems))
+        return None
+    with replaced_best(folder, {**about, "trimmed": identity}) as partial:
+        chosen.write(partial, CHECKED_ROWS)
+        # Which says what task it is for.
+        shutil.copyfile(source / SETTINGS_NAME, partial / SETTINGS_NAME)
+    return _read(folder)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What came of trimming, of a RUN/best that is whole."""
+    return dict(json.loads((folder / BEST / TRIM_NAME).read_text(encoding="utf-8")))
