@@ -47,6 +47,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         str(DOCS),
         str(tmp_path / "site"),
     ]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(DOCS), str(tmp_path / "site")]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert "task-aware layer-wise distillation" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")

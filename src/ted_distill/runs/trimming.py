@@ -17,7 +17,7 @@ from typing import Any
 from datasets import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import GateError, InputError
 from ..identity import fingerprint
 from ..models.load import ModelArguments
 from ..models.trimmed_checkpoint import TRIM_NAME, choose, choose_tokens, smaller_size, tokenizer_content
@@ -74,11 +74,8 @@ def publish_trimmed_best(folder: Path, method: str, task: Task, loading: ModelAr
     """Publish a finished student with the tokens of the training texts as RUN/best, unless it is there.
 
     Returns:
-        What its `trim.json` holds; None if the texts need all tokens, and nothing was published.
-
-    Raises:
-        InputError: see `best_model.refuse_foreign_best`.
-        GateError: the smaller student would not do the same.
+        What its `trim.json` holds; None if the texts need all tokens, or the smaller student would not do the same,
+        and nothing was published.
     """
     source = folder / method
     texts = training_texts(task)
@@ -88,13 +85,14 @@ def publish_trimmed_best(folder: Path, method: str, task: Task, loading: ModelAr
         return _read(folder)
     try:
         chosen = choose_tokens(str(source), loading, texts, other_texts(task), "the validation rows")
-    except InputError as error:
-        logger.warning("student_trim: the best student is left as it is (%s)", "; ".join(error.problems))
+        with replaced_best(folder, {**about, "trimmed": identity}) as partial:
+            chosen.write(partial, CHECKED_ROWS)
+            # Which says what task it is for.
+            shutil.copyfile(source / SETTINGS_NAME, partial / SETTINGS_NAME)
+    # Everything is trained by now: a whole student is better than none.
+    except (InputError, GateError) as error:
+        logger.warning("student_trim: the best student is left as it is (%s)", str(error).removeprefix("- "))
         return None
-    with replaced_best(folder, {**about, "trimmed": identity}) as partial:
-        chosen.write(partial, CHECKED_ROWS)
-        # Which says what task it is for.
-        shutil.copyfile(source / SETTINGS_NAME, partial / SETTINGS_NAME)
     return _read(folder)
 
 
