@@ -6,7 +6,7 @@ import ted_distill
 
 project = "ted-distill"
 author = "the ted-distill authors"
-copyright = author  # noqa: A001
+copyright = author
 release = version = ted_distill.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
