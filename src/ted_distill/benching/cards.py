@@ -13,10 +13,10 @@ from typing import Any
 
 from ..errors import InputError, raise_if_any
 from ..output import MANIFEST_NAME, atomic_files, check_writable, read_manifest, write_sealed
+from ..output.cards import CARD_NAME
 from ..output.manifests import damaged_files, sums
 from ..report.bench import about_bench, bench_table, verdict
 from ..runs.table import markdown_table
-from ..training.model_card import CARD_NAME
 from .candidates import Candidate
 
 logger = logging.getLogger(__name__)
