@@ -23,6 +23,10 @@ class InputError(ValueError):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(f"- {problem}" for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[list[str]]]:
+        """Another process gets the problems, not the text that is made of them."""
+        return type(self), (self.problems,)
+
 
 class TrainingError(RuntimeError):
     """Training cannot continue, for example because the loss is no longer a number. Exit code 1."""

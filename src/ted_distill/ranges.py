@@ -63,12 +63,14 @@ ANY = Range()
 """Every finite number."""
 
 
-def at_least(low: float, or_exactly: int | None = None) -> Range:
-    """Numbers from `low` on (up to `MOST`), and perhaps one more that has a meaning of its own."""
+def at_least(low: float, or_exactly: int | None = None, or_text: Collection[str] = ()) -> Range:
+    """Numbers from `low` on (up to `MOST`), and perhaps one more, or some texts, that have a meaning of their own."""
     words, short = f"of at least {low:g}", f">= {low:g}"
     if or_exactly is not None:
         words, short = f"{words}, or {or_exactly}", f"{short} or {or_exactly}"
-    return Range(words, lambda value: low <= value <= MOST or value == or_exactly, short)
+    for text in or_text:
+        words, short = f"{words}, or {text}", f"{short} or {text}"
+    return Range(words, lambda value: low <= value <= MOST or value == or_exactly, short, texts=or_text)
 
 
 def above(low: float, at_most: float = MOST, or_text: Collection[str] = ()) -> Range:

@@ -43,6 +43,7 @@ class Display:
         """Scores of the teacher on the same rows, as far as they are known: what a student is compared with."""
         self.stage: StageState | None = None
         self._loops: list[Loop] = []
+        self._others: dict[int, tuple[StageState | None, list[Loop]]] = {}
         self._quiet = quiet
         self._clock = clock
         self._live: Any = None
@@ -153,6 +154,24 @@ class Display:
             self._say(words.loop_line(self.stage.title if self.stage is not None else "", loop))
             self._said = self._clock()
 
+    # --- other processes ------------------------------------------------------------------------------------------
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody looks at it."""
+        return self._live is not None
+
+    def show_other(self, place: int, stage: StageState | None, loops: list[Loop]) -> None:
+        """How far one of several processes is that work for this one; with nothing to show, it is forgotten."""
+        if stage is None and not loops:
+            self._others.pop(place, None)
+        else:
+            self._others[place] = stage, loops
+
+    def relay(self, line: str, *, progress: bool) -> None:
+        """A line of such a process."""
+        self._say(line, progress=progress, above=not progress)
+
     # --- to the terminal and the log ------------------------------------------------------------------------------
 
     def _say(self, line: str, *, progress: bool = True, above: bool = False) -> None:
@@ -174,17 +193,22 @@ class Display:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Draw the live display, in a terminal, until it ends."""
-        from .live import LiveScreen, has_terminal, picture
+        from .live import LiveScreen, has_terminal, pictures
 
         if self._quiet or not has_terminal():
             yield
             return
-        self._live = LiveScreen(lambda width: picture(self.stage, [*self._loops], self.run_left, width))
+        self._live = LiveScreen(lambda width: pictures(self._views, self.run_left, width))
         try:
             with self._live.open():
                 yield
         finally:
             self._live = None
+
+    @property
+    def _views(self) -> list[tuple[StageState | None, list[Loop]]]:
+        """What is going on here, and in the processes that work for this one."""
+        return [(self.stage, [*self._loops]), *(self._others[place] for place in sorted(self._others))]
 
 
 class _Silent(Display):
@@ -231,16 +255,22 @@ def showing(schedule: Schedule | None = None, *, quiet: bool = False) -> Iterato
 
     kind = Display if PartialState().is_main_process else _Silent
     display = kind(schedule, quiet=quiet)
+    with current(display), without_other_bars(), display.open():
+        yield display
+
+
+@contextmanager
+def current(display: Display) -> Iterator[None]:
+    """Make a display the current one."""
     token = _CURRENT.set(display)
     try:
-        with _without_other_bars(), display.open():
-            yield display
+        yield
     finally:
         _CURRENT.reset(token)
 
 
 @contextmanager
-def _without_other_bars() -> Iterator[None]:
+def without_other_bars() -> Iterator[None]:
     """Keep the bars of `datasets` and `transformers` out of the display, and of pipes."""
     import datasets
     from transformers.utils import logging as transformers_logging

@@ -72,6 +72,12 @@ def picture(stage: StageState | None, loops: list[Loop], run_left: float | None,
     return Group(*lines)
 
 
+def pictures(views: list[tuple[StageState | None, list[Loop]]], run_left: float | None, width: int) -> RenderableType:
+    """What is going on in this process and, below that, in those that work for it, in at most `width` columns."""
+    (stage, loops), *others = views
+    return Group(picture(stage, loops, run_left, width), *(picture(*other, None, width) for other in others))
+
+
 def _heading(stage: StageState, run_left: float | None) -> RenderableType:
     row = Table.grid(expand=True, padding=(0, 2, 0, 0))
     row.add_column(ratio=1, no_wrap=True)

@@ -98,6 +98,16 @@ def remembering() -> Iterator[MessageLog]:
         yield known
         return
     log = MessageLog()
+    with kept_by(log), _warnings_into(log):
+        try:
+            yield log
+        finally:
+            log.close_file()
+
+
+@contextmanager
+def kept_by(log: MessageLog) -> Iterator[None]:
+    """Give a log the messages of all loggers."""
     token = _CURRENT.set(log)
     # Some libraries print their own messages and do not hand them on.
     named = [logger for logger in [*logging.root.manager.loggerDict.values()] if isinstance(logger, logging.Logger)]
@@ -105,12 +115,10 @@ def remembering() -> Iterator[MessageLog]:
     for logger in loggers:
         logger.addHandler(log)
     try:
-        with _warnings_into(log):
-            yield log
+        yield
     finally:
         for logger in loggers:
             logger.removeHandler(log)
-        log.close_file()
         _CURRENT.reset(token)
 
 

@@ -137,7 +137,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 def run_identity(recipe: Recipe, task: Task) -> Identity:
     """Everything that the results of a run depend on, as far as it can be known without its models."""
-    without = ("output_dir", "keep", "require", "report")
+    without = ("output_dir", "keep", "require", "report", "workers", "launcher")
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
     return plain({"recipe": content, "data": task.identity["data"], "test": task.test_identity})
 

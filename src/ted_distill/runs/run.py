@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -12,9 +11,6 @@ from accelerate import PartialState
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, remove_caches
-from ..method.shapes import num_blocks
-from ..models.load import load_config
-from ..models.scratch import make_from_scratch
 from ..output import (
     MANIFEST_NAME,
     SETTINGS_NAME,
@@ -27,18 +23,11 @@ from ..output import (
     remove_leftovers,
     write_json,
 )
-from ..progress import Schedule, busy, current_display, logged_into, remembering, showing
+from ..progress import current_display, logged_into, remembering, showing
 from ..secrets import content_without_secrets
-from ..stages.distill import open_distill
-from ..stages.finetune import open_finetune
-from ..stages.learn_filters import open_learn_filters
-from ..stages.lifecycle import OpenStage, prepare, tidy_finished
-from ..stages.methods import METHODS
-from ..stages.retest import with_test_scores
+from ..stages.lifecycle import prepare
 from ..stages.stage_identity import Results, check_folder, stage_identity
-from ..tasks import Task, load_task
-from ..training.selection import scored_on
-from ..training.stage_arguments import StageArguments
+from ..tasks import Task
 from .best_model import (
     best_method,
     bytes_below,
@@ -53,17 +42,15 @@ from .checking.examine import BRIEF, WHOLE
 from .checking.undisturbed import silent, undisturbed
 from .gates import require
 from .kept_scores import kept_scores
-from .layout import fill_pairs, filter_arguments, run_pairs, student_blocks
-from .made_models import is_made, make_once, scratch_identity, student_identity
+from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
-from .narrowing import make_recipe_student
 from .planning import Unknown, plan, plan_stages, with_data
-from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
-from .run_folder import RunFolder
+from .recipe import FINETUNE, LEARN_FILTERS, Recipe
 from .schedule import run_schedule
+from .side_by_side.together import Started, make_together, refuse_several
+from .steps import STUDENT_INIT, TEACHER_INIT, Steps
 from .table import BEST, results_table
 from .trimming import publish_trimmed_best
-from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +81,7 @@ def run(
         InputError, TrainingError: see the stages.
         GateError: a requirement of the recipe does not hold.
     """
-    started = _Run(recipe, shared, task)
+    started = RunOfRecipe(recipe, shared, task)
     results = kept_results(started.at.folder, recipe, started.task)
     if results is None:
         started.check()
@@ -113,7 +100,7 @@ def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
     Raises:
         InputError: with all problems.
     """
-    started = _Run(recipe, shared, task)
+    started = RunOfRecipe(recipe, shared, task)
     started.check()
     if recipe.run.check and not started.is_resumed:
         started.look()
@@ -134,27 +121,21 @@ def check_recipe(recipe: Recipe, task: Task | None = None) -> Report:
         InputError: the recipe is refused without any of this.
     """
     with undisturbed(), silent() as said:
-        started = _Run(recipe, task=task)
+        started = RunOfRecipe(recipe, task=task)
         started.check()
         planned = with_data(started.planned)
     return examine(planned, WHOLE, said)
 
 
-class _Run:
+class RunOfRecipe(Steps):
     """A recipe at work in its folder."""
 
     def __init__(self, recipe: Recipe, shared: Path | None = None, task: Task | None = None) -> None:
-        self.read = recipe
-        self.at = RunFolder(recipe, shared)
-        self.recipe = self.at.recipe
-        self.task = load_task(recipe.task) if task is None else task
-        entries = recipe.content.get(SCORE_ON, {})
-        self.further: dict[str, Task] = {
-            name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
-        }
-        self.schedule = Schedule(recipe.stages)
-        self.finished: dict[str, Results] = {}
-        """Results of the stages that `check` found finished; their input is finished too, so they stay valid."""
+        super().__init__(recipe, shared, task)
+        self.rows = task
+        """The task, if its rows may not be those that the recipe names."""
+        self.given: dict[str, Results] | None = None
+        """Results of steps that were made elsewhere; None while all steps are to be made here."""
 
     # --- before anything is written -------------------------------------------------------------------------------
 
@@ -166,6 +147,7 @@ class _Run:
         """
         problems: list[str] = []
         with collect(problems):
+            refuse_several(self.recipe)
             check_writable(self.at.folder)
             refuse_busy(self.at.folder)
             self._check_folder()
@@ -219,18 +201,12 @@ class _Run:
                 f"{', '.join(held)}; give another output_dir"
             )
 
-    def _check_tokenizers(self) -> None:
-        """Refuse a student that cannot read the teacher's tokens, if a method needs that."""
-        teacher = read_reader(self.recipe, self.at.raw["teacher"])
-        student = self.recipe.run.student
-        run_tokenizers(self.recipe, self.task, teacher, read_reader(self.recipe, student) if student else teacher)
-
     def _check_made_models(self) -> None:
         if self.at.from_scratch:
-            is_made(self.at.shared / "teacher_init", scratch_identity(self.recipe, self.task))
-        student_is_made = (self.at.shared / "student_init" / MANIFEST_NAME).is_file()
+            is_made(self.at.shared / TEACHER_INIT, scratch_identity(self.recipe, self.task))
+        student_is_made = (self.at.shared / STUDENT_INIT / MANIFEST_NAME).is_file()
         if self.at.makes_student and student_is_made and self._is_there(self.at.student_source):
-            is_made(self.at.shared / "student_init", student_identity(self.recipe, self.at.student_source, self.task))
+            is_made(self.at.shared / STUDENT_INIT, student_identity(self.recipe, self.at.student_source, self.task))
 
     def _check_stage(self, name: str) -> None:
         """Open a stage that was started earlier, or compare all but input that does not exist yet; check any other."""
@@ -254,7 +230,7 @@ class _Run:
         """Whether a model exists: one that this run makes has a manifest once it is complete."""
         return not self.at.makes(model) or (Path(model) / MANIFEST_NAME).is_file()
 
-    # --- stages -----------------------------------------------------------------------------------------------------
+    # --- all of it ---------------------------------------------------------------------------------------------------
 
     def results(self, before_dropping: Callable[[Path], object]) -> dict[str, Results]:
         """Run all stages, then write the table, and keep what the recipe says.
@@ -276,26 +252,11 @@ class _Run:
 
     def _results(self) -> dict[str, Results]:
         self._record_recipe()
-        if self.at.from_scratch:
-            made, values = self.at.shared / "teacher_init", self.recipe.content[FROM_SCRATCH]
-            identity = scratch_identity(self.recipe, self.task)
-            make_once(made, identity, lambda folder: make_from_scratch(self.task, values, folder, identity["seed"]))
-            self._check_tokenizers()
-        results = {"teacher": self._fine_tuned("teacher")}
-        current_display().teacher = results["teacher"]
-        if self.at.makes_student:
-            self._make_student()
-        results["student"] = self._fine_tuned("student")
-        methods = self.recipe.run.methods
-        stage_one = {owner: self._stage(f"learn_filters_{owner}") for owner in self.recipe.filter_learners}
-        for method in methods:
-            results[method] = self._stage(method)
-            if learners := METHODS[method].learners(self.recipe.student_filters[method]):
-                results[method]["stage_one_seconds"] = sum(stage_one[owner]["seconds"] for owner in learners)
-        for name in results:
-            results[name] |= self._scores_on(name)
-            results[name]["folder"] = self.at.shown(name)
-        best = best_method(results, methods, self.task)
+        if self.given is None:
+            (self.given,) = make_together([self.as_started()], self.rows)
+        made = {node.name: self._made(node.name) for node in self.nodes}
+        results = self.table(made)
+        best = best_method(results, self.recipe.run.methods, self.task)
         if best is not None and self.at.shared == self.at.folder:
             self._publish_best(best, results[best])
         self._write_results(results)
@@ -315,102 +276,18 @@ class _Run:
         scores = kept_scores(folder / "scores" / f"{BEST}.json", str(folder / BEST), self.task, args, loading)
         results["trimmed"] = {**scores, "tokens": trimmed["after"]["tokens"], "of_tokens": trimmed["before"]["tokens"]}
 
-    def _input(self, name: str) -> list[str]:
-        """The input models of a stage: one, or teacher and student."""
-        if name in FINETUNE:
-            return [self.at.raw[name.rpartition("_")[2]]]
-        if name in LEARN_FILTERS:
-            return [self.at.tuned[name.rpartition("_")[2]]]
-        learners = METHODS[name].learners(self.recipe.student_filters[name])
-        return [
-            self.at.filtered[owner] if owner in learners else known
-            for owner, known in (("teacher", self.at.tuned["teacher"]), ("student", self.at.start))
-        ]
+    def as_started(self, within: str = "", predicts: bool = False) -> Started:
+        """For `make_together`, after `check`."""
+        return Started(self, self.planned, within, predicts)
 
-    def _open(self, name: str) -> OpenStage:
-        args, own = self.at.arguments(name)
-        models = self._input(name)
-        if name in FINETUNE:
-            return open_finetune(models[0], self.task, args, own)
-        if name in LEARN_FILTERS:
-            owner = name.rpartition("_")[2]
-            if owner == "teacher":
-                self._share_cache(args)
-            filters = filter_arguments(self.recipe)[owner]
-            return open_learn_filters(models[0], self.task, args, filters, self.at.loading(models[0]))
-        self._share_cache(args)
-        fill_pairs(own, self.pairs)
-        teacher, student = models
-        of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
-        return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
-
-    def _stage(self, name: str) -> Results:
-        """Results of a stage: read, or computed by running it."""
-        with current_display().show_stage(name):
-            results = self._stage_results(name)
-        self.schedule.finished(name, results)
-        return results
-
-    def _stage_results(self, name: str) -> Results:
-        title = name.replace("_", " ")
-        with busy("loading"):
-            stage = None if name in self.finished else self._open(name)
-        if stage is None:
-            tidy_finished(Path(self.at.arguments(name)[0].output_dir))
-        if stage is None or stage.finished is not None:
-            logger.warning("== %s is finished, skipped", title)
-        else:
-            number, total = self.schedule.place(name)
-            logger.warning("== %s -> %s (stage %d of %d)", title, stage.args.output_dir, number, total)
-        if stage is not None:
-            return stage.result()
-        args = self.at.arguments(name)[0]
-        tested = name not in LEARN_FILTERS
-        return (
-            with_test_scores(self.finished[name], self.task, args, self.recipe.model) if tested else self.finished[name]
-        )
-
-    @cached_property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The run's pairs."""
-        return run_pairs(self.recipe)
-
-    def _share_cache(self, args: StageArguments) -> None:
-        """The teacher's outputs serve every stage and method of the run."""
-        if args.cache_dir is None:
-            args.cache_dir = str(self.at.shared / CACHE_NAME)
-
-    def _make_student(self) -> None:
-        source, made = self.at.student_source, self.at.shared / "student_init"
-        blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
-        identity = student_identity(self.recipe, source, self.task)
-        with busy("making the student"):
-            make_once(
-                made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task)
-            )
-
-    # --- scores -----------------------------------------------------------------------------------------------------
-
-    def _fine_tuned(self, owner: str) -> Results:
-        """Results of a fine-tuned model: from its fine-tuning here, or by scoring the given model."""
-        name = f"finetune_{owner}"
-        if name in self.recipe.stages:
-            return self._stage(name)
-        scores = self._scores(owner, self.at.raw[owner], self.task, owner)
-        return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
-
-    def _scores_on(self, name: str) -> Results:
-        """Scores of a finished model on the data of `score_on`, each under its name."""
-        found: Results = {}
-        for data, task in self.further.items():
-            scores = self._scores(name, self.at.model(name), task, f"{name}_{data}")
-            found |= {f"{data}_{key}": value for key, value in scores.items() if key != "parameters"}
+    def _made(self, name: str) -> Results:
+        """The results of a step, made here or elsewhere."""
+        found = (self.given or {}).get(name)
+        if found is None:
+            found = self.make(name)
+        if name == self.tuning("teacher"):
+            current_display().teacher = found
         return found
-
-    def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
-        args = self.at.arguments(FINETUNE[0] if name != "student" else FINETUNE[1])[0]
-        folder = self.at.shared if name in OWNERS else self.at.folder
-        return kept_scores(folder / "scores" / f"{file}.json", model, task, args, self.at.loading(model))
 
     # --- files ------------------------------------------------------------------------------------------------------
 

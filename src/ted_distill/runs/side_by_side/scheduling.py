@@ -1,0 +1,74 @@
+"""Which node is begun when: as soon as what it needs is done and a place is free, in the order of the nodes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..graph import Node, ready
+
+logger = logging.getLogger(__name__)
+
+
+class Pool(Protocol):
+    """Does nodes at several places at once."""
+
+    @property
+    def places(self) -> int:
+        """How many nodes it does at once."""
+
+    def start(self, place: int, node: Node, done: Mapping[str, Any]) -> None:
+        """Begin a node at a free place."""
+
+    def next(self) -> tuple[str, Any]:
+        """Wait for a node to end: its name, and its result or the exception that ended it."""
+
+
+def work_through(
+    nodes: Sequence[Node],
+    pool: Pool,
+    done: Mapping[str, Any],
+    tolerated: Callable[[str, Exception], bool] = lambda name, error: False,
+) -> dict[str, Any]:
+    """Do all nodes, and return their results by name, together with those that were done before.
+
+    When one fails, no other is begun; those at work are waited for, as their results would be needed again.
+
+    Args:
+        done: results of nodes that are done already.
+        tolerated: whether a failure counts as a result: the exception itself.
+
+    Raises:
+        Exception: what ended the first node that failed.
+    """
+    results = dict(done)
+    running: dict[str, int] = {}
+    free = list(range(pool.places))
+    failure: Exception | None = None
+    while True:
+        for node in ready(nodes, results, running) if failure is None else ():
+            if not free:
+                break
+            running[node.name] = free.pop(0)
+            pool.start(running[node.name], node, results)
+        if not running:
+            break
+        name, outcome = pool.next()
+        free = sorted([*free, running.pop(name)])
+        if isinstance(outcome, Exception) and not tolerated(name, outcome):
+            failure = failure or outcome
+            if running:
+                logger.warning("%s failed (%s); waiting for %s", name, _brief(outcome), ", ".join(running))
+        else:
+            results[name] = outcome
+    if failure is not None:
+        raise failure
+    left = [node.name for node in nodes if node.name not in results]
+    if left:
+        raise AssertionError(f"{', '.join(left)} need what is never done")
+    return results
+
+
+def _brief(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

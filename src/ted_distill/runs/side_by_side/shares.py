@@ -1,0 +1,112 @@
+"""How many processes work side by side, and what each has of the machine: a GPU, or some of the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+AUTO = "auto"
+PROCESS_BYTES = 1_500_000_000
+"""What a process takes beside the models and batches of its stage: PyTorch, its libraries, data."""
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SPARE = 0.9
+"""Share of the free memory that is planned for."""
+_MULTIPROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to share."""
+
+    cores: int
+    """Those that this process may use."""
+    gpus: tuple[str, ...] = ()
+    """Their names, as CUDA_VISIBLE_DEVICES has them; none where the stages run on a CPU."""
+    threads: int | None = None
+    """The user's OMP_NUM_THREADS."""
+    memory: int | None = None
+    """Free bytes, if they are known."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process has."""
+
+    threads: int
+    gpu: str | None = None
+    environment: dict[str, str] = field(init=False)
+    """Variables that its environment adds to that of this process."""
+
+    def __post_init__(self) -> None:
+        found = {name: str(self.threads) for name in _THREADS}
+        if self.gpu is not None:
+            found[_VISIBLE] = self.gpu
+        object.__setattr__(self, "environment", found)
+
+
+def this_machine(on_gpus: bool, memory: int | None) -> Machine:
+    """What this process may use.
+
+    Args:
+        on_gpus: whether the stages run on GPUs.
+        memory: free bytes.
+    """
+    return Machine(_cores(), _gpus() if on_gpus else (), _user_threads(os.environ), memory)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpus() -> tuple[str, ...]:
+    import torch
+
+    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    return tuple(named or map(str, range(torch.cuda.device_count())))
+
+
+def _user_threads(environment: Mapping[str, str]) -> int | None:
+    given = environment.get(_THREADS[0], "").split(",")[0]
+    return int(given) if given.isdigit() and int(given) > 0 else None
+
+
+def is_one_of_several(environment: Mapping[str, str]) -> bool:
+    """Whether `torchrun`, `accelerate launch` or the like started this process as one of several."""
+    size = environment.get(_MULTIPROCESS[0], "1")
+    return size.isdigit() and int(size) > 1
+
+
+def most_workers(machine: Machine, needed: Sequence[int], width: int) -> int:
+    """How many processes this machine can give something to do: no more than that, and at least one.
+
+    Args:
+        needed: bytes that each node needs on the device at most.
+        width: how many nodes can be at work at once.
+    """
+    places = len(machine.gpus) or machine.cores // (machine.threads or 1)
+    return max(1, min(width, places, that_fit(machine, needed)))
+
+
+def that_fit(machine: Machine, needed: Sequence[int]) -> int:
+    """How many processes have room beside each other if the largest nodes meet; each GPU has its own memory."""
+    largest = sorted((0 if machine.gpus else most) + PROCESS_BYTES for most in needed)[::-1]
+    if machine.memory is None:
+        return len(largest)
+    found, total = 0, 0
+    for size in largest:
+        total += size
+        if total > _SPARE * machine.memory:
+            break
+        found += 1
+    return found
+
+
+def shares(machine: Machine, workers: int) -> list[Share]:
+    """What each of so many processes has: GPUs are dealt out in turn, cores evenly."""
+    threads = machine.threads or max(1, machine.cores // workers)
+    gpus = machine.gpus
+    return [Share(threads, gpus[place % len(gpus)] if gpus else None) for place in range(workers)]

@@ -1,0 +1,246 @@
+"""Runs whose steps are made together: all that one process would make in order, by several at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import InputError, shown
+from ...progress import current_display
+from ...tasks import Task
+from ..checking import memory
+from ..graph import Node, waves
+from ..planning import Plan, PlannedStage, Unknown, plan_stages, with_data
+from ..recipe import Recipe
+from ..steps import Steps
+from .cache_order import Touch, touch_of, waits
+from .jobs import Hello, Job, RunOfWorkers
+from .scheduling import Pool, work_through
+from .shares import AUTO, is_one_of_several, most_workers, shares, that_fit, this_machine
+from .workers import Workers
+
+logger = logging.getLogger(__name__)
+
+SHORT = 400
+"""Updates of all stages together below which processes take longer to start than they save."""
+LOCAL, RAY = "local", "ray"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that was checked and planned."""
+
+    steps: Steps
+    planned: Plan
+    within: str = ""
+    """What it is a part of, such as `seed 2 of 5`: different for each run."""
+    predicts: bool = False
+    """Whether predictions of its models are wanted too."""
+
+
+def refuse_several(recipe: Recipe) -> None:
+    """Refuse workers where the processes are started by others.
+
+    Raises:
+        InputError: names the key.
+    """
+    asked = recipe.run.workers
+    if asked not in (None, 1, AUTO) and is_one_of_several(os.environ):
+        raise InputError(
+            f"workers: expected 1 where torchrun or accelerate launch starts the processes, got {shown(asked)}; leave "
+            "it out"
+        )
+
+
+def make_together(
+    runs: Sequence[Started],
+    rows: Task | None = None,
+    held_out_seed: int | None = None,
+    tolerated: Callable[[str, Exception], bool] = lambda name, error: False,
+) -> list[dict[str, Any]]:
+    """Make the steps of runs that share a folder, side by side where the recipe asks for it.
+
+    What each of them depends on is made once, by the first. The same as if they were made one after the other, byte for
+    byte, as long as a stage has as many threads.
+
+    Args:
+        rows: the task, if its rows are not those that the recipe names.
+        held_out_seed: see `RunOfWorkers`.
+        tolerated: whether the failure of a node is a result.
+
+    Returns:
+        For each run the results of its steps, those that were tolerated as exceptions; nothing at all where the steps
+        are left for this process, to be made in order.
+
+    Raises:
+        InputError, TrainingError: see the stages.
+    """
+    run = runs[0].steps.recipe.run
+    if is_one_of_several(os.environ) or (run.workers in (None, 1) and run.launcher == LOCAL):
+        return [{} for _ in runs]
+    graph = _Graph(runs)
+    if not graph.left:
+        return [{} for _ in runs]
+    sent = {one.within: _sent(one.steps, rows, held_out_seed) for one in runs}
+    hello = Hello(sent, list(sys.argv), current_display().is_live)
+    if run.launcher == RAY:
+        from .ray_pool import RayPool
+
+        with RayPool(hello, graph.jobs, graph.teachers, graph.threads) as pool:
+            return graph.results(pool, tolerated)
+    number = graph.workers(run.workers, rows is not None)
+    if number == 1:
+        return [{} for _ in runs]
+    parts = shares(graph.machine, number)
+    logger.warning(
+        "%d stages at once, %s each; the steps of this run: %d", number,
+        "one GPU" if parts[0].gpu else f"{parts[0].threads} thread{'s' * (parts[0].threads > 1)}", len(graph.left),
+    )  # fmt: skip
+    with Workers(parts, hello, graph.jobs, graph.teachers) as pool:
+        return graph.results(pool, tolerated)
+
+
+def _sent(steps: Steps, rows: Task | None, held_out_seed: int | None) -> RunOfWorkers:
+    """A run for other processes. Raises `InputError` for rows that cannot be sent."""
+    content = None
+    if rows is not None:
+        try:
+            content = pickle.dumps(rows)
+        except Exception as error:  # whatever the objects in it raise
+            raise InputError(
+                f"workers: expected rows that can be sent to other processes, got ones that cannot ({error}); write "
+                "them to a file, or set workers=1"
+            ) from error
+    return RunOfWorkers(steps.read, steps.at.shared, content, held_out_seed)
+
+
+class _Graph:
+    """The nodes of several runs, with their jobs and what is done of them."""
+
+    def __init__(self, runs: Sequence[Started]) -> None:
+        self.runs = runs
+        self.jobs: dict[str, Job] = {}
+        self.teachers: dict[str, str] = {}
+        self.done: dict[str, Any] = {}
+        self._planned: dict[str, PlannedStage] = {}
+        self._touches: list[tuple[str, Touch]] = []
+        nodes: dict[str, Node] = {}
+        plans = _with_data(runs)
+        fits = _fits(plans)
+        for run, plan in zip(runs, plans, strict=True):
+            self.teachers[run.within] = self._name(run, run.steps.tuning("teacher"))
+            planned = {stage.name: stage for stage in plan_stages(plan)}
+            for node in run.steps.nodes:
+                name = self._name(run, node.name)
+                if name in nodes:
+                    continue
+                nodes[name] = Node(name, tuple(self._name(run, other) for other in node.needs))
+                self.jobs[name] = Job(run.within, node.name, "" if run.steps.is_shared(node.name) else run.within)
+                self._add_stage(name, run, plan, planned.get(node.name), fits)
+            for model in run.steps.models if run.predicts else ():
+                self._add_predictions(nodes, run, model)
+        order = waits(self._touches)
+        self.nodes = [
+            replace(node, needs=(*dict.fromkeys([*node.needs, *sorted(order.get(node.name, ()))]),))
+            for node in nodes.values()
+        ]
+
+    def _name(self, run: Started, step: str) -> str:
+        return step if run.steps.is_shared(step) or not run.within else f"{step}, {run.within}"
+
+    def _add_stage(self, name: str, run: Started, plan: Plan, stage: PlannedStage | None, fits: bool) -> None:
+        if stage is None:
+            return
+        self._planned[name] = stage
+        if stage.name in run.steps.finished:
+            self.done[name] = run.steps.finished[stage.name]
+        elif touch := touch_of(plan, stage, name, fits):
+            self._touches.append((name, touch))
+
+    def _add_predictions(self, nodes: dict[str, Node], run: Started, model: str) -> None:
+        step = run.steps.tuning(model) if model in ("teacher", "student") else model
+        made = self._name(run, step)
+        name = f"predictions of {made if step == model else model}"
+        if name not in nodes:
+            within = run.within if step == model else ""
+            nodes[name] = Node(name, (made,))
+            self.jobs[name] = Job(run.within, model, within, predicts=True)
+
+    # --- how many ---------------------------------------------------------------------------------------------------
+
+    @property
+    def left(self) -> list[str]:
+        """The stages that are not finished."""
+        return [name for name in self._planned if name not in self.done]
+
+    @property
+    def machine(self) -> Any:
+        """What there is to share."""
+        kinds = {stage.args.device.type for stage in self._planned.values()}
+        return this_machine("cuda" in kinds, memory.free(torch.device("cpu")))
+
+    @property
+    def threads(self) -> int:
+        """Of a process, where a cluster decides how many there are."""
+        return self.machine.threads or 1
+
+    def workers(self, asked: int | str | None, rows_in_memory: bool) -> int:
+        """How many processes: those that were asked for, or those that pay; fewer where memory is short."""
+        needed = [
+            0 if isinstance(self._planned[name].memory, Unknown) else self._planned[name].memory for name in self.left
+        ]
+        width = max((sum(node.name in self.left for node in wave) for wave in waves(self.nodes)), default=1)
+        if asked == AUTO:
+            steps = [self._planned[name].steps for name in self.left]
+            known = [number for number in steps if isinstance(number, int)]
+            if rows_in_memory or (len(known) == len(steps) and sum(known) < SHORT):
+                return 1
+            return most_workers(self.machine, needed, width)
+        assert isinstance(asked, int)
+        fitting = max(1, that_fit(self.machine, needed))
+        wanted = min(asked, len(self.left))
+        if fitting < wanted:
+            logger.warning(
+                "workers: expected memory for %d stages at once, got room for %d; no more are at work", wanted, fitting
+            )
+        return min(wanted, fitting)
+
+    # --- all of it --------------------------------------------------------------------------------------------------
+
+    def results(self, pool: Pool, tolerated: Callable[[str, Exception], bool]) -> list[dict[str, Any]]:
+        """Results of the steps of each run; of finished stages none, as their results are known."""
+        found = work_through(self.nodes, pool, self.done, tolerated)
+        new = {name: result for name, result in found.items() if name not in self.done}
+        return [
+            {node.name: new[name] for node in run.steps.nodes if (name := self._name(run, node.name)) in new}
+            for run in self.runs
+        ]
+
+
+def _with_data(runs: Sequence[Started]) -> list[Plan]:
+    """The plans with a sample of the data, which is the same for all, tokenised."""
+    first = with_data(runs[0].planned)
+    return [replace(run.planned, data=first.data) for run in runs]
+
+
+def _fits(plans: Sequence[Plan]) -> bool:
+    """Whether everything that may be kept of frozen models has room, with a wide margin."""
+    stages = [stage for plan in plans[:1] for stage in plan_stages(plan)]
+    place = Path(str(plans[0].recipe.run.output_dir)).resolve()
+    folder = next(parent for parent in (place, *place.parents) if parent.exists())
+    room = min([stage.args.cache_limit * 1e9 for stage in stages] + [shutil.disk_usage(folder).free / 2])
+    total = 0.0
+    for stage in stages:
+        if isinstance(stage.disk, Unknown):
+            return False
+        total += stage.disk or 0
+    return total < room / 2

@@ -1,0 +1,128 @@
+"""The process of a worker: it does one job after the other, and ends when the process that started it is gone.
+
+Its standard input and output are for messages (`jobs.py`). What others print goes to the standard error, where the
+process that started it reads and shows it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from .jobs import Begin, Ended, Hello, Job, Line, Message, RunOfWorkers, Sender, View, failed
+
+_A_LOOK = 0.4
+"""Seconds between two looks at how far it is."""
+
+
+def main() -> None:
+    """Do what comes in."""
+    incoming, send = _channel()
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(incoming, messages), daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        hello = messages.get()
+        assert isinstance(hello, Hello)
+        sys.argv = hello.argv
+        _work(hello, messages, send)
+
+
+def _channel() -> tuple[Any, Sender]:
+    """Streams of messages, in and out; everybody else's standard input is empty and standard output the error."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, Sender(outgoing)
+
+
+def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
+    """Hand messages on. The stream ends with the process at its other end, and then there is nothing to work for."""
+    with suppress(EOFError, OSError, pickle.UnpicklingError):
+        while True:
+            messages.put(pickle.load(incoming))
+    os._exit(1)
+
+
+def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
+    from ...progress.relayed import relayed
+
+    runs = OpenRuns(hello.runs)
+    with relayed(lambda text, progress: send(Line(text, progress)), lambda text: send(Message(text))) as display:
+        if hello.live:
+            threading.Thread(target=_tell, args=(display, send), daemon=True).start()
+        while True:
+            begin = messages.get()
+            display.restart(begin.teacher)
+            send(_result(runs, begin))
+            gc.collect()
+
+
+def _tell(display: Any, send: Callable[[Any], None]) -> None:
+    """Say again and again how far it is."""
+    while True:
+        threading.Event().wait(_A_LOOK)
+        with suppress(RuntimeError):  # it changed while it was looked at
+            send(View(*display.view))
+
+
+def _result(runs: OpenRuns, begin: Begin) -> Ended:
+    try:
+        return Ended(begin.name, runs.do(begin.job))
+    except Exception as error:
+        return failed(begin.name, error)
+
+
+class OpenRuns:
+    """Runs, each opened when it is first needed; those on the same rows share them."""
+
+    def __init__(self, runs: dict[str, RunOfWorkers]) -> None:
+        self._runs = runs
+        self._steps: dict[str, Any] = {}
+        self._tasks: list[tuple[RunOfWorkers, Any]] = []
+
+    def do(self, job: Job) -> Any:
+        """Do a job; its result."""
+        from ...progress import within
+
+        steps = self._opened(job.run)
+        with within(job.within):
+            if job.predicts:
+                steps.predictions(job.step)
+                return None
+            return steps.make(job.step)
+
+    def _opened(self, key: str) -> Any:
+        from ..steps import Steps
+
+        if key not in self._steps:
+            run = self._runs[key]
+            self._steps[key] = Steps(run.recipe, run.shared, self._task(run))
+        return self._steps[key]
+
+    def _task(self, run: RunOfWorkers) -> Any:
+        from ...stages.held_out import hold_out
+        from ...tasks import load_task
+
+        for other, known in self._tasks:
+            same = replace(other, recipe=run.recipe, shared=run.shared) == run
+            if same and other.recipe.task == run.recipe.task:
+                return known
+        task = load_task(run.recipe.task) if run.rows is None else pickle.loads(run.rows)
+        if run.held_out_seed is not None:
+            task = hold_out(task, run.held_out_seed)
+        self._tasks.append((run, task))
+        return task
+
+
+if __name__ == "__main__":
+    main()

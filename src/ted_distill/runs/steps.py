@@ -1,0 +1,260 @@
+"""The steps of a run, each with those whose results it needs: what is done in order, side by side or by a cluster.
+
+A step is a stage, a model that is made, or the scores of a model. It does the same wherever and whenever it is made, as
+long as what it needs is there, and nothing if it was made before.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+
+from ..fast.states_cache import CACHE_NAME
+from ..method.shapes import num_blocks
+from ..models.load import load_config
+from ..models.scratch import make_from_scratch
+from ..progress import Schedule, busy, current_display
+from ..stages.distill import open_distill
+from ..stages.finetune import open_finetune
+from ..stages.learn_filters import open_learn_filters
+from ..stages.lifecycle import OpenStage, tidy_finished
+from ..stages.methods import METHODS
+from ..stages.retest import with_test_scores
+from ..stages.stage_identity import Results
+from ..tasks import Task, load_task
+from ..training.selection import scored_on
+from ..training.stage_arguments import StageArguments
+from .graph import Node
+from .kept_predictions import Predictions, kept_predictions
+from .kept_scores import kept_scores
+from .layout import fill_pairs, filter_arguments, run_pairs, student_blocks
+from .made_models import make_once, scratch_identity, student_identity
+from .narrowing import make_recipe_student
+from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
+from .run_folder import RunFolder
+from .vocabularies import read_reader, run_tokenizers
+
+logger = logging.getLogger(__name__)
+
+TEACHER_INIT, STUDENT_INIT = "teacher_init", "student_init"
+"""Steps, and the folders of the models that they make."""
+
+
+class Steps:
+    """A recipe's steps in its folder."""
+
+    def __init__(self, recipe: Recipe, shared: Path | None = None, task: Task | None = None) -> None:
+        self.read = recipe
+        self.at = RunFolder(recipe, shared)
+        self.recipe = self.at.recipe
+        self.task = load_task(recipe.task) if task is None else task
+        entries = recipe.content.get(SCORE_ON, {})
+        self.further: dict[str, Task] = {
+            name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
+        }
+        self.schedule = Schedule(recipe.stages)
+        self.finished: dict[str, Results] = {}
+        """Results of stages that are known to be finished, and so is their input: they stay valid."""
+
+    # --- which there are, and what they need ----------------------------------------------------------------------
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """All steps in the order in which one process makes them."""
+        at, stages = self.at, self.recipe.stages
+        names = [TEACHER_INIT] if at.from_scratch else []
+        names.append(self.tuning("teacher"))
+        names += [STUDENT_INIT] if at.makes_student else []
+        names += [self.tuning("student"), *(name for name in stages if name not in FINETUNE)]
+        names += [_scores(model, data) for model in self.models for data in self.further]
+        return [Node(name, tuple(self._needs(name))) for name in names]
+
+    @property
+    def models(self) -> list[str]:
+        """Teacher, student and methods: the rows of the table."""
+        return [*OWNERS, *self.recipe.run.methods]
+
+    def tuning(self, owner: str) -> str:
+        """The step that gives the scores of a fine-tuned model: its fine-tuning, or scoring it as it is given."""
+        return f"finetune_{owner}" if self.recipe.tunes(owner) else f"score_{owner}"
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a step is the same for all runs that share a folder: everything but the methods and their scores."""
+        return not any(
+            name in (method, *(_scores(method, data) for data in self.further)) for method in self.at.methods
+        )
+
+    def _needs(self, name: str) -> list[str]:
+        """The steps that make what a step reads."""
+        if name == TEACHER_INIT:
+            return []
+        first = [TEACHER_INIT] if self.at.from_scratch else []  # whose config and tokenizer everything reads
+        makers = [*first, *(self._maker(model) for model in self._models_read(name))]
+        return [maker for maker in dict.fromkeys(makers) if maker and maker != name]
+
+    def _models_read(self, name: str) -> list[str]:
+        if name == STUDENT_INIT:
+            return [self.at.student_source]
+        for owner in OWNERS:
+            if name == f"score_{owner}":
+                return [self.at.raw[owner]]
+        if name in self.recipe.stages:
+            models = self._input(name)
+            return models if name not in METHODS or METHODS[name].needs_teacher else models[1:]
+        return [self.at.model(model) for model in self.models for data in self.further if name == _scores(model, data)]
+
+    def _maker(self, model: str) -> str | None:
+        """The step that makes a model; None for one that is given."""
+        at = self.at
+        makers = {str(at.shared / TEACHER_INIT): TEACHER_INIT, str(at.shared / STUDENT_INIT): STUDENT_INIT}
+        makers |= {at.model(name): name for name in self.recipe.run.methods}
+        makers |= {at.filtered[owner]: f"learn_filters_{owner}" for owner in OWNERS}
+        makers |= {str(at.shared / owner): f"finetune_{owner}" for owner in OWNERS if self.recipe.tunes(owner)}
+        return makers.get(model)
+
+    # --- one step ---------------------------------------------------------------------------------------------------
+
+    def make(self, name: str) -> Results:
+        """Make a step, unless that was done before; its results, nothing for a model that is only made.
+
+        Raises:
+            InputError, TrainingError: see the stages.
+        """
+        if name == TEACHER_INIT:
+            self._make_teacher()
+            return {}
+        if name == STUDENT_INIT:
+            self._make_student()
+            return {}
+        if name in self.recipe.stages:
+            return self._stage(name)
+        for owner in OWNERS:
+            if name == self.tuning(owner):
+                scores = self._scores(owner, self.at.raw[owner], self.task, owner)
+                return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
+        model, data = next(
+            (model, data) for model in self.models for data in self.further if _scores(model, data) == name
+        )
+        scores = self._scores(model, self.at.model(model), self.further[data], f"{model}_{data}")
+        return {f"{data}_{key}": value for key, value in scores.items() if key != "parameters"}
+
+    def table(self, made: dict[str, Results]) -> dict[str, Results]:
+        """The rows of the table, from the results of all steps."""
+        results = {owner: dict(made[self.tuning(owner)]) for owner in OWNERS}
+        for method in self.recipe.run.methods:
+            results[method] = dict(made[method])
+            if learners := METHODS[method].learners(self.recipe.student_filters[method]):
+                results[method]["stage_one_seconds"] = sum(made[f"learn_filters_{who}"]["seconds"] for who in learners)
+        for name in results:
+            for data in self.further:
+                results[name] |= made[_scores(name, data)]
+            results[name]["folder"] = self.at.shown(name)
+        return results
+
+    def predictions(self, name: str) -> Predictions:
+        """Predictions of a finished model on the rows that are reported: kept ones, or new ones that are kept."""
+        folder = self.at.folder if name in self.at.methods else self.at.shared
+        args = self.at.arguments(name if name in self.at.methods else f"finetune_{name}")[0]
+        model = self.at.model(name)
+        return kept_predictions(folder / "predictions" / name, model, self.task, args, self.at.loading(model))
+
+    # --- stages -----------------------------------------------------------------------------------------------------
+
+    def _input(self, name: str) -> list[str]:
+        """The input models of a stage: one, or teacher and student."""
+        if name in FINETUNE:
+            return [self.at.raw[name.rpartition("_")[2]]]
+        if name in LEARN_FILTERS:
+            return [self.at.tuned[name.rpartition("_")[2]]]
+        learners = METHODS[name].learners(self.recipe.student_filters[name])
+        return [
+            self.at.filtered[owner] if owner in learners else known
+            for owner, known in (("teacher", self.at.tuned["teacher"]), ("student", self.at.start))
+        ]
+
+    def _open(self, name: str) -> OpenStage:
+        args, own = self.at.arguments(name)
+        models = self._input(name)
+        if name in FINETUNE:
+            return open_finetune(models[0], self.task, args, own)
+        if name in LEARN_FILTERS:
+            owner = name.rpartition("_")[2]
+            if owner == "teacher":
+                self._share_cache(args)
+            filters = filter_arguments(self.recipe)[owner]
+            return open_learn_filters(models[0], self.task, args, filters, self.at.loading(models[0]))
+        self._share_cache(args)
+        fill_pairs(own, self.pairs)
+        teacher, student = models
+        of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
+        return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
+
+    def _stage(self, name: str) -> Results:
+        """Results of a stage: read, or computed by running it."""
+        with current_display().show_stage(name):
+            results = self._stage_results(name)
+        self.schedule.finished(name, results)
+        return results
+
+    def _stage_results(self, name: str) -> Results:
+        title = name.replace("_", " ")
+        with busy("loading"):
+            stage = None if name in self.finished else self._open(name)
+        if stage is None:
+            tidy_finished(Path(self.at.arguments(name)[0].output_dir))
+        if stage is None or stage.finished is not None:
+            logger.warning("== %s is finished, skipped", title)
+        else:
+            number, total = self.schedule.place(name)
+            logger.warning("== %s -> %s (stage %d of %d)", title, stage.args.output_dir, number, total)
+        if stage is not None:
+            return stage.result()
+        args = self.at.arguments(name)[0]
+        tested = name not in LEARN_FILTERS
+        return (
+            with_test_scores(self.finished[name], self.task, args, self.recipe.model) if tested else self.finished[name]
+        )
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The run's pairs."""
+        return run_pairs(self.recipe)
+
+    def _share_cache(self, args: StageArguments) -> None:
+        """The teacher's outputs serve every stage and method of the run."""
+        if args.cache_dir is None:
+            args.cache_dir = str(self.at.shared / CACHE_NAME)
+
+    def _make_teacher(self) -> None:
+        values, identity = self.recipe.content[FROM_SCRATCH], scratch_identity(self.recipe, self.task)
+        made = self.at.shared / TEACHER_INIT
+        make_once(made, identity, lambda folder: make_from_scratch(self.task, values, folder, identity["seed"]))
+        self._check_tokenizers()
+
+    def _check_tokenizers(self) -> None:
+        """Refuse a student that cannot read the teacher's tokens, if a method needs that."""
+        teacher = read_reader(self.recipe, self.at.raw["teacher"])
+        student = self.recipe.run.student
+        run_tokenizers(self.recipe, self.task, teacher, read_reader(self.recipe, student) if student else teacher)
+
+    def _make_student(self) -> None:
+        source, made = self.at.student_source, self.at.shared / STUDENT_INIT
+        blocks = student_blocks(self.recipe.run, num_blocks(load_config(source, self.recipe.model))) or []
+        identity = student_identity(self.recipe, source, self.task)
+        with busy("making the student"):
+            make_once(
+                made, identity, lambda folder: make_recipe_student(self.recipe, source, blocks, folder, self.task)
+            )
+
+    # --- scores -----------------------------------------------------------------------------------------------------
+
+    def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
+        args = self.at.arguments(FINETUNE[0] if name != "student" else FINETUNE[1])[0]
+        folder = self.at.shared if name in OWNERS else self.at.folder
+        return kept_scores(folder / "scores" / f"{file}.json", model, task, args, self.at.loading(model))
+
+
+def _scores(model: str, data: str) -> str:
+    """The step that scores a finished model on one of the data sets of `score_on`."""
+    return f"score_{model}_on_{data}"
