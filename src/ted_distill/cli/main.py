@@ -29,6 +29,10 @@ _RECIPES = {
         "show RECIPE [key=value ...]", "what a recipe would do: models, pairs, steps, memory; nothing is trained",
         recipes.show, read=recipes.read_show,
     ),
+    "plan": Command(
+        "plan RECIPE --format make", "its steps as commands, and what each waits for: for schedulers",
+        recipes.plan, read=recipes.read_plan,
+    ),
     "check": Command(
         "check RECIPE [key=value ...]", "its models and data tried out: scores, doubts, time, memory",
         recipes.check, read=recipes.read_check,

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .dialect import CHANGES, EITHER, changes, read_words, wants_help
+from ..errors import InputError, nearest, shown
+from .dialect import CHANGES, EITHER, changes, read_words, recipe_word, wants_help
 from .init import draft_of
 from .report import report_at_the_end, say_files
+from .stages import print_results
 
 if TYPE_CHECKING:
     from ..runs.recipe import Recipe
@@ -35,7 +37,22 @@ def read_run(words: list[str]) -> tuple[Any, ...] | None:
         about = ["RECIPE is a YAML file, or a name that `ted list` prints.", EITHER, _WITHOUT]
         sys.stdout.write("\n\n".join([f"usage: ted run RECIPE {CHANGES}", "\n".join(about), *documents]) + "\n")
         return None
-    return (recipe_of("run", words)[1],)
+    only, others = _taken("only", words)
+    return recipe_of("run", others)[1], only
+
+
+def _taken(flag: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of a flag, written in any of the three spellings, and all other words. Raises `InputError`."""
+    value, others, left = None, [], iter(words)
+    for word in left:
+        key, equals, given = word.removeprefix("--").partition("=")
+        if key != flag or not (equals or word.startswith("--")):
+            others.append(word)
+        elif not (given := given if equals else next(left, "")) or given.startswith("--"):
+            raise InputError(f"--{flag}: expected a value, got nothing")
+        else:
+            value = given
+    return value, others
 
 
 def recipe_of(command: str, words: list[str], named: bool = False) -> tuple[Path | None, Recipe]:
@@ -60,10 +77,14 @@ def recipe_of(command: str, words: list[str], named: bool = False) -> tuple[Path
     return file, read_recipe(file, given, output_dir=f"runs/{file.stem}" if named else None)
 
 
-def run(recipe: Any) -> None:
-    """Run all stages of a recipe and print the table."""
+def run(recipe: Any, only: str | None = None) -> None:
+    """Run all stages of a recipe and print the table; or only one step of it, and print its results."""
     from ..runs import run as runs
 
+    if only is not None:
+        print_results(runs.make_step(recipe, only), None)
+        return
+    recipe.run.workers = recipe.run.workers or "auto"
     reported = _AtTheEnd(recipe.run.report)
     _end(runs.run(recipe, before_dropping=reported), recipe.run.output_dir, reported)
 
@@ -92,6 +113,37 @@ def show(file: Path | None, recipe: Any) -> None:
 
     title = f"{recipe_title(file) or file}\n{file}\n\n" if file else ""
     sys.stdout.write(f"{title}{show(plan(recipe))}")
+
+
+def read_plan(words: list[str]) -> tuple[Any, ...] | None:
+    """The recipe, the words that name it and the format; None if help was printed.
+
+    Raises:
+        InputError: no recipe, one that is refused, or another format.
+    """
+    from ..runs.commands import FORMATS
+
+    if wants_help(words):
+        sys.stdout.write(
+            f"usage: ted plan RECIPE [--format {'|'.join(FORMATS)}] {CHANGES}\n\n"
+            "The steps of `ted run` with the same words as commands for a shell or make, and what each waits for, so\n"
+            "that any scheduler can start them, also at once or on several machines with the same files. Each does\n"
+            "nothing if it was done before, and goes on where it was interrupted; the last one writes the table.\n\n"
+            f"{EITHER}\n"
+        )
+        return None
+    kind, others = _taken("format", words)
+    if kind is not None and kind not in FORMATS:
+        raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {shown(kind)}{nearest(kind, FORMATS)}")
+    recipe_word("plan", others)
+    return recipe_of("plan", others)[1], others, kind or FORMATS[0]
+
+
+def plan(recipe: Any, words: list[str], kind: str) -> None:
+    """Print the commands."""
+    from ..runs.commands import plan_text
+
+    sys.stdout.write(plan_text(recipe, words, kind))
 
 
 def read_check(words: list[str]) -> tuple[Any, ...] | None:

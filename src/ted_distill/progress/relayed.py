@@ -23,9 +23,9 @@ class RelayedDisplay(Display):
         super().__init__()
         self._tell = tell
 
-    def restart(self, teacher: Mapping[str, Any]) -> None:
-        """Begin something else; what an error left of the last one is forgotten."""
-        self.stage, self.teacher = None, dict(teacher)
+    def restart(self, teacher: Mapping[str, Any], within: str) -> None:
+        """Begin something else, which is a part of `within`; what an error left of the last one is forgotten."""
+        self.stage, self.teacher, self._within = None, dict(teacher), within
         self._loops.clear()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -12,12 +12,15 @@ class Node:
 
     name: str
     needs: tuple[str, ...] = ()
-    """Names of those that have to be done before."""
+    """Names of those whose results it reads."""
+    after: tuple[str, ...] = ()
+    """Names of others that have to be over before it begins, whatever came of them."""
 
 
 def ready(nodes: Sequence[Node], done: Collection[str], begun: Collection[str]) -> list[Node]:
-    """The nodes, in their order, that were not begun and for which everything is done that they need."""
-    return [node for node in nodes if node.name not in begun and node.name not in done and {*node.needs} <= {*done}]
+    """The nodes, in their order, that were not begun and for which everything is over that they wait for."""
+    waiting = [node for node in nodes if node.name not in begun and node.name not in done]
+    return [node for node in waiting if {*node.needs, *node.after} <= {*done}]
 
 
 def depending_on(nodes: Sequence[Node], names: Iterable[str]) -> set[str]:
@@ -27,12 +30,6 @@ def depending_on(nodes: Sequence[Node], names: Iterable[str]) -> set[str]:
         if found & {*node.needs}:
             found.add(node.name)
     return found - {*names}
-
-
-def without(nodes: Sequence[Node], done: Collection[str]) -> list[Node]:
-    """The nodes that are left when some are done, without what they needed of these."""
-    left = [node for node in nodes if node.name not in done]
-    return [replace(node, needs=tuple(name for name in node.needs if name not in done)) for node in left]
 
 
 def waves(nodes: Sequence[Node]) -> list[list[Node]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, nearest, raise_if_any, shown
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import (
     MANIFEST_NAME,
@@ -106,6 +106,22 @@ def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
         started.look()
 
 
+@remembering()
+def make_step(recipe: Recipe, name: str) -> Results:
+    """Make one step of a run, unless it is made: a stage, a model that is made, scores.
+
+    Several processes may make different steps of a run at once. `run` finds all of them made, and writes the table.
+
+    Raises:
+        InputError: no such step, or one that it needs was not made; and see the stages.
+        TrainingError: see the stages.
+    """
+    started = RunOfRecipe(recipe)
+    started.check_step(name)
+    with showing(started.schedule, quiet=started.is_quiet):
+        return started.make(name)
+
+
 def check_recipe(recipe: Recipe, task: Task | None = None) -> Report:
     """What `ted check` finds out about a recipe: its models are loaded, scored on a few rows and trained a few steps.
 
@@ -135,7 +151,9 @@ class RunOfRecipe(Steps):
         self.rows = task
         """The task, if its rows may not be those that the recipe names."""
         self.given: dict[str, Results] | None = None
-        """Results of steps that were made elsewhere; None while all steps are to be made here."""
+        """Results of steps that were made elsewhere; None while that is not known."""
+        self.steps_made: dict[str, Results] = {}
+        """Results of all steps."""
 
     # --- before anything is written -------------------------------------------------------------------------------
 
@@ -169,9 +187,36 @@ class RunOfRecipe(Steps):
         with collect(problems):
             self._check_made_models()
         for name in self.recipe.stages:
-            with collect(problems):
-                self._check_stage(name)
+            if name not in (self.given or {}):
+                with collect(problems):
+                    self._check_stage(name)
         raise_if_any(problems)
+
+    def check_step(self, name: str) -> None:
+        """Check what one step needs, and nothing of the others, at which other processes may be at work.
+
+        Raises:
+            InputError: with all problems.
+        """
+        nodes = {node.name: node for node in self.nodes}
+        if name not in nodes:
+            raise InputError(
+                f"only: expected one of {', '.join(nodes)}, got {shown(name)}{nearest(name, nodes)}; `ted plan` lists them"
+            )
+        self._check_folder()
+        missing = [need for need in nodes[name].needs if not self._is_made(need)]
+        raise_if_any(
+            f"only: expected {need} to be finished before {name}, got no model of it; run it first" for need in missing
+        )
+
+    def _is_made(self, name: str) -> bool:
+        """Whether a step is made, as far as other steps read it."""
+        if name.startswith("score_"):
+            return True
+        folder = (
+            self.at.shared / name if name in (TEACHER_INIT, STUDENT_INIT) else self.at.arguments(name)[0].output_dir
+        )
+        return (Path(folder) / MANIFEST_NAME).is_file()
 
     @property
     def is_resumed(self) -> bool:
@@ -232,6 +277,20 @@ class RunOfRecipe(Steps):
 
     # --- all of it ---------------------------------------------------------------------------------------------------
 
+    @remembering()
+    def all_results(self, given: dict[str, Results]) -> dict[str, Results]:
+        """Check the run, and run what is left of it.
+
+        Args:
+            given: results of steps that are known to be done; the others are made here, in order.
+
+        Raises:
+            InputError, TrainingError: see the stages.
+        """
+        self.given = given
+        self.check()
+        return self.results(lambda folder: None)
+
     def results(self, before_dropping: Callable[[Path], object]) -> dict[str, Results]:
         """Run all stages, then write the table, and keep what the recipe says.
 
@@ -239,9 +298,9 @@ class RunOfRecipe(Steps):
             InputError: another process is working in the folder, or something that was not there before is wrong.
             TrainingError: the training went wrong, or a disk is full.
         """
-        quiet = all(self.at.arguments(name)[0].disable_tqdm for name in self.recipe.stages)
         folder = self.at.folder
-        with locked(folder), explain_full_disk([folder]), logged_into(folder), showing(self.schedule, quiet=quiet):
+        shown = showing(self.schedule, quiet=self.is_quiet)
+        with locked(folder), explain_full_disk([folder]), logged_into(folder), shown:
             results = self._results()
             before_dropping(folder)
             if self.at.shared == folder:
@@ -254,8 +313,9 @@ class RunOfRecipe(Steps):
         self._record_recipe()
         if self.given is None:
             (self.given,) = make_together([self.as_started()], self.rows)
-        made = {node.name: self._made(node.name) for node in self.nodes}
-        results = self.table(made)
+        for node in self.nodes:
+            self.steps_made[node.name] = self._made(node.name)
+        results = self.table(self.steps_made)
         best = best_method(results, self.recipe.run.methods, self.task)
         if best is not None and self.at.shared == self.at.folder:
             self._publish_best(best, results[best])

@@ -26,6 +26,14 @@ from ..models.load import ModelArguments
 from ..output import short_name
 from ..training.stage_arguments import StageArguments
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, Recipe, stage_arguments
+from .run_arguments import RunArguments
+
+
+def _changed(run: RunArguments, **changes: Any) -> RunArguments:
+    """A copy with other values, and with these methods alone: a trial of one of them has no use for `alone`."""
+    changed = replace(run, **changes)
+    changed.methods = list(run.methods)
+    return changed
 
 
 class RunFolder:
@@ -36,7 +44,7 @@ class RunFolder:
         self.shared = shared or self.folder
         self.from_scratch = bool(recipe.content.get(FROM_SCRATCH))
         teacher = str(self.shared / "teacher_init") if self.from_scratch else str(recipe.run.teacher)
-        self.recipe = replace(recipe, run=replace(recipe.run, teacher=teacher))
+        self.recipe = replace(recipe, run=_changed(recipe.run, teacher=teacher))
         """The recipe, whose teacher is a folder if it is made from scratch."""
         run = recipe.run
         self.makes_student = run.makes_student
@@ -59,7 +67,7 @@ class RunFolder:
         """See `recipe.stage_arguments`; what is shared writes to the shared folder."""
         if stage not in (*FINETUNE, *LEARN_FILTERS):
             return stage_arguments(self.recipe, stage)
-        run = replace(self.recipe.run, output_dir=str(self.shared))
+        run = _changed(self.recipe.run, output_dir=str(self.shared))
         return stage_arguments(replace(self.recipe, run=run), stage)
 
     def makes(self, model: str) -> bool:

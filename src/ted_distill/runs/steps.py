@@ -75,6 +75,11 @@ class Steps:
         """Teacher, student and methods: the rows of the table."""
         return [*OWNERS, *self.recipe.run.methods]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no stage shows its progress."""
+        return all(self.at.arguments(name)[0].disable_tqdm for name in self.recipe.stages)
+
     def tuning(self, owner: str) -> str:
         """The step that gives the scores of a fine-tuned model: its fine-tuning, or scoring it as it is given."""
         return f"finetune_{owner}" if self.recipe.tunes(owner) else f"score_{owner}"

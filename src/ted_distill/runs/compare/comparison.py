@@ -34,10 +34,10 @@ from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
 from ..gates import require
-from ..kept_predictions import Predictions, kept_predictions, scored_split
+from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
-from ..run import look_first, run
-from ..run_folder import RunFolder
+from ..run import RunOfRecipe, look_first
+from ..together import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
 from .seeds import recipe_of
@@ -58,6 +58,10 @@ class _Seed:
     """Of the teacher, the student as it starts, and every method."""
     sampled: dict[str, np.ndarray]
     """Method -> (R,) scores on drawn examples."""
+    steps: dict[str, Results]
+    """Results of all steps of its run."""
+    shared: list[str]
+    """The steps that are the same for every seed."""
 
 
 def compare(
@@ -88,7 +92,7 @@ def compare(
     _check_numbers(seeds, resamples)
     shared = Path(str(recipe.run.output_dir))
     folder = shared / FOLDER
-    task = load_task(recipe.task) if task is None else task
+    rows, task = task, load_task(recipe.task) if task is None else task
     check_writable(folder)
     refuse_busy(folder)
     _check_folder(folder)
@@ -98,11 +102,16 @@ def compare(
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     with locked(folder), logged_into(folder):
         on_main(lambda: _record(folder, recipe))
-        found = search(grid, recipe, task, folder / "search") if grid else None
+        found = search(grid, recipe, task, folder / "search", rows) if grid else None
+        names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]
+        recipes = [_of_seed(recipe, folder, seed, found) for seed in range(1, seeds + 1)]
+        given = make_runs_together(names, recipes, shared, task, rows, predicts=True)
         done: list[_Seed] = []
-        for seed in range(1, seeds + 1):
-            with within(f"seed {seed} of {seeds}"):
-                done.append(_run_seed(_of_seed(recipe, folder, seed, found), shared, task, resamples))
+        for name, of_seed, made in zip(names, recipes, given, strict=True):
+            with within(name):
+                # What all seeds share is not opened again for each of them.
+                known = {step: done[0].steps[step] for step in (done[0].shared if done else ())}
+                done.append(_run_seed(of_seed, shared, task, resamples, {**known, **made}, done[0] if done else None))
             content = _content(recipe, task, done, found, resamples)
             on_main(partial(_write, folder, content))
         on_main(lambda: remove_caches(shared / CACHE_NAME))
@@ -147,22 +156,29 @@ def _of_seed(recipe: Recipe, folder: Path, seed: int, found: Search | None) -> R
     return recipe_of(recipe, folder / f"seed-{seed}", recipe.run.methods, found.chosen if found else {}, seed)
 
 
-def _run_seed(recipe: Recipe, shared: Path, task: Task, resamples: int) -> _Seed:
-    """Train the methods with one seed, and keep what the models predict."""
-    results = run(recipe, shared=shared, task=task)
-    at, methods = RunFolder(recipe, shared), recipe.run.methods
-    kept, sampled = {}, {}
-    for name in (*OWNERS, *methods):
-        folder = at.folder if name in methods else shared
-        args = at.arguments(name if name in methods else f"finetune_{name}")[0]
-        model = at.model(name)
-        kept[name] = kept_predictions(folder / "predictions" / name, model, task, args, at.loading(model))
+def _run_seed(
+    recipe: Recipe, shared: Path, task: Task, resamples: int, given: dict[str, Results], first: _Seed | None
+) -> _Seed:
+    """Train the methods with one seed, and keep what the models predict.
+
+    Args:
+        given: results of steps that are known.
+        first: the first seed, whose teacher and student are those of this one.
+    """
+    started = RunOfRecipe(recipe, shared, task)
+    results = started.all_results(given)
+    kept = {}
+    for name in started.models:
+        known = name in OWNERS and first is not None
+        kept[name] = first.predictions[name] if known else started.predictions(name)
     rows = task.rows[scored_split(task)]
-    for name in methods:
+    sampled = {}
+    for name in recipe.run.methods:
         predictions = kept[name].predictions
         draws = Draws(task.examples(predictions, rows), resamples)
         sampled[name] = task.sampled_score(predictions, rows, draws)
-    return _Seed(results, kept, sampled)
+    common = [node.name for node in started.nodes if started.is_shared(node.name)]
+    return _Seed(results, kept, sampled, started.steps_made, common)
 
 
 def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | None, resamples: int) -> dict[str, Any]:

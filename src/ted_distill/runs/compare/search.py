@@ -24,7 +24,8 @@ from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import LEAST_ROWS
 from ..parsing import field_names
 from ..recipe import Recipe, stage_arguments
-from ..run import run
+from ..run import RunOfRecipe
+from ..together import make_runs_together
 from .seeds import Settings, recipe_of
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
             stage_arguments(recipe_of(recipe, folder, [method], {method: point}), method)
 
 
-def search(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> Search:
+def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | None = None) -> Search:
     """Train every method with every combination of the keys that it uses, on the rows that are not held out.
 
     Everything is made anew on those rows, the teacher too if it is fine-tuned here, so that nothing has seen the rows
@@ -84,42 +85,58 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> Search:
 
     Args:
         folder: of the trials; the same call goes on where it was cut off.
+        rows: the task, if its rows are not those that the recipe names.
 
     Raises:
         NotFiniteError: no combination trains a method to finite weights.
     """
-    split = hold_out(task, stage_arguments(recipe, "finetune_teacher")[0].seed)
+    seed = stage_arguments(recipe, "finetune_teacher")[0].seed
+    split = hold_out(task, seed)
     scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
     points = _points(grid, recipe.run.methods)
     sign = -1 if task.metric in task.lower_is_better else 1
-    for method, of_method in points.items():
-        for point in of_method:
-            trial = recipe_of(recipe, folder / _folder_name(method, point), [method], {method: point})
-            scores[method] |= _score(trial, method, folder, split, point)
+    tried = [(method, point) for method, of_method in points.items() for point in of_method]
+    trials = [
+        recipe_of(recipe, folder / _folder_name(method, point), [method], {method: point}) for method, point in tried
+    ]
+    names = [_trying(point) for _, point in tried]
+    given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=_is_not_finite)
+    for (method, point), trial, made in zip(tried, trials, given, strict=True):
+        scores[method] |= _score(RunOfRecipe(trial, folder, split), method, point, made, split)
     chosen = {}
     for method, of_method in points.items():
-        tried = [point for point in of_method if _name(point) in scores[method]]
-        if not tried:
+        finite = [point for point in of_method if _name(point) in scores[method]]
+        if not finite:
             raise NotFiniteError(
                 f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; "
                 "try lower learning rates"
             )
-        chosen[method] = max(tried, key=lambda point: sign * scores[method][_name(point)])
+        chosen[method] = max(finite, key=lambda point: sign * scores[method][_name(point)])
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     return Search(chosen, scores, len(split.rows["validation"]))
 
 
-def _score(trial: Recipe, method: str, folder: Path, split: Task, point: Settings) -> dict[str, float]:
+def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, Any], split: Task) -> dict[str, float]:
     """The score of one trial by its name; none if its weights became infinite."""
     try:
-        with within(f"trying {_name(point)}"):
-            found = run(trial, shared=folder, task=split)[method]
+        if isinstance(given.get(method), Exception):
+            raise given[method]
+        with within(_trying(point)):
+            found = trial.all_results(given)[method]
     except NotFiniteError as error:
         logger.warning("grid: %s with %s failed (%s)", method, _name(point), error)
         return {}
     score = float(found[f"last_{split.metric}"] if f"last_{split.metric}" in found else found[split.metric])
     logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, _name(point), split.metric, score)
     return {_name(point): score}
+
+
+def _trying(point: Settings) -> str:
+    return f"trying {_name(point)}"
+
+
+def _is_not_finite(name: str, error: Exception) -> bool:
+    return isinstance(error, NotFiniteError)
 
 
 def _points(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:

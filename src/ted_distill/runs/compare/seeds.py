@@ -34,6 +34,7 @@ def recipe_of(
     made = make_recipe({**content, "methods": list(methods), "output_dir": str(folder)})
     # A recipe adds `alone`, which a trial of another method has no use for.
     made.run.methods = list(methods)
+    made.run.workers = recipe.run.workers
     return made
 
 

@@ -18,7 +18,7 @@ class Job:
     """One node: a step of one run, or the predictions of one of its models."""
 
     run: str
-    """Key of a `RunOfWorkers`."""
+    """Key of a `RunOfWorkers`: its folder."""
     step: str
     within: str = ""
     """What the run is a part of, such as `seed 2 of 5`."""
@@ -47,6 +47,10 @@ class Hello:
     """Words of the command, which stages record."""
     live: bool
     """Whether somebody looks at how far it is."""
+    notices: frozenset[str]
+    """What was said about the data."""
+    folder: str
+    """The current folder, from which relative paths start."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..graph import Node, ready
+from ..graph import Node, depending_on, ready
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def work_through(
 
     Args:
         done: results of nodes that are done already.
-        tolerated: whether a failure counts as a result: the exception itself.
+        tolerated: whether a failure counts as a result: the exception itself, also of those that need the node.
 
     Raises:
         Exception: what ended the first node that failed.
@@ -56,7 +56,9 @@ def work_through(
             break
         name, outcome = pool.next()
         free = sorted([*free, running.pop(name)])
-        if isinstance(outcome, Exception) and not tolerated(name, outcome):
+        if isinstance(outcome, Exception) and tolerated(name, outcome):
+            results |= dict.fromkeys([name, *depending_on(nodes, [name])], outcome)
+        elif isinstance(outcome, Exception):
             failure = failure or outcome
             if running:
                 logger.warning("%s failed (%s); waiting for %s", name, _brief(outcome), ", ".join(running))

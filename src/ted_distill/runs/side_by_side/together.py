@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from ...errors import InputError, shown
 from ...progress import current_display
 from ...tasks import Task
+from ...tasks.reading.notices import said_notices
 from ..checking import memory
 from ..graph import Node, waves
 from ..planning import Plan, PlannedStage, Unknown, plan_stages, with_data
@@ -42,13 +44,18 @@ class Started:
     steps: Steps
     planned: Plan
     within: str = ""
-    """What it is a part of, such as `seed 2 of 5`: different for each run."""
+    """What it is a part of, such as `seed 2 of 5`."""
     predicts: bool = False
     """Whether predictions of its models are wanted too."""
 
+    @property
+    def key(self) -> str:
+        """Different for each run."""
+        return str(self.steps.at.folder)
+
 
 def refuse_several(recipe: Recipe) -> None:
-    """Refuse workers where the processes are started by others.
+    """Refuse workers where the processes are started by others, and Ray where it is not installed.
 
     Raises:
         InputError: names the key.
@@ -59,6 +66,17 @@ def refuse_several(recipe: Recipe) -> None:
             f"workers: expected 1 where torchrun or accelerate launch starts the processes, got {shown(asked)}; leave "
             "it out"
         )
+    if recipe.run.launcher == RAY and find_spec("ray") is None:
+        raise InputError(
+            "launcher: expected Ray to be installed for ray, got none; pip install 'ted-distill[ray]', or leave it out"
+        )
+
+
+def is_side_by_side(recipe: Recipe) -> bool:
+    """Whether a recipe asks for several processes, or leaves it open."""
+    run = recipe.run
+    asks = run.workers not in (None, 1) or run.launcher != LOCAL
+    return asks and not is_one_of_several(os.environ)
 
 
 def make_together(
@@ -85,17 +103,17 @@ def make_together(
         InputError, TrainingError: see the stages.
     """
     run = runs[0].steps.recipe.run
-    if is_one_of_several(os.environ) or (run.workers in (None, 1) and run.launcher == LOCAL):
+    if not is_side_by_side(runs[0].steps.recipe):
         return [{} for _ in runs]
-    graph = _Graph(runs)
+    graph = Graph(runs)
     if not graph.left:
         return [{} for _ in runs]
-    sent = {one.within: _sent(one.steps, rows, held_out_seed) for one in runs}
-    hello = Hello(sent, list(sys.argv), current_display().is_live)
+    sent = {one.key: _sent(one.steps, rows, held_out_seed) for one in runs}
+    hello = Hello(sent, list(sys.argv), current_display().is_live, said_notices(), str(Path.cwd()))
     if run.launcher == RAY:
         from .ray_pool import RayPool
 
-        with RayPool(hello, graph.jobs, graph.teachers, graph.threads) as pool:
+        with RayPool(hello, graph.jobs, graph.teachers, graph.threads, len(graph.machine.gpus) > 0) as pool:
             return graph.results(pool, tolerated)
     number = graph.workers(run.workers, rows is not None)
     if number == 1:
@@ -123,8 +141,12 @@ def _sent(steps: Steps, rows: Task | None, held_out_seed: int | None) -> RunOfWo
     return RunOfWorkers(steps.read, steps.at.shared, content, held_out_seed)
 
 
-class _Graph:
-    """The nodes of several runs, with their jobs and what is done of them."""
+class Graph:
+    """The nodes of several runs, with their jobs and what is done of them.
+
+    Args:
+        runs: the first one makes what they share.
+    """
 
     def __init__(self, runs: Sequence[Started]) -> None:
         self.runs = runs
@@ -137,22 +159,19 @@ class _Graph:
         plans = _with_data(runs)
         fits = _fits(plans)
         for run, plan in zip(runs, plans, strict=True):
-            self.teachers[run.within] = self._name(run, run.steps.tuning("teacher"))
+            self.teachers[run.key] = self._name(run, run.steps.tuning("teacher"))
             planned = {stage.name: stage for stage in plan_stages(plan)}
             for node in run.steps.nodes:
                 name = self._name(run, node.name)
                 if name in nodes:
                     continue
                 nodes[name] = Node(name, tuple(self._name(run, other) for other in node.needs))
-                self.jobs[name] = Job(run.within, node.name, "" if run.steps.is_shared(node.name) else run.within)
+                self.jobs[name] = Job(run.key, node.name, "" if run.steps.is_shared(node.name) else run.within)
                 self._add_stage(name, run, plan, planned.get(node.name), fits)
             for model in run.steps.models if run.predicts else ():
                 self._add_predictions(nodes, run, model)
         order = waits(self._touches)
-        self.nodes = [
-            replace(node, needs=(*dict.fromkeys([*node.needs, *sorted(order.get(node.name, ()))]),))
-            for node in nodes.values()
-        ]
+        self.nodes = [replace(node, after=tuple(sorted(order.get(node.name, ())))) for node in nodes.values()]
 
     def _name(self, run: Started, step: str) -> str:
         return step if run.steps.is_shared(step) or not run.within else f"{step}, {run.within}"
@@ -173,7 +192,7 @@ class _Graph:
         if name not in nodes:
             within = run.within if step == model else ""
             nodes[name] = Node(name, (made,))
-            self.jobs[name] = Job(run.within, model, within, predicts=True)
+            self.jobs[name] = Job(run.key, model, within, predicts=True)
 
     # --- how many ---------------------------------------------------------------------------------------------------
 

@@ -55,15 +55,17 @@ def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
 
 def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
     from ...progress.relayed import relayed
+    from ...tasks.reading.notices import begin_with
 
+    begin_with(hello.notices)
     runs = OpenRuns(hello.runs)
     with relayed(lambda text, progress: send(Line(text, progress)), lambda text: send(Message(text))) as display:
         if hello.live:
             threading.Thread(target=_tell, args=(display, send), daemon=True).start()
         while True:
             begin = messages.get()
-            display.restart(begin.teacher)
-            send(_result(runs, begin))
+            display.restart(begin.teacher, begin.job.within)
+            send(result_of(runs, begin))
             gc.collect()
 
 
@@ -75,7 +77,8 @@ def _tell(display: Any, send: Callable[[Any], None]) -> None:
             send(View(*display.view))
 
 
-def _result(runs: OpenRuns, begin: Begin) -> Ended:
+def result_of(runs: OpenRuns, begin: Begin) -> Ended:
+    """Do a job; how it ended."""
     try:
         return Ended(begin.name, runs.do(begin.job))
     except Exception as error:
@@ -92,14 +95,11 @@ class OpenRuns:
 
     def do(self, job: Job) -> Any:
         """Do a job; its result."""
-        from ...progress import within
-
         steps = self._opened(job.run)
-        with within(job.within):
-            if job.predicts:
-                steps.predictions(job.step)
-                return None
-            return steps.make(job.step)
+        if job.predicts:
+            steps.predictions(job.step)
+            return None
+        return steps.make(job.step)
 
     def _opened(self, key: str) -> Any:
         from ..steps import Steps

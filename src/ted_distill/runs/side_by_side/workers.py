@@ -131,7 +131,8 @@ class Workers:
 
 
 def _prefixed(name: str | None, text: str) -> str:
-    return f"{name.replace('_', ' ')}: {text}" if name else text
+    step, comma, within = (name or "").partition(", ")
+    return f"{step.replace('_', ' ')}{comma}{within}: {text}" if name else text
 
 
 class _Process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,16 @@ def notice(message: str, about: object = None) -> None:
     if said not in _said and os.environ.get("RANK", "0") == "0":
         _said.add(said)
         logger.warning("%s", message)
+
+
+def said_notices() -> frozenset[str]:
+    """What was said so far, for `begin_with` in another process."""
+    return frozenset(_said)
+
+
+def begin_with(said: Iterable[str]) -> None:
+    """Say nothing that another process has said."""
+    _said.update(said)
 
 
 def forget_notices() -> None:
