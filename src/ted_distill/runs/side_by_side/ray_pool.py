@@ -76,7 +76,7 @@ class RayPool:
 
 
 def _do(hello: Hello, begin: Begin) -> Ended:
-    """A task, on some machine of the cluster; its lines go to the standard error, which Ray shows where it was begun."""
+    """A task, on some machine of the cluster; its lines go to the standard error, which Ray shows to the user."""
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
 

@@ -1,0 +1,65 @@
+"""How a machine is shared: GPUs, cores, memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from ted_distill.runs.side_by_side.shares import (
+    PROCESS_BYTES,
+    Machine,
+    is_one_of_several,
+    most_workers,
+    shares,
+    that_fit,
+)
+
+GB = 10**9
+
+
+def test_gpus_are_dealt_out_in_turn_and_cores_evenly() -> None:
+    dealt = shares(Machine(cores=12, gpus=("2", "MIG-7")), 3)
+    assert [share.gpu for share in dealt] == ["2", "MIG-7", "2"]
+    assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in dealt] == ["2", "MIG-7", "2"]
+    assert {share.environment["OMP_NUM_THREADS"] for share in dealt} == {"4"}
+
+
+def test_without_gpus_none_is_named_and_each_process_has_a_core_at_least() -> None:
+    dealt = shares(Machine(cores=2), 3)
+    assert {share.threads for share in dealt} == {1}
+    assert all("CUDA_VISIBLE_DEVICES" not in share.environment for share in dealt)
+
+
+def test_the_number_of_threads_that_the_user_set_stays() -> None:
+    machine = Machine(cores=8, threads=2)
+    assert {share.threads for share in shares(machine, 2)} == {2}
+    assert most_workers(machine, [0] * 9, width=9) == 4
+
+
+@pytest.mark.parametrize(
+    ("machine", "needed", "width", "workers"),
+    [
+        (Machine(cores=2), [0] * 8, 4, 2),
+        (Machine(cores=64), [0] * 8, 3, 3),
+        (Machine(cores=1), [0] * 8, 3, 1),
+        (Machine(cores=64, gpus=("0", "1")), [90 * GB] * 8, 5, 2),
+        (Machine(cores=8, memory=10 * GB), [3 * GB] * 8, 5, 2),
+        (Machine(cores=8, memory=1 * GB), [3 * GB] * 8, 5, 1),
+    ],
+)
+def test_as_many_processes_as_have_something_to_do_and_to_do_it_with(
+    machine: Machine, needed: list[int], width: int, workers: int
+) -> None:
+    assert most_workers(machine, needed, width) == workers
+
+
+def test_memory_is_counted_as_if_the_largest_stages_met() -> None:
+    machine = Machine(cores=8, memory=20 * GB)
+    assert that_fit(machine, [GB, 12 * GB, GB, GB]) == 2
+    assert that_fit(Machine(cores=8, memory=4 * PROCESS_BYTES), [0] * 9) == 3
+    assert that_fit(Machine(cores=8), [99 * GB] * 5) == 5
+
+
+def test_processes_of_torchrun_are_told_by_their_number() -> None:
+    assert is_one_of_several({"WORLD_SIZE": "2"})
+    assert not is_one_of_several({"WORLD_SIZE": "1"})
+    assert not is_one_of_several({})

@@ -1,0 +1,33 @@
+"""Nodes, and which of them can be done when."""
+
+from __future__ import annotations
+
+from ted_distill.runs.graph import Node, depending_on, ready, waves
+
+NODES = [
+    Node("teacher"),
+    Node("student"),
+    Node("filters", ("teacher",)),
+    Node("alone", ("student",)),
+    Node("kd", ("teacher", "student"), after=("filters",)),
+]
+
+
+def names(nodes: list[Node]) -> list[str]:
+    return [node.name for node in nodes]
+
+
+def test_a_node_is_ready_when_all_that_it_needs_and_comes_after_is_over() -> None:
+    assert names(ready(NODES, done=(), begun=())) == ["teacher", "student"]
+    assert names(ready(NODES, done=("teacher",), begun=("student",))) == ["filters"]
+    assert names(ready(NODES, done=("teacher", "student"), begun=("filters",))) == ["alone"]
+    assert names(ready(NODES, done=("teacher", "student", "filters"), begun=())) == ["alone", "kd"]
+
+
+def test_what_depends_on_a_node_does_so_through_others_but_not_by_coming_after_it() -> None:
+    assert depending_on(NODES, ["teacher"]) == {"filters", "kd"}
+    assert depending_on(NODES, ["filters"]) == set()
+
+
+def test_waves_say_how_many_can_be_done_at_once() -> None:
+    assert [names(wave) for wave in waves(NODES)] == [["teacher", "student"], ["filters", "alone"], ["kd"]]
