@@ -275,8 +275,13 @@ def cache_folder(cache_dir: Path, model: str, features: Dataset, dtype: torch.dt
 
 def _size(folder: Path, but: Path | None = None) -> int:
     """Bytes on disk below a folder; sparse files count only their allocated bytes."""
-    files = [file for file in folder.rglob("*") if file.is_file() and (but is None or but not in file.parents)]
-    return sum(_allocated(file.stat()) for file in files)
+    total = 0
+    for file in folder.rglob("*"):
+        # Another process may be creating its own, which it renames.
+        with suppress(FileNotFoundError):
+            if file.is_file() and (but is None or but not in file.parents):
+                total += _allocated(file.stat())
+    return total
 
 
 def _allocated(found: os.stat_result) -> int:

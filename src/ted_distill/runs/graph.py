@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -30,6 +30,23 @@ def depending_on(nodes: Sequence[Node], names: Iterable[str]) -> set[str]:
         if found & {*node.needs}:
             found.add(node.name)
     return found - {*names}
+
+
+def makespan(nodes: Sequence[Node], lasts: Mapping[str, float], places: int) -> float:
+    """How long all nodes take at so many places, if each begins as soon as it can, in their order.
+
+    Args:
+        lasts: node -> how long it takes; others take no time.
+    """
+    now, done, running = 0.0, set[str](), dict[str, float]()
+    while True:
+        for node in ready(nodes, done, running)[: places - len(running)]:
+            running[node.name] = now + lasts.get(node.name, 0.0)
+        if not running:
+            return now
+        first = min(running, key=lambda name: running[name])
+        now = running.pop(first)
+        done.add(first)
 
 
 def waves(nodes: Sequence[Node]) -> list[list[Node]]:

@@ -200,9 +200,8 @@ class RunOfRecipe(Steps):
         """
         nodes = {node.name: node for node in self.nodes}
         if name not in nodes:
-            raise InputError(
-                f"only: expected one of {', '.join(nodes)}, got {shown(name)}{nearest(name, nodes)}; `ted plan` has them"
-            )
+            near = nearest(name, nodes) or "; `ted plan` has them"
+            raise InputError(f"only: expected one of {', '.join(nodes)}, got {shown(name)}{near}")
         self._check_folder()
         missing = [need for need in nodes[name].needs if not self._is_made(need)]
         raise_if_any(

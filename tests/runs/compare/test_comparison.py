@@ -81,6 +81,9 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
         assert found["chosen"][name].items() <= section.items()
     trial = json.loads((tmp_path / "compare" / "search" / "teacher" / "all_results.json").read_text())
     assert trial["scored_on"]["validation"]["rows"] == 7, "the teacher of the search never saw the rows that choose"
+    trained = {folder.parent.name for folder in (tmp_path / "compare" / "search").glob("*/*/model.safetensors")}
+    assert trained == {"alone", "kd", "ted"}
+    assert len([*(tmp_path / "compare" / "search").glob("*/*/model.safetensors")]) == 8, "a trial trains one method"
 
 
 def test_a_cut_off_comparison_goes_on_and_ends_the_same(

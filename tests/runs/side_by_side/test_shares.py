@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ted_distill.runs.graph import Node
 from ted_distill.runs.side_by_side.shares import (
     PROCESS_BYTES,
     Machine,
+    best_workers,
     is_one_of_several,
     most_workers,
     shares,
@@ -63,3 +65,17 @@ def test_processes_of_torchrun_are_told_by_their_number() -> None:
     assert is_one_of_several({"WORLD_SIZE": "2"})
     assert not is_one_of_several({"WORLD_SIZE": "1"})
     assert not is_one_of_several({})
+
+
+def test_as_many_processes_as_are_done_first() -> None:
+    chain = [Node(str(number), (str(number - 1),) if number else ()) for number in range(6)]
+    free = [Node(str(number)) for number in range(6)]
+    lasts = {node.name: 1.0 for node in free}
+    assert best_workers(free, lasts, 2, on_gpus=False) == 2
+    assert best_workers(chain, lasts, 2, on_gpus=False) == 1, "the other core would idle"
+    assert best_workers([*chain, Node("6")], {**lasts, "6": 1.0}, 2, on_gpus=False) == 1
+    assert best_workers([*chain, Node("6")], {**lasts, "6": 1.0}, 2, on_gpus=True) == 2, (
+        "the other GPU idles in any case"
+    )
+    assert best_workers(free, lasts, 4, on_gpus=False) == 3, "six stages by four are two rounds, as by three"
+    assert best_workers(free, lasts, 1, on_gpus=True) == 1

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..graph import Node, makespan
+
 AUTO = "auto"
 PROCESS_BYTES = 1_500_000_000
 """What a process takes beside the models and batches of its stage: PyTorch, its libraries, data."""
@@ -13,6 +15,10 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SPARE = 0.9
 """Share of the free memory that is planned for."""
+_GAIN_OF_THREADS = 0.7
+"""N threads are as fast as N to this power single ones: a rule of thumb, as a small model on two threads gains less."""
+_WORTH = 0.9
+"""What part of the time of one process others may take to be worth starting."""
 _MULTIPROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 
 
@@ -89,6 +95,23 @@ def most_workers(machine: Machine, needed: Sequence[int], width: int) -> int:
     """
     places = len(machine.gpus) or machine.cores // (machine.threads or 1)
     return max(1, min(width, places, that_fit(machine, needed)))
+
+
+def best_workers(nodes: Sequence[Node], lasts: Mapping[str, float], most: int, on_gpus: bool) -> int:
+    """The number of processes, up to `most`, with which all is done first; 1 where others gain little.
+
+    One process has the threads of all: it loses nothing by stages that wait for each other. Each GPU is used by one.
+
+    Args:
+        lasts: node -> how long it takes alone, in any unit.
+    """
+    alone = makespan(nodes, lasts, 1)
+    times = {
+        number: makespan(nodes, lasts, number) * (1 if on_gpus else number**_GAIN_OF_THREADS)
+        for number in range(2, most + 1)
+    }
+    best = min(times, key=lambda number: times[number], default=1)
+    return best if best > 1 and times[best] < _WORTH * alone else 1
 
 
 def that_fit(machine: Machine, needed: Sequence[int]) -> int:

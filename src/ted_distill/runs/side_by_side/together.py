@@ -21,13 +21,13 @@ from ...tasks import Task
 from ...tasks.reading.notices import said_notices
 from ..checking import memory
 from ..graph import Node, waves
-from ..planning import Plan, PlannedStage, Unknown, plan_stages, with_data
-from ..recipe import Recipe
+from ..planning import Plan, PlannedModel, PlannedStage, Unknown, plan_stages, with_data
+from ..recipe import FINETUNE, LEARN_FILTERS, Recipe
 from ..steps import Steps
 from .cache_order import Touch, touch_of, waits
 from .jobs import Hello, Job, RunOfWorkers
 from .scheduling import Pool, work_through
-from .shares import AUTO, is_one_of_several, most_workers, shares, that_fit, this_machine
+from .shares import AUTO, best_workers, is_one_of_several, most_workers, shares, that_fit, this_machine
 from .workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ class Graph:
         self._touches: list[tuple[str, Touch]] = []
         nodes: dict[str, Node] = {}
         plans = _with_data(runs)
+        self._models = {owner: _size(model) for owner, model in plans[0].models.items()}
         fits = _fits(plans)
         for run, plan in zip(runs, plans, strict=True):
             self.teachers[run.key] = self._name(run, run.steps.tuning("teacher"))
@@ -223,7 +224,8 @@ class Graph:
             known = [number for number in steps if isinstance(number, int)]
             if rows_in_memory or (len(known) == len(steps) and sum(known) < SHORT):
                 return 1
-            return most_workers(self.machine, needed, width)
+            machine = self.machine
+            return best_workers(self.nodes, self._lasts(), most_workers(machine, needed, width), bool(machine.gpus))
         assert isinstance(asked, int)
         fitting = max(1, that_fit(self.machine, needed))
         wanted = min(asked, len(self.left))
@@ -232,6 +234,17 @@ class Graph:
                 "workers: expected memory for %d stages at once, got room for %d; no more are at work", wanted, fitting
             )
         return min(wanted, fitting)
+
+    def _lasts(self) -> dict[str, float]:
+        """Node -> about how long it takes, in a unit of its own: steps, by the size of what they train or only run."""
+        found = {}
+        for name in self.left:
+            stage, models = self._planned[name], self._models
+            owner = "teacher" if stage.name in (FINETUNE[0], LEARN_FILTERS[0]) else "student"
+            # Without gradients, a third of the work.
+            size = models[owner] / 3 if stage.name in LEARN_FILTERS else models[owner]
+            found[name] = size * (stage.steps if isinstance(stage.steps, int) else 1)
+        return found
 
     # --- all of it --------------------------------------------------------------------------------------------------
 
@@ -243,6 +256,12 @@ class Graph:
             {node.name: new[name] for node in run.steps.nodes if (name := self._name(run, node.name)) in new}
             for run in self.runs
         ]
+
+
+def _size(model: PlannedModel | Unknown) -> float:
+    """Parameters; 1 where they are not known."""
+    found = None if isinstance(model, Unknown) else model.parameters
+    return float(found) if isinstance(found, int) else 1.0
 
 
 def _with_data(runs: Sequence[Started]) -> list[Plan]:

@@ -1,0 +1,43 @@
+"""Steps as tasks of a Ray cluster, started on this machine: the bytes of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_runs import made, write_recipe
+from ted_distill import read_recipe
+from ted_distill.errors import InputError
+from ted_distill.runs.run import run
+from ted_distill.runs.side_by_side import together
+
+SMALL = ["check=false", "report=false", "methods=[kd]"]
+
+
+def test_without_ray_its_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "find_spec", lambda name: None)
+    recipe = write_recipe(tmp_path, "sequence_classification")
+    with pytest.raises(InputError, match="launcher: expected Ray to be installed for ray, got none; pip install"):
+        run(read_recipe(recipe, [*SMALL, f"output_dir={tmp_path / 'run'}", "launcher=ray"]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_of_a_cluster_make_the_same_bytes(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    recipe = write_recipe(tmp_path, "sequence_classification", seed=3)
+    words = [*SMALL, f"output_dir={tmp_path / 'run'}"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run(read_recipe(recipe, [*words, "launcher=ray"]))
+        on_a_cluster = made(tmp_path / "run")
+        (tmp_path / "run").rename(tmp_path / "aside")
+        run(read_recipe(recipe, words))
+    finally:
+        torch.set_num_threads(before)
+        ray.shutdown()
+    assert made(tmp_path / "run") == on_a_cluster
