@@ -181,11 +181,12 @@ class RunOfRecipe(Steps):
             problems += [f"{owner}: {model.why}" for owner, model in missing]
             self.schedule = run_schedule(plan_stages(planned))
         raise_if_any(problems)
-        there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
-        with collect(problems):
-            check_models(self.recipe, there, self.task)
-        with collect(problems):
-            self._check_made_models()
+        if not self.given:  # otherwise another run has begun with the same models
+            there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
+            with collect(problems):
+                check_models(self.recipe, there, self.task)
+            with collect(problems):
+                self._check_made_models()
         for name in self.recipe.stages:
             if name not in (self.given or {}):
                 with collect(problems):

@@ -42,6 +42,8 @@ def make_runs_together(
     started = []
     for name, recipe in zip(names, recipes, strict=True):
         run = RunOfRecipe(recipe, shared, task)
+        # What they share was checked with the first.
+        run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)} if started else None
         run.check()
         started.append(run.as_started(name, predicts))
     with showing(quiet=started[0].steps.is_quiet):

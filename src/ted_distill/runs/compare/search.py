@@ -101,8 +101,12 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
     ]
     names = [_trying(point) for _, point in tried]
     given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=_is_not_finite)
+    shared: dict[str, Any] = {}
     for (method, point), trial, made in zip(tried, trials, given, strict=True):
-        scores[method] |= _score(RunOfRecipe(trial, folder, split), method, point, made, split)
+        started = RunOfRecipe(trial, folder, split)
+        scores[method] |= _score(started, method, point, {**shared, **made}, split)
+        # What all trials share is not opened again for each of them.
+        shared |= {step: result for step, result in started.steps_made.items() if started.is_shared(step)}
     chosen = {}
     for method, of_method in points.items():
         finite = [point for point in of_method if _name(point) in scores[method]]
