@@ -12,7 +12,7 @@ import yaml
 
 from ted_distill import compare, load_task
 from ted_distill.errors import GateError, InputError
-from ted_distill.runs.compare import comparison
+from ted_distill.runs import steps
 from ted_distill.runs.compare.verdicts import page
 from tiny import save_tiny, write_reviews
 
@@ -91,14 +91,14 @@ def test_a_cut_off_comparison_goes_on_and_ends_the_same(
 ) -> None:
     recipe = {**content, "methods": ["kd"]}
     whole = compare({**recipe, "output_dir": str(tmp_path / "whole")}, 2, resamples=100)
-    kept = comparison.kept_predictions
+    kept = steps.kept_predictions
 
     def cut(folder: Path, *others: Any) -> Any:
         if "seed-2" in str(folder):
             raise KeyboardInterrupt
         return kept(folder, *others)
 
-    monkeypatch.setattr(comparison, "kept_predictions", cut)
+    monkeypatch.setattr(steps, "kept_predictions", cut)
     with pytest.raises(KeyboardInterrupt):
         compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=100)
     monkeypatch.undo()
