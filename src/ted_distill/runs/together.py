@@ -10,7 +10,7 @@ from ..stages.stage_identity import Results
 from ..tasks import Task
 from .recipe import Recipe
 from .run import RunOfRecipe
-from .side_by_side.together import is_side_by_side, make_together
+from .side_by_side.together import Started, is_side_by_side, make_together
 
 
 @remembering()
@@ -39,7 +39,7 @@ def make_runs_together(
     """
     if not is_side_by_side(recipes[0]):
         return [{} for _ in recipes]
-    started = []
+    started: list[Started] = []
     for name, recipe in zip(names, recipes, strict=True):
         run = RunOfRecipe(recipe, shared, task)
         # What they share was checked with the first.

@@ -169,8 +169,8 @@ def _run_seed(
     results = started.all_results(given)
     kept = {}
     for name in started.models:
-        known = name in OWNERS and first is not None
-        kept[name] = first.predictions[name] if known else started.predictions(name)
+        known = first.predictions if first is not None and name in OWNERS else {}
+        kept[name] = known[name] if name in known else started.predictions(name)
     rows = task.rows[scored_split(task)]
     sampled = {}
     for name in recipe.run.methods:

@@ -215,9 +215,8 @@ class Graph:
 
     def workers(self, asked: int | str | None, rows_in_memory: bool) -> int:
         """How many processes: those that were asked for, or those that pay; fewer where memory is short."""
-        needed = [
-            0 if isinstance(self._planned[name].memory, Unknown) else self._planned[name].memory for name in self.left
-        ]
+        planned = [self._planned[name].memory for name in self.left]
+        needed = [number if isinstance(number, int) else 0 for number in planned]
         width = max((sum(node.name in self.left for node in wave) for wave in waves(self.nodes)), default=1)
         if asked == AUTO:
             steps = [self._planned[name].steps for name in self.left]
