@@ -103,7 +103,8 @@ def make_together(
         InputError, TrainingError: see the stages.
     """
     run = runs[0].steps.recipe.run
-    if not is_side_by_side(runs[0].steps.recipe):
+    unfinished = any(stage not in one.steps.finished for one in runs for stage in one.steps.recipe.stages)
+    if not unfinished or not is_side_by_side(runs[0].steps.recipe):
         return [{} for _ in runs]
     graph = Graph(runs)
     if not graph.left:

@@ -1,0 +1,70 @@
+"""The steps of a run, and what each waits for, without a model in sight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.steps import Steps
+
+RECIPE = {
+    "task": "sequence_classification",
+    "train_file": "t.json",
+    "validation_file": "v.json",
+    "output_dir": "runs/x",
+}
+
+
+def needs(shared: Path | None = None, **keys: Any) -> dict[str, tuple[str, ...]]:
+    return {node.name: node.needs for node in Steps(make_recipe({**RECIPE, **keys}), shared).nodes}
+
+
+def test_two_given_models_are_fine_tuned_independently() -> None:
+    assert needs(teacher="big", student="small", methods=["kd", "ted"], ted={"student_filters": "learned"}) == {
+        "finetune_teacher": (),
+        "finetune_student": (),
+        "learn_filters_teacher": ("finetune_teacher",),
+        "learn_filters_student": ("finetune_student",),
+        "alone": ("finetune_student",),
+        "kd": ("finetune_teacher", "finetune_student"),
+        "ted": ("learn_filters_teacher", "learn_filters_student"),
+    }
+
+
+def test_a_student_of_the_teachers_blocks_waits_for_it() -> None:
+    assert needs(teacher="big", student_layers=[2, 4], methods=["kd"]) == {
+        "finetune_teacher": (),
+        "student_init": ("finetune_teacher",),
+        "score_student": ("student_init",),
+        "alone": ("student_init",),
+        "kd": ("finetune_teacher", "student_init"),
+    }
+
+
+def test_models_that_are_taken_as_they_are_are_only_scored() -> None:
+    kept = {"finetune_teacher": False, "finetune_student": False}
+    assert needs(teacher="big", student="small", methods=["kd"], **kept) == {
+        "score_teacher": (),
+        "score_student": (),
+        "alone": (),
+        "kd": (),
+    }
+
+
+def test_everything_waits_for_a_teacher_from_scratch() -> None:
+    scratch = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    found = needs(from_scratch={**scratch, "vocab_size": 50}, student_layers=[2], methods=["kd"])
+    assert found["teacher_init"] == ()
+    assert all(waits[0] == "teacher_init" for name, waits in found.items() if name != "teacher_init")
+
+
+def test_further_scores_wait_for_their_model_and_runs_share_all_but_the_methods() -> None:
+    further = {"other": {"task": "sequence_classification", "validation_file": "o.json"}}
+    recipe = make_recipe({**RECIPE, "teacher": "big", "student_layers": [2], "methods": ["kd"], "score_on": further})
+    steps = Steps(recipe, Path("runs/shared"))
+    found = {node.name: node.needs for node in steps.nodes}
+    assert found["score_teacher_on_other"] == ("finetune_teacher",)
+    assert found["score_kd_on_other"] == ("kd",)
+    own = [name for name in found if not steps.is_shared(name)]
+    assert own == ["alone", "kd", "score_alone_on_other", "score_kd_on_other"]
