@@ -13,6 +13,7 @@ from ted_distill import InputError, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs import run as runs
+from ted_distill.runs import steps
 from ted_distill.runs.planning import plan as plan_of
 from ted_distill.runs.planning import plan_stages
 from tiny import save_tiny, tiny_tokenizer, write_reviews
@@ -213,19 +214,19 @@ def test_every_model_is_loaded_as_the_recipe_says(recipe: Any, folder: Path, mon
 
         return opened
 
-    monkeypatch.setattr(runs, "open_distill", stop("distill", 5, 6))
-    monkeypatch.setattr(runs, "open_learn_filters", stop("learn_filters", 4))
+    monkeypatch.setattr(steps, "open_distill", stop("distill", 5, 6))
+    monkeypatch.setattr(steps, "open_learn_filters", stop("learn_filters", 4))
     file = recipe(
         start_from="pretrained", methods=["kd", "lwd"], config_overrides="hidden_dropout_prob=0", model_revision="v1",
         trust_remote_code=True, finetune_teacher=False,
     )  # fmt: skip
     as_given, as_trained = ModelArguments("hidden_dropout_prob=0", "v1", True), ModelArguments(trust_remote_code=True)
-    started = runs._Run(read_recipe(file))
+    started = runs.RunOfRecipe(read_recipe(file))
     for method in ("kd", "lwd"):
         with pytest.raises(InputError, match="seen"):
             started._open(method)
         assert seen.pop("distill") == (as_given, as_given)  # the student, the teacher
-    started = runs._Run(read_recipe(file, ["start_from=finetuned", "methods=[ted]"]))
+    started = runs.RunOfRecipe(read_recipe(file, ["start_from=finetuned", "methods=[ted]"]))
     for owner, expected in (("teacher", as_given), ("student", as_trained)):
         with pytest.raises(InputError, match="seen"):
             started._open(f"learn_filters_{owner}")

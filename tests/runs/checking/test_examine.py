@@ -156,8 +156,8 @@ def test_more_memory_than_there_is_is_a_problem(recipe: Path, monkeypatch: pytes
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for each look of a run that does nothing else."""
     found: list[bool] = []
-    monkeypatch.setattr(runs._Run, "look", lambda self: found.append(True))
-    monkeypatch.setattr(runs._Run, "results", lambda self, before: {})
+    monkeypatch.setattr(runs.RunOfRecipe, "look", lambda self: found.append(True))
+    monkeypatch.setattr(runs.RunOfRecipe, "results", lambda self, before: {})
     return found
 
 
@@ -170,7 +170,7 @@ def test_a_run_looks_at_its_models_unless_it_is_told_not_to(recipe: Path, monkey
 
 def test_a_run_that_goes_on_does_not_look_again(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = looks(monkeypatch)
-    monkeypatch.setattr(runs._Run, "check", lambda self: None)
+    monkeypatch.setattr(runs.RunOfRecipe, "check", lambda self: None)
     (tmp_path / "run" / "teacher_filters").mkdir(parents=True)
     (tmp_path / "run" / "teacher_filters" / "settings.json").write_text("{}")
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'run'}"]))
@@ -180,7 +180,7 @@ def test_a_run_that_goes_on_does_not_look_again(recipe: Path, monkeypatch: pytes
 def test_a_run_says_its_doubts_before_the_first_stage(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runs._Run, "results", lambda self, before: {})
+    monkeypatch.setattr(runs.RunOfRecipe, "results", lambda self, before: {})
     run(read_recipe(recipe))
     (said,) = [record.getMessage() for record in caplog.records if "doubt" in record.getMessage()]
     assert said.startswith("scores: accuracy on 24 validation rows: teacher ")
