@@ -19,6 +19,7 @@ from ted_distill.runs.graph import Node
 from ted_distill.runs.run import run
 from ted_distill.runs.side_by_side.jobs import Hello, Job
 from ted_distill.runs.side_by_side.shares import Share
+from ted_distill.runs.side_by_side.together import is_side_by_side, refuse_several
 from ted_distill.runs.side_by_side.workers import Workers
 from tiny import save_tiny, write_reviews
 
@@ -118,12 +119,15 @@ def test_a_comparison_has_the_same_bytes_and_the_same_report(tmp_path: Path, one
 
 def test_processes_that_others_start_are_not_multiplied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = write_recipe(tmp_path, "sequence_classification")
+    asked, left_open = (
+        read_recipe(recipe, [f"output_dir={tmp_path / 'run'}", words]) for words in ("workers=2", "workers=auto")
+    )
+    assert is_side_by_side(left_open)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        InputError, match="workers: expected 1 where torchrun or accelerate launch starts the processes"
-    ):
-        run(read_recipe(recipe, [*SMALL, f"output_dir={tmp_path / 'run'}", "workers=2"]))
-    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="workers: expected 1 where torchrun or accelerate launch starts"):
+        refuse_several(asked)
+    refuse_several(left_open)
+    assert not is_side_by_side(left_open)
 
 
 def test_a_recipe_may_say_how_many(tmp_path: Path) -> None:
