@@ -22,7 +22,7 @@ after an interruption, and more --seeds add to those that are there.
   --grid KEY=V,V   values of Stage II's settings (mse_alpha, kl_alpha, learning_rate, ...) to choose from, for every
                    method that uses the key, on rows held out of the training rows; several keys are combined
   --resamples N    draws of the bootstrap [2000]
-  --workers N      stages that do not wait for each other, at once [auto: as many as pay]
+  --workers N      stages that do not wait for each other, at once, or auto: as many as pay [1]
   --launcher ray   make them as tasks of a Ray cluster
 
 """
@@ -74,7 +74,6 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
     from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
 
-    recipe.run.workers = recipe.run.workers or "auto"
     content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
     if PartialState().is_main_process:
         sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{FOLDER}/compare.md\n")

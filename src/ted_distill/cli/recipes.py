@@ -84,7 +84,6 @@ def run(recipe: Any, only: str | None = None) -> None:
     if only is not None:
         print_results(runs.make_step(recipe, only), None)
         return
-    recipe.run.workers = recipe.run.workers or "auto"
     reported = _AtTheEnd(recipe.run.report)
     _end(runs.run(recipe, before_dropping=reported), recipe.run.output_dir, reported)
 

@@ -64,8 +64,7 @@ class RunArguments:
     keep: Literal["all", "best"] = "all"
     """all models, or only the best student and all results [all]"""
     workers: Annotated[int | str | None, at_least(1, or_text=("auto",))] = None
-    """stages that do not wait for each other, made side by side: how many at once, or auto [auto for `ted run` and
-    `ted compare`; 1 in Python]"""
+    """stages that do not wait for each other, made side by side: how many at once, or auto: as many as pay [1]"""
     launcher: Literal["local", "ray"] = "local"
     """where they are made: on this machine, or as tasks of a Ray cluster [local]"""
     require: list[str] | None = None
