@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +51,8 @@ _OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json")
 class StatesCache:
     """A frozen model's outputs for features: `cache(batch, blocks, run)` reads them, or calls `run` and keeps them.
 
+    Several processes that share the frozen model's weights run it together or not at all: see `agree`.
+
     Args:
         folder: for one model and one set of features; see `cache_folder`.
         lengths: (N,) tokens kept of each feature.
@@ -58,6 +60,10 @@ class StatesCache:
         one_a_row: keep one hidden state of each row: that of its first token, or the mean of all.
         with_hidden_states: False if they do not fit on the disk; then only the logits are kept.
     """
+
+    agree: Callable[[bool], bool] | None = None
+    """Whether something is true in all processes, each of which calls it with every batch; None if each may run its
+    frozen model by itself."""
 
     def __init__(
         self,
@@ -86,16 +92,21 @@ class StatesCache:
         Args:
             relation_block: also the queries, keys and values (B, T, D) of this block.
         """
-        if ROW not in batch:
-            return run(batch)
-        rows = batch[ROW].tolist()
+        found: list[Tensor] | None = None
+        rows: list[int] = []
         names = ["logits", *(f"block_{block}" for block in blocks)]
-        if relation_block is not None:
-            names += [f"{kind}_{relation_block}" for kind in ("queries", "keys", "values")]
-        found = self._find(rows, names, batch["input_ids"].shape[1])
+        if ROW in batch:
+            rows = batch[ROW].tolist()
+            if relation_block is not None:
+                names += [f"{kind}_{relation_block}" for kind in ("queries", "keys", "values")]
+            found = self._find(rows, names, batch["input_ids"].shape[1])
+        kept = found is not None
+        if self.agree is not None and not self.agree(kept):
+            found = None
         if found is None:
             signals = run(batch)
-            self._keep(rows, names, signals)
+            if rows and not kept:
+                self._keep(rows, names, signals)
             return signals
         logits, *others = (tensor.to(batch["input_ids"].device, non_blocking=True) for tensor in found)
         return Signals(logits, others[: len(blocks)], others[len(blocks) :])

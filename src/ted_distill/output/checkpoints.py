@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 STATE_NAME = "trainer_state.json"
 _MANIFEST_NAME = "checkpoint.json"
+SHARDED_OPTIMIZER = "optimizer_shards"
+"""Folder of an optimizer's state in shards, which any number of processes can read."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 

@@ -134,6 +134,10 @@ class DistillTrainer(StageTrainer):
         progress = self.state.global_step / max(1, self.state.max_steps)
         return distillation_terms(model(batch), teacher, self.task, batch, self.settings, counts, progress)
 
+    def frozen_models(self) -> list[FilteredModel]:
+        """The teacher, if there is one."""
+        return [] if self.teacher is None else [self.teacher]
+
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """`layer_loss/teacher_4_student_2` for a pair."""
         if name == "pair_losses":
@@ -148,18 +152,18 @@ class DistillTrainer(StageTrainer):
 
     def save_weights(self, folder: Path) -> None:
         """Write the plain student, with its filters next to it."""
-        self.model.model.save_pretrained(folder)
+        self.whole.model.save_pretrained(folder)
         if (filters := self.trained_filters) is not None:
-            save_filters(folder, filters, self.model.model)
+            save_filters(folder, filters, self.whole.model)
 
     def load_weights(self, folder: Path) -> None:
         """Read a plain checkpoint of the student, and its filters."""
-        read_weights(self.model.model, folder)
+        read_weights(self.whole.model, folder)
         if (filters := self.trained_filters) is not None:
-            filters.load_state_dict(load_filters(folder, self.model.model, "student").state_dict())
+            filters.load_state_dict(load_filters(folder, self.whole.model, "student").state_dict())
 
     @property
     def trained_filters(self) -> Filters | None:
         """The student's filters, unless they are the identity, which has no weights."""
-        filters: Filters | None = self.model.filters
+        filters: Filters | None = self.whole.filters
         return None if filters is None or filters.config is None else filters

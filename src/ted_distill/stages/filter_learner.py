@@ -72,10 +72,19 @@ class LearnFiltersTrainer(StageTrainer):
     scores_of = FILTER_HEADS
     caches: dict[str, StatesCache | None] = {}
     """Where the frozen model's hidden states on a validation split are kept, by the split's name."""
+    saves_trained_alone = True
     block_scores: dict[str, Metrics] = {}
     """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
     scored_step: int | None = None
     """The step at which `block_scores` was computed."""
+
+    def frozen_models(self) -> list[FilteredModel]:
+        """The model whose filters are learnt."""
+        return [self.model.filtered]
+
+    def caches_of_frozen(self) -> list[StatesCache]:
+        """Those of the training rows and of every validation split."""
+        return [*super().caches_of_frozen(), *(cache for cache in self.caches.values() if cache is not None)]
 
     @property
     def blocks(self) -> list[int]:
@@ -141,4 +150,4 @@ class LearnFiltersTrainer(StageTrainer):
             weight.data.copy_(saved[name])
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        return [(name, weight) for name, weight in self.whole.named_parameters() if weight.requires_grad]

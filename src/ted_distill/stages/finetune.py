@@ -38,11 +38,11 @@ class FinetuneTrainer(StageTrainer):
 
     def save_weights(self, folder: Path) -> None:
         """Write a plain checkpoint."""
-        self.model.model.save_pretrained(folder)
+        self.whole.model.save_pretrained(folder)
 
     def load_weights(self, folder: Path) -> None:
         """Read a plain checkpoint of the same model."""
-        read_weights(self.model.model, folder)
+        read_weights(self.whole.model, folder)
 
 
 @remembering()

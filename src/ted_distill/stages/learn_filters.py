@@ -104,7 +104,7 @@ def _run(
     if cast:
         undo_fast_modules(loaded.model)
         restore_weights(loaded.model, kept or load_model(loaded.name, task, model_arguments).model)
-    filters = trainer.model.filtered.filters
+    filters = trainer.whole.filtered.filters
 
     def write_files(folder: Path) -> None:
         save_filters(folder, filters, loaded.model)

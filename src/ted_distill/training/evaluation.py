@@ -45,7 +45,6 @@ def prefixed(split: str, key: str) -> str:
     return f"{suffix}_{key}" if suffix else key
 
 
-@torch.inference_mode()
 def predict(
     forward: Callable[[Batch], Tensor],
     task: Task,
@@ -54,24 +53,35 @@ def predict(
     device: torch.device,
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    together: bool = False,
 ) -> list[np.ndarray]:
     """Logits of every feature, in order, float32; token-level ones include their batch's padding.
 
     The longest features go first: batches hold rows of similar length, and running out of memory happens immediately.
     Under `torchrun`, every process runs its share of the batches, and all processes get all logits.
+
+    Args:
+        together: whether the processes wait for each other in `forward`, as where weights are sharded. All of them call
+            it equally often then, the last ones with rows that are not theirs.
     """
     features = split.features
     order = np.argsort(-np.asarray(features["length"]), kind="stable")
     batches = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
     state = PartialState()
     mine = batches[state.process_index :: state.num_processes]
+    # The last process has a batch less where they do not come out even.
+    idle = together and len(mine) * state.num_processes < len(batches)
     found: list[tuple[int, np.ndarray]] = []
-    for rows in watched(mine, "evaluating", len(order), "rows", batch_size * state.num_processes):
-        batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with autocast():
-            logits = forward(batch)
-        found += zip(rows, logits.float().cpu().numpy(), strict=True)
+    # What is gathered in inference mode, a later backward pass could not use.
+    with torch.no_grad() if together else torch.inference_mode():
+        for rows in watched([*mine, *batches[:idle]], "evaluating", len(order), "rows", batch_size * state.num_processes):
+            batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            with autocast():
+                logits = forward(batch)
+            found += zip(rows, logits.float().cpu().numpy(), strict=True)
+    if idle:
+        del found[-len(batches[0]) :]
     if state.num_processes > 1:
         found = gather_object(found)
     by_row = dict(found)

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import Trainer
-
 from ..errors import NotFiniteError
 from ..output import (
     check_checkpoint,
@@ -24,11 +22,12 @@ from ..output import (
     unsealed_checkpoints,
 )
 from .checkpointing import bytes_of, readable, room_needed, save_state, save_whole
+from .sharded_trainer import ShardedTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class SavingTrainer(Trainer):
+class SavingTrainer(ShardedTrainer):
     """Checkpoints that are whole or not there at all, and from which training goes on exactly.
 
     Raises:
@@ -106,7 +105,7 @@ class SavingTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if not self.args.should_save:
             return
-        damaged = [name for name, weight in self.model.named_parameters() if not torch.isfinite(weight).all()]
+        damaged = [name for name, weight in self.whole.named_parameters() if not torch.isfinite(weight).all()]
         if damaged:
             raise NotFiniteError(
                 f"weights are not finite after step {self.state.global_step} (first: {damaged[0]}), so they are not "
@@ -119,8 +118,7 @@ class SavingTrainer(Trainer):
     # --- reading --------------------------------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        with readable(resume_from_checkpoint):
-            self.load_weights(Path(resume_from_checkpoint))
+        self.read_weights_of(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
@@ -137,5 +135,4 @@ class SavingTrainer(Trainer):
     def _load_best_model(self) -> None:
         folder = checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step)
         on_main(lambda: check_checkpoint(folder))
-        with readable(str(folder)):
-            self.load_weights(folder)
+        self.read_weights_of(folder)

@@ -15,6 +15,7 @@ from ..fast.dropout import undo_fast_dropout, use_fast_dropout
 from ..fast.embeddings import seen_tokens, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ..fast.packed_linear import undo_packed_linear, use_packed_linear
+from .shard_arguments import asks_for_fsdp
 from .stage_arguments import StageArguments
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = F
             )
     if args.fast_dropout and not frozen:
         use_fast_dropout(model)
-    if args.packed_linear and frozen and not args.torch_compile:
+    if args.packed_linear and frozen and not args.torch_compile and not asks_for_fsdp(args):
         use_packed_linear(model)
 
 
@@ -66,7 +67,7 @@ def freeze_unseen_rows(
     # A model that predicts tokens trains the rows of all of them, and the tokens of a stream are not known.
     if isinstance(features, IterableDataset) or model.get_output_embeddings() is not None:
         return
-    if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW:
+    if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW or asks_for_fsdp(args):
         return
     tokens = seen_tokens(features)
     if pad_token_id is not None:

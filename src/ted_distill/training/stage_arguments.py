@@ -16,6 +16,7 @@ from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..ranges import Range, a_path, at_least, described, range_problems
 from .contradictions import contradictions, text_of
+from .shard_arguments import settle_environment, shard_problems
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
 
@@ -128,6 +129,8 @@ class StageArguments(TrainingArguments):
         except Exception as error:
             raise InputError(f"training arguments: {' '.join(str(error).split())}") from error
         self.metric_for_best_model, self.greater_is_better = chosen_by
+        raise_if_any(shard_problems(self))
+        settle_environment()
         self._use_one_device()
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
@@ -162,11 +165,6 @@ class StageArguments(TrainingArguments):
     def _unused(self) -> list[str]:
         """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
         problems = []
-        if self.fsdp or self.deepspeed:
-            problems.append(
-                "fsdp, deepspeed: expected neither, as checkpoints of sharded models are not supported, got one; use "
-                "torchrun alone"
-            )
         if self.push_to_hub:
             problems.append(
                 "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "

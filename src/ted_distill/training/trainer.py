@@ -120,6 +120,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         with explain_full_disk([Path(self.args.output_dir)], self.disk_need):
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._stop_if_not_finite()
+        self.gather_weights()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
         chosen = self.args.load_best_model_at_end and self.state.best_global_step is not None
         scores = logged_scores(self.state, self.state.best_global_step) if chosen else {}
@@ -267,6 +268,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             device=self.args.device,
             batch_size=self.args.per_device_eval_batch_size,
             autocast=self.accelerator.autocast,
+            together=self.is_sharded,
         )
 
     # --- checkpoints ------------------------------------------------------------------------------------------
