@@ -155,10 +155,12 @@ def test_a_stage_scored_more_often_than_it_is_saved_ends_with_the_best_of_what_w
     assert results["best_step"] in (3, 6)
 
 
-def test_a_random_state_is_needed_for_every_process(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_optimizer_is_looked_for_where_sharded_weights_leave_it(
+    interrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert resumable_checkpoint(interrupted) == interrupted / "checkpoint-4"
-    assert resumable_checkpoint(interrupted, processes=2) is None
-    assert "saved without rng_state_0.pth, rng_state_1.pth" in caplog.text
+    assert resumable_checkpoint(interrupted, sharded=True) is None
+    assert "saved without optimizer_shards/.metadata" in caplog.text
 
 
 def test_rotation_deletes_our_oldest_and_those_that_were_passed_over(tmp_path: Path) -> None:

@@ -88,17 +88,17 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     return checkpoint_folder(output_dir, max(steps)) if steps else None
 
 
-def resumable_checkpoint(output_dir: Path, processes: int = 1, needs_best: bool = True) -> Path | None:
+def resumable_checkpoint(output_dir: Path, needs_best: bool = True, sharded: bool = False) -> Path | None:
     """The newest checkpoint from which a stage can go on exactly; those that are damaged are passed over, with a word.
 
     Args:
-        processes: each has its own random state.
         needs_best: the stage ends with the best checkpoint so far, so that one must be whole as well.
+        sharded: whether the optimizer's state is split over the processes.
     """
     folders = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.fullmatch(folder.name)]
     passed_over = False
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
-        problem = _problem(folder, processes) or (_problem_of_best(folder) if needs_best else None)
+        problem = _problem(folder, sharded) or (_problem_of_best(folder) if needs_best else None)
         if problem is None:
             return folder
         logger.warning("%s: passing over %s: %s", output_dir, folder.name, problem)
@@ -130,13 +130,22 @@ def _is_ours(folder: Path) -> bool:
     return (folder / _MANIFEST_NAME).is_file()
 
 
-def _problem(folder: Path, processes: int) -> str | None:
+def _problem(folder: Path, sharded: bool) -> str | None:
     """Why a stage cannot go on from this checkpoint."""
     if damage := _damage(folder):
         return damage
-    of_processes = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    missing = [name for name in ("optimizer.pt", "scheduler.pt", *of_processes) if not (folder / name).is_file()]
+    optimizer = f"{SHARDED_OPTIMIZER}/.metadata" if sharded else "optimizer.pt"
+    missing = [name for name in (optimizer, "scheduler.pt") if not (folder / name).is_file()]
+    if not processes_of(folder):
+        missing.append("rng_state.pth")
     return f"saved without {shown_files(missing)}" if missing else None
+
+
+def processes_of(checkpoint: Path) -> int:
+    """The number of processes that wrote a checkpoint: each has its own random state."""
+    if (checkpoint / "rng_state.pth").is_file():
+        return 1
+    return sum(1 for _ in checkpoint.glob("rng_state_*.pth"))
 
 
 def _damage(folder: Path) -> str | None:

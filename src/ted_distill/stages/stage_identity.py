@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ _WITHOUT_EFFECT = {
     "cache_limit", "cache_dir", "keep_freed_memory", "do_train", "do_eval", "do_predict", "resume_from_checkpoint",
     "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push", "push_to_hub",
     "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "save_on_each_node", "debug",
-    "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
+    "fsdp", "fsdp_config", "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
 }  # fmt: skip
+_DIVISION = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _OF_FROZEN_MODELS = {"frozen_dtype", "packed_linear"}
 
 
@@ -93,6 +95,7 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
     compared = {key: value for key, value in found["identity"].items() if key in wanted}
     if isinstance(arguments := compared.get("arguments"), dict):
         compared["arguments"] = {key: value for key, value in arguments.items() if key in wanted["arguments"]}
+    compared = _divided_alike(compared, wanted)
     differences = changes(compared, wanted, same_versions=found.get("versions") == versions())
     # A stage that stopped before its first checkpoint has nothing to lose.
     if differences and (manifest is not None or last_checkpoint(folder)):
@@ -106,6 +109,28 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
     if damage := published_damage(folder, manifest):
         raise _damaged(folder, damage)
     return read_json(folder / RESULTS_NAME)
+
+
+def _divided_alike(found: Identity, wanted: Identity) -> Identity:
+    """The same identity with its global batch divided into processes and batches as `wanted` divides its own, if both
+    have as many rows: then every update is the same rows.
+    """
+    both = found, wanted
+    if any(identity.get("arguments", {}).get("dataloader_drop_last") != "False" for identity in both):
+        return found  # the rows that are left out are those of a batch that is not full
+    sizes = {_global_batch(identity) for identity in both}
+    if len(sizes) > 1 or None in sizes:
+        return found
+    arguments = {name: wanted["arguments"][name] for name in _DIVISION}
+    return {**found, "processes": wanted["processes"], "arguments": {**found["arguments"], **arguments}}
+
+
+def _global_batch(identity: Identity) -> int | None:
+    """Rows of an update; None if an identity does not say."""
+    try:
+        return int(identity["processes"]) * math.prod(int(identity["arguments"][name]) for name in _DIVISION)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _settings_and_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

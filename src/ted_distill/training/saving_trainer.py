@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from transformers import set_seed
 from ..errors import NotFiniteError
 from ..output import (
     check_checkpoint,
     check_space,
     checkpoint_folder,
     last_checkpoint,
+    processes_of,
     on_main,
     resumable_checkpoint,
     unsealed_checkpoints,
 )
+from .announcements import number
 from .checkpointing import bytes_of, readable, room_needed, save_state, save_whole
 from .sharded_trainer import ShardedTrainer
 
@@ -73,9 +77,11 @@ class SavingTrainer(ShardedTrainer):
     def find_checkpoint(self) -> Path | None:
         """The last checkpoint that training can go on from exactly; None to start anew."""
         folder, args = Path(self.args.output_dir), self.args
-        checkpoint = on_main(lambda: resumable_checkpoint(folder, args.world_size, args.load_best_model_at_end))
+        checkpoint = on_main(lambda: resumable_checkpoint(folder, args.load_best_model_at_end, self.is_sharded))
         if checkpoint and args.should_save:
-            logger.warning("%s: resuming from %s", folder, checkpoint.name)
+            wrote = processes_of(checkpoint)
+            other = "" if wrote == args.world_size else f", which {number(wrote, 'process')} wrote"
+            logger.warning("%s: resuming from %s%s", folder, checkpoint.name, other)
         return checkpoint
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
@@ -131,6 +137,10 @@ class SavingTrainer(ShardedTrainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
             super()._load_rng_state(checkpoint)
+        rank, processes = self.args.process_index, self.args.world_size
+        if checkpoint is not None and processes_of(Path(checkpoint)) != processes:
+            # No process has the state of another one.
+            set_seed(zlib.crc32(repr((self.args.seed, self.state.global_step, rank, processes)).encode()))
 
     def _load_best_model(self) -> None:
         folder = checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step)
