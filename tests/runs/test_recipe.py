@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForS
 from ted_distill import InputError, evaluate, load_task, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.runs.recipe import stage_arguments
+from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
 from tiny import save_tiny, write_questions, write_reviews
@@ -286,7 +287,7 @@ def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None
     assert "99" not in table
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", recipe_files().values(), ids=lambda file: file.stem)
 def test_every_recipe_that_comes_with_the_project_is_read_without_a_problem(file: Path, tmp_path: Path) -> None:
     made = "from_scratch" in yaml.safe_load(file.read_text(encoding="utf-8"))
     named = [f"output_dir={tmp_path}", *([] if made else ["teacher=x"])]

@@ -53,7 +53,7 @@ OWN: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "filters_without_a_cache": (with_filters, 1, {"cache_limit": 0, **SHORT}),
     "relations": (with_relations, 1, SHORT),
     "balanced": (balanced, 1, SHORT),
-    "checkpointed_activations": (distilled, 1, {"gradient_checkpointing": True, **SHORT}),
+    "checkpointed_activations": (distilled, 1, {"activation_checkpointing": True, **SHORT}),
     "scored_first": (CASES["by_length"][0], 1, {"eval_on_start": True}),
 }
 ALL = CASES | OWN

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from ..errors import InputError
 
+_OTHERS = "accelerate/"
+"""Configs for `accelerate launch`, which lie beside the recipes."""
+
 
 def recipe_files() -> dict[str, Path]:
     """Name -> file of each recipe; the name is the path below `recipes/` without `.yaml`."""
     folder = _folder()
     files = sorted(folder.rglob("*.yaml")) if folder else []
-    return {_name(file.relative_to(folder).as_posix()): file for file in files if folder}
+    named = {_name(file.relative_to(folder).as_posix()): file for file in files if folder}
+    return {name: file for name, file in named.items() if not name.startswith(_OTHERS)}
 
 
 def _folder() -> Path | None:

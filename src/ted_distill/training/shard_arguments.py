@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from .fitting_memory import RECOMPUTES
+
 logger = logging.getLogger(__name__)
 
 _LOADING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
@@ -20,6 +22,11 @@ _OTHERS = {
 
 def _is_on(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
+def launched() -> bool:
+    """Whether this is one of the processes of a launcher."""
+    return int(os.environ.get("LOCAL_RANK", -1)) >= 0
 
 
 def asks_for_fsdp(args: TrainingArguments) -> bool:
@@ -57,14 +64,14 @@ def _fsdp_problems(args: TrainingArguments) -> list[str]:
     if config.get("activation_checkpointing") or (not args.fsdp and _is_on("FSDP_ACTIVATION_CHECKPOINTING")):
         problems.append(
             "fsdp: expected no activation_checkpointing of FSDP, which drops out other numbers when it computes "
-            "activations again, got it; leave it out and set --gradient_checkpointing true"
+            f"activations again, got it; leave it out and set --{RECOMPUTES} true"
         )
     if args.torch_compile:
         problems.append(
             "torch_compile: expected false beside fsdp, as it is not known to give the same losses there, got true; "
             "leave one of the two out"
         )
-    if int(os.environ.get("LOCAL_RANK", -1)) == -1:
+    if not launched():
         problems.append(
             "fsdp: expected processes to split weights over, got one; start it with `accelerate launch` or `torchrun`"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
@@ -165,6 +166,12 @@ class StageArguments(TrainingArguments):
     def _unused(self) -> list[str]:
         """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
         problems = []
+        if self.auto_find_batch_size and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            problems.append(
+                "auto_find_batch_size: expected one process, as several would not agree on a size, got "
+                f"{os.environ['WORLD_SIZE']}; leave it out, and lower per_device_train_batch_size and raise "
+                "gradient_accumulation_steps instead"
+            )
         if self.push_to_hub:
             problems.append(
                 "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "

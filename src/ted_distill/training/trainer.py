@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Printer
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import SaveStrategy
 
-from ..errors import InputError, NotFiniteError
+from ..errors import InputError, NotFiniteError, TrainingError
 from ..fast.memory import keep_freed_memory
 from ..method.filters import Batch
 from ..output import (
@@ -29,6 +29,7 @@ from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
 from .announcements import first_line, not_finite
+from .fitting_memory import divide_anew, what_fits
 from .saving_trainer import SavingTrainer
 from .selection import SCORES_OF, logged_scores, mark_candidate, selection
 from .shares import StandIn
@@ -37,6 +38,8 @@ from .stage_arguments import StageArguments
 from .updates import UpdateTrainer, collate
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 100
 
 
 class StageTrainer(UpdateTrainer, SavingTrainer):
@@ -83,6 +86,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         # The stages scale their losses by the counts of the whole update (`get_batch_samples`), not the Trainer.
         self.model_accepts_loss_kwargs = True
         self._resumed_from: str | None = None
+        self._last_batch: Batch | None = None
+        self._last_counts: Counts | None = None
         self._sums: dict[str, Tensor] = {}
         self._updates_logged = 0
         self._first_bad_step = torch.full((), -1, device=args.device)
@@ -117,8 +122,14 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         """
         checkpoint = self.find_checkpoint()
         self._resumed_from = None if checkpoint is None else checkpoint.name
+        reason = ""
         with explain_full_disk([Path(self.args.output_dir)], self.disk_need):
-            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            try:
+                self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            except torch.OutOfMemoryError as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]
+        if reason:
+            raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries()))
         self._stop_if_not_finite()
         self.gather_weights()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
@@ -135,6 +146,22 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         """Scores of the module's own predictions on the test rows, if there are any."""
         return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.test)
 
+    def _tries(self) -> Callable[[int], None] | None:
+        """Goes forward and back with some rows of the last batch; None where processes would wait for each other."""
+        batch = self._last_batch
+        if batch is None or self.args.world_size > 1:
+            return None
+
+        def run(rows: int) -> None:
+            part = type(batch)({name: tensor[:rows] for name, tensor in batch.items()})
+            self.model.zero_grad()
+            try:
+                self.compute_loss(self.model, part, num_items_in_batch=self._last_counts).backward()
+            finally:
+                self.model.zero_grad()
+
+        return run
+
     @property
     def seconds(self) -> float:
         """Seconds of this stage so far, including those before an interruption."""
@@ -150,6 +177,12 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             display.show_stage(Path(self.args.output_dir).name),
         ):
             return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _update_auto_batch_size(self, batch_size: int) -> None:
+        """See `transformers.Trainer`; what batches lose in rows, updates gain in batches."""
+        divide_anew(self.args, batch_size, self.state.global_step)
+        self._sums = {}
+        super()._update_auto_batch_size(self.args.train_batch_size)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
@@ -189,6 +222,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """See `transformers.Trainer`; records the first update whose loss is not finite, without waiting for it."""
+        self._last_batch, self._last_counts = inputs, num_items_in_batch
         loss = super().training_step(model, inputs, num_items_in_batch)
         first_bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(first_bad, self.state.global_step + 1, self._first_bad_step)

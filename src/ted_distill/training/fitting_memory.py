@@ -1,0 +1,101 @@
+"""What to do where a batch does not fit into memory: which smaller one would, for the same updates."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+
+import torch
+from transformers import TrainingArguments
+
+from ..errors import TrainingError
+
+logger = logging.getLogger(__name__)
+
+
+def same_updates(args: TrainingArguments, most: int) -> tuple[int, int]:
+    """The largest batch of at most `most` rows, and how many are accumulated, for as many rows in an update as now."""
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    size = max((size for size in range(1, min(most, rows) + 1) if rows % size == 0), default=1)
+    return size, rows // size
+
+
+def divide_anew(args: TrainingArguments, most: int, updates: int) -> None:
+    """Change arguments to batches of at most `most` rows, of which so many are accumulated that updates stay the same.
+
+    Args:
+        updates: made so far with larger batches.
+
+    Raises:
+        TrainingError: there were some, so weights are no longer those that the training started from.
+    """
+    size, accumulated = same_updates(args, most)
+    if size == args.per_device_train_batch_size:
+        return
+    flags = _flags(size, accumulated)
+    if updates:
+        raise TrainingError(
+            f"memory: expected room for batches of {args.per_device_train_batch_size} rows in every update, got none "
+            f"after {updates}; give {flags}, and the same command goes on from the last checkpoint"
+        )
+    logger.warning(
+        "auto_find_batch_size: no room for batches of %d rows; going on with %s, which gives the same updates",
+        args.per_device_train_batch_size, flags,
+    )  # fmt: skip
+    args.per_device_train_batch_size, args.gradient_accumulation_steps = size, accumulated
+
+
+def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[int], None] | None) -> str:
+    """Why a training stopped that ran out of memory, and what would fit.
+
+    Args:
+        step: the update in which it did.
+        reason: the first line of the error.
+        runs: goes forward and back with so many rows of the batch that did not fit; None if that cannot be tried.
+    """
+    size = args.per_device_train_batch_size
+    found = f"memory: expected room for a batch of {size} rows, got none in update {step} ({reason})"
+    more = "" if _recomputes(args) else f", or --{RECOMPUTES} true, which takes a third more time"
+    fitting = None if runs is None else largest(args, runs)
+    if fitting == 0:
+        return f"{found}; not even one row fits: shorten rows, take a smaller model{more}"
+    most = size // 2 if fitting is None else fitting
+    flags = _flags(*same_updates(args, max(1, most)))
+    known = "try" if fitting is None else "this fits:"
+    return f"{found}; {known} {flags}, which gives the same updates{more}; the same command goes on where it was"
+
+
+def largest(args: TrainingArguments, runs: Callable[[int], None]) -> int:
+    """The most rows, of those that divide an update, that are tried without an error; 0 if not even one is."""
+    size = args.per_device_train_batch_size
+    while size > 1:
+        size, _ = same_updates(args, size - 1)
+        if _fits(size, runs):
+            return size
+    return 0
+
+
+def _fits(size: int, runs: Callable[[int], None]) -> bool:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        runs(size)
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+RECOMPUTES = (
+    "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+)
+"""The argument that trades time for memory, under the name that this version of transformers has for it."""
+
+
+def _recomputes(args: TrainingArguments) -> bool:
+    return bool(getattr(args, RECOMPUTES))
+
+
+def _flags(size: int, accumulated: int) -> str:
+    return f"--per_device_train_batch_size {size} --gradient_accumulation_steps {accumulated}"
