@@ -39,8 +39,8 @@ def with_relations(folder: Path, args: StageArguments) -> object:
     return distill(folder / "teacher", folder / "student", reviews(folder), args, DistillArguments("attention"))
 
 
-def balanced(folder: Path, args: StageArguments) -> object:
-    own = DistillArguments("lwd", mse_alpha=1.0, layer_loss="normalized_mse", pair_weights=["balanced"])
+def normalized(folder: Path, args: StageArguments) -> object:
+    own = DistillArguments("lwd", mse_alpha=1.0, layer_loss="normalized_mse")
     return distill(folder / "teacher", folder / "student", reviews(folder), args, own)
 
 
@@ -52,7 +52,7 @@ OWN: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "without_a_cache": (distilled, 1, {"cache_limit": 0}),
     "filters_without_a_cache": (with_filters, 1, {"cache_limit": 0, **SHORT}),
     "relations": (with_relations, 1, SHORT),
-    "balanced": (balanced, 1, SHORT),
+    "normalized": (normalized, 1, SHORT),
     "checkpointed_activations": (distilled, 1, {"activation_checkpointing": True, **SHORT}),
     "scored_first": (CASES["by_length"][0], 1, {"eval_on_start": True}),
 }
@@ -112,3 +112,113 @@ def test_shards_become_the_weights_and_scores_of_one_process(
         assert_like(scores(tmp_path / name), scores(one[name]))
         found = {file.name for file in (tmp_path / name).iterdir()}
         assert found == {file.name for file in one[name].iterdir()}
+
+
+@pytest.mark.long
+def test_filters_that_were_learnt_in_shards_fit_the_model_beside_them(made: Path, tmp_path: Path) -> None:
+    """`filters.json` has the sum of the model's weights, which no process of several has by itself."""
+    in_shards(2, lambda: train("filters", made, tmp_path / "learnt", 2), tmp_path)
+    methods = DistillArguments("ted", mse_alpha=1.0)
+    found = distill(tmp_path / "learnt", made / "student", reviews(made), arguments(tmp_path / "ted", 8), methods)
+    assert found["steps"] == 12  # type: ignore[index]
+
+
+class Cut(BaseException):
+    """Stands for the end of the processes: nothing in the project catches it."""
+
+
+def cut_off_at(step: int, name: str, made: Path, folder: Path, processes: int) -> None:
+    """Train a case until the end of the processes in an update after its checkpoint of update 4."""
+    training_step = StageTrainer.training_step
+
+    def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == step:
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    StageTrainer.training_step = step_or_cut
+    with pytest.raises(Cut):
+        train(name, made, folder, processes, **SAVED)
+    StageTrainer.training_step = training_step
+    PartialState().wait_for_everyone()
+
+
+SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["by_length_adam", "ted_adam_accumulated", "filters_adam"])
+def test_shards_that_are_cut_off_go_on_in_as_many_processes_or_in_others(
+    made: Path, alone: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    """Two processes, cut off in the second epoch, become two again, or four with half the rows in a batch each."""
+    alone(name)
+    stage, _, changes = ALL[name]
+    stage(made, arguments(tmp_path / "whole", 8, **changes, **SAVED))
+    others = 1 if "accumulated" in name else 4
+
+    def begin() -> None:
+        for folder in ("same", "others"):
+            cut_off_at(7, name, made, tmp_path / folder, 2)
+        train(name, made, tmp_path / "same", 2, **SAVED)
+
+    in_shards(2, begin, tmp_path)
+    in_shards(others, lambda: train(name, made, tmp_path / "others", others, **SAVED), tmp_path)
+    for folder in ("same", "others"):
+        assert "resuming from checkpoint-4" in (tmp_path / folder / "run.log").read_text(encoding="utf-8")
+        assert apart(tmp_path / "whole", tmp_path / folder) < 1e-5
+        assert_like(scores(tmp_path / folder), scores(tmp_path / "whole"))
+
+
+@pytest.mark.long
+def test_a_run_of_which_one_process_is_killed_goes_on(made: Path, alone: Callable[[str], Path], tmp_path: Path) -> None:
+    """The other one stops too: what it waits for never comes."""
+    training_step = StageTrainer.training_step
+
+    def step_or_die(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == 8 and self.args.process_index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return training_step(self, *args, **kwargs)
+
+    def killed() -> None:
+        StageTrainer.training_step = step_or_die
+        train("by_length_adam", made, tmp_path / "out", 2)
+
+    with pytest.raises(AssertionError):
+        in_shards(2, killed, tmp_path)
+    assert (tmp_path / "out" / "checkpoint-6").is_dir()
+    in_shards(2, lambda: train("by_length_adam", made, tmp_path / "out", 2), tmp_path)
+    assert apart(alone("by_length_adam"), tmp_path / "out") < 1e-5
+    assert_like(scores(tmp_path / "out"), scores(alone("by_length_adam")))
+
+
+@pytest.mark.long
+def test_blocks_of_student_and_teacher_are_sharded(made: Path, tmp_path: Path) -> None:
+    """Nothing above would notice if everything stayed whole."""
+
+    def run() -> None:
+        seen: list[tuple[int, ...]] = []
+        loss_terms = StageTrainer.compute_loss
+
+        def look(self: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(tuple(sum(isinstance(part, FSDPModule) for part in model.modules())
+                              for model in (self.model, self.teacher)))  # fmt: skip
+            return loss_terms(self, *args, **kwargs)
+
+        StageTrainer.compute_loss = look
+        train("distilled", made, tmp_path / "out", 2)
+        # Two blocks each, and what is left of the student.
+        assert set(seen) == {(3, 2)}
+
+    in_shards(2, run, tmp_path)
+
+
+def test_cpu_processes_say_that_nothing_is_sharded(made: Path, tmp_path: Path) -> None:
+    in_processes(2, lambda: train("in_order", made, tmp_path / "out", 2), tmp_path)
+    log = (tmp_path / "out" / "run.log").read_text(encoding="utf-8")
+    assert log.count("fsdp: expected GPUs to split weights over, got 2 processes of cpu, where accelerate ignores") == 1
+
+
+def test_one_process_has_nothing_to_split(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fsdp: expected processes to split weights over, got one"):
+        arguments(tmp_path, 8, fsdp=True)

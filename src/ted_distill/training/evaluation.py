@@ -74,7 +74,9 @@ def predict(
     found: list[tuple[int, np.ndarray]] = []
     # What is gathered in inference mode, a later backward pass could not use.
     with torch.no_grad() if together else torch.inference_mode():
-        for rows in watched([*mine, *batches[:idle]], "evaluating", len(order), "rows", batch_size * state.num_processes):
+        for rows in watched(
+            [*mine, *batches[:idle]], "evaluating", len(order), "rows", batch_size * state.num_processes
+        ):
             batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             with autocast():

@@ -34,8 +34,8 @@ def asks_for_fsdp(args: TrainingArguments) -> bool:
     return bool(args.fsdp) or _is_on("ACCELERATE_USE_FSDP")
 
 
-def shard_problems(args: TrainingArguments) -> list[str]:
-    """What is asked for and cannot be had, each a line "NAME: expected X, got Y; do Z"."""
+def backend_problems(args: TrainingArguments) -> list[str]:
+    """Ways to train that are asked for and cannot be had, each a line "NAME: expected X, got Y; do Z"."""
     problems = [
         f"{name}: expected none in accelerate's config, as the stages train with data parallelism or FSDP2, got one; "
         "leave it out"
@@ -47,11 +47,14 @@ def shard_problems(args: TrainingArguments) -> list[str]:
             "deepspeed: expected none, as the stages shard with FSDP2, got DeepSpeed; use fsdp, which is ZeRO-3, or "
             "with reshard_after_forward false ZeRO-2 (recipes/accelerate/zero2.yaml)"
         )
-    return problems + (_fsdp_problems(args) if asks_for_fsdp(args) else [])
+    return problems
 
 
-def _fsdp_problems(args: TrainingArguments) -> list[str]:
-    problems = []
+def fsdp_problems(args: TrainingArguments) -> list[str]:
+    """What of FSDP cannot be had; `args` are those that transformers has read `fsdp_config` for."""
+    problems: list[str] = []
+    if not asks_for_fsdp(args):
+        return problems
     config = args.fsdp_config if args.fsdp and isinstance(args.fsdp_config, dict) else {}
     version = str(config.get("version", 2)) if args.fsdp else os.environ.get("FSDP_VERSION", "1")
     if version != "2":

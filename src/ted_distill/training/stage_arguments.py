@@ -17,7 +17,7 @@ from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..ranges import Range, a_path, at_least, described, range_problems
 from .contradictions import contradictions, text_of
-from .shard_arguments import settle_environment, shard_problems
+from .shard_arguments import backend_problems, fsdp_problems, settle_environment
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
 
@@ -130,7 +130,7 @@ class StageArguments(TrainingArguments):
         except Exception as error:
             raise InputError(f"training arguments: {' '.join(str(error).split())}") from error
         self.metric_for_best_model, self.greater_is_better = chosen_by
-        raise_if_any(shard_problems(self))
+        raise_if_any(fsdp_problems(self))
         settle_environment()
         self._use_one_device()
 
@@ -165,7 +165,7 @@ class StageArguments(TrainingArguments):
 
     def _unused(self) -> list[str]:
         """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
-        problems = []
+        problems = backend_problems(self)
         if self.auto_find_batch_size and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             problems.append(
                 "auto_find_batch_size: expected one process, as several would not agree on a size, got "

@@ -1,0 +1,105 @@
+"""Batches that do not fit: what is said, and smaller ones that make the same updates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quick_stages import LABELS, quick_arguments, reviews_task
+from shared_stages import apart
+from ted_distill import Task, TrainingError, finetune
+from ted_distill.training.fitting_memory import divide_anew, largest, same_updates
+from ted_distill.training.trainer import StageTrainer
+from tiny import save_tiny
+
+SGD: dict[str, Any] = {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, "train_sampling_strategy": "random"}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return reviews_task(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    from transformers import AutoModelForSequenceClassification
+
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return save_tiny(tmp_path / "model", AutoModelForSequenceClassification, **LABELS, **still)
+
+
+def room_for(rows: int, monkeypatch: pytest.MonkeyPatch, from_step: int = 0) -> None:
+    """From an update on, a batch of more rows than these ends like one that does not fit into a GPU."""
+    compute_loss = StageTrainer.compute_loss
+
+    def compute(self: StageTrainer, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(inputs["input_ids"]) > rows and self.state.global_step >= from_step:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(StageTrainer, "compute_loss", compute)
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(24, (8, 3)), (8, (8, 3)), (7, (6, 4)), (5, (4, 6)), (1, (1, 24)), (0, (1, 24))]
+)
+def test_a_smaller_batch_is_accumulated_to_as_many_rows(tmp_path: Path, most: int, expected: tuple[int, int]) -> None:
+    args = quick_arguments(tmp_path, per_device_train_batch_size=8, gradient_accumulation_steps=3)
+    found = same_updates(args, min(most, 8))
+    assert found == expected
+    divide_anew(args, min(most, 8), 0)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == expected
+
+
+def test_what_fits_is_tried(tmp_path: Path) -> None:
+    tried = []
+
+    def runs(rows: int) -> None:
+        tried.append(rows)
+        if rows > 3:
+            raise torch.OutOfMemoryError
+
+    assert largest(quick_arguments(tmp_path), runs) == 2
+    assert tried == [4, 2]
+
+
+def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_for(3, monkeypatch)
+    with pytest.raises(TrainingError) as stopped:
+        finetune(model, task, quick_arguments(tmp_path / "out"))
+    assert str(stopped.value).startswith(
+        "memory: expected room for a batch of 8 rows, got none in update 1 (CUDA out of memory. Tried to allocate 2.00 "
+        "GiB.); this fits: --per_device_train_batch_size 2 --gradient_accumulation_steps 4, which gives the same updates"
+    )
+    assert "\n" not in str(stopped.value)
+
+
+def test_not_even_a_row_may_fit(model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room_for(0, monkeypatch)
+    with pytest.raises(TrainingError, match="not even one row fits: shorten rows, take a smaller model"):
+        finetune(model, task, quick_arguments(tmp_path / "out"))
+
+
+def test_batches_that_shrink_by_themselves_make_the_same_updates(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finetune(model, task, quick_arguments(tmp_path / "whole", **SGD))
+    room_for(3, monkeypatch)
+    found = finetune(model, task, quick_arguments(tmp_path / "out", **SGD, auto_find_batch_size=True))
+    assert found["steps"] == 6
+    assert apart(tmp_path / "whole", tmp_path / "out") < 1e-6
+    assert "going on with --per_device_train_batch_size 2 --gradient_accumulation_steps 4" in caplog.text
+
+
+def test_memory_that_runs_out_later_on_stops_the_stage(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are no longer those it started from."""
+    room_for(3, monkeypatch, from_step=4)
+    with pytest.raises(TrainingError, match="got none after 4; give --per_device_train_batch_size 4"):
+        finetune(model, task, quick_arguments(tmp_path / "out", auto_find_batch_size=True))
