@@ -17,11 +17,12 @@ _PATIENCE = 120
 """Seconds after which processes that wait for each other are ended."""
 
 
-def in_processes(number: int, function: Callable[[], object], folder: Path) -> None:
+def in_processes(number: int, function: Callable[[], object], folder: Path, patience: float = _PATIENCE) -> None:
     """Call a function in so many processes that know of each other.
 
     Args:
         folder: for what they print.
+        patience: seconds after which they are ended.
 
     Raises:
         AssertionError: one of them failed, or they took too long; with what it printed.
@@ -30,7 +31,7 @@ def in_processes(number: int, function: Callable[[], object], folder: Path) -> N
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [_started(function, rank, number, port, folder / f"process-{rank}.txt") for rank in range(number)]
-    failed = _failed(dict(enumerate(children)))
+    failed = _failed(dict(enumerate(children)), patience)
     assert failed is None, (folder / f"process-{failed}.txt").read_text(encoding="utf-8")[-4000:]
 
 
@@ -68,9 +69,9 @@ def _join(rank: int, number: int, port: int) -> None:
     PartialState._reset_state()
 
 
-def _failed(running: dict[int, int]) -> int | None:
+def _failed(running: dict[int, int], patience: float) -> int | None:
     """Waits for processes, by rank; the rank of the first that fails, whereupon the others are ended."""
-    deadline, failed = time.monotonic() + _PATIENCE, None
+    deadline, failed = time.monotonic() + patience, None
     while running:
         for rank, child in list(running.items()):
             done, status = os.waitpid(child, os.WNOHANG)

@@ -13,11 +13,10 @@ import pytest
 import torch
 from accelerate import PartialState
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoModelForSequenceClassification
 
 from processes import in_processes
-from shared_stages import CASES, SHORT, apart, arguments, assert_like, distilled, make, reviews, scores, with_filters
 from sharded import sharded_on_cpus
+from shared_stages import CASES, SHORT, apart, arguments, assert_like, distilled, make, reviews, scores, with_filters
 from ted_distill import DistillArguments, InputError, StageArguments, distill
 from ted_distill.training.trainer import StageTrainer
 
@@ -26,8 +25,10 @@ pytestmark = [
     pytest.mark.usefixtures("float32"),
 ]
 
-ADAM: dict[str, Any] = {"optim": "adamw_torch", "learning_rate": 1e-3, "max_grad_norm": 0.1}
-"""An optimizer with a state, and gradients that are cut to a length."""
+ADAM: dict[str, Any] = {
+    "optim": "adamw_torch", "learning_rate": 1e-3, "max_grad_norm": 0.1, "per_device_eval_batch_size": 4
+}  # fmt: skip
+"""An optimizer with a state, gradients that are cut to a length, and three batches to score on."""
 
 
 def with_learnt_filters(folder: Path, args: StageArguments) -> object:
@@ -86,7 +87,7 @@ def in_shards(number: int, function: Callable[[], object], folder: Path) -> None
         with sharded_on_cpus():
             function()
 
-    in_processes(number, run, folder)
+    in_processes(number, run, folder, patience=900)
 
 
 def train(name: str, made: Path, folder: Path, processes: int, **more: Any) -> None:

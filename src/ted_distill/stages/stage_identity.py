@@ -41,7 +41,8 @@ _WITHOUT_EFFECT = {
     "cache_limit", "cache_dir", "keep_freed_memory", "do_train", "do_eval", "do_predict", "resume_from_checkpoint",
     "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push", "push_to_hub",
     "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "save_on_each_node", "debug",
-    "fsdp", "fsdp_config", "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
+    "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
+    "fsdp", "fsdp_config",
 }  # fmt: skip
 _DIVISION = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _OF_FROZEN_MODELS = {"frozen_dtype", "packed_linear"}

@@ -13,14 +13,15 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import set_seed
+
 from ..errors import NotFiniteError
 from ..output import (
     check_checkpoint,
     check_space,
     checkpoint_folder,
     last_checkpoint,
-    processes_of,
     on_main,
+    processes_of,
     resumable_checkpoint,
     unsealed_checkpoints,
 )

@@ -66,7 +66,7 @@ class ShardedTrainer(Trainer):
     # --- before training ------------------------------------------------------------------------------------------
 
     def create_accelerator_and_postprocess(self) -> None:
-        """See `transformers.Trainer`; the rest of the process is left without accelerate's mark that shards are used."""
+        """See `transformers.Trainer`; accelerate's mark that a plugin was given is not left to later stages."""
         name = "ACCELERATE_USE_FSDP"
         asked, before = asks_for_fsdp(self.args), os.environ.get(name)
         super().create_accelerator_and_postprocess()
