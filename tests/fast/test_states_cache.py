@@ -399,3 +399,23 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
     learn_filters(teacher, load_task(arguments), args, LearnFiltersArguments(2, frozen_dropout=frozen_dropout))
     assert modes
     assert set(modes) == {frozen_dropout}
+
+
+def test_processes_run_a_model_they_share_together_or_not_at_all(tmp_path: Path) -> None:
+    """One of them has no row left, another lacks a row: all run the model, and none of them waits for ever."""
+    cache, model = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16), _Model()
+    cache(_batch([0, 1]), model.blocks, model)
+    told: list[bool] = []
+
+    def agree(here: bool) -> bool:
+        told.append(here)
+        return all(told)
+
+    cache.agree = agree
+    _assert_same(cache(_batch([1, 0]), model.blocks, model), model(_batch([1, 0])), [1, 0])
+    assert (told, model.asked) == ([True], 2)
+    without_rows = {name: tensor for name, tensor in _batch([0]).items() if name != ROW}
+    cache(without_rows, model.blocks, lambda batch: model(_batch([0])))
+    assert (told, model.asked) == ([True, False], 3)
+    cache(_batch([1, 0]), model.blocks, model)
+    assert (told, model.asked) == ([True, False, True], 4)

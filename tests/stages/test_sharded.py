@@ -26,9 +26,13 @@ pytestmark = [
 ]
 
 ADAM: dict[str, Any] = {
-    "optim": "adamw_torch", "learning_rate": 1e-3, "max_grad_norm": 0.1, "per_device_eval_batch_size": 4
+    "optim": "adamw_torch", "adam_epsilon": 1e-3, "learning_rate": 1e-2, "max_grad_norm": 0.1,
+    "per_device_eval_batch_size": 4,
 }  # fmt: skip
-"""An optimizer with a state, gradients that are cut to a length, and three batches to score on."""
+"""An optimizer with a state, gradients that are cut to a length, and three batches to score on.
+
+The last digits of gradients near 0 would be whole steps without such an epsilon.
+"""
 
 
 def with_learnt_filters(folder: Path, args: StageArguments) -> object:
