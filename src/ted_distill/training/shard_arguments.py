@@ -91,6 +91,8 @@ def say_not_sharded(accelerator: Any) -> None:
     """Where accelerate shards no weights, as on CPUs, it does not say so."""
     if accelerator.is_main_process:
         logger.warning(
-            "fsdp: expected GPUs to split weights over, got %s of %s, where accelerate ignores fsdp; every process "
-            "trains a whole copy, which gives the same weights", accelerator.num_processes, accelerator.device.type,
+            "fsdp: expected GPUs to split weights over, got %s on a %s, where accelerate ignores fsdp; every process "
+            "trains a whole copy, which gives the same weights",
+            "1 process" if accelerator.num_processes == 1 else f"{accelerator.num_processes} processes",
+            str(accelerator.device.type).upper(),
         )  # fmt: skip

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint import load as load_shards
 from torch.distributed.checkpoint import save as save_shards
@@ -37,7 +36,9 @@ class ShardedTrainer(Trainer):
     """A Trainer that saves and reads the same plain checkpoints whether or not its weights are sharded."""
 
     task: Any
-    _whole: nn.Module | None = None
+    model: Any
+    model_wrapped: Any
+    _whole: Any = None
     saves_trained_alone = False
     """Whether checkpoints lack the weights that are not trained."""
 
@@ -51,7 +52,7 @@ class ShardedTrainer(Trainer):
         return bool(self.accelerator.is_fsdp2)
 
     @property
-    def whole(self) -> nn.Module:
+    def whole(self) -> Any:
         """The module whose weights are saved and read: the trained one, or the twin of a sharded one."""
         return self.model if self._whole is None else self._whole
 

@@ -62,7 +62,8 @@ def gather(whole: nn.Module, sharded: nn.Module, main: bool, *, trained: bool = 
             continue
         full = weight.detach()
         if isinstance(full, DTensor):
-            full = full.to(full.device_mesh.device_type).full_tensor()
+            on_mesh: Any = full.to(full.device_mesh.device_type)
+            full = on_mesh.full_tensor()
         if main:
             wholes[name].data = full.cpu()
     for name, buffer in sharded.named_buffers():
@@ -115,7 +116,7 @@ def _reshard(module: nn.Module) -> None:
 def block_lists(model: nn.Module) -> list[nn.ModuleList]:
     """The lists of blocks inside a model of transformers; none in families that have no such list."""
     try:
-        total = num_blocks(model.config)  # type: ignore[arg-type]
+        total = num_blocks(model.config)
     except (InputError, AttributeError):
         return []
     return [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == total]
