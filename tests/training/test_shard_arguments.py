@@ -60,6 +60,8 @@ def test_version_two_is_taken_from_flags_and_from_the_environment(
 ) -> None:
     assert not asks_for_fsdp(made(tmp_path))
     assert asks_for_fsdp(made(tmp_path, fsdp=True))
+    assert asks_for_fsdp(made(tmp_path, fsdp="true"))
+    assert not asks_for_fsdp(made(tmp_path, fsdp="false"))
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
     assert asks_for_fsdp(made(tmp_path))
