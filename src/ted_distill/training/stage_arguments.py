@@ -115,8 +115,9 @@ class StageArguments(TrainingArguments):
             on_cpu = self.use_cpu or not torch.cuda.is_available()
             self.bf16 = not self.fp16 and does_bfloat16_well(torch.device("cpu" if on_cpu else "cuda"))
         # A flag is a text; transformers takes texts for the names of FSDP1's strategies.
-        if isinstance(self.fsdp, str) and self.fsdp.lower() in ("true", "false"):
-            self.fsdp = self.fsdp.lower() == "true" or None
+        fsdp: Any = vars(self)["fsdp"]
+        if isinstance(fsdp, str) and fsdp.lower() in ("true", "false"):
+            self.fsdp = fsdp.lower() == "true" or None
         for name in ("adam_beta1", "adam_beta2"):
             if getattr(self, name) == 0:
                 setattr(self, name, 0.0)  # PyTorch refuses the whole number
