@@ -55,3 +55,9 @@ def test_a_model_is_named_without_its_folders(tmp_path: Path, monkeypatch: pytes
     assert short_name(tmp_path / "models" / "teacher") == "teacher"
     assert short_name("~/models/teacher/") == "teacher"
     assert short_name(r"C:\Users\ada\teacher") == "teacher"
+
+
+def test_how_many_work_side_by_side_is_no_part_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["--workers", "2"], ["--workers=2"], ["workers=auto"]):
+        monkeypatch.setattr("sys.argv", ["ted", "run", *words, "x.yaml"])
+        assert command() == "ted run x.yaml"

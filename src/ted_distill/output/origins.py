@@ -17,8 +17,21 @@ _PARTS = re.compile(r"""([=,;\[\]{}"']\s*|:(?![\\/])\s*)""")
 
 
 def command() -> str:
-    """The current command line without secrets; a path is relative to the current folder, or only a name."""
-    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, without_secrets(sys.argv[1:]))])
+    """The current command line without secrets; a path is relative to the current folder, or only a name.
+
+    How many work side by side is left out: it changes no result, and files are the same whatever it was.
+    """
+    words = without_secrets(_without_workers(sys.argv[1:]))
+    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, words)])
+
+
+def _without_workers(words: list[str]) -> list[str]:
+    before = ["", *words]
+    return [
+        word
+        for word, last in zip(words, before, strict=False)
+        if last != "--workers" and not re.match(r"(--)?workers(=|$)", word)
+    ]
 
 
 def without_paths(word: str) -> str:
