@@ -31,6 +31,7 @@ from tiny import DECODERS, FAMILIES, tiny_config
 CALLERS: dict[str, str] = {
     "train": "StageTrainer.fit",
     "_init_training_state": "Trainer._inner_training_loop",
+    "_update_auto_batch_size": "Trainer._inner_training_loop",
     "get_batch_samples": "Trainer._run_epoch",
     "_get_num_items_in_batch": "Trainer.get_batch_samples",
     "training_step": "Trainer._run_epoch",
