@@ -57,6 +57,9 @@ class SavingTrainer(ShardedTrainer):
         """Room that `save_weights` takes on the disk."""
         return bytes_of(self.model.state_dict().values())
 
+    def save_position(self, folder: Path) -> None:
+        """Write where in its rows this training is, if that does not follow from the number of updates."""
+
     # --- before training ------------------------------------------------------------------------------------------
 
     def check_room(self, model_bytes: int, caches: Iterable[object] = ()) -> None:
@@ -106,7 +109,9 @@ class SavingTrainer(ShardedTrainer):
         with save_whole(folder, step, best, self.args.save_total_limit, self.accelerator, self.args.should_save):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                save_state(self.state, checkpoint_folder(unsealed_checkpoints(folder), step))
+                written = checkpoint_folder(unsealed_checkpoints(folder), step)
+                save_state(self.state, written)
+                self.save_position(written)
         self._find_best()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:

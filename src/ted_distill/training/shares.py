@@ -7,21 +7,26 @@ last processes get less, or nothing; the trainer lets them go through an update 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import raise_if_any
+from ..tasks.text.block_stream import BlockStream, Place, Share, Walk
 
 _STAND_IN = "stand_in"
+SKIPPED: dict[str, Any] = {"skipped": True}
+"""A row of a micro-batch that was trained on before the training was interrupted."""
 ORDERS = ("group_by_length", "random", "sequential")
 
 
@@ -56,6 +61,15 @@ def stand_in_row(features: dict[str, Any]) -> dict[str, Any]:
 def is_stand_in(features: dict[str, Any]) -> bool:
     """Whether the features are those of `stand_in_row`."""
     return _STAND_IN in features
+
+
+def is_skipped(features: dict[str, Any]) -> bool:
+    """Whether the features are `SKIPPED`, or a copy."""
+    return "skipped" in features
+
+
+def _gathered(part: Any) -> list[Any]:
+    return list(gather_object([part]))
 
 
 class EpochSampler(Sampler[int]):
@@ -129,28 +143,78 @@ class ProcessBatches(BatchSampler):
 class ProcessRows(IterableDataset[Any]):
     """Every P-th batch of the rows of a stream, row by row; a stand-in where the last round gives this process none.
 
-    Every process reads the whole stream, so that all of them see its end in the same update.
+    Every process sees the whole stream, so that all of them see its end in the same update. Of a `BlockStream` each
+    tokenises a part; and this remembers where it was, so that a resumed training goes on there (`go_on`).
+
+    Args:
+        gather: what this process has -> what all have; None if they cannot talk to each other where batches are made.
     """
 
-    def __init__(self, rows: Iterable[Any], batch_size: int, drop_last: bool, processes: int, process: int) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Any],
+        batch_size: int,
+        drop_last: bool,
+        processes: int,
+        process: int,
+        gather: Callable[[Any], list[Any]] | None = None,
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.processes = processes
         self.process = process
+        self.share = None if gather is None or processes == 1 else Share(processes, process, gather)
+        self._places: deque[Place] = deque()
+        self._start: tuple[int, Place] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of the next order of the stream."""
         if hasattr(self.rows, "set_epoch"):
             self.rows.set_epoch(epoch)
 
+    def place_of(self, micro_batches: int) -> Place | None:
+        """The last place in this epoch before so many micro-batches were given out; None if there is none here."""
+        blocks = micro_batches * self._round
+        return next((place for place in reversed(self._places) if place.blocks <= blocks), None)
+
+    def go_on(self, micro_batches: int, place: Place) -> None:
+        """Begin the next pass with so many micro-batches of `SKIPPED` rows, and go on from a place before them."""
+        if isinstance(self.rows, BlockStream) and place.blocks <= micro_batches * self._round:
+            self._start = micro_batches, place
+
+    @property
+    def _round(self) -> int:
+        """Rows of a micro-batch of all processes."""
+        return self.batch_size * self.processes
+
     def __iter__(self) -> Iterator[Any]:
-        source = iter(self.rows)
-        while round_ := list(islice(source, self.batch_size * self.processes)):
-            if self.drop_last and len(round_) < self.batch_size * self.processes:
+        start, self._start = self._start, None
+        skipped = start[0] if start else 0
+        yield from repeat(SKIPPED, skipped * self.batch_size)
+        source = self._source(skipped * self._round, start[1] if start else None)
+        while round_ := list(islice(source, self._round)):
+            if self.drop_last and len(round_) < self._round:
                 return
             mine = round_[self.process * self.batch_size : (self.process + 1) * self.batch_size]
-            yield from mine or [stand_in_row(round_[0])]
+            yield from map(self._feature, mine) if mine else [stand_in_row(self._feature(round_[0]))]
+
+    def _source(self, given: int, start: Place | None) -> Iterator[Any]:
+        """The rows after those that were `given`."""
+        if not isinstance(self.rows, BlockStream):
+            yield from self.rows
+            return
+        self._places.clear()
+        behind = start.blocks if start else 0
+        for behind, block in enumerate(self.rows.walk(Walk(start, self.share, self._places.append)), start=behind + 1):
+            # Loaders are up to two micro-batches ahead of the training.
+            while len(self._places) > 1 and self._places[1].blocks <= behind - 4 * self._round:
+                self._places.popleft()
+            if behind > given:
+                yield block
+
+    def _feature(self, row: Any) -> Any:
+        return self.rows.feature(row) if isinstance(self.rows, BlockStream) else row
 
 
 def training_batches(
@@ -172,7 +236,8 @@ def training_batches(
     share = accelerator.num_processes, accelerator.process_index
     if sampler is None:
         taken: dict[str, Any] = {"batch_size": size, "drop_last": drop_last}
-        rows = ProcessRows(rows, size, drop_last, *share)
+        # Workers that make batches are not part of the group of processes.
+        rows = ProcessRows(rows, size, drop_last, *share, None if args.dataloader_num_workers else _gathered)
     else:
         taken = {"batch_sampler": ProcessBatches(BatchSampler(sampler, size, drop_last), *share)}
     loader = DataLoader(

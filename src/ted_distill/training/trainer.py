@@ -188,6 +188,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         positions = super()._init_training_state(*args, **kwargs)
         if self.state.global_step and isinstance(self.train_dataset, IterableDataset):
             positions = self._stream_position()
+            if self._resumed_from is not None:
+                self._go_on_in_stream(Path(self.args.output_dir) / self._resumed_from, positions[1])
         if self.is_world_process_zero():
             self._announce()
         self._seconds_before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)

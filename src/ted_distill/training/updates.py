@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,16 +19,23 @@ from transformers.trainer_utils import SaveStrategy
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Counts, Task
+from ..tasks.text.block_stream import read_place, write_place
+from .checkpointing import readable
 from .labelled import LABELLED, labelled_counts
 from .shares import (
     EpochLengthSampler,
     EpochSampler,
     ProcessBatches,
+    ProcessRows,
     StandIn,
+    is_skipped,
     is_stand_in,
     stand_in_row,
     training_batches,
 )
+
+STREAM_NAME = "stream.safetensors"
+"""Where a stream was; part of a checkpoint."""
 
 
 class UpdateTrainer(Trainer):
@@ -68,6 +76,23 @@ class UpdateTrainer(Trainer):
         if self.args.save_strategy == SaveStrategy.EPOCH:
             return int(whole) + 1, 0  # the checkpoint was written at the end
         return int(whole), round(part * self.state.max_steps * self.args.gradient_accumulation_steps)
+
+    def save_position(self, folder: Path) -> None:
+        """Write where the stream is, if it can go on there."""
+        rows = self._loader.dataset
+        if not isinstance(rows, ProcessRows):
+            return
+        _, micro_batches = self._stream_position()
+        place = rows.place_of(micro_batches) if micro_batches else None
+        if place is not None:
+            write_place(place, folder / STREAM_NAME)
+
+    def _go_on_in_stream(self, checkpoint: Path, micro_batches: int) -> None:
+        """Go on where `save_position` was called, without reading what came before."""
+        rows, file = self._loader.dataset, checkpoint / STREAM_NAME
+        if isinstance(rows, ProcessRows) and micro_batches and file.is_file() and not self.args.dataloader_num_workers:
+            with readable(str(checkpoint)):
+                rows.go_on(micro_batches, read_place(file))
 
     @property
     def global_batch(self) -> int:
@@ -124,6 +149,8 @@ def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTok
 
     A `StandIn` has none: another process may be keeping a frozen model's outputs of the same rows.
     """
+    if is_skipped(features[0]):
+        return {}
     batch = task.collate(features, tokenizer)
     if LABELLED in features[0]:
         batch[LABELLED] = torch.tensor([bool(feature[LABELLED]) for feature in features])

@@ -7,7 +7,7 @@ that fills no block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,8 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
-from ..reading.columns import shown
 from ..reading.mapped import mapped
-
-_ROWS = 1000
-"""Rows of a stream that are tokenised at once."""
+from .block_stream import BlockSource, BlockStream
 
 
 class Ends(NamedTuple):
@@ -104,38 +101,12 @@ def stream_blocks(
     size: int,
     before: Sequence[int] = (),
     after: Sequence[int] = (),
-) -> IterableDataset:
-    """The blocks of a stream of rows with `text`, made as they are needed."""
-    arguments = {"rows": rows, "tokenizer": tokenizer, "ends": tuple(ends), "room": size - len(before) - len(after)}
-    ends_of_block = {"before": list(before), "after": list(after)}
-    return IterableDataset.from_generator(_stream, gen_kwargs={**arguments, **ends_of_block})
-
-
-def _stream(
-    rows: IterableDataset,
-    tokenizer: PreTrainedTokenizerBase,
-    ends: tuple[tuple[int, ...], tuple[int, ...]],
-    room: int,
-    before: list[int],
-    after: list[int],
-) -> Iterator[dict[str, Any]]:
-    left: list[int] = []
-    for batch in rows.iter(batch_size=_ROWS):
-        for ids in _tokenise({"text": [_text(text) for text in batch["text"]]}, tokenizer, ends)["input_ids"]:
-            left += ids
-            while len(left) >= room:
-                block = before + left[:room] + after
-                del left[:room]
-                yield {"input_ids": block, "length": len(block)}
-
-
-def _text(value: Any) -> str:
-    """The text of a row of a stream, which nobody has checked. Raises `InputError`."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, int | float):
-        return str(value)
-    raise InputError(f"train: expected text in every row, got {shown(value)}; fix or remove the row")
+    has_positions: bool = True,
+) -> BlockStream:
+    """The blocks of a stream of rows with `text`, made as they are needed; see `BlockSource`."""
+    return BlockStream(
+        BlockSource(rows, _tokenise, tokenizer, tuple(ends), size, tuple(before), tuple(after), has_positions)
+    )
 
 
 def _tokenise(

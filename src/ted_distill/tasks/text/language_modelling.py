@@ -115,7 +115,9 @@ class LanguageModelling(Task):
         """Blocks of tokens: `input_ids` and `length`. Raises `InputError` if there is no text."""
         size, around = self.size(tokenizer), self.around(tokenizer)
         if isinstance(rows, IterableDataset):
-            return stream_blocks(rows, tokenizer, self.ends(rows, tokenizer), size, *around)
+            # Rows given in Python may be shuffled in a buffer, whose content no position tells.
+            positions = "train" not in self.given
+            return stream_blocks(rows, tokenizer, self.ends(rows, tokenizer), size, *around, positions)
         return blocks(self.tokens(rows, tokenizer), size, *around)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
