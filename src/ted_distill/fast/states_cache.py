@@ -11,7 +11,8 @@ type, of the token ids, and of which tokens are kept. One file holds the logits,
 
 The checksum of a row, written after it, is its CRC-32: a row that was cut off or changed counts as missing. Files are
 read and written by position rather than mapped into memory, where gigabytes of them would count as the process's
-memory, and where a full disk kills the process.
+memory, and where a full disk kills the process. Where each row begins is written into a file without a name, which is
+read as needed, so that a process needs a bit of memory for each row and file, however long the rows are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,8 +46,9 @@ CACHE_NAME = "states-cache"
 """The folder of caches inside that of a run or a stage."""
 _KNOWN = 1 << 32
 _CHECK_BYTES = 8
+_AT_ONCE = 1 << 16
 _FILE = r"(logits|(block|queries|keys|values)_\d+)"
-_OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json")
+_OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json|\.nfs[0-9a-f]+")
 
 
 class StatesCache:
@@ -74,7 +77,6 @@ class StatesCache:
         with_hidden_states: bool = True,
     ) -> None:
         self.folder = folder
-        self.lengths = np.asarray(lengths, dtype=np.int64)
         self.dtype = dtype
         self.one_a_row = one_a_row
         self.with_hidden_states = with_hidden_states
@@ -83,6 +85,12 @@ class StatesCache:
         self.bytes_to_come = 0
         """Room on the disk that the rows still missing will take, if it is known."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.starts = row_starts(lengths, folder)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens kept of each feature."""
+        return np.diff(self.starts)
 
     def __call__(
         self, batch: Batch, blocks: Sequence[int], run: RunModel, relation_block: int | None = None
@@ -163,7 +171,7 @@ class StatesCache:
         return self._file(name, _RowForm(shape, per_token, tensor.dtype))
 
     def _file(self, name: str, form: _RowForm) -> _RowFile:
-        self._files[name] = _RowFile(self.folder / name, form, self.lengths)
+        self._files[name] = _RowFile(self.folder / name, form, self.starts)
         return self._files[name]
 
 
@@ -177,19 +185,33 @@ class _RowForm(NamedTuple):
 class _RowFile:
     """Rows of one shape, or of one shape per token, at fixed positions in a file."""
 
-    def __init__(self, name: Path, form: _RowForm, lengths: np.ndarray) -> None:
+    def __init__(self, name: Path, form: _RowForm, starts: np.ndarray) -> None:
         self.form = form
-        self.lengths = lengths if form.per_token else np.ones_like(lengths)
+        self.starts = starts
         self.item_bytes = int(np.prod(form.shape, dtype=np.int64)) * form.dtype.itemsize
-        ends = self.lengths.cumsum() * self.item_bytes
-        self.starts = ends - self.lengths * self.item_bytes
         self.data = PositionFile(name.with_suffix(".bin"))
         self.checks = PositionFile(name.with_suffix(".check"))
-        self.seen = np.zeros(len(lengths), dtype=bool)
+        self._seen = bytearray(-(-len(starts) // 8))
+        """A bit for each row that is known to be whole."""
 
     def knows(self, rows: list[int]) -> bool:
         """Whether all rows were written, by this process or another."""
-        return all(self.seen[row] or self._check(row) for row in rows)
+        return all(self._has_seen(row) or self._check(row) for row in rows)
+
+    def _has_seen(self, row: int) -> bool:
+        return bool(self._seen[row >> 3] >> (row & 7) & 1)
+
+    def _see(self, row: int) -> None:
+        self._seen[row >> 3] |= 1 << (row & 7)
+
+    def _start(self, row: int) -> int:
+        """The position of a row in the file."""
+        return (int(self.starts[row]) if self.form.per_token else row) * self.item_bytes
+
+    def _of(self, row: int, values: Tensor) -> memoryview:
+        """The bytes of a row, without padding."""
+        length = int(self.starts[row + 1]) - int(self.starts[row])
+        return _bytes(values[:length] if self.form.per_token else values)
 
     def _check(self, row: int) -> int:
         """The checksum of a row as it was written; 0 if it was not."""
@@ -203,28 +225,47 @@ class _RowFile:
     def write(self, rows: list[int], tensor: Tensor) -> None:
         """Write rows of (B, ...) or (B, T, ...), without padding."""
         for row, values in zip(rows, tensor, strict=True):
-            data = _bytes(values[: self.lengths[row]] if self.form.per_token else values)
-            self.data.write(data, int(self.starts[row]))
+            data = self._of(row, values)
+            self.data.write(data, self._start(row))
             self._set_check(row, zlib.crc32(data) | _KNOWN)
-            self.seen[row] = True
+            self._see(row)
 
     def read(self, rows: list[int], width: int) -> Tensor | None:
         """The rows, padded with zeros to `width` tokens; None if the checksum of one is wrong."""
         shape = (len(rows), width, *self.form.shape) if self.form.per_token else (len(rows), *self.form.shape)
         tensor = torch.zeros(shape, dtype=self.form.dtype)
         for row, values in zip(rows, tensor, strict=True):
-            data = _bytes(values[: self.lengths[row]] if self.form.per_token else values)
-            count = self.data.read(data, int(self.starts[row]))
+            data = self._of(row, values)
+            count = self.data.read(data, self._start(row))
             # Checked once per process: files do not change later, but may have been damaged before.
-            if not self.seen[row]:
+            if not self._has_seen(row):
                 if count != len(data) or zlib.crc32(data) | _KNOWN != self._check(row):
                     return None
-                self.seen[row] = True
+                self._see(row)
         return tensor
 
 
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def row_starts(lengths: np.ndarray, folder: Path) -> np.ndarray:
+    """(N + 1,) tokens before each row, and of all rows; in a nameless file in `folder`, out of a process's memory.
+
+    Where the system has no such files, or the disk is full: in memory.
+    """
+    lengths = np.asarray(lengths)
+    if os.name == "posix":
+        with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+            tokens = 0
+            file.write(bytes(8))
+            for first in range(0, len(lengths), _AT_ONCE):
+                ends = lengths[first : first + _AT_ONCE].cumsum(dtype=np.int64) + tokens
+                file.write(ends.tobytes())
+                tokens = int(ends[-1])
+            file.flush()
+            return np.memmap(file, np.int64, "r")
+    return np.concatenate([[0], lengths.cumsum(dtype=np.int64)])
 
 
 # --- which cache, and does it fit -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import torch
@@ -88,7 +88,9 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        yield from torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        # Numbers of Python's take four times the room.
+        yield from chain.from_iterable(part.tolist() for part in order.split(1000))
 
 
 class EpochLengthSampler(LengthGroupedSampler):
@@ -205,8 +207,8 @@ class ProcessRows(IterableDataset[Any]):
             yield from self.rows
             return
         self._places.clear()
-        behind = start.blocks if start else 0
-        for behind, block in enumerate(self.rows.walk(Walk(start, self.share, self._places.append)), start=behind + 1):
+        blocks = self.rows.walk(Walk(start, self.share, self._places.append))
+        for behind, block in enumerate(blocks, start=1 + (start.blocks if start else 0)):
             # Loaders are up to two micro-batches ahead of the training.
             while len(self._places) > 1 and self._places[1].blocks <= behind - 4 * self._round:
                 self._places.popleft()

@@ -91,7 +91,7 @@ class Walk:
 
 
 class BlockStream(IterableDataset):
-    """The blocks of a stream, `input_ids` and `length` of each; the tokens that fill no block at its end are left out."""
+    """The blocks of a stream, `input_ids` and `length` of each; tokens at its end that fill no block are left out."""
 
     def __init__(self, source: BlockSource, seed: int = 0, buffer_size: int = 1) -> None:
         self.source = source
@@ -102,7 +102,7 @@ class BlockStream(IterableDataset):
     def shuffle(
         self, seed: int | None = None, generator: Any = None, buffer_size: int = 1000, **more: Any
     ) -> BlockStream:
-        """The same blocks in another order in each epoch: drawn from a buffer of so many, half of which is given out."""
+        """The same blocks in another order in each epoch: drawn from a buffer of so many, which gives out half of them."""
         return BlockStream(self.source, seed or 0, buffer_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
