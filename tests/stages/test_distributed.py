@@ -20,6 +20,7 @@ from processes import in_processes
 from shared_stages import CASES, NAMED, SHORT, apart, arguments, assert_like, fine_tuned, make, moved, scores
 from ted_distill import InputError, TaskArguments, finetune, load_task
 from ted_distill.training.trainer import StageTrainer
+from ted_distill.training.updates import STREAM_NAME
 from tiny import save_tiny
 
 pytestmark = [
@@ -98,13 +99,14 @@ class Cut(BaseException):
 
 @pytest.mark.parametrize(
     ("name", "accumulated"),
-    [("by_length", 2), pytest.param("distilled", 1, marks=pytest.mark.long)],
+    [("by_length", 2), ("streamed", 2), pytest.param("distilled", 1, marks=pytest.mark.long)],
 )
 def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
     made: Path, tmp_path: Path, name: str, accumulated: int
 ) -> None:
     """Cut off in the second epoch, after a checkpoint in the first: its last update has rows for one process only."""
     stage, training_step = CASES[name][0], StageTrainer.training_step
+    ends = {"max_steps": 10, "load_best_model_at_end": False, "save_total_limit": 2} if name == "streamed" else {}
 
     def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.state.global_step == 8:
@@ -113,7 +115,7 @@ def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
 
     def train(folder: Path) -> None:
         saved = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
-        stage(made, arguments(folder, 4 // accumulated, accumulated, **saved))
+        stage(made, arguments(folder, 4 // accumulated, accumulated, **saved, **ends))
 
     def run() -> None:
         train(tmp_path / "whole")
@@ -121,6 +123,7 @@ def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
         with pytest.raises(Cut):
             train(tmp_path / "cut")
         StageTrainer.training_step = training_step
+        assert (tmp_path / "cut" / "checkpoint-4" / STREAM_NAME).is_file() == (name == "streamed")
         (tmp_path / "cut" / "checkpoint-8" / "trainer_state.json").unlink(missing_ok=True)
         PartialState().wait_for_everyone()
         train(tmp_path / "cut")

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from small_runs import TASKS, Cut, write_recipe
 from ted_distill import StageArguments, TaskArguments, finetune, load_task, read_recipe, run
+from ted_distill.tasks.text import block_stream
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_text
 
@@ -75,7 +76,8 @@ def test_every_stage_cut_off_after_its_second_checkpoint_ends_with_the_same_weig
 def test_a_stream_that_is_read_again_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: int
 ) -> None:
-    """Cut off within a later pass of the stream, and after the last step."""
+    """Cut off within a later pass of the stream, and after the last step; nothing before is tokenised again."""
+    monkeypatch.setattr(block_stream, "_ROWS", 4)
     text, model = write_text(tmp_path, 30, "text"), save_tiny(tmp_path / "model", AutoModelForCausalLM, "gpt2")
     files = {"train_file": str(text), "validation_file": str(text)}
     task = load_task(TaskArguments("causal_lm", **files, streaming=True, max_seq_length=8, shuffle_buffer=4))
@@ -107,7 +109,12 @@ def test_a_stream_that_is_read_again_goes_on_where_it_was(
         patch.setattr(StageTrainer, "_maybe_log_save_evaluate", cut_after)
         with pytest.raises(Cut):
             train(tmp_path / "cut")
+    made: list[str] = []
+    original = block_stream._Tokens._made
+    monkeypatch.setattr(block_stream._Tokens, "_made", lambda *args: (made.extend(args[1]), original(*args))[1])
     assert train(tmp_path / "cut").state.global_step == whole.state.global_step == 14
+    lines = text.read_text().splitlines(keepends=True)
+    assert lines.index(made[0]) > 0 if cut_at == 8 else not made
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
