@@ -65,6 +65,7 @@ def test_nothing_before_a_place_is_tokenised_again(tmp_path: Path) -> None:
     places: list[Place] = []
     list(stream.walk(Walk(passed=places.append)))
     texts = [row["text"] for row in stream.source.rows]
+    tokenise = stream.source.tokenise
     for place in places[::5]:
         made: list[str] = []
 
@@ -72,7 +73,6 @@ def test_nothing_before_a_place_is_tokenised_again(tmp_path: Path) -> None:
             made += rows["text"]
             return tokenise(rows, *others)
 
-        tokenise = stream.source.tokenise
         source = block_stream.BlockSource(**{**vars(stream.source), "tokenise": noted})
         list(BlockStream(source, 3, 4).walk(Walk(place)))
         assert made == texts[place.rows :]

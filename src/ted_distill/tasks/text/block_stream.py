@@ -102,7 +102,7 @@ class BlockStream(IterableDataset):
     def shuffle(
         self, seed: int | None = None, generator: Any = None, buffer_size: int = 1000, **more: Any
     ) -> BlockStream:
-        """The same blocks in another order in each epoch: drawn from a buffer of so many, which gives out half of them."""
+        """The same blocks, in another order in each epoch: those of a buffer are mixed, and half of them given out."""
         return BlockStream(self.source, seed or 0, buffer_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

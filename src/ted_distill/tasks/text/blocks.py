@@ -104,9 +104,8 @@ def stream_blocks(
     has_positions: bool = True,
 ) -> BlockStream:
     """The blocks of a stream of rows with `text`, made as they are needed; see `BlockSource`."""
-    return BlockStream(
-        BlockSource(rows, _tokenise, tokenizer, tuple(ends), size, tuple(before), tuple(after), has_positions)
-    )
+    around = tuple(before), tuple(after)
+    return BlockStream(BlockSource(rows, _tokenise, tokenizer, (ends.before, ends.after), size, *around, has_positions))
 
 
 def _tokenise(
