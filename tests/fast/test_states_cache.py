@@ -24,6 +24,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
+from ted_distill.fast import row_file
 from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_cache
 from ted_distill.method.filters import FilteredModel, Signals
 from tiny import save_tiny, write_questions, write_reviews
@@ -419,3 +420,33 @@ def test_processes_run_a_model_they_share_together_or_not_at_all(tmp_path: Path)
     assert (told, model.asked) == ([True, False], 3)
     cache(_batch([1, 0]), model.blocks, model)
     assert (told, model.asked) == ([True, False, True], 4)
+
+
+# --- many rows ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("disk_is_full", [False, True])
+def test_where_rows_begin_is_not_in_memory_unless_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk_is_full: bool
+) -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 200_000)
+    if disk_is_full:
+
+        def full(**_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(row_file.tempfile, "TemporaryFile", full)
+    cache = StatesCache(tmp_path / "cache", lengths, torch.float32)
+    assert isinstance(cache.starts, np.memmap) != disk_is_full
+    assert np.array_equal(cache.starts, np.concatenate([[0], lengths.cumsum()]))
+    assert np.array_equal(cache.lengths, lengths)
+    assert not any(cache.folder.iterdir())
+
+
+def test_a_row_that_is_known_to_be_whole_says_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    file = row_file.RowFile(tmp_path / "x", row_file.RowForm([2], False, torch.float32), np.arange(21))
+    for row in (0, 7, 8, 19):
+        file.write([row], torch.full((1, 2), float(row)))
+    assert [row for row in range(20) if file._has_seen(row)] == [0, 7, 8, 19]
+    assert [row for row in range(20) if file.knows([row])] == [0, 7, 8, 19]
+    assert len(file._seen) == 3

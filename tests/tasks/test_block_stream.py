@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import IterableDataset
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from ted_distill import InputError, TaskArguments, load_task
 from ted_distill.tasks.text import block_stream
 from ted_distill.tasks.text.block_stream import BlockStream, Place, Share, Walk, read_place, write_place
 from ted_distill.tasks.text.blocks import Ends, stream_blocks
+from ted_distill.training.shares import ProcessRows
 from tiny import tiny_tokenizer, write_text
 
 ROWS = 47
@@ -87,6 +89,14 @@ def test_two_passes_through_the_same_rows_do_not_disturb_each_other(tmp_path: Pa
         every.append(block.tolist())
         next(iter(stream))
     assert listed(stream.walk(Walk(places[len(places) // 2]))) == every[places[len(places) // 2].blocks :]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_make_batches_give_each_block_once(tmp_path: Path, workers: int) -> None:
+    stream = blocks_of(tmp_path, buffer_size=4)
+    loader = DataLoader(ProcessRows(stream, 3, False, 1, 0), 3, collate_fn=list, num_workers=workers)
+    found = [row["input_ids"] for batch in loader for row in batch]
+    assert found == [row["input_ids"] for row in stream]
 
 
 def test_an_epoch_has_an_order_of_its_own_and_all_blocks(tmp_path: Path) -> None:

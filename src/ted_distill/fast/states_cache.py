@@ -21,12 +21,9 @@ import logging
 import os
 import re
 import shutil
-import tempfile
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +33,7 @@ from torch import Tensor
 from .. import identity
 from ..method.filters import Batch, RunModel, Signals
 from ..output import DamagedFileError, read_sealed, write_sealed
-from .position_file import PositionFile
+from .row_file import RowFile, RowForm, row_starts
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +41,6 @@ ROW = "row"
 """Key of a batch: the numbers of its rows in the features they are from."""
 CACHE_NAME = "states-cache"
 """The folder of caches inside that of a run or a stage."""
-_KNOWN = 1 << 32
-_CHECK_BYTES = 8
-_AT_ONCE = 1 << 16
 _FILE = r"(logits|(block|queries|keys|values)_\d+)"
 _OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json|\.nfs[0-9a-f]+")
 
@@ -80,7 +74,7 @@ class StatesCache:
         self.dtype = dtype
         self.one_a_row = one_a_row
         self.with_hidden_states = with_hidden_states
-        self._files: dict[str, _RowFile] = {}
+        self._files: dict[str, RowFile] = {}
         self._broken = False
         self.bytes_to_come = 0
         """Room on the disk that the rows still missing will take, if it is known."""
@@ -150,7 +144,7 @@ class StatesCache:
                 self.folder, error.strerror,
             )  # fmt: skip
 
-    def _open(self, name: str) -> _RowFile | None:
+    def _open(self, name: str) -> RowFile | None:
         """The file, if it was created before."""
         try:
             form = read_sealed(self.folder / f"{name}.json")
@@ -158,9 +152,9 @@ class StatesCache:
             form = None
         if form is None:
             return None
-        return self._file(name, _RowForm(form["shape"], form["per_token"], getattr(torch, form["dtype"])))
+        return self._file(name, RowForm(form["shape"], form["per_token"], getattr(torch, form["dtype"])))
 
-    def _create(self, name: str, tensor: Tensor) -> _RowFile:
+    def _create(self, name: str, tensor: Tensor) -> RowFile:
         """A file for rows like those of (B, ...) or (B, T, ...) `tensor`."""
         per_token = tensor.dim() > 2 and not (name != "logits" and self.one_a_row)
         shape = list(tensor.shape[2:] if per_token else tensor.shape[1:])
@@ -168,104 +162,11 @@ class StatesCache:
         partial = self.folder / f".{name}.{os.getpid()}.json"
         write_sealed(partial, form)
         partial.replace(self.folder / f"{name}.json")
-        return self._file(name, _RowForm(shape, per_token, tensor.dtype))
+        return self._file(name, RowForm(shape, per_token, tensor.dtype))
 
-    def _file(self, name: str, form: _RowForm) -> _RowFile:
-        self._files[name] = _RowFile(self.folder / name, form, self.starts)
+    def _file(self, name: str, form: RowForm) -> RowFile:
+        self._files[name] = RowFile(self.folder / name, form, self.starts)
         return self._files[name]
-
-
-class _RowForm(NamedTuple):
-    shape: list[int]
-    """Of a row, or of each of its tokens."""
-    per_token: bool
-    dtype: torch.dtype
-
-
-class _RowFile:
-    """Rows of one shape, or of one shape per token, at fixed positions in a file."""
-
-    def __init__(self, name: Path, form: _RowForm, starts: np.ndarray) -> None:
-        self.form = form
-        self.starts = starts
-        self.item_bytes = int(np.prod(form.shape, dtype=np.int64)) * form.dtype.itemsize
-        self.data = PositionFile(name.with_suffix(".bin"))
-        self.checks = PositionFile(name.with_suffix(".check"))
-        self._seen = bytearray(-(-len(starts) // 8))
-        """A bit for each row that is known to be whole."""
-
-    def knows(self, rows: list[int]) -> bool:
-        """Whether all rows were written, by this process or another."""
-        return all(self._has_seen(row) or self._check(row) for row in rows)
-
-    def _has_seen(self, row: int) -> bool:
-        return bool(self._seen[row >> 3] >> (row & 7) & 1)
-
-    def _see(self, row: int) -> None:
-        self._seen[row >> 3] |= 1 << (row & 7)
-
-    def _start(self, row: int) -> int:
-        """The position of a row in the file."""
-        return (int(self.starts[row]) if self.form.per_token else row) * self.item_bytes
-
-    def _of(self, row: int, values: Tensor) -> memoryview:
-        """The bytes of a row, without padding."""
-        length = int(self.starts[row + 1]) - int(self.starts[row])
-        return _bytes(values[:length] if self.form.per_token else values)
-
-    def _check(self, row: int) -> int:
-        """The checksum of a row as it was written; 0 if it was not."""
-        buffer = bytearray(_CHECK_BYTES)
-        count = self.checks.read(memoryview(buffer), row * _CHECK_BYTES)
-        return int.from_bytes(buffer, "little") if count == _CHECK_BYTES else 0
-
-    def _set_check(self, row: int, check: int) -> None:
-        self.checks.write(check.to_bytes(_CHECK_BYTES, "little"), row * _CHECK_BYTES)
-
-    def write(self, rows: list[int], tensor: Tensor) -> None:
-        """Write rows of (B, ...) or (B, T, ...), without padding."""
-        for row, values in zip(rows, tensor, strict=True):
-            data = self._of(row, values)
-            self.data.write(data, self._start(row))
-            self._set_check(row, zlib.crc32(data) | _KNOWN)
-            self._see(row)
-
-    def read(self, rows: list[int], width: int) -> Tensor | None:
-        """The rows, padded with zeros to `width` tokens; None if the checksum of one is wrong."""
-        shape = (len(rows), width, *self.form.shape) if self.form.per_token else (len(rows), *self.form.shape)
-        tensor = torch.zeros(shape, dtype=self.form.dtype)
-        for row, values in zip(rows, tensor, strict=True):
-            data = self._of(row, values)
-            count = self.data.read(data, self._start(row))
-            # Checked once per process: files do not change later, but may have been damaged before.
-            if not self._has_seen(row):
-                if count != len(data) or zlib.crc32(data) | _KNOWN != self._check(row):
-                    return None
-                self._see(row)
-        return tensor
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
-
-
-def row_starts(lengths: np.ndarray, folder: Path) -> np.ndarray:
-    """(N + 1,) tokens before each row, and of all rows; in a nameless file in `folder`, out of a process's memory.
-
-    Where the system has no such files, or the disk is full: in memory.
-    """
-    lengths = np.asarray(lengths)
-    if os.name == "posix":
-        with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
-            tokens = 0
-            file.write(bytes(8))
-            for first in range(0, len(lengths), _AT_ONCE):
-                ends = lengths[first : first + _AT_ONCE].cumsum(dtype=np.int64) + tokens
-                file.write(ends.tobytes())
-                tokens = int(ends[-1])
-            file.flush()
-            return np.memmap(file, np.int64, "r")
-    return np.concatenate([[0], lengths.cumsum(dtype=np.int64)])
 
 
 # --- which cache, and does it fit -----------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -69,7 +68,10 @@ def is_skipped(features: dict[str, Any]) -> bool:
 
 
 def _gathered(part: Any) -> list[Any]:
-    return list(gather_object([part]))
+    """What each process has, in all of them."""
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, part)
+    return parts
 
 
 class EpochSampler(Sampler[int]):
@@ -239,7 +241,8 @@ def training_batches(
     if sampler is None:
         taken: dict[str, Any] = {"batch_size": size, "drop_last": drop_last}
         # Workers that make batches are not part of the group of processes.
-        rows = ProcessRows(rows, size, drop_last, *share, None if args.dataloader_num_workers else _gathered)
+        together = distributed.is_available() and distributed.is_initialized() and not args.dataloader_num_workers
+        rows = ProcessRows(rows, size, drop_last, *share, _gathered if together else None)
     else:
         taken = {"batch_sampler": ProcessBatches(BatchSampler(sampler, size, drop_last), *share)}
     loader = DataLoader(
