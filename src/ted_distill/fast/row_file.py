@@ -21,6 +21,8 @@ _AT_ONCE = 1 << 16
 
 
 class RowForm(NamedTuple):
+    """What a row looks like."""
+
     shape: list[int]
     """Of a row, or of each of its tokens."""
     per_token: bool
