@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -55,7 +56,7 @@ def write_recipe(folder: Path, task: str, **training: object) -> Path:
 
 
 def made(run_folder: Path) -> dict[str, bytes]:
-    """The files of a finished run, without what differs from one to the next: times, and the sums of their files."""
+    """The files of a finished run, without what differs from one to the next: times, commands, and their sums."""
     files = [file for file in sorted(run_folder.rglob("*")) if file.is_file() and file.name != "run.log"]
     found = {str(file.relative_to(run_folder)): file.read_bytes() for file in files}
     for name, content in found.items():
@@ -65,7 +66,12 @@ def made(run_folder: Path) -> dict[str, bytes]:
             found[name] = json.dumps([_timeless(json.loads(line)) for line in content.splitlines()]).encode()
         elif Path(name).name in ("stage.json", "results.md", "recipe.yaml"):
             found[name] = b""
+        elif name.endswith("README.md"):
+            found[name] = _COMMAND.sub(b"", content)
     return found
+
+
+_COMMAND = re.compile(rb"(?<=## How it was made\n\n```\n).*(?=\n```)")
 
 
 def _timeless(results: dict) -> dict:

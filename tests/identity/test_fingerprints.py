@@ -256,3 +256,13 @@ def test_what_another_version_has_no_argument_for_is_passed_over_and_nothing_els
     wanted["arguments"]["seed"] = "2"
     assert changes(found, wanted, same_versions=False) == ["arguments seed was 1, now 2"]
     assert changes({"extra": 1}, {}, same_versions=False) == ["extra was 1, now none"]
+
+
+def test_a_number_that_is_written_in_another_way_is_the_same_argument() -> None:
+    """Flags make 2.0 of what is 2 in Python."""
+    kept = {"arguments": {"num_train_epochs": "2.0", "learning_rate": "0.001"}, "labels": ["1"]}
+    assert changes(kept, {"arguments": {"num_train_epochs": "2", "learning_rate": "1e-3"}, "labels": ["1"]}) == []
+    assert changes(kept, {"arguments": {"num_train_epochs": "3", "learning_rate": "1e-3"}, "labels": ["1.0"]}) == [
+        "arguments num_train_epochs was 2.0, now 3",
+        "labels was ['1'], now ['1.0']",
+    ]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,12 @@ def test_an_interrupted_run_leaves_no_process_and_ends_with_the_bytes_of_one_pro
     words = [*SMALL, f"output_dir={tmp_path / 'run'}", "training.disable_tqdm=false"]
     command = [sys.executable, "-m", "ted_distill", "run", str(recipe), *words, "workers=2"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A job in the background of a shell ignores SIGINT, and its children do too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as one:
         assert one.stderr is not None
         said = next(line for line in one.stderr if ": step " in line)
