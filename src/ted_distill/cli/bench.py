@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from .report import report_at_the_end, say_files
 
 
@@ -19,19 +18,20 @@ def read_bench(words: list[str]) -> tuple[Any, ...] | None:
     from ..benching.arguments import BenchArguments
     from ..models.load import ModelArguments
     from ..tasks import TaskArguments
-    from .flags import parse_flags
+    from .names import parse_names
 
-    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    names, flags = words[:count], words[count:]
     title = "Score, size, latency and throughput of checkpoints, or of all models of a run, in PyTorch and ONNX."
-    kinds = BenchArguments, TaskArguments, ModelArguments
-    parsed = parse_flags("bench CHECKPOINT ...", title, kinds, flags if words else ["--help"])
-    if parsed is None:
+    read = parse_names(
+        "bench CHECKPOINT ...",
+        title,
+        (BenchArguments, TaskArguments, ModelArguments),
+        words,
+        counts=range(1, len(words) + 1),
+        what="one or more checkpoints, or a run,",
+    )
+    if read is None:
         return None
-    if not names:
-        raise InputError(
-            "expected one or more checkpoints, or a run, before the flags, got none; write CHECKPOINT first"
-        )
+    names, parsed = read
     return (names, *parsed)
 
 

@@ -17,18 +17,20 @@ def read_student(words: list[str]) -> tuple[Any, ...] | None:
     """
     from ..models.students import StudentArguments
     from ..tasks import TaskArguments
-    from .flags import parse_flags
+    from .names import parse_names
 
-    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    names, flags = words[:count], words[count:]
     title = "A student made of some of a teacher's blocks."
-    kinds = StudentArguments, TaskArguments
-    parsed = parse_flags("student TEACHER OUT", title, kinds, flags if words else ["--help"])
-    if parsed is None:
+    read = parse_names(
+        "student TEACHER OUT",
+        title,
+        (StudentArguments, TaskArguments),
+        words,
+        counts=[2],
+        what="a teacher and a new folder",
+    )
+    if read is None:
         return None
-    if len(names) != 2:
-        given = " ".join(names) or "nothing"
-        raise InputError(f"expected a teacher and a new folder before the flags, got {given}; write TEACHER OUT first")
+    names, parsed = read
     return (*names, *parsed)
 
 
@@ -51,19 +53,15 @@ def read_trim(words: list[str]) -> tuple[Any, ...] | None:
         InputError: unknown flags, wrong values, or not exactly two names before the flags.
     """
     from ..models.trim import TrimArguments
-    from .flags import parse_flags
+    from .names import parse_names
 
-    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    names, flags = words[:count], words[count:]
     title = "A checkpoint with only the tokens that some texts need: the same results on them, and a smaller file."
-    parsed = parse_flags("trim CHECKPOINT OUT", title, (TrimArguments,), flags if words else ["--help"])
-    if parsed is None:
+    read = parse_names(
+        "trim CHECKPOINT OUT", title, (TrimArguments,), words, counts=[2], what="a checkpoint and a new folder"
+    )
+    if read is None:
         return None
-    if len(names) != 2:
-        given = " ".join(names) or "nothing"
-        raise InputError(
-            f"expected a checkpoint and a new folder before the flags, got {given}; write CHECKPOINT OUT first"
-        )
+    names, parsed = read
     return (*names, *parsed)
 
 

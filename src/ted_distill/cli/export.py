@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..errors import InputError
-
 
 def read_export(words: list[str]) -> tuple[Any, ...] | None:
     """Checkpoint, folder and arguments of an export; None if help was printed.
@@ -17,20 +15,20 @@ def read_export(words: list[str]) -> tuple[Any, ...] | None:
     from ..export.arguments import ExportArguments
     from ..models.load import ModelArguments
     from ..tasks import TaskArguments
-    from .flags import parse_flags
+    from .names import parse_names
 
-    count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    names, flags = words[:count], words[count:]
     title = "A checkpoint as ONNX, in float32 and int8, published if it does what the checkpoint does."
-    kinds = ExportArguments, TaskArguments, ModelArguments
-    parsed = parse_flags("export CHECKPOINT [OUT]", title, kinds, flags if words else ["--help"])
-    if parsed is None:
+    read = parse_names(
+        "export CHECKPOINT [OUT]",
+        title,
+        (ExportArguments, TaskArguments, ModelArguments),
+        words,
+        counts=[1, 2],
+        what="a checkpoint and a folder",
+    )
+    if read is None:
         return None
-    if len(names) not in (1, 2):
-        given = " ".join(names) or "nothing"
-        raise InputError(
-            f"expected a checkpoint and a folder before the flags, got {given}; write CHECKPOINT OUT first"
-        )
+    names, parsed = read
     return (names[0], names[1] if names[1:] else None, *parsed)
 
 
