@@ -1,4 +1,4 @@
-"""Whether every token that a tokenizer makes has an embedding in its model."""
+"""The embeddings of a model's tokens: whether each token has one, how large they are, and keeping them as they are."""
 
 from __future__ import annotations
 
@@ -53,6 +53,17 @@ def token_table(model: PreTrainedModel) -> nn.Embedding | None:
     except (NotImplementedError, AttributeError):
         return None
     return table if isinstance(table, nn.Embedding) else None
+
+
+def freeze_tokens(model: PreTrainedModel) -> None:
+    """Keep the embeddings of tokens as they are while the rest of a model is trained."""
+    if (table := token_table(model)) is not None:
+        table.requires_grad_(False)
+
+
+def predicts_tokens(model: PreTrainedModel) -> bool:
+    """Whether a model's outputs are tokens, for which many families use the same table as for its inputs."""
+    return model.get_output_embeddings() is not None
 
 
 def embedding_parameters(model: nn.Module) -> int:

@@ -276,3 +276,14 @@ def made_of(
         student, ", ".join(map(str, found["layers"])),
     )  # fmt: skip
     return None
+
+
+def has_teachers_embeddings(student: LoadedModel) -> bool:
+    """Whether a student still is as it was made of blocks of a model with a head for the task, at full width.
+
+    Its word embeddings are then those of the fine-tuned teacher. False once it was trained, and for narrower students.
+    """
+    found = read_json(Path(student.name) / STUDENT_NAME)
+    if not isinstance(found, dict) or "hidden_size" in found or student.fresh:
+        return False
+    return bool(found.get("made") == _weights_fingerprint(student.model))

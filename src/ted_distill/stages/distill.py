@@ -19,9 +19,10 @@ from ..method.filter_files import filters_fingerprint, save_filters
 from ..method.filters import FilteredModel, Filters
 from ..method.layer_losses import bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
+from ..models.embeddings import freeze_tokens, predicts_tokens
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
-from ..models.students import made_of
+from ..models.students import has_teachers_embeddings, made_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
 from ..tasks.base import Task
@@ -133,13 +134,18 @@ class Chosen:
     relations: Relations | None
     matched: slice | Tensor | None
     arguments: DistillArguments
+    train_embeddings: bool = True
     more_rows: MoreRows | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What determines the method's loss: weights, pairs, and filters (learnt ones by content, others by shape)."""
         arguments, pairs = self.arguments, self.filters.pairs
-        found: dict[str, Any] = {"method": arguments.method, "student_dropout": arguments.student_dropout}
+        found: dict[str, Any] = {
+            "method": arguments.method,
+            "student_dropout": arguments.student_dropout,
+            "train_embeddings": self.train_embeddings,
+        }
         if self.more_rows is not None:
             found["unlabelled"] = self.more_rows.identity
         if self.teacher is None:
@@ -184,7 +190,10 @@ def choose(
                 copied = origin[-1] if origin else None
                 relations = choose_relations(teacher.model, student.model, args, arguments, copied)
     raise_if_any(problems)
-    return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, more_rows)
+    trained = arguments.train_embeddings
+    if trained is None:
+        trained = predicts_tokens(student.model) or not has_teachers_embeddings(student)
+    return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, trained, more_rows)
 
 
 def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Results:
@@ -235,7 +244,10 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
         filtered.record_relations(relations.student_block)
     settings = _loss_settings(chosen, filtered, teacher, task, args, data)
     use_fast_modules(student.model, args, flash=relations is None)
-    freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+    if chosen.train_embeddings:
+        freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+    else:
+        freeze_tokens(student.model)
     inputs = None if own is None else TeacherInputs(own, task, chosen.tokenizers, len(data.train))
     return DistillTrainer(
         filtered, args, task, tokenizer, data.train, data.validation, data.test,

@@ -63,6 +63,8 @@ class DistillArguments:
     """also train on noisy copies that the teacher labels: mask, replace, swap [none]"""
     student_dropout: bool = False
     """dropout in the student, as its config says"""
+    train_embeddings: bool | None = None
+    """train the student's word embeddings [not while they are those of the fine-tuned teacher it was made of]"""
     new_head: bool = False
     """the student is not fine-tuned yet: give it a new head"""
 

@@ -1,0 +1,89 @@
+"""Word embeddings that the student has from its fine-tuned teacher stay as they are; others are trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from ted_distill import DistillArguments, StageArguments, Task, TaskArguments, distill, load_task
+from ted_distill.models.students import make_student
+from tiny import save_tiny, write_reviews, write_text
+
+WORDS = "embeddings.word_embeddings.weight"
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    folder = tmp_path_factory.mktemp("reviews")
+    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
+    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+
+
+def trained(teacher: Path, student: Path, task: Task, out: Path, **settings: Any) -> dict[str, bool]:
+    """Of each weight of the student, whether two updates changed it."""
+    quick = {"max_steps": 2, "warmup_steps": 0, "learning_rate": 1e-2, "use_cpu": True, "disable_tqdm": True}
+    distill(teacher, student, task, StageArguments(str(out), **quick), DistillArguments(**settings))  # type: ignore[arg-type]
+    before, after = (load_file(folder / "model.safetensors") for folder in (student, out))
+    after = {name.removeprefix("bert."): tensor for name, tensor in after.items()}
+    before = {name.removeprefix("bert."): tensor for name, tensor in before.items()}
+    return {name: not torch.equal(before[name], after[name]) for name in before}
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, "bert", blocks=4, num_labels=2)
+
+
+@pytest.mark.parametrize("method", ["alone", "kd", "lwd"])
+def test_a_student_of_the_teachers_blocks_keeps_its_word_embeddings(
+    method: str, teacher: Path, reviews: Task, tmp_path: Path
+) -> None:
+    student, out = tmp_path / "student", tmp_path / "out"
+    make_student(teacher, [2, 4], student)
+    changed = trained(teacher, student, reviews, out, method=method)
+    assert not changed[WORDS]
+    assert changed["embeddings.position_embeddings.weight"]
+    assert changed["encoder.layer.0.output.dense.weight"]
+    identity = json.loads((out / "settings.json").read_text(encoding="utf-8"))["identity"]
+    assert identity["distill"]["train_embeddings"] is False
+
+
+def test_they_are_trained_where_that_is_asked_for(teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    make_student(teacher, [2, 4], tmp_path / "student")
+    settings = {"method": "kd", "train_embeddings": True}
+    assert trained(teacher, tmp_path / "student", reviews, tmp_path / "out", **settings)[WORDS]
+
+
+def test_a_narrower_student_trains_its_own(teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    make_student(teacher, [2, 4], tmp_path / "student", hidden_size=8)
+    assert trained(teacher, tmp_path / "student", reviews, tmp_path / "out", method="kd")[WORDS]
+
+
+def test_a_student_of_a_model_without_a_head_trains_its_own(teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    """Its embeddings are those of the model before it was fine-tuned."""
+    make_student(save_tiny(tmp_path / "raw", AutoModel, "bert", blocks=4), [2, 4], tmp_path / "student")
+    settings = {"method": "kd", "new_head": True}
+    assert trained(teacher, tmp_path / "student", reviews, tmp_path / "out", **settings)[WORDS]
+
+
+def test_a_student_that_was_trained_since_goes_on_with_all_of_it(teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    """`student.json` goes with a student that is trained further; its embeddings may have moved by then."""
+    make_student(teacher, [2, 4], tmp_path / "student")
+    trained(teacher, tmp_path / "student", reviews, tmp_path / "first", method="kd", train_embeddings=True)
+    assert (tmp_path / "first" / "student.json").is_file()
+    assert trained(teacher, tmp_path / "first", reviews, tmp_path / "second", method="kd")[WORDS]
+
+
+def test_a_language_model_trains_them_for_it_predicts_with_them(tmp_path: Path) -> None:
+    teacher = save_tiny(tmp_path / "teacher", AutoModelForCausalLM, "gpt2", blocks=4)
+    make_student(teacher, [2, 4], tmp_path / "student")
+    text = str(write_text(tmp_path))
+    task = load_task(TaskArguments("causal_lm", train_file=text, validation_file=text, max_seq_length=16))
+    changed = trained(teacher, tmp_path / "student", task, tmp_path / "out", method="kd")
+    assert changed["transformer.wte.weight"]
