@@ -1,7 +1,7 @@
 """A generated data set in the SQuAD 2.0 form: small enough to learn from scratch, hard enough to need reading.
 
-A passage states a few facts about people, towns and ships, and a question asks for one fact about one of them. In
-some passages all entities are of one kind and the same facts are stated about several of them: there a model has to
+A passage states a fact about each of three people, towns or ships, and a question asks for one of them. In some
+passages all entities are of one kind and the same fact may be stated about several of them: there a model has to
 match the entity as well as the fact. One question in three has no answer: it asks for a fact that the passage does
 not state about that entity, or about an entity that is not there, and is worded like any other question.
 """
@@ -17,8 +17,6 @@ from typing import Any
 ENTITIES_PER_PASSAGE = 3
 SAME_KIND_RATE = 0.4  # of the passages; in the others each entity is of another kind
 TOPICS_PER_KIND = 4  # the facts of a passage about a kind are drawn from this number of relations
-FACTS_PER_ENTITY = 2
-PRONOUN_RATE = 0.25
 QUESTIONS_PER_PASSAGE = 3  # two with an answer and one without
 
 
@@ -67,11 +65,10 @@ class Relation:
 
 @dataclass(frozen=True)
 class Entity:
-    """A person, a town or a ship: its name, and the pronoun that may stand for it."""
+    """A person, a town or a ship."""
 
     kind: str
     name: str
-    pronoun: str
 
 
 @dataclass(frozen=True)
@@ -208,11 +205,10 @@ def _value(kind: str, rng: Random) -> str:
 def _entity(kind: str, rng: Random) -> Entity:
     """An entity of this kind."""
     if kind == "town":
-        return Entity(kind, rng.choice(TOWNS), "It")
+        return Entity(kind, rng.choice(TOWNS))
     if kind == "ship":
-        return Entity(kind, f"the {rng.choice(SHIPS)}", "It")
-    names, pronoun = rng.choice(((WOMEN, "She"), (MEN, "He")))
-    return Entity(kind, f"{rng.choice(names)} {rng.choice(SURNAMES)}", pronoun)
+        return Entity(kind, f"the {rng.choice(SHIPS)}")
+    return Entity(kind, f"{rng.choice(WOMEN + MEN)} {rng.choice(SURNAMES)}")
 
 
 def _new_entity(kind: str, known: set[str], rng: Random) -> Entity:
@@ -234,42 +230,35 @@ def _new_value(kind: str, known: set[str], rng: Random) -> str:
             return value
 
 
-def _sentence(fact: Fact, subject: str, statement: str) -> tuple[str, int]:
+def _sentence(fact: Fact, statement: str) -> tuple[str, int]:
     """A statement of the fact, and the offset of its value in it."""
     before, _, _ = statement.partition("{value}")
-    text = statement.format(name=subject, value=fact.value)
+    text = statement.format(name=fact.entity.name, value=fact.value)
     # Upper case changes no offset, nor a value at the start of a sentence, which is a name or a number.
-    return text[0].upper() + text[1:], len(before.format(name=subject))
+    return text[0].upper() + text[1:], len(before.format(name=fact.entity.name))
 
 
-def _passage(facts_by_entity: list[list[Fact]], rng: Random) -> tuple[str, list[int]]:
-    """The text that states the facts, entity by entity, and the offset of each fact's value in it."""
+def _passage(facts: list[Fact], rng: Random) -> tuple[str, list[int]]:
+    """The text that states the facts, and the offset of each fact's value in it."""
     text, starts = "", []
-    for facts in facts_by_entity:
-        for position, fact in enumerate(facts):
-            statement = rng.choice(fact.relation.statements)
-            subject = fact.entity.name
-            # A pronoun is clear only at the start of a sentence that follows one about the same entity.
-            if position and statement.startswith("{name}") and rng.random() < PRONOUN_RATE:
-                subject = fact.entity.pronoun
-            sentence, start = _sentence(fact, subject, statement)
-            text += " " if text else ""
-            starts.append(len(text) + start)
-            text += sentence
+    for fact in facts:
+        sentence, start = _sentence(fact, rng.choice(fact.relation.statements))
+        text += " " if text else ""
+        starts.append(len(text) + start)
+        text += sentence
     return text, starts
 
 
 def _unanswerable(
-    facts_by_entity: list[list[Fact]], topics: dict[str, list[Relation]], known: set[str], rng: Random
+    facts: list[Fact], topics: dict[str, list[Relation]], known: set[str], rng: Random
 ) -> tuple[Entity, Relation]:
     """An entity and a relation that the passage does not state of it."""
-    facts = rng.choice(facts_by_entity)
-    entity = facts[0].entity
+    fact = rng.choice(facts)
+    kind = fact.entity.kind
     if rng.random() < 0.5:
         # An absent entity is asked for a fact that is stated about a present one.
-        return _new_entity(entity.kind, set(known), rng), rng.choice(facts).relation
-    stated = [fact.relation for fact in facts]
-    return entity, rng.choice([relation for relation in topics[entity.kind] if relation not in stated])
+        return _new_entity(kind, set(known), rng), fact.relation
+    return fact.entity, rng.choice([relation for relation in topics[kind] if relation is not fact.relation])
 
 
 def _paragraph(rng: Random) -> tuple[str, dict[str, Any]]:
@@ -279,20 +268,19 @@ def _paragraph(rng: Random) -> tuple[str, dict[str, Any]]:
     if rng.random() < SAME_KIND_RATE:
         kinds = [rng.choice(kinds)] * ENTITIES_PER_PASSAGE
     topics = {kind: rng.sample(RELATIONS[kind], TOPICS_PER_KIND) for kind in sorted(set(kinds))}
-    facts_by_entity = []
     entities = [_new_entity(kind, known, rng) for kind in rng.sample(kinds, ENTITIES_PER_PASSAGE)]
+    facts = []
     for entity in entities:
-        relations = rng.sample(topics[entity.kind], FACTS_PER_ENTITY)
-        facts_by_entity.append([Fact(entity, r, _new_value(r.value, known, rng)) for r in relations])
-    context, starts = _passage(facts_by_entity, rng)
-    facts = [fact for group in facts_by_entity for fact in group]
+        relation = rng.choice(topics[entity.kind])
+        facts.append(Fact(entity, relation, _new_value(relation.value, known, rng)))
+    context, starts = _passage(facts, rng)
 
     questions = []
     for index in rng.sample(range(len(facts)), QUESTIONS_PER_PASSAGE - 1):
         fact = facts[index]
         answer = {"text": context[starts[index] : starts[index] + len(fact.value)], "answer_start": starts[index]}
         questions.append(_question(fact.entity, fact.relation, [answer], rng))
-    questions.append(_question(*_unanswerable(facts_by_entity, topics, known, rng), [], rng))
+    questions.append(_question(*_unanswerable(facts, topics, known, rng), [], rng))
     rng.shuffle(questions)
     title = entities[0].name.removeprefix("the ")
     return title, {"context": context, "qas": questions}

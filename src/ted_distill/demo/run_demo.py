@@ -1,4 +1,4 @@
-"""`ted demo`: write the data and the models, then run the demo's recipe like any other."""
+"""`ted demo`: write the data and a teacher, then run the demo's recipe like any other."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..runs.recipe import read_recipe
 from ..runs.run import run
 from ..stages.stage_identity import Results, refuse_foreign
 from .dataset import write_dataset
-from .small_models import write_models
+from .small_models import write_teacher
 
 logger = logging.getLogger(__name__)
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 DEFAULT_FOLDER = "runs/demo"
-NUM_TRAIN = 15_000
+NUM_TRAIN = 9_000
 NUM_VALIDATION = 900
 
 
@@ -42,7 +42,7 @@ def run_demo(
         before_dropping: see `runs.run.run`.
 
     Returns:
-        Results of teacher, fine-tuned student and each method, by name.
+        Results of teacher, student before training and each method, by name.
 
     Raises:
         InputError: the folder cannot be written, or a key of the recipe is unknown.
@@ -56,12 +56,11 @@ def run_demo(
 
 
 def _write_inputs(folder: Path) -> dict[str, Path]:
-    """The data set, the tokenizer and models of random weights, written unless they are there already."""
+    """The data set and a teacher of random weights, written unless they are there already."""
     paths = {
         "train_file": folder / "train.json",
         "validation_file": folder / "validation.json",
         "teacher": folder / "teacher",
-        "student": folder / "student",
     }
     on_main(lambda: _generate(folder))
     return paths
@@ -74,7 +73,7 @@ def _generate(folder: Path) -> None:
     refuse_foreign(folder)
     with locked_here(folder):
         remove_leftovers(folder)
-        logger.warning("== generating data, tokenizer and models -> %s", folder)
+        logger.warning("== generating data and an untrained teacher -> %s", folder)
         with publication(folder, {"stage": "demo inputs"}) as partial:
             files = write_dataset(partial, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)
-            write_models(partial, files)
+            write_teacher(partial / "teacher", files)

@@ -1,4 +1,4 @@
-"""A tokenizer and two small DeBERTa-v2 models of random weights for the embedded demo."""
+"""A tokenizer and a small DeBERTa-v2 of random weights for the embedded demo."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import DebertaV2Config, DebertaV2ForQuestionAnswering, PreTrainedTokenizerFast, set_seed
 
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-MAX_LENGTH = 128
+MAX_LENGTH = 64
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path) -> PreTrainedTokenizerFast:
@@ -89,16 +89,8 @@ def _model(config: DebertaV2Config) -> DebertaV2ForQuestionAnswering:
     return model
 
 
-def write_models(folder: Path, data_files: Sequence[Path], seed: int = 42) -> tuple[Path, Path]:
-    """Write an untrained teacher and student with one tokenizer made from the data; return their folders.
-
-    The teacher has 4 blocks and the student 2, so a `filter_interval` of 2 and of 1 gives two pairs.
-    """
-    teacher, student = Path(folder) / "teacher", Path(folder) / "student"
-    tokenizer = train_tokenizer(_texts(data_files), teacher)
-    tokenizer.save_pretrained(student)
+def write_teacher(folder: Path, data_files: Sequence[Path], seed: int = 42) -> None:
+    """Write an untrained teacher of four blocks, with a tokenizer made from the data."""
+    tokenizer = train_tokenizer(_texts(data_files), folder)
     set_seed(seed)
-    vocab_size = len(tokenizer)
-    _model(_config(vocab_size, width=128, blocks=4, heads=2)).save_pretrained(teacher)
-    _model(_config(vocab_size, width=96, blocks=2, heads=2)).save_pretrained(student)
-    return teacher, student
+    _model(_config(len(tokenizer), width=96, blocks=4, heads=2)).save_pretrained(folder)

@@ -1,0 +1,37 @@
+"""The tables of docs/study.md and README.md are those of what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+spec = importlib.util.spec_from_file_location("make_study_tables", DOCS / "make_study_tables.py")
+assert spec is not None
+assert spec.loader is not None
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+
+@pytest.mark.parametrize("page", script.PAGES, ids=lambda page: page.stem)
+def test_a_page_has_the_tables_that_the_script_makes(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- study" in text
+    assert text == script.page_with_tables(text, script.measured())
+
+
+def test_every_comparison_has_a_table() -> None:
+    text = (DOCS / "study.md").read_text(encoding="utf-8")
+    assert [name for name in script.measured() if f"<!-- study {name} -->" not in text] == []
+
+
+def test_a_cell_has_the_mean_of_the_seeds_and_the_best_one_is_bold() -> None:
+    one = {
+        "metric": "f1", "seeds": [1, 2], "scores": {"teacher": {"f1": 90.04}, "alone": [], "kd": []},
+        "means": {"alone": 80.0, "kd": 82.25}, "intervals": {"alone": [78.0, 82.0], "kd": [81.0, 83.5]},
+    }  # fmt: skip
+    header, _, row = script.table_of_all({"mrpc": one}).splitlines()
+    assert header == "| task (score) | seeds | teacher | alone | KD |"
+    assert row == "| MRPC (F1) | 2 | 90.0 | 80.0 (78.0 to 82.0) | **82.2** (81.0 to 83.5) |"
