@@ -27,6 +27,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from step_flops import SHAPES
 from step_trainers import Job, arguments_in_force, make_arguments, make_features, make_model, make_task, make_trainer
+from steps import PACKAGES
 
 _PRODUCTS = [(3072, 768, 3072), (3072, 3072, 768), (4096, 4096, 4096)]
 """Rows, inner and outer width of the matrices; of a feed-forward layer of the teacher, and larger."""
@@ -105,6 +106,14 @@ def run(job: Job, pacer: Pacer) -> None:
             collate = partial(task.collate, tokenizer=student.tokenizer)
             loader = DataLoader(features, job.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
             distill(teacher.model, student.model, loader, job.steps * job.epochs, job.device, folder, pacer)
+        elif job.variant == "silverspoon" and student is not None:
+            import silverspoon_lwd
+
+            collate = partial(task.collate, tokenizer=student.tokenizer)
+            silverspoon_lwd.distill(
+                teacher.model, student.model, features, collate, job.batch_size, job.steps * job.epochs, job.device,
+                folder, PacedSteps(pacer),
+            )  # fmt: skip
         else:
             trainer = make_trainer(job.stage, task, teacher, student, features, make_arguments(job, folder))
             trainer.add_callback(PacedSteps(pacer))
@@ -148,7 +157,7 @@ def peak_bytes(device: str) -> int:
 def about(job: Job) -> dict[str, Any]:
     """Versions, device, and the arguments that are in force."""
     packages = ["torch", "transformers", "accelerate", "ted-distill"]
-    packages += ["textbrewer"] if job.variant == "textbrewer" else []
+    packages += [PACKAGES[job.variant]] if job.variant in PACKAGES else []
     return {
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
         "threads": torch.get_num_threads(),
