@@ -1,8 +1,8 @@
 """Layer-wise distillation with SilverSpoon-KD, for `steps.py` to compare with ours.
 
 The same as `ted distill --method lwd` as far as its `HolisticDistiller` goes: a live teacher, float32, the mean
-squared difference of every pair of hidden states behind a Linear of the student's, the KL of the logits, the loss on the
-labels. It compares padding too, of which the rows here have none.
+squared difference of every pair of hidden states behind a Linear of the student's, the KL of the logits, the loss on
+the labels. It compares padding too, of which the rows here have none.
 """
 
 from __future__ import annotations
