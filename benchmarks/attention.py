@@ -2,10 +2,11 @@
 
     python benchmarks/attention.py [--lengths 16 32 64 128] [--types float32 bfloat16] [--steps 5] [--batch_size 16]
 
-Random weights, 6 blocks x 384, 12 heads of 32, dropout on, and rows of which one in four is half as long, so that
-there is a mask. Forward and backward, under autocast for bfloat16. Both take turns, one step each. Printed are medians
-of wall time and CPU seconds, those of plain attention over those of the fused one, and how much the latter's backward
-is of its step. OMP_NUM_THREADS sets the number of threads.
+Random weights, 6 blocks x 384, 12 heads of 32, and rows of which one in four is half as long, so that there is a mask.
+Forward and backward, under autocast for bfloat16. Dropout is off, as it is for the student of Stage II: on a CPU,
+PyTorch has no fused attention with dropout. Both take turns, one step each. Printed are medians of wall time and of CPU
+seconds, those of plain attention over those of the fused one, and what share of a step the latter's backward is.
+OMP_NUM_THREADS sets the number of threads.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ KINDS = ("sdpa", "eager")
 class Steps:
     """A model with one kind of attention, which makes one step after the other on the same batch."""
 
-    def __init__(self, kind: str, dtype: torch.dtype, rows: int, length: int) -> None:
+    def __init__(self, kind: str, dtype: torch.dtype, rows: int, length: int, dropout: float) -> None:
         torch.manual_seed(0)
-        self.model = BertForSequenceClassification(BertConfig(**SHAPE, attn_implementation=kind)).train()
+        of_all = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        self.model = BertForSequenceClassification(BertConfig(**SHAPE, **of_all, attn_implementation=kind)).train()
         self.dtype = dtype
         mask = torch.ones(rows, length, dtype=torch.long)
         mask[::4, length // 2 :] = 0
@@ -62,13 +64,13 @@ class Steps:
         return sum(event.self_cpu_time_total for event in backward) / total
 
 
-def measure(dtype: torch.dtype, rows: int, length: int, steps: int) -> list[str]:
+def measure(dtype: torch.dtype, length: int, options: argparse.Namespace) -> list[str]:
     """One line of the table."""
-    made = {kind: Steps(kind, dtype, rows, length) for kind in KINDS}
+    made = {kind: Steps(kind, dtype, options.batch_size, length, options.dropout) for kind in KINDS}
     for step in made.values():
         step()  # which warms up
     taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    for turn in range(steps):
+    for turn in range(options.steps):
         for kind in KINDS[:: -1 if turn % 2 else 1]:
             taken[kind].append(made[kind]())
     wall, cpu = ({kind: statistics.median(of[n] for of in taken[kind]) for kind in KINDS} for n in (0, 1))
@@ -85,13 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--types", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=5, help="steps that count [5]")
     parser.add_argument("--batch_size", type=int, default=16, help="rows a step [16]")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of states and attention [0]")
     options = parser.parse_args(argv)
     sys.stdout.write(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.batch_size} rows\n")
     head = ["type", "T", "sdpa ms", "eager ms", "sdpa CPU", "eager CPU", "eager/sdpa", "in CPU", "its backward"]
     sys.stdout.write("  ".join(f"{name:>12}" for name in head) + "\n")
     for name in options.types:
         for length in options.lengths:
-            row = measure(getattr(torch, name), options.batch_size, length, options.steps)
+            row = measure(getattr(torch, name), length, options)
             sys.stdout.write("  ".join(f"{cell:>12}" for cell in row) + "\n")
             sys.stdout.flush()
     return 0
