@@ -12,13 +12,19 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from silverspoon_kd import Alignment, HolisticDistiller, TrainingArguments, create_alignments, kl_divergence_loss
+from silverspoon_kd import (
+    Alignment,
+    GenericLinearProjector,
+    HolisticDistiller,
+    OutputSelector,
+    TrainingArguments,
+    kl_divergence_loss,
+)
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from step_flops import KL_ALPHA, LEARNING_RATE, MSE_ALPHA, TEMPERATURE
 
-_BLOCKS = r"deberta\.encoder\.layer\.\d+"
 _HEADS = ("classifier", "qa_outputs")
 
 
@@ -32,15 +38,18 @@ def logits_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 def alignments(teacher: PreTrainedModel, student: PreTrainedModel) -> list[Alignment]:
     """What is compared: the states of every block through a new Linear, and the logits."""
-    # Its projections are made during the first step, which is not counted.
-    found = create_alignments(teacher, student, _BLOCKS, loss_function="mse", output_selector_index=None)
-    for pair in found:
-        pair.loss_weight = MSE_ALPHA / len(found)
-    heads = [name for name in _HEADS if hasattr(teacher, name)]
-    logits = create_alignments(teacher, student, heads, loss_function=logits_kl, auto_projector=False)
-    for pair in logits:
-        pair.loss_weight = KL_ALPHA
-    return [*found, *logits]
+    blocks = list(zip(teacher.deberta.encoder.layer, student.deberta.encoder.layer, strict=True))
+    widths = student.config.hidden_size, teacher.config.hidden_size
+    found = [
+        Alignment(
+            *pair, student_module_name=f"block_{number}", output_projector=GenericLinearProjector(*widths),
+            teacher_output_selector=OutputSelector(), loss_function="mse", loss_weight=MSE_ALPHA / len(blocks),
+        )
+        for number, pair in enumerate(blocks, start=1)
+    ]  # fmt: skip
+    head = next(name for name in _HEADS if hasattr(teacher, name))
+    heads = getattr(teacher, head), getattr(student, head)
+    return [*found, Alignment(*heads, student_module_name=head, loss_function=logits_kl, loss_weight=KL_ALPHA)]
 
 
 def distill(
@@ -67,9 +76,13 @@ def distill(
         use_cpu=device == "cpu", dataloader_drop_last=True,
         alpha=0.5,  # the labels count as much as what is compared
     )  # fmt: skip
+    teacher, student = teacher.to(device), student.to(device)
     torch.manual_seed(0)
+    pairs = alignments(teacher, student)
+    for pair in pairs[:-1]:
+        pair.output_projector.to(device)
     distiller = HolisticDistiller(
-        student_model=student, teacher_model=teacher.to(device), alignments=alignments(teacher, student),
+        student_model=student, teacher_model=teacher, alignments=pairs,
         train_dataset=features, data_collator=collate, args=arguments, callbacks=[pacing],
     )  # fmt: skip
     distiller.train()
