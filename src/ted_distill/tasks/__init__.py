@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from .registry import (
         TASKS,
         Batch,
+        CausalLM,
         Counts,
+        LastWord,
+        MaskedLM,
         Metrics,
         MultiLabelClassification,
         QuestionAnswering,
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
         Split,
         Task,
         TaskArguments,
+        TokenClassification,
         describe_task,
         load_task,
     )
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "Batch",
+    "CausalLM",
     "Counts",
+    "LastWord",
+    "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
     "QuestionAnswering",
@@ -34,6 +41,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskArguments",
+    "TokenClassification",
     "describe_task",
     "load_task",
 ]

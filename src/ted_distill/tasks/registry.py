@@ -26,7 +26,10 @@ from .token_classification import TAGGED, TokenClassification
 __all__ = [
     "TASKS",
     "Batch",
+    "CausalLM",
     "Counts",
+    "LastWord",
+    "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
     "QuestionAnswering",
@@ -35,6 +38,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskArguments",
+    "TokenClassification",
     "describe_task",
     "load_task",
 ]
