@@ -142,6 +142,13 @@ def test_another_task_or_config_is_tried_out_again(folder: Path, tried: list[str
     assert len(tried) == 2
 
 
+def test_a_link_to_nothing_beside_a_model_does_no_harm(folder: Path, tried: list[str]) -> None:
+    (folder / "link").symlink_to(folder / "nothing")
+    with knowing_models():
+        loaded_twice(folder)
+    assert len(tried) == 2
+
+
 def test_a_model_with_code_of_its_own_or_on_the_hub_is_not_known(folder: Path) -> None:
     with knowing_models():
         loaded = load_model(folder, sst2())

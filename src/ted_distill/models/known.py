@@ -77,10 +77,11 @@ class Source:
         self._sums = self._read_sums() if self._states else None
 
     def _read_states(self) -> dict[str, tuple[int, ...]]:
-        """What changes when a file is written, by name; nothing for a Hub id."""
-        if not self._folder.is_dir():
+        """What changes when a file is written, by name; nothing for a Hub id, or files that cannot be looked at."""
+        try:
+            found = {file.name: file.stat() for file in self._folder.iterdir() if file.suffix not in _UNREAD}
+        except OSError:  # no folder, or a link to nothing
             return {}
-        found = {file.name: file.stat() for file in self._folder.iterdir() if file.suffix not in _UNREAD}
         return {
             name: (of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)
             for name, of in sorted(found.items())
