@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from ted_distill.fast.precision import cast_weights
 from ted_distill.models import load
 from ted_distill.models.known import Source, knowing_models, known_of
 from ted_distill.models.load import LoadedModel, load_model
@@ -122,6 +123,23 @@ def test_nothing_that_is_trained_is_shared(folder: Path) -> None:
                 weight.zero_()
         assert all(weight.any() for name, weight in second.model.named_parameters() if name.endswith("dense.weight"))
         assert load_model(folder, sst2()).identity == identity
+
+
+def change(model: torch.nn.Module) -> None:
+    with torch.no_grad():
+        next(model.base_model.parameters()).add_(1)
+
+
+@pytest.mark.parametrize("what", [change, lambda model: cast_weights(model, torch.bfloat16)])
+def test_a_model_that_was_trained_or_cast_is_not_taken_for_what_was_loaded(
+    folder: Path, what: Callable[[torch.nn.Module], None]
+) -> None:
+    with knowing_models():
+        first, second = loaded_twice(folder)
+        what(first.model)
+        assert known_of(first.model) is None
+        assert first.identity["backbone"] != second.identity["backbone"]  # read too late, it says what is there now
+        assert load_model(folder, sst2()).identity["backbone"] == second.identity["backbone"]
 
 
 def test_what_is_made_of_a_model_is_another_one(folder: Path) -> None:

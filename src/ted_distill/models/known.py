@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from ..identity import file_fingerprint
@@ -37,13 +39,16 @@ class Known:
     """Fingerprints of its weights, once they were wanted."""
 
 
+_Weights: TypeAlias = list[tuple[int, int, torch.dtype]]
+
+
 @dataclass
 class KnownModels:
     """What is known about models, by what they were loaded from and how."""
 
     by_source: dict[Hashable, Known] = field(default_factory=dict)
-    of_model: WeakKeyDictionary[nn.Module, Known] = field(default_factory=WeakKeyDictionary)
-    """The same for models that are there, as they were loaded: what is made of one is another model."""
+    of_model: WeakKeyDictionary[nn.Module, tuple[Known, _Weights]] = field(default_factory=WeakKeyDictionary)
+    """The same for models that are there, and their weights as they were loaded: what is made of one is another."""
 
 
 _CURRENT: ContextVar[KnownModels | None] = ContextVar("known_models", default=None)
@@ -112,10 +117,16 @@ class Source:
         """Keep what is known about a model that has just been loaded from the files, unless they have changed since."""
         if self._memory is not None and self._sums is not None and self._states == self._read_states():
             self._memory.by_source[self._sums, how] = known
-            self._memory.of_model[model] = known
+            self._memory.of_model[model] = known, _weights(model)
 
 
 def known_of(model: nn.Module) -> Known | None:
-    """What is known about a model as it was loaded; None for any other."""
+    """What is known about a model that is as it was loaded; None for any other, and once it was cast or trained."""
     memory = _CURRENT.get()
-    return None if memory is None else memory.of_model.get(model)
+    known, weights = (memory.of_model.get(model) if memory is not None else None) or (None, None)
+    return known if weights == _weights(model) else None
+
+
+def _weights(model: nn.Module) -> _Weights:
+    """Where each weight is, how often it was changed there, and its type."""
+    return [(weight.data_ptr(), weight._version, weight.dtype) for weight in model.parameters()]
