@@ -27,10 +27,13 @@ from transformers import TrainerCallback, TrainerControl
 
 from step_flops import SHAPES
 from step_trainers import Job, arguments_in_force, make_arguments, make_features, make_model, make_task, make_trainer
+from steps import PACKAGES
 
 _PRODUCTS = [(3072, 768, 3072), (3072, 3072, 768), (4096, 4096, 4096)]
 """Rows, inner and outer width of the matrices; of a feed-forward layer of the teacher, and larger."""
 _REPEATS = 6
+_ENOUGH = 5.0
+"""Seconds after which no more products are timed."""
 
 
 # --- one step at a time ---------------------------------------------------------------------------------------
@@ -105,6 +108,14 @@ def run(job: Job, pacer: Pacer) -> None:
             collate = partial(task.collate, tokenizer=student.tokenizer)
             loader = DataLoader(features, job.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
             distill(teacher.model, student.model, loader, job.steps * job.epochs, job.device, folder, pacer)
+        elif job.variant == "silverspoon" and student is not None:
+            import silverspoon_lwd
+
+            collate = partial(task.collate, tokenizer=student.tokenizer)
+            silverspoon_lwd.distill(
+                teacher.model, student.model, features, collate, job.batch_size, job.steps * job.epochs, job.device,
+                folder, PacedSteps(pacer),
+            )  # fmt: skip
         else:
             trainer = make_trainer(job.stage, task, teacher, student, features, make_arguments(job, folder))
             trainer.add_callback(PacedSteps(pacer))
@@ -119,15 +130,22 @@ def measure_rate(job: Job, pacer: Pacer) -> None:
         sizes = [*sizes, (16384, 8192, 8192)]
     pacer.said = about(job)
     while pacer.wait():
-        pacer.say({"flops_per_second": max(product_rate(*size, pacer) for size in sizes)})
+        began, best = time.perf_counter(), 0.0
+        for size in sizes:
+            # Without units for bf16, the largest takes half a minute each time, and is no faster.
+            if best == 0 or time.perf_counter() - began < _ENOUGH:
+                best = max(best, product_rate(*size, pacer))
+        pacer.say({"flops_per_second": best})
 
 
 def product_rate(rows: int, inner: int, columns: int, pacer: Pacer) -> float:
     """Operations a second of one bf16 Linear, the best of several."""
     inputs = torch.randn(rows, inner).to("cuda" if pacer.on_cuda else "cpu", torch.bfloat16)
     weight = torch.randn(columns, inner).to(inputs)
-    best = math.inf
+    best, began = math.inf, time.perf_counter()
     for _ in range(_REPEATS):
+        if best < math.inf and time.perf_counter() - began > _ENOUGH:
+            break
         pacer.synchronize()
         start = time.perf_counter()
         F.linear(inputs, weight)
@@ -148,7 +166,7 @@ def peak_bytes(device: str) -> int:
 def about(job: Job) -> dict[str, Any]:
     """Versions, device, and the arguments that are in force."""
     packages = ["torch", "transformers", "accelerate", "ted-distill"]
-    packages += ["textbrewer"] if job.variant == "textbrewer" else []
+    packages += [PACKAGES[job.variant]] if job.variant in PACKAGES else []
     return {
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
         "threads": torch.get_num_threads(),

@@ -1,6 +1,6 @@
-"""Time optimizer steps of Stage I and Stage II, with speed-ups on and off, and compared with TextBrewer.
+"""Time optimizer steps of Stage I and Stage II, with speed-ups on and off, and compared with other packages.
 
-    python benchmarks/steps.py [--stages 1 2] [--lengths 32 128 384] [--variants plain default textbrewer]
+    python benchmarks/steps.py [--stages 1 2] [--lengths 32 128 384] [--variants plain default textbrewer silverspoon]
     python benchmarks/steps.py --epochs 3 --variants plain default    # what a second epoch saves
 
 Random DeBERTa-v3 models of the sizes of base (teacher) and xsmall (student), rows of random tokens, and the
@@ -41,14 +41,18 @@ PLAIN = {
 }
 """Fields of `StageArguments` with everything off: what a direct implementation would do."""
 
-VARIANTS: dict[str, dict[str, Any]] = {"plain": PLAIN, "default": {}, "textbrewer": {}}
-"""Name -> fields of `StageArguments` that it sets; TextBrewer has none."""
+PACKAGES = {"textbrewer": "textbrewer", "silverspoon": "silverspoon-kd"}
+"""Variants that are other packages -> their names; they have no Stage I."""
+
+VARIANTS: dict[str, dict[str, Any]] = {"plain": PLAIN, "default": {}, **{name: {} for name in PACKAGES}}
+"""Name -> fields of `StageArguments` that it sets; other packages have none."""
 
 VARIANTS_HELP = """\
 variants:
   plain        everything that makes steps fast is off: float32, attention and dropout of PyTorch, no cache
   default      as the commands do it when nothing is set
   textbrewer   the same models distilled by the package TextBrewer (stage 2; hidden_mse on every block, KD, labels)
+  silverspoon  the same by the package silverspoon-kd (stage 2; mse on every block, KL, labels)
   +compile     after plain or default: torch_compile, as in default+compile
   +FIELD=VALUE after plain or default: one field of StageArguments, as in default+bf16=false+cache_limit=0
 
@@ -70,10 +74,10 @@ def variant_arguments(name: str) -> dict[str, Any]:
         VariantError: there is no such variant, or its package is missing.
     """
     base, *changes = name.split("+")
-    if base not in VARIANTS or (changes and base == "textbrewer"):
+    if base not in VARIANTS or (changes and base in PACKAGES):
         raise VariantError(f"{name}: expected one of {', '.join(VARIANTS)}, and after plain or default +compile")
-    if base == "textbrewer" and importlib.util.find_spec("textbrewer") is None:
-        raise VariantError("textbrewer: pip install textbrewer, or leave it out with --variants plain default")
+    if not is_installed(base):
+        raise VariantError(f"{base}: pip install {PACKAGES[base]}, or leave it out with --variants plain default")
     arguments = dict(VARIANTS[base])
     for change in changes:
         field, separator, value = change.partition("=")
@@ -84,6 +88,19 @@ def variant_arguments(name: str) -> dict[str, Any]:
         else:
             raise VariantError(f"{name}: expected +compile or +FIELD=VALUE of StageArguments, got +{change}")
     return arguments
+
+
+def is_installed(variant: str) -> bool:
+    """Whether what a variant needs is there."""
+    return variant not in PACKAGES or importlib.util.find_spec(PACKAGES[variant].replace("-", "_")) is not None
+
+
+def installed_variants() -> list[str]:
+    """Those to time if none are named; the others are said."""
+    for name in PACKAGES:
+        if not is_installed(name):
+            progress(f"{name} is left out: pip install {PACKAGES[name]}")
+    return [name for name in VARIANTS if is_installed(name)]
 
 
 def _stage_fields() -> set[str]:
@@ -119,7 +136,7 @@ def measure(options: argparse.Namespace, variants: dict[str, dict[str, Any]]) ->
             for stage, length in itertools.product(options.stages, options.lengths):
                 # Between the runs rather than once: the best of them is less likely to be from a slow minute.
                 rates.append(rate.ask("step")["flops_per_second"])
-                names = [name for name in variants if stage == 2 or name != "textbrewer"]
+                names = [name for name in variants if stage == 2 or name not in PACKAGES]
                 progress(f"stage {stage}, T {length}: starting {', '.join(names)}")
                 jobs = [
                     {
@@ -170,7 +187,7 @@ def measure_together(jobs: Sequence[dict[str, Any]], options: argparse.Namespace
         skipped = warmup(worker.name, options)
         flops = step_flops(
             SHAPES[options.shapes], job["stage"], job["task"], job["batch_size"], job["length"],
-            teacher_filters=worker.name != "textbrewer",
+            teacher_filters=worker.name not in PACKAGES,
         )  # fmt: skip
         results.append(
             {
@@ -217,7 +234,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=_count, default=1, help="go so often through a data set of --steps [1]")
     parser.add_argument("--task", choices=("classification", "qa"), default="classification", help="[classification]")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="[cpu]")
-    parser.add_argument("--variants", nargs="+", default=["plain", "default", "textbrewer"], help="see below")
+    parser.add_argument("--variants", nargs="+", help="see below [all that are installed]")
     parser.add_argument("--shapes", choices=tuple(SHAPES), default="base-xsmall", help="sizes of the models")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     options = parser.parse_args(argv)
@@ -228,8 +245,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--steps: expected at least 2 with --epochs, as the very first is not counted")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         parser.error(f"--json: the folder of {options.json} does not exist")
-    if options.stages == [1] and options.variants == ["textbrewer"]:
-        parser.error("--variants: textbrewer has no Stage I")
+    options.variants = options.variants or installed_variants()
+    if options.stages == [1] and set(options.variants) <= set(PACKAGES):
+        parser.error(f"--variants: {options.variants[0]} has no Stage I")
     return options
 
 

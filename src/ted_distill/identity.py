@@ -14,7 +14,9 @@ import hashlib
 import inspect
 import json
 import marshal
+import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,6 +36,10 @@ _STREAM_ROWS = 1000
 """Number of rows that the fingerprint of a stream is made from, since its end is not known."""
 _PLACES = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 """Fields of a config that describe how its checkpoint was saved, not what the model computes."""
+_SETTLED = 1.0
+"""Seconds after which another change of a file gives it another time, however coarse the clock of its disk is."""
+_KNOWN = 1000
+"""Fingerprints that a process keeps of each kind."""
 
 
 # --- fingerprints -------------------------------------------------------------------------------------------------
@@ -91,12 +97,17 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         "sides": [tokenizer.padding_side, tokenizer.truncation_side],
     }
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        content["backend"] = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
-    else:
+    if backend is None:
         own = {name: value for name, value in tokenizer.init_kwargs.items() if not _is_place(name, value)}
         content |= {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "arguments": own}
-    return fingerprint(content)
+        return fingerprint(content)
+    # To read a vocabulary as JSON and to write it in order takes ten times as long as to hash it as it is.
+    text = backend.to_str()
+    key = fingerprint([content, hashlib.sha256(text.encode()).hexdigest()])
+    if key not in _tokenizers:
+        content["backend"] = {**json.loads(text), "truncation": None, "padding": None}
+        _keep(_tokenizers, key, fingerprint(content))
+    return _tokenizers[key]
 
 
 def rows_fingerprint(rows: Dataset | IterableDataset) -> str:
@@ -113,12 +124,38 @@ def rows_fingerprint(rows: Dataset | IterableDataset) -> str:
 
 
 def file_fingerprint(file: str | Path) -> str:
-    """Fingerprint of the bytes of a file."""
+    """Fingerprint of the bytes of a file; those of a file that is as this process last read it are not read again."""
     digest = hashlib.sha256()
     with Path(file).open("rb") as content:
+        state = _state(content.fileno())
+        if state in _files:
+            return _files[state]
         while block := content.read(1 << 20):
             digest.update(block)
+        # What was written a moment ago could be written again at the same time of a clock.
+        if state == _state(content.fileno()) and time.time() - max(state[-2:]) / 1e9 > _SETTLED:
+            _keep(_files, state, digest.hexdigest())
     return digest.hexdigest()
+
+
+_FileState: TypeAlias = tuple[int, int, int, int, int]
+_files: dict[_FileState, str] = {}
+"""Files that were read, by what changes when they are written: see `_state`."""
+_tokenizers: dict[str, str] = {}
+"""Tokenizers, by their content as it was serialised."""
+
+
+def _state(opened: int) -> _FileState:
+    """Disk, number, size and times of an open file: any write to it, or another file in its place, changes them."""
+    found = os.fstat(opened)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _keep(known: dict[Any, str], key: Any, value: str) -> None:
+    """Keep a fingerprint for as long as the process works, and not too many of them."""
+    while len(known) >= _KNOWN:
+        known.pop(next(iter(known)))
+    known[key] = value
 
 
 def source_fingerprint(function: Callable[..., Any]) -> str:

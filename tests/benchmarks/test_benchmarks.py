@@ -17,6 +17,7 @@ from step_flops import SHAPES, head_flops, model_flops, step_flops
 from step_trainers import Job
 
 TINY = SHAPES["tiny"]
+HAS_SILVERSPOON = importlib.util.find_spec("silverspoon_kd") is not None
 HAS_TEXTBREWER = importlib.util.find_spec("textbrewer") is not None
 
 
@@ -113,16 +114,38 @@ def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path, capsy
     assert [result["length"] for result in json.loads(file.read_text())["results"]] == [8]
 
 
-@pytest.mark.parametrize("name", ["fast", "default+fast", "default+nonsense=1", "textbrewer+compile"])
+@pytest.mark.parametrize(
+    "name", ["fast", "default+fast", "default+nonsense=1", "textbrewer+compile", "silverspoon+compile"]
+)
 def test_unknown_variants_are_refused(name, capsys):
     assert steps.main(["--variants", "plain", name]) == 2
     assert f"--variants: {name}: " in capsys.readouterr().err
 
 
-def test_a_missing_textbrewer_is_named(monkeypatch, capsys):
+@pytest.mark.skipif(not HAS_SILVERSPOON, reason="silverspoon-kd is not installed")
+@pytest.mark.parametrize("task", ["classification", "qa"])
+def test_silverspoon_takes_its_turn(task, capsys):
+    options = f"--shapes tiny --stages 2 --lengths 8 --steps 2 --warmup 1 --task {task} --variants silverspoon"
+    assert steps.main(shlex.split(options)) == 0
+    assert "silverspoon" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("variant", "package"), steps.PACKAGES.items())
+def test_a_package_that_is_missing_is_named(variant, package, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert steps.main([]) == 2
-    assert "pip install textbrewer" in capsys.readouterr().err
+    assert steps.main(["--variants", "plain", variant]) == 2
+    assert f"--variants: {variant}: pip install {package}" in capsys.readouterr().err
+
+
+def test_packages_that_are_missing_are_left_out_if_none_was_named(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert steps.read_options([]).variants == ["plain", "default"]
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "textbrewer is left out: pip install textbrewer", "silverspoon is left out: pip install silverspoon-kd",
+    ]  # fmt: skip
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert steps.read_options([]).variants == ["plain", "default", "textbrewer", "silverspoon"]
 
 
 def test_fields_can_be_set_on_the_command_line():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from ted_distill.cli.dialect import changes
 from ted_distill.cli.main import COMMANDS, USAGE, main
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.stages.methods import METHODS
+from ted_distill.tasks import TASKS, describe_task
+from ted_distill.tasks.descriptions import DESCRIPTIONS
+from ted_distill.tasks.glue import GLUE
+from ted_distill.tasks.token_classification import TAGGED
 
 KNOWN = ", ".join(METHODS)
 
@@ -44,6 +49,24 @@ def test_the_help_is_printed_without_importing_torch_or_transformers() -> None:
         "sys.exit(bool({'torch', 'transformers', 'pydantic'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_tasks_and_recipes_are_listed_without_importing_torch_or_transformers() -> None:
+    code = (
+        "import sys; from ted_distill.cli.main import main; main(['list']); "
+        "sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert all(f"  {name} " in listed.stdout for name in TASKS)
+
+
+def test_the_line_of_a_task_is_the_first_of_its_class() -> None:
+    assert list(DESCRIPTIONS) == list(TASKS)
+    data_sets = {*GLUE, *TAGGED, "squad", "squad_v2", "lambada"}
+    for name in TASKS.keys() - data_sets:
+        assert DESCRIPTIONS[name] == (getdoc(TASKS[name]) or "").split("\n")[0]
+    assert all(describe_task(name) == line for name, line in DESCRIPTIONS.items())
 
 
 def test_well_known_flags_are_described_in_few_words(capsys: pytest.CaptureFixture[str]) -> None:

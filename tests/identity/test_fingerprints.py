@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from ted_distill import identity
 from ted_distill.identity import (
     backbone_fingerprint,
     changes,
@@ -266,3 +271,76 @@ def test_a_number_that_is_written_in_another_way_is_the_same_argument() -> None:
         "arguments num_train_epochs was 2.0, now 3",
         "labels was ['1'], now ['1.0']",
     ]
+
+
+# --- once for each process ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> dict[Any, str]:
+    """The files that are known, where a file needs no time to settle."""
+    known: dict[Any, str] = {}
+    monkeypatch.setattr(identity, "_files", known)
+    monkeypatch.setattr(identity, "_SETTLED", -1.0)
+    return known
+
+
+def test_a_file_that_is_as_it_was_is_not_read_again(tmp_path: Path, settled: dict[Any, str]) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    found = file_fingerprint(file)
+    (state,) = settled
+    settled[state] = "as known"
+    assert file_fingerprint(file) == "as known"
+    assert file_fingerprint(shutil.copy(file, tmp_path / "copy")) == found
+
+
+def test_a_file_with_other_content_of_the_same_size_and_time_is_read_again(
+    tmp_path: Path, settled: dict[Any, str]
+) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    before, times = file_fingerprint(file), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    time.sleep(0.02)
+    file.write_bytes(b"two")
+    os.utime(file, ns=times)
+    assert file_fingerprint(file) == hashlib.sha256(b"two").hexdigest() != before
+    other = tmp_path / "other"
+    other.write_bytes(b"six")
+    os.utime(other, ns=times)
+    other.replace(file)
+    assert file_fingerprint(file) == hashlib.sha256(b"six").hexdigest()
+
+
+def test_a_file_that_was_written_a_moment_ago_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[Any, str] = {}
+    monkeypatch.setattr(identity, "_files", known)
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    file_fingerprint(file)
+    assert not known
+
+
+def test_only_so_many_fingerprints_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_KNOWN", 2)
+    known = {"a": "1"}
+    for key in "bc":
+        identity._keep(known, key, key)
+    assert known == {"b": "b", "c": "c"}
+
+
+def test_a_tokenizer_that_changes_after_it_is_known_is_another() -> None:
+    tokenizer = tiny_tokenizer()
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer("a text", truncation=True, max_length=4, padding="max_length")
+    assert tokenizer_fingerprint(tokenizer) == before
+    content = {
+        "special": tokenizer.special_tokens_map,
+        "longest": tokenizer.model_max_length,
+        "inputs": tokenizer.model_input_names,
+        "sides": [tokenizer.padding_side, tokenizer.truncation_side],
+        "backend": {**json.loads(tokenizer.backend_tokenizer.to_str()), "truncation": None, "padding": None},
+    }
+    assert before == fingerprint(content)  # as those that finished stages have recorded
+    tokenizer.add_tokens(["[NEW]"])
+    assert tokenizer_fingerprint(tokenizer) != before

@@ -15,7 +15,9 @@ import torch
 
 from ted_distill.errors import InputError
 from ted_distill.tasks import Task, TaskArguments, load_task
+from ted_distill.tasks.reading.columns import with_labels
 from ted_distill.tasks.reading.label_lists import parsed_list
+from ted_distill.tasks.reading.labels import label_name, of_each
 from ted_distill.tasks.reading.notices import forget_notices
 from ted_distill.tasks.regression import Regression
 
@@ -350,3 +352,34 @@ def test_rows_are_compared_across_parts_of_the_training_rows(
     task = make("sequence_classification", ["a", "b"] * 5, validation_size=4)
     assert overlaps(task, caplog) == []
     assert len(task.rows["validation"]) == 4
+
+
+# --- the same for all rows that are the same ------------------------------------------------------------------------
+
+
+def test_values_that_are_equal_but_of_another_kind_keep_their_own_names() -> None:
+    found = [True, 1, 1.0, "1", 0.5, float("nan"), None, [1], [1]]
+    assert of_each(label_name, found) == [label_name(value) for value in found]
+    assert of_each(type, found) == [type(value) for value in found]
+
+
+def test_a_function_is_called_once_for_values_that_are_the_same() -> None:
+    asked: list[Any] = []
+
+    def ask(value: Any) -> str:
+        asked.append(value)
+        return str(value)
+
+    assert of_each(ask, ["a", "b", "a", ["a"], ["a"]]) == ["a", "b", "a", "['a']", "['a']"]
+    assert asked == ["a", "b", ["a"], ["a"]]
+
+
+def test_rows_with_other_labels_have_another_name_in_the_cache_of_datasets() -> None:
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"]})
+    named = {
+        with_labels(rows, labels, feature)._fingerprint
+        for labels in ([0, 1], [1, 0], [0, None])
+        for feature in (datasets.Value("int64"), datasets.ClassLabel(names=["no", "yes"]))
+    }
+    assert len(named) == 6
+    assert with_labels(rows, [0, 1], datasets.Value("int64"))._fingerprint in named

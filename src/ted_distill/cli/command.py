@@ -18,6 +18,7 @@ class Command:
         kinds: loads the dataclasses that its flags fill; a function, since torch takes seconds to import.
         read: for a command that does not take only flags: reads its words; None if help was printed.
         trains: `run` trains models, so an `InputError` may come after some training.
+        light: neither reading its words nor running it needs torch or transformers.
     """
 
     usage: str
@@ -26,3 +27,4 @@ class Command:
     kinds: Callable[[], Sequence[type]] = tuple
     read: Callable[[list[str]], tuple[Any, ...] | None] | None = None
     trains: bool = False
+    light: bool = False

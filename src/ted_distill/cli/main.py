@@ -19,7 +19,7 @@ _RECIPES = {
     ),
     "list": Command(
         "list", "tasks, data sets and recipes known by name",
-        recipes.list_names, read=recipes.read_list,
+        recipes.list_names, read=recipes.read_list, light=True,
     ),
     "init": Command(
         "init TEACHER --train_file FILE", "write a recipe for a teacher and a data file, every value with its reason",
@@ -169,9 +169,10 @@ def _command(name: str) -> Command:
 
 def _read(name: str, command: Command, words: list[str]) -> tuple[object, ...] | None:
     """The arguments of a command, read from the words after it; None if help was printed."""
-    from transformers.utils import logging as transformers_logging
+    if not command.light:
+        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
     if command.read is not None:
         return command.read(words)
     from .flags import parse_flags
@@ -192,7 +193,6 @@ def _say(message: str) -> None:
 
 def _quiet() -> None:
     """Show only the progress of the stages: not of each model file, and no warnings about heads that should be new."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # It prints its own messages, for example when the Hub does not answer.

@@ -217,10 +217,10 @@ def read_list(words: list[str]) -> tuple[Any, ...] | None:
 def list_names() -> None:
     """Print the tasks and the recipes known by name."""
     from ..runs.recipe_files import recipe_files, recipe_title
-    from ..tasks import TASKS, describe_task
+    from ..tasks.descriptions import DESCRIPTIONS
 
     recipes = {name: recipe_title(file) for name, file in recipe_files().items()}
-    for title, lines in (("tasks", {name: describe_task(name) for name in TASKS}), ("recipes", recipes)):
+    for title, lines in (("tasks", DESCRIPTIONS), ("recipes", recipes)):
         width = max(map(len, lines))
         sys.stdout.write(f"{title}\n" + "".join(f"  {name:<{width}}  {line}\n" for name, line in lines.items()))
 

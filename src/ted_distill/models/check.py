@@ -29,7 +29,7 @@ from ..tasks.text.language_modelling import LanguageModelling
 from ..tasks.text.masked_lm import MaskedLM
 from ..tasks.token_classification import TokenClassification
 from .embeddings import token_table
-from .positions import fit_length, length_limit
+from .positions import length_limit
 from .probe_rows import ProbeRows
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,13 @@ class Findings:
     """Why its hidden states cannot be matched or filtered; None if they can."""
 
 
-def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> Findings:
+def check_model(
+    module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str
+) -> tuple[Findings, int | None]:
     """Try a model out as the stages use it: on the CPU, in float32, without dropout.
 
-    Also cuts rows to what it can read, see `positions.fit_length`.
+    Returns:
+        What it was found to do, and how many tokens it reads if those are fewer than the task wants.
 
     Raises:
         InputError: it cannot run, or its results depend on padding, or on the tokens that they should predict.
@@ -93,8 +96,7 @@ def check_model(module: FilteredModel, tokenizer: PreTrainedTokenizerBase, task:
         findings = Findings(problem is None and _is_causal(states[0][-1], rows), problem)
         _check_sight(logits[0], findings.causal, rows, task, named)
         most = limit(task.longest(tokenizer))
-    fit_length(most, tokenizer, task, name)
-    return findings
+    return findings, most
 
 
 def _run_in_training(module: FilteredModel, batch: Batch) -> None:

@@ -22,7 +22,14 @@ from transformers import (
 )
 
 from ..errors import InputError
-from ..identity import Identity, backbone_fingerprint, config_content, head_fingerprint, tokenizer_fingerprint
+from ..identity import (
+    Identity,
+    backbone_fingerprint,
+    config_content,
+    fingerprint,
+    head_fingerprint,
+    tokenizer_fingerprint,
+)
 from ..method.filters import FilteredModel, Filters
 from ..output import check_inputs, read_manifest
 from ..ranges import described
@@ -31,6 +38,7 @@ from ..tasks.text.language_modelling import LanguageModelling
 from .check import Findings, check_model
 from .embeddings import check_tokens
 from .heads import check_loaded, in_backbone, renew_head
+from .known import Known, Source, known_of
 from .labels import (
     check_problem_type,
     class_names,
@@ -43,6 +51,7 @@ from .labels import (
 )
 from .pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
 from .places import not_a_folder_either, resolve_place
+from .positions import fit_length
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +130,13 @@ class LoadedModel:
         Describes the model as it was loaded: first read before anything is trained or cast. Weights drawn at random are
         left out, because the seed that decides them is compared already.
         """
+        known = known_of(self.model) or Known(self.findings, None)
+        known.backbone = known.backbone or backbone_fingerprint(self.model)
+        known.head = known.head or head_fingerprint(self.model, self.fresh)
         return {
             "class": type(self.model).__name__,
-            "backbone": backbone_fingerprint(self.model),
-            "head": head_fingerprint(self.model, self.fresh),
+            "backbone": known.backbone,
+            "head": known.head,
             "config": config_content(self.model.config),
             "inputs": self.input_names,
             "label_order": self.label_order,
@@ -169,6 +181,7 @@ def load_model(
     arguments = arguments or ModelArguments()
     name, hub = resolve_place(name), arguments.hub
     check_inputs(name)
+    source = Source(name, arguments.trust_remote_code)
     config = load_pretrained(AutoConfig, name, hub)
     apply_overrides(config, arguments.config_overrides, name)
     # Labels of the first model: another one, such as a student, must have the same.
@@ -200,7 +213,14 @@ def load_model(
     if renewed:
         drawn |= {key for key in model.state_dict() if not in_backbone(key, model)}
     loaded = LoadedModel(name, model, tokenizer, order, tuple(sorted(drawn)))
-    loaded = replace(loaded, findings=check_model(loaded.as_module(task), tokenizer, task, name))
+    how = (
+        type(model), fingerprint(config_content(config)), new_head, loaded.fresh, tuple(order or ()),
+        type(task), task.longest(tokenizer),
+    )  # fmt: skip
+    known = source.known(how) or Known(*check_model(loaded.as_module(task), tokenizer, task, name))
+    source.keep(model, how, known)
+    fit_length(known.limit, tokenizer, task, name)
+    loaded = replace(loaded, findings=known.findings)
     if padded and loaded.as_module(task).reads_last_token:
         fit_pad_token(model, tokenizer, name)
     return loaded

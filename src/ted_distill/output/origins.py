@@ -6,6 +6,7 @@ import platform
 import re
 import shlex
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -57,7 +58,10 @@ def short_name(model: str | Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and the libraries that produced the results."""
     names = ("ted-distill", "torch", "transformers", "accelerate", "datasets")
-    return {name: version(name) for name in names} | {"python": platform.python_version()}
+    return {name: _version(name) for name in names} | {"python": platform.python_version()}
+
+
+_version = cache(version)  # which looks for it on the disk
 
 
 def _is_far(word: str) -> bool:

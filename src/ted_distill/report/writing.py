@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TrainingError
+from ..models.known import knowing_models
 from ..output import atomic_files, check_writable, explain_full_disk, locked, on_main, refuse_busy
 from ..runs.kept_predictions import Predictions, kept_predictions, reread_predictions
 from ..tasks import Task
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 REPORT = ("report.json", "report.md", "report.html")
 
 
+@knowing_models()
 def write_report(folder: str | Path, task: Task | None = None, *, held: bool = False) -> list[Path]:
     """Write the report of a finished run or comparison into its folder.
 

@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from ..errors import InputError, collect, nearest, raise_if_any, shown
 from ..fast.states_cache import CACHE_NAME, remove_caches
+from ..models.known import knowing_models
 from ..output import (
     MANIFEST_NAME,
     SETTINGS_NAME,
@@ -58,6 +59,7 @@ RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
 
 
 @remembering()
+@knowing_models()
 def run(
     recipe: Recipe,
     shared: Path | None = None,
@@ -107,6 +109,7 @@ def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
 
 
 @remembering()
+@knowing_models()
 def make_step(recipe: Recipe, name: str) -> Results:
     """Make one step of a run, unless it is made: a stage, a model that is made, scores.
 
@@ -122,6 +125,7 @@ def make_step(recipe: Recipe, name: str) -> Results:
         return started.make(name)
 
 
+@knowing_models()
 def check_recipe(recipe: Recipe, task: Task | None = None) -> Report:
     """What `ted check` finds out about a recipe: its models are loaded, scored on a few rows and trained a few steps.
 
@@ -278,6 +282,7 @@ class RunOfRecipe(Steps):
     # --- all of it ---------------------------------------------------------------------------------------------------
 
     @remembering()
+    @knowing_models()
     def all_results(self, given: dict[str, Results]) -> dict[str, Results]:
         """Check the run, and run what is left of it.
 

@@ -1,31 +1,38 @@
-"""Tasks by name. A new task is a subclass of `Task` in its own file and one line in `TASKS`."""
+"""Tasks by name. A new task is a subclass of `Task` in its own file and one line in `TASKS` of `registry.py`.
 
-from __future__ import annotations
+The names below are imported when first used: a task needs torch and transformers, and `ted list` needs neither.
+"""
 
-from collections.abc import Callable
-from difflib import get_close_matches
-from functools import partial
-from inspect import getdoc
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..method.filters import Batch
-from .base import Counts, Metrics, Split, Task
-from .glue import GLUE
-from .multi_label_classification import MultiLabelClassification
-from .reading.columns import shown
-from .reading.given import Rows, given_rows
-from .regression import Regression
-from .sequence_classification import SequenceClassification
-from .squad.question_answering import QuestionAnswering
-from .task_arguments import TaskArguments
-from .text.causal_lm import CausalLM, LastWord
-from .text.masked_lm import MaskedLM
-from .token_classification import TAGGED, TokenClassification
+if TYPE_CHECKING:
+    from .registry import (
+        TASKS,
+        Batch,
+        CausalLM,
+        Counts,
+        LastWord,
+        MaskedLM,
+        Metrics,
+        MultiLabelClassification,
+        QuestionAnswering,
+        Regression,
+        SequenceClassification,
+        Split,
+        Task,
+        TaskArguments,
+        TokenClassification,
+        describe_task,
+        load_task,
+    )
 
 __all__ = [
     "TASKS",
     "Batch",
+    "CausalLM",
     "Counts",
+    "LastWord",
+    "MaskedLM",
     "Metrics",
     "MultiLabelClassification",
     "QuestionAnswering",
@@ -34,64 +41,15 @@ __all__ = [
     "Split",
     "Task",
     "TaskArguments",
+    "TokenClassification",
     "describe_task",
     "load_task",
 ]
 
-TASKS: dict[str, Callable[[TaskArguments], Task]] = {
-    "sequence_classification": SequenceClassification,
-    "multi_label_classification": MultiLabelClassification,
-    "regression": Regression,
-    "question_answering": QuestionAnswering,
-    "token_classification": TokenClassification,
-    **dict.fromkeys(TAGGED, TokenClassification),
-    "causal_lm": CausalLM,
-    "masked_lm": MaskedLM,
-    "last_word": LastWord,
-    "lambada": LastWord,
-    "squad": QuestionAnswering,
-    "squad_v2": QuestionAnswering,
-    **{
-        name: partial(SequenceClassification if glue_task.label_names else Regression, preset=glue_task)
-        for name, glue_task in GLUE.items()
-    },
-}
-"""Name of a task or data set -> what makes the task from its arguments."""
 
-_DATA_SETS = {name: glue_task.description for name, glue_task in GLUE.items()} | {
-    "squad": "SQuAD 1.1: which words of a passage answer a question?",
-    "squad_v2": "SQuAD 2.0: the same, but the passage may hold no answer.",
-    "conll2003": "CoNLL-2003: people, organisations, places and other names in news.",
-    "wnut_17": "WNUT-17: new and rare names of six kinds in social media.",
-    "lambada": "LAMBADA: which word ends a passage?",
-}
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import registry
 
-
-def load_task(
-    task: str | TaskArguments, train: Rows | None = None, validation: Rows | None = None, test: Rows | None = None
-) -> Task:
-    """The task of this name, or the one that the arguments describe.
-
-    Args:
-        train, validation, test: rows that are there already, in place of files: a `datasets.Dataset`, a
-            `pandas.DataFrame` or a list of dicts, with the columns that a file would have.
-
-    Raises:
-        InputError: the name is missing or unknown, or rows are of another kind.
-    """
-    arguments = TaskArguments(task=task) if isinstance(task, str) else task
-    known = ", ".join(TASKS)
-    if not arguments.task:
-        raise InputError(f"task: expected one of {known}, got nothing; set --task")
-    if arguments.task not in TASKS:
-        nearest = get_close_matches(arguments.task.lower(), TASKS, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "`ted list` describes them"
-        raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}; {hint}")
-    made = TASKS[arguments.task](arguments)
-    made.given = given_rows({"train": train, "validation": validation, "test": test})
-    return made
-
-
-def describe_task(name: str) -> str:
-    """One line about the task of this name."""
-    return _DATA_SETS.get(name) or (getdoc(TASKS[name]) or "").split("\n")[0]
+    return getattr(registry, name)

@@ -34,7 +34,7 @@ from .reading.columns import (
     with_labels,
     with_texts,
 )
-from .reading.labels import HIDDEN, class_numbers, is_label, label_name, label_values, read_classes
+from .reading.labels import HIDDEN, class_numbers, is_label, label_name, label_values, of_each, read_classes
 from .reading.mapped import mapped
 from .reading.soft_labels import (
     PROBABILITIES,
@@ -142,7 +142,7 @@ class SequenceClassification(ModelLabels, Task):
         if column is None or column not in rows.column_names:
             return None
         raw = label_values(rows, column)
-        return [label_name(value) for value in raw] if all(map(is_label, raw)) else None
+        return of_each(label_name, raw) if all(of_each(is_label, raw)) else None
 
     def _read_probabilities(self, rows: Dataset, pattern: str, split: str) -> tuple[list[int], Any, list[list[float]]]:
         """The most likely class of each row, its feature, and the probabilities of all. Raises `InputError`."""

@@ -7,6 +7,7 @@ last processes get less, or nothing; the trainer lets them go through an update 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, repeat
@@ -21,6 +22,7 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import raise_if_any
+from ..tasks.reading.mapped import PARALLELISM
 from ..tasks.text.block_stream import BlockStream, Place, Share, Walk
 
 _STAND_IN = "stand_in"
@@ -243,6 +245,8 @@ def training_batches(
         # Workers that make batches are not part of the group of processes.
         together = distributed.is_available() and distributed.is_initialized() and not args.dataloader_num_workers
         rows = ProcessRows(rows, size, drop_last, *share, _gathered if together else None)
+        if args.dataloader_num_workers:
+            os.environ.setdefault(PARALLELISM, "false")  # they are forked, and tokenise
     else:
         taken = {"batch_sampler": ProcessBatches(BatchSampler(sampler, size, drop_last), *share)}
     loader = DataLoader(

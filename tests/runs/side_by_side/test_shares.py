@@ -22,7 +22,8 @@ def test_gpus_are_dealt_out_in_turn_and_cores_evenly() -> None:
     dealt = shares(Machine(cores=12, gpus=("2", "MIG-7")), 3)
     assert [share.gpu for share in dealt] == ["2", "MIG-7", "2"]
     assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in dealt] == ["2", "MIG-7", "2"]
-    assert {share.environment["OMP_NUM_THREADS"] for share in dealt} == {"4"}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        assert {share.environment[name] for share in dealt} == {"4"}
 
 
 def test_without_gpus_none_is_named_and_each_process_has_a_core_at_least() -> None:

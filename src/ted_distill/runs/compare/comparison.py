@@ -19,6 +19,7 @@ import yaml
 
 from ...errors import InputError, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
+from ...models.known import knowing_models
 from ...output import (
     atomic_files,
     check_writable,
@@ -64,6 +65,7 @@ class _Seed:
     """The steps that are the same for every seed."""
 
 
+@knowing_models()
 def compare(
     recipe: Recipe,
     seeds: int = 5,

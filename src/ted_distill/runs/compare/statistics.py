@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.05
 """Probability of a false win that is accepted, over all pairs of a comparison together."""
@@ -104,6 +103,8 @@ def paired_t(difference: np.ndarray) -> float | None:
         return None
     if np.ptp(difference) <= 1e-9 * max(1.0, float(np.abs(difference).max())):
         return 1.0
+    from scipy import stats  # which takes a second
+
     return float(stats.ttest_rel(difference, np.zeros_like(difference)).pvalue)
 
 

@@ -11,7 +11,7 @@ from ..graph import Node, makespan
 AUTO = "auto"
 PROCESS_BYTES = 1_500_000_000
 """What a process takes beside the models and batches of its stage: PyTorch, its libraries, data."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SPARE = 0.9
 """Share of the free memory that is planned for."""

@@ -54,12 +54,14 @@ def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
+    from ...models.known import knowing_models
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
 
     begin_with(hello.notices)
     runs = OpenRuns(hello.runs)
-    with relayed(lambda text, progress: send(Line(text, progress)), lambda text: send(Message(text))) as display:
+    shown = relayed(lambda text, progress: send(Line(text, progress)), lambda text: send(Message(text)))
+    with knowing_models(), shown as display:
         if hello.live:
             threading.Thread(target=_tell, args=(display, send), daemon=True).start()
         while True:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from datasets import ClassLabel, Dataset
 
@@ -21,6 +21,7 @@ NO_LABEL = -100
 LARGEST_SCORE = 1e18
 """Squared errors of larger ones are beyond float32."""
 
+_Found = TypeVar("_Found")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -39,7 +40,7 @@ def read_classes(
     _require_one_column(rows, column, split)
     raw = label_values(rows, column)
     raise_if_any(_no_classes(raw, column, split))
-    found = [label_name(value) for value in raw]
+    found = of_each(label_name, raw)
     visible = [[name] if name not in (None, str(HIDDEN)) else [] for name in found]
     if names is None:
         hidden = [number for number, name in enumerate(found) if name == str(HIDDEN)]
@@ -122,6 +123,21 @@ def warn_of_case(names: Iterable[str], split: str) -> None:
 # --- values ---------------------------------------------------------------------------------------------------
 
 
+def of_each(function: Callable[[Any], _Found], found: Iterable[Any]) -> list[_Found]:
+    """A function of each value, called once for those that are the same: labels are few, and rows are many."""
+    known: dict[tuple[type, Any], _Found] = {}
+    results = []
+    for value in found:
+        if isinstance(value, list | dict):  # which have no hash
+            results.append(function(value))
+            continue
+        key = type(value), value  # 1, 1.0 and True are equal, but have other names
+        if key not in known:
+            known[key] = function(value)
+        results.append(known[key])
+    return results
+
+
 def label_values(rows: Dataset, column: str) -> list[Any]:
     """The values of a column, with names for those of `ClassLabel` features (alone or in lists)."""
     found = values(rows, column).to_pylist()
@@ -191,13 +207,15 @@ def _require_one_column(rows: Dataset, column: str, split: str) -> None:
 
 
 def _no_classes(raw: Sequence[Any], column: str, split: str) -> Iterable[str]:
-    several = [number for number, value in enumerate(raw) if _is_list(value)]
+    lists = of_each(_is_list, raw)
+    several = [number for number, is_list in enumerate(lists) if is_list]
     if several:
         yield (
             f"{split}: expected one label per row in column {column!r}, got {shown(raw[several[0]])} in "
             f"{row_list(several)}; for lists of labels use --task multi_label_classification"
         )
-    broken = [number for number, value in enumerate(raw) if not _is_list(value) and not is_label(value)]
+    labels = of_each(is_label, raw)
+    broken = [number for number in range(len(raw)) if not lists[number] and not labels[number]]
     if broken:
         yield (
             f"{split}: expected class names or whole numbers in column {column!r}, got {shown(raw[broken[0]])} in "

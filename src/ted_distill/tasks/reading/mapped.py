@@ -7,7 +7,9 @@ would read what an older one tokenised; and it hashes a tokenizer together with 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from ... import identity
 from ...errors import InputError
 
+PARALLELISM = "TOKENIZERSPARALLELISMISM"
+"""The variable by which a user decides whether tokenizers use several threads."""
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -48,21 +52,39 @@ def mapped(
     source = identity.source_fingerprint(function)
     key = [identity.rows_fingerprint(rows), function.__qualname__, source, what, str(features), with_indices]
     try:
-        return rows.map(
-            function,
-            batched=True,
-            with_indices=with_indices,
-            remove_columns=rows.column_names,
-            fn_kwargs=arguments,
-            features=features,
-            num_proc=num_proc,
-            desc=description,
-            new_fingerprint=identity.fingerprint(key)[:32],
-        )
+        with one_thread_a_process(bool(num_proc)):
+            return rows.map(
+                function,
+                batched=True,
+                with_indices=with_indices,
+                remove_columns=rows.column_names,
+                fn_kwargs=arguments,
+                features=features,
+                num_proc=num_proc,
+                desc=description,
+                new_fingerprint=identity.fingerprint(key)[:32],
+            )
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
         raise cache_not_writable(error) from error
+
+
+@contextmanager
+def one_thread_a_process(forks: bool) -> Iterator[None]:
+    """Have processes that are forked inside tokenise with one thread each, unless the user has said otherwise.
+
+    The threads of a process are not forked with it, so that tokenizers use one there anyway, and every process warns of
+    that, if they are not told.
+    """
+    if not forks or PARALLELISM in os.environ:
+        yield
+        return
+    os.environ[PARALLELISM] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(PARALLELISM, None)
 
 
 def tokens_folder() -> Path:
