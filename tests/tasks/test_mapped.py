@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from ted_distill.tasks.reading.mapped import PARALLELISM, mapped
+from ted_distill.tasks.reading.mapped import mapped
+
+
+PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 def told(rows: dict[str, list[Any]], number: int) -> dict[str, list[Any]]:

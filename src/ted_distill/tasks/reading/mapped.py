@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from ... import identity
 from ...errors import InputError
 
-PARALLELISM = "TOKENIZERSPARALLELISMISM"
+PARALLELISM = "TOKENIZERS_PARALLELISM"
 """The variable by which a user decides whether tokenizers use several threads."""
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
