@@ -10,7 +10,6 @@ from datasets import Dataset
 
 from ted_distill.tasks.reading.mapped import mapped
 
-
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
