@@ -72,10 +72,10 @@ def mapped(
 
 @contextmanager
 def one_thread_a_process(forks: bool) -> Iterator[None]:
-    """Have processes that are forked inside tokenise with one thread each, unless the user has said otherwise.
+    """Have processes that are forked inside tokenise with one thread each, and only these where the user said nothing.
 
     The threads of a process are not forked with it, so that tokenizers use one there anyway, and every process warns of
-    that, if they are not told.
+    that, if they are not told. `datasets` tells them too, whatever the user has said.
     """
     if not forks or PARALLELISM in os.environ:
         yield
