@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,15 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 def told(rows: dict[str, list[Any]], number: int) -> dict[str, list[Any]]:
     """What tokenizers are told in the process that maps."""
     return {"told": [os.environ.get(PARALLELISM, "nothing") for _ in rows["text"]]}
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """`datasets` puts a copy in the place of `os.environ`; later tests would fork with threads that tokenise."""
+    before, said = os.environ, os.environ[PARALLELISM]
+    yield
+    os.environ = before  # noqa: B003
+    os.environ[PARALLELISM] = said
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 DEFAULT_FOLDER = "runs/demo"
-NUM_TRAIN = 9_000
+NUM_TRAIN = 12_000
 NUM_VALIDATION = 900
 
 

@@ -50,7 +50,8 @@ class MessageLog(logging.Handler):
 
     def add(self, message: str, when: float | None = None) -> None:
         """Add a message without its secrets; the lines after its first are indented. A full disk costs the log only."""
-        stamp = time.strftime(_TIME, time.localtime(when))
+        # `localtime()` alone reads a coarser clock, which may be behind the one that messages have their times from.
+        stamp = time.strftime(_TIME, time.localtime(time.time() if when is None else when))
         first, *others = text_without_secrets(message).rstrip("\n").split("\n")
         text = "\n".join([f"{stamp} {first}", *(" " * (len(stamp) + 1) + line for line in others)]) + "\n"
         if self._file is None:

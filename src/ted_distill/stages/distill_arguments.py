@@ -44,7 +44,7 @@ class DistillArguments:
     teacher_filters: Annotated[str | None, a_path()] = None
     """folder of its filters [the teacher's]"""
     student_filters: Annotated[str | None, a_path()] = None
-    """learned, least_squares, random, or a folder [learned if it has some; else ted: least_squares]"""
+    """learned, least_squares, random or a folder [learned if found; ted: least_squares]"""
     pairs: list[str] | None = None
     """teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"""
     pair_weights: list[str] | None = None
@@ -64,7 +64,7 @@ class DistillArguments:
     student_dropout: bool = False
     """dropout in the student, as its config says"""
     train_embeddings: bool | None = None
-    """train the student's word embeddings [not while they are those of the fine-tuned teacher it was made of]"""
+    """train the student's word embeddings [not while they are its teacher's]"""
     new_head: bool = False
     """the student is not fine-tuned yet: give it a new head"""
 
