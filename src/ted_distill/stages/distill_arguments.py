@@ -44,7 +44,7 @@ class DistillArguments:
     teacher_filters: Annotated[str | None, a_path()] = None
     """folder of its filters [the teacher's]"""
     student_filters: Annotated[str | None, a_path()] = None
-    """learned, least_squares, random or a folder [learned if found; ted: least_squares]"""
+    """learned, least_squares, random or a folder [learned if found; else by method]"""
     pairs: list[str] | None = None
     """teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"""
     pair_weights: list[str] | None = None
