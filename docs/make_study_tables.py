@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ted_distill.runs.compare.verdicts import page as page_of
+from ted_distill.runs.table import markdown_table
 from ted_distill.stages.methods import METHODS
 
 DOCS = Path(__file__).parent
@@ -40,32 +42,14 @@ def table_of_all(found: dict[str, dict[str, Any]]) -> str:
     """A row for each task: the teacher, and the mean of each method with the interval that seeds and rows give it."""
     shown = [name for name in TITLES if name in found]
     methods = [method for method in COLUMNS if any(method in found[name]["means"] for name in shown)]
-    lines = [_row(["task (score)", "seeds", "teacher", *(NAMES[method] for method in methods)])]
-    lines.append(_row(["---"] + ["---:"] * (2 + len(methods))))
+    rows = [["task (score)", "seeds", "teacher", *(NAMES[method] for method in methods)]]
     for name in shown:
         one = found[name]
         best = max(one["means"].values())
+        teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
         cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
-        lines.append(_row([TITLES[name], str(len(one["seeds"])), _score(one, "teacher"), *cells]))
-    return "\n".join(lines)
-
-
-def table_of_one(one: dict[str, Any]) -> str:
-    """A row for each model of a comparison."""
-    lines = [_row(["model", one["metric"], "sd", "95 % interval", "gap closed"]), _row(["---"] + ["---:"] * 4)]
-    lines.append(_row(["teacher", _score(one, "teacher"), "", "", ""]))
-    if "student" in one["scores"]:
-        lines.append(_row(["student, before training", _score(one, "student"), "", "", ""]))
-    for method in (name for name in COLUMNS if name in one["means"]):
-        deviation, closed = one["standard_deviations"][method], one["gap_closed"].get(method)
-        low, high = one["intervals"][method]
-        lines.append(_row([
-            NAMES[method], f"{one['means'][method]:.2f}", "" if deviation is None else f"{deviation:.2f}",
-            f"{low:.1f} to {high:.1f}", "" if closed is None else f"{100 * closed:.0f} %",
-        ]))  # fmt: skip
-    seeds, rows = len(one["seeds"]), one["rows"]
-    lines += ["", f"{seeds} seed{'s' * (seeds != 1)}, {rows:,} rows of {one['split']}, scored with the last weights."]
-    return "\n".join([*lines, "", *(f"- {verdict}" for verdict in one["verdicts"])])
+        rows.append([TITLES[name], str(len(one["seeds"])), teacher, *cells])
+    return markdown_table(rows)
 
 
 def _cell(one: dict[str, Any], method: str, best: bool) -> str:
@@ -76,14 +60,6 @@ def _cell(one: dict[str, Any], method: str, best: bool) -> str:
     return f"{f'**{mean}**' if best else mean} ({low:.1f} to {high:.1f})"
 
 
-def _score(one: dict[str, Any], model: str) -> str:
-    return f"{one['scores'][model][one['metric']]:.1f}"
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """A page with each of its tables written anew.
 
@@ -92,7 +68,7 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """
 
     def written(place: re.Match[str]) -> str:
-        table = table_of_one(found[place[2]]) if place[2] else table_of_all(found)
+        table = page_of(found[place[2]]) if place[2] else table_of_all(found)
         return f"{place[1]}\n{table}\n\n{place[3]}"
 
     return _PLACE.sub(written, text)

@@ -89,6 +89,11 @@ def use_seen_embeddings(model: PreTrainedModel, token_ids: Tensor) -> int:
     return len(ids)
 
 
+def predicts_tokens(model: PreTrainedModel) -> bool:
+    """Whether a model's outputs are tokens, for which many families use the same table as for its inputs."""
+    return model.get_output_embeddings() is not None
+
+
 def undo_seen_embeddings(model: nn.Module) -> int:
     """Undo `use_seen_embeddings`: the trained rows are back in the table, and all of it is trained.
 
@@ -116,7 +121,7 @@ def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
     if table.max_norm is not None or table.scale_grad_by_freq or table.sparse:
         return None
     # Not only tied heads: the head of DeBERTa-v3 multiplies by the table without a name for it.
-    if model.get_output_embeddings() is not None:
+    if predicts_tokens(model):
         return None
     names = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is table.weight]
     return table if len(names) == 1 else None

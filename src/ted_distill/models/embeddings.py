@@ -61,11 +61,6 @@ def freeze_tokens(model: PreTrainedModel) -> None:
         table.requires_grad_(False)
 
 
-def predicts_tokens(model: PreTrainedModel) -> bool:
-    """Whether a model's outputs are tokens, for which many families use the same table as for its inputs."""
-    return model.get_output_embeddings() is not None
-
-
 def embedding_parameters(model: nn.Module) -> int:
     """How many of a model's parameters are in tables of embeddings, each table counted once."""
     tables = {

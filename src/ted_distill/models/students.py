@@ -286,4 +286,5 @@ def has_teachers_embeddings(student: LoadedModel) -> bool:
     found = read_json(Path(student.name) / STUDENT_NAME)
     if not isinstance(found, dict) or "hidden_size" in found or student.fresh:
         return False
-    return bool(found.get("made") == _weights_fingerprint(student.model))
+    weights = [student.identity["backbone"], student.identity["head"]]
+    return bool(found.get("made") == fingerprint(weights))

@@ -14,12 +14,13 @@ from datasets import Dataset
 from torch import Tensor
 
 from ..errors import collect, raise_if_any
+from ..fast.embeddings import predicts_tokens
 from ..fast.precision import cast_weights, resolve_dtype
 from ..method.filter_files import filters_fingerprint, save_filters
 from ..method.filters import FilteredModel, Filters
 from ..method.layer_losses import bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
-from ..models.embeddings import freeze_tokens, predicts_tokens
+from ..models.embeddings import freeze_tokens
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ..models.students import has_teachers_embeddings, made_of

@@ -8,8 +8,11 @@ from functools import partial
 from inspect import getdoc
 
 from ..errors import InputError
-from ..method.filters import Batch
-from .base import Counts, Metrics, Split, Task
+from ..method.filters import Batch as Batch
+from .base import Counts as Counts
+from .base import Metrics as Metrics
+from .base import Split as Split
+from .base import Task
 from .descriptions import DESCRIPTIONS
 from .glue import GLUE
 from .multi_label_classification import MultiLabelClassification
@@ -22,26 +25,6 @@ from .task_arguments import TaskArguments
 from .text.causal_lm import CausalLM, LastWord
 from .text.masked_lm import MaskedLM
 from .token_classification import TAGGED, TokenClassification
-
-__all__ = [
-    "TASKS",
-    "Batch",
-    "CausalLM",
-    "Counts",
-    "LastWord",
-    "MaskedLM",
-    "Metrics",
-    "MultiLabelClassification",
-    "QuestionAnswering",
-    "Regression",
-    "SequenceClassification",
-    "Split",
-    "Task",
-    "TaskArguments",
-    "TokenClassification",
-    "describe_task",
-    "load_task",
-]
 
 TASKS: dict[str, Callable[[TaskArguments], Task]] = {
     "sequence_classification": SequenceClassification,

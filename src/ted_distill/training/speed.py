@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ..errors import InputError
 from ..fast.attention import undo_fast_attention, use_fast_attention
 from ..fast.dropout import undo_fast_dropout, use_fast_dropout
-from ..fast.embeddings import seen_tokens, undo_seen_embeddings, use_seen_embeddings
+from ..fast.embeddings import predicts_tokens, seen_tokens, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ..fast.packed_linear import undo_packed_linear, use_packed_linear
 from .shard_arguments import asks_for_fsdp
@@ -65,7 +65,7 @@ def freeze_unseen_rows(
     """
     table = model.get_input_embeddings()
     # A model that predicts tokens trains the rows of all of them, and the tokens of a stream are not known.
-    if isinstance(features, IterableDataset) or model.get_output_embeddings() is not None:
+    if isinstance(features, IterableDataset) or predicts_tokens(model):
         return
     if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW or asks_for_fsdp(args):
         return
