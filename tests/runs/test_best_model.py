@@ -15,6 +15,7 @@ from ted_distill import Recipe, read_recipe
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.runs.best_model import best_method
+from ted_distill.runs.compare.comparison import compare
 from ted_distill.runs.run import run
 from ted_distill.tasks import load_task
 
@@ -106,8 +107,21 @@ def test_what_is_required_is_checked_at_the_end_with_exit_code_4(
 def test_a_requirement_on_a_model_that_the_run_does_not_have_is_refused_at_once(
     recipe_file: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="expected one of teacher, student, alone, kd, got ted"):
+    with pytest.raises(InputError, match="expected one of teacher, student, alone, kd, best, got ted"):
         _recipe(recipe_file, tmp_path / "run", "require=[ted.accuracy >= 1]")
+
+
+def test_a_requirement_on_a_score_that_the_task_does_not_have_is_refused_at_once(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match=r"require: expected one of accuracy.*, got acuracy in .*did you mean"):
+        run(_recipe(recipe_file, folder, "require=[best.acuracy >= 1]"))
+    with pytest.raises(InputError) as refused:
+        compare(_recipe(recipe_file, folder, "require=[best.f1 >= 1]"), seeds=1)
+    assert "got best in" in str(refused.value)
+    assert "got f1 in" in str(refused.value)
+    assert not folder.exists()
 
 
 def test_a_file_in_the_way_of_the_best_student_is_never_overwritten(recipe_file: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from small_runs import write_recipe
 from ted_distill import InputError, read_recipe
 from ted_distill.cli.main import main
+from ted_distill.errors import GateError
 from ted_distill.runs.planning import plan
 from ted_distill.runs.planning.show import show
 from ted_distill.runs.run import run
@@ -72,11 +73,24 @@ def test_the_best_student_is_smaller_and_says_the_same(
     assert "trimmed" not in whole[best]
     assert (folder / "best" / "model.safetensors").read_bytes() == (folder / best / "model.safetensors").read_bytes()
     assert not (folder / "best" / "trim.json").exists()
+    again_on = {"task": "sequence_classification", "validation_file": recipe.task.validation_file}
+    keys = [f"score_on.again.{key}={value}" for key, value in again_on.items()]
+    scored = run(read_recipe(recipe_file, [*trimmed_recipe, *keys, "require=[best.again_accuracy >= 0]"]))
+    assert scored[best]["trimmed"]["again_accuracy"] == trimmed["accuracy"]
     kept = run(read_recipe(recipe_file, [*trimmed_recipe, "keep=best"]))
     assert kept[best]["trimmed"] == trimmed
     assert run(read_recipe(recipe_file, [*trimmed_recipe, "keep=best"]))[best]["trimmed"] == trimmed
     assert (folder / "best" / "model.safetensors").is_file()
     assert main(["report", str(folder)]) == 0
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    (line,) = [line for line in report.splitlines() if ", trimmed " in line and f"{trimmed['accuracy']:.2f}" in line]
+    assert f"In best is {line.split('|')[1].strip()}" in report
+    with pytest.raises(GateError, match=f"best.parameters < {trimmed['parameters']}"):
+        run(
+            read_recipe(
+                recipe_file, [*trimmed_recipe, "keep=best", f"require=[best.parameters < {trimmed['parameters']}]"]
+            )
+        )
 
 
 def test_texts_that_need_all_tokens_leave_the_student_as_it_is(

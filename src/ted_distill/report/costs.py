@@ -27,6 +27,7 @@ from ..models.embeddings import embedding_parameters
 from ..models.load import LoadedModel, load_config, load_model
 from ..output import MANIFEST_NAME, DamagedFileError, atomic_files, read_json, read_sealed, write_sealed
 from ..runs.kept_predictions import scored_split
+from ..runs.table import BEST, TRIMMED
 from ..stages.evaluate import PRECISIONS, scoring_device
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
@@ -72,7 +73,7 @@ def _identity(reported: Reported) -> Identity:
     return plain(
         {
             "stages": {name: weights_sums(folder) for name, folder in stages},
-            "shapes": {name: _shape(reported, name) for name in reported.names},
+            "shapes": {name: _shape(reported, name) for name in _names(reported)},
             "rows": rows_fingerprint(task.rows[scored_split(task)]) if task else None,
             "batch": args.per_device_eval_batch_size if args else None,
         }
@@ -84,6 +85,12 @@ def weights_sums(folder: str | Path) -> dict[str, str]:
     files = (read_json(Path(folder) / MANIFEST_NAME) or {}).get("files")
     found = files.items() if isinstance(files, dict) else ()
     return {name: of["sha256"] for name, of in found if name.endswith((".safetensors", ".bin", ".onnx"))}
+
+
+def _names(reported: Reported) -> list[str]:
+    """The models, and RUN/best where it is one of its own, with fewer tokens."""
+    trimmed = reported.comparison is None and any(result.get(TRIMMED) for result in reported.results.values())
+    return [*reported.names, *([BEST] if trimmed else [])]
 
 
 def _shape(reported: Reported, name: str) -> str | None:
@@ -114,7 +121,7 @@ def _measure(reported: Reported) -> dict[str, Any]:
     models: dict[str, dict[str, Any]] = {}
     of_shape: dict[str, LoadedModel] = {}
     missing = []
-    for name in reported.names:
+    for name in _names(reported):
         shape = _shape(reported, name)
         try:
             loaded = of_shape.get(str(shape)) or load_model(reported.model(name), task, reported.loading(name))

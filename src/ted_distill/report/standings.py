@@ -10,7 +10,7 @@ import numpy as np
 
 from ..runs.compare.statistics import mean_interval
 from ..runs.kept_predictions import Predictions
-from ..runs.table import model_title
+from ..runs.table import BEST, TRIMMED, model_title
 from ..stages.methods import METHODS
 from ..tasks import Task
 from ..tasks.base import TEST, Metrics
@@ -29,7 +29,8 @@ class Standing:
     name: str
     title: str
     role: str
-    """`teacher`, `start` (a student that was not trained), `student` or `method`."""
+    """`teacher`, `start` (a student that was not trained), `student`, `method`, or `trimmed` (RUN/best with fewer
+    tokens)."""
     score: float
     """The main score; its mean over the seeds."""
     interval: tuple[float, float] | None = None
@@ -63,32 +64,40 @@ def interval_name(reported: Reported) -> str:
 
 
 def _of_run(reported: Reported, predictions: Mapping[str, Predictions]) -> list[Standing]:
-    metric = reported.metric
     found = []
     for name, result in reported.results.items():
-        test = TEST in result.get("scored_on", {}) and f"{TEST}_{metric}" in result
-        scores = {key.removeprefix(f"{TEST}_") if test else key: value for key, value in result.items()}
-        if test:
-            scores = {key.removeprefix(f"{TEST}_"): value for key, value in result.items() if key.startswith(TEST)}
-        known = reported.task.score_names if reported.task else ()
-        others = {key: float(scores[key]) for key in known if key in scores and key != metric}
-        found.append(
-            Standing(
-                name,
-                model_title(name, result),
-                _role(name, result),
-                float(scores[metric]),
-                _interval(reported.task, predictions.get(name)),
-                others=dict(list(others.items())[:_MORE_SCORES]),
-                seconds=result.get("seconds"),
-                best=bool(result.get("best")),
-                chosen_elsewhere=test,
-            )
-        )
+        found.append(_standing(reported, name, result, _role(name, result), predictions.get(name)))
+        if trimmed := result.get(TRIMMED):
+            scores = {**trimmed, "scored_on": result.get("scored_on", {})}
+            found.append(_standing(reported, BEST, scores, "trimmed", None))
+            found[-1].title = f"{found[-2].title}, trimmed"
     gaps = _gaps(found, reported.lower_is_better)
     for one in found:
         one.gap_closed = gaps.get(one.name)
     return found
+
+
+def _standing(
+    reported: Reported, name: str, result: Mapping[str, Any], role: str, predictions: Predictions | None
+) -> Standing:
+    metric = reported.metric
+    test = TEST in result.get("scored_on", {}) and f"{TEST}_{metric}" in result
+    scores = dict(result)
+    if test:
+        scores = {key.removeprefix(f"{TEST}_"): value for key, value in result.items() if key.startswith(TEST)}
+    known = reported.task.score_names if reported.task else ()
+    others = {key: float(scores[key]) for key in known if key in scores and key != metric}
+    return Standing(
+        name,
+        model_title(name, result),
+        role,
+        float(scores[metric]),
+        _interval(reported.task, predictions),
+        others=dict(list(others.items())[:_MORE_SCORES]),
+        seconds=result.get("seconds"),
+        best=bool(result.get("best")),
+        chosen_elsewhere=test,
+    )
 
 
 def _role(name: str, result: Mapping[str, Any]) -> str:

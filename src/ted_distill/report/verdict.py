@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..runs.table import BEST
 from ..stages.methods import METHODS
 from . import words
 from .folders import Reported
@@ -68,7 +69,13 @@ def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
     else:
         said = _of_run(reported, found)
     best = best_student(found, reported.lower_is_better)
-    return [*said, *(_cost(best, costs) if best else [])]
+    trimmed = [one for one in found if one.role == "trimmed"]
+    costly = trimmed or ([best] if best else [])
+    said += [
+        f"In {BEST} is {one.title}: its tokens are those of the training texts, and it scores {_scored(one)}."
+        for one in trimmed
+    ]
+    return [*said, *(line for one in costly for line in _cost(one, costs))]
 
 
 def _best_mean(reported: Reported, found: Sequence[Standing]) -> list[str]:

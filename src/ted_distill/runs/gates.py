@@ -1,7 +1,7 @@
 """Requirements on the scores of a run, such as `ted.f1 >= 0.97 * teacher.f1`: a pipeline stops where one does not hold.
 
 A requirement compares two expressions of numbers, scores (`MODEL.SCORE`), + - * / and parentheses. Models and scores
-are those of the run's table; a seed comparison has the means over its seeds.
+are those of the run's table, and `best` is what RUN/best holds; a seed comparison has the means over its seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import GateError, InputError, nearest, shown
+from ..errors import GateError, InputError, nearest, raise_if_any, shown
+from ..tasks.base import TEST, Task
+from ..training.best_score import score_names
+from .table import BEST, TRIMMED
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +110,12 @@ def require(requirements: Sequence[str], scores: Scores) -> None:
         raise GateError("\n".join(f"require: {verdict}" for verdict in failed))
 
 
+def with_best(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The results of a run and, as `best`, those of RUN/best: the best student, with fewer tokens if it was trimmed."""
+    best = [{**result, **result.get(TRIMMED, {})} for result in results.values() if result.get("best")]
+    return {**results, **({BEST: best[0]} if best else {})}
+
+
 def check_models(requirements: list[Requirement], models: list[str]) -> list[str]:
     """What is wrong with the models that requirements name, before a run of these models."""
     known = ", ".join(models)
@@ -116,6 +125,27 @@ def check_models(requirements: list[Requirement], models: list[str]) -> list[str
         for model, _ in requirement.names
         if model not in models
     ]
+
+
+def scores_of_run(task: Task, further: Mapping[str, Task]) -> list[str]:
+    """Names of the numbers that every model of a run has.
+
+    Args:
+        further: data sets of `score_on` by name.
+    """
+    names = score_names(task) + ([f"{TEST}_{name}" for name in task.score_names] if TEST in task.rows else [])
+    names += [f"{data}_{name}" for data, other in further.items() for name in score_names(other)]
+    return [*names, "parameters", "seconds"]
+
+
+def check_scores(requirements: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `InputError` for requirements that name scores other than those known, before a run that has these."""
+    raise_if_any(
+        f"require: expected one of {', '.join(known)}, got {score} in {shown(text)}{nearest(score, known)}"
+        for text in requirements
+        for _, score in read_requirement(text).names
+        if score not in known
+    )
 
 
 def _check(node: ast.expr, text: str) -> None:

@@ -41,7 +41,7 @@ from .best_model import (
 from .checking import Report, examine
 from .checking.examine import BRIEF, WHOLE
 from .checking.undisturbed import silent, undisturbed
-from .gates import require
+from .gates import check_scores, require, scores_of_run, with_best
 from .kept_scores import kept_scores
 from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
@@ -92,7 +92,7 @@ def run(
         results = started.results(before_dropping)
     else:
         on_main(lambda: drop_weights(started.at.made))  # what a kill left of them
-    require(recipe.run.require or [], results)
+    require(recipe.run.require or [], with_best(results))
     return results
 
 
@@ -178,6 +178,8 @@ class RunOfRecipe(Steps):
         for task in (self.task, *self.further.values()):
             with collect(problems):
                 task.rows  # noqa: B018  (reading them is what checks them)
+        with collect(problems):
+            check_scores(self.recipe.run.require or [], scores_of_run(self.task, self.further))
         with collect(problems):
             # Of the recipe as it was read: a plan has a stand-in of its own for a teacher from scratch.
             self.planned = planned = plan(self.read, self.task, tokenise=False)
@@ -338,7 +340,12 @@ class RunOfRecipe(Steps):
             on_main(lambda: publish_best(folder, best))
             return
         args = self.at.arguments(best)[0]
-        scores = kept_scores(folder / "scores" / f"{BEST}.json", str(folder / BEST), self.task, args, loading)
+        scores: Results = {}
+        for data, task in {"": self.task, **self.further}.items():
+            file = folder / "scores" / f"{f'{BEST}_{data}' if data else BEST}.json"
+            found = kept_scores(file, str(folder / BEST), task, args, loading)
+            prefix = f"{data}_" if data else ""
+            scores |= {name if name == "parameters" else prefix + name: value for name, value in found.items()}
         results["trimmed"] = {**scores, "tokens": trimmed["after"]["tokens"], "of_tokens": trimmed["before"]["tokens"]}
 
     def as_started(self, within: str = "", predicts: bool = False) -> Started:

@@ -12,6 +12,7 @@ from ..ranges import a_path, at_least, described, one_of, range_problems
 from ..stages.filter_arguments import FilterInit, FilterToken
 from ..stages.methods import METHODS
 from .gates import check_models, read_requirement
+from .table import BEST
 
 Start = Literal["teacher", "finetuned", "pretrained"]
 
@@ -85,7 +86,7 @@ class RunArguments:
             problems.append("pairs: expected pairs or filter intervals, got both; remove one")
         for text in self.require or []:
             with collect(problems):
-                problems += check_models([read_requirement(text)], ["teacher", "student", "alone", *self.methods])
+                problems += check_models([read_requirement(text)], ["teacher", "student", "alone", *self.methods, BEST])
         if self.start_from == "teacher" and not self.made_of_teacher:
             problems.append(
                 "start_from: expected finetuned or pretrained with a student that is not made of the teacher's blocks, "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ...errors import InputError, shown
+from ...errors import InputError, collect, raise_if_any, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
 from ...models.known import knowing_models
 from ...output import (
@@ -34,7 +34,7 @@ from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
-from ..gates import require
+from ..gates import check_models, check_scores, read_requirement, require
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
 from ..run import RunOfRecipe, look_first
@@ -95,6 +95,7 @@ def compare(
     shared = Path(str(recipe.run.output_dir))
     folder = shared / FOLDER
     rows, task = task, load_task(recipe.task) if task is None else task
+    _check_requirements(recipe, task)
     check_writable(folder)
     refuse_busy(folder)
     _check_folder(folder)
@@ -119,6 +120,15 @@ def compare(
         on_main(lambda: remove_caches(shared / CACHE_NAME))
     require(recipe.run.require or [], _means(content))
     return content
+
+
+def _check_requirements(recipe: Recipe, task: Task) -> None:
+    """Refuse requirements on models and scores that a comparison does not have."""
+    requirements = recipe.run.require or []
+    problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
+    with collect(problems):
+        check_scores(requirements, task.score_names)
+    raise_if_any(problems)
 
 
 def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
