@@ -1,9 +1,10 @@
-"""Writes the tables of docs/study.md and README.md from what `ted compare` measured.
+"""Writes the tables of docs/study.md and README.md, and the study's plot, from what `ted compare` measured.
 
 python docs/make_study_tables.py
 
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
+The plot is docs/_static/study.svg.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ted_distill.runs.table import markdown_table
 from ted_distill.stages.methods import METHODS
 
 DOCS = Path(__file__).parent
+PLOT = DOCS / "_static" / "study.svg"
 PAGES = (DOCS / "study.md", DOCS.parent / "README.md")
 TITLES = {
     "stsb": "STS-B (Spearman)",
@@ -74,9 +76,50 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     return _PLACE.sub(written, text)
 
 
+def plotted(found: dict[str, dict[str, Any]]) -> str:
+    """What the plot shows, in words: for those who do not see it, and to tell whether it is of what was measured."""
+    lines = []
+    for name in (name for name in TITLES if name in found):
+        one = found[name]
+        said = [f"{NAMES[method]} {_cell(one, method, best=False)}" for method in COLUMNS if method in one["means"]]
+        lines.append(f"{TITLES[name]}: teacher {one['scores']['teacher'][one['metric']]:.1f}, {', '.join(said)}.")
+    return " ".join(lines)
+
+
+def plot(found: dict[str, dict[str, Any]], file: Path) -> None:
+    """A panel for each task: each mean a dot, its interval a bar, its seeds ticks; the teacher dashed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = [name for name in TITLES if name in found]
+    methods = [method for method in COLUMNS if any(method in found[name]["means"] for name in names)]
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "study", "font.size": 9}):
+        figure = Figure(figsize=(2.4 * len(names) + 0.8, 0.9 + 0.28 * len(methods)), layout="constrained")
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
+            one = found[name]
+            panel.axvline(one["scores"]["teacher"][one["metric"]], color="#333333", linestyle="--", linewidth=1)
+            for place, method in enumerate(methods):
+                if method not in one["means"]:
+                    continue
+                colour = "#D55E00" if method.startswith("ted") else "#0072B2"
+                panel.plot(one["intervals"][method], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+                seeds = [scores[one["metric"]] for scores in one["scores"][method]]
+                panel.plot(seeds, [place] * len(seeds), "|", color="#777777", markersize=8)
+                panel.plot([one["means"][method]], [place], "o", color=colour, markersize=6)
+            panel.set_title(TITLES[name].replace(" (", "\n(").replace(", ", "\n", 1), fontsize=9)
+            panel.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+            panel.set_axisbelow(True)
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].set_yticks(range(len(methods)), [NAMES[method] for method in methods])
+        panels[0].set_ylim(len(methods) - 0.5, -0.5)
+        figure.savefig(file, metadata={"Date": None, "Creator": None, "Description": plotted(found)})
+
+
 def main() -> None:
-    """Write the tables of all pages."""
+    """Write the tables of all pages, and the plot."""
     found = measured()
+    plot(found, PLOT)
     for page in PAGES:
         page.write_text(page_with_tables(page.read_text(encoding="utf-8"), found), encoding="utf-8")
 

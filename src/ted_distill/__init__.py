@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .tasks import TASKS, Task, TaskArguments, load_task
     from .training.stage_arguments import StageArguments
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = [
     "TASKS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -20,6 +21,13 @@ def test_a_page_has_the_tables_that_the_script_makes(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<!-- study" in text
     assert text == script.page_with_tables(text, script.measured())
+
+
+def test_the_plot_is_of_what_was_measured() -> None:
+    described = ElementTree.parse(script.PLOT).find(".//{http://purl.org/dc/elements/1.1/}description")
+    assert described is not None
+    assert described.text == script.plotted(script.measured())
+    assert "study.svg" in (DOCS / "study.md").read_text(encoding="utf-8")
 
 
 def test_every_comparison_has_a_table() -> None:
