@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ted_distill.runs.compare.verdicts import page as page_of
+from ted_distill.runs.compare.verdicts import verdicts
 from ted_distill.runs.table import markdown_table
 from ted_distill.stages.methods import METHODS
 
@@ -37,7 +38,8 @@ _PLACE = re.compile(r"(<!-- study ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 def measured() -> dict[str, dict[str, Any]]:
     """Every comparison there is, by name."""
     files = sorted((DOCS / "study").glob("*.json"))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    read = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {name: {**content, "verdicts": verdicts(content)} for name, content in read.items()}
 
 
 def table_of_all(found: dict[str, dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..runs.compare.verdicts import larger_p
 from . import texts, words
 
 Table = list[list[str]]
@@ -41,7 +42,7 @@ def pairs_table(content: Mapping[str, Any]) -> Table:
     rows = [["better", "worse", "difference", "interval", "p (Holm)", "told apart"]]
     for pair in content["comparisons"]:
         named = [titles.get(str(pair.get(key)), str(pair.get(key))) for key in ("better", "worse")]
-        p = pair.get("p_holm")
+        p = larger_p(pair)
         rows.append(
             [
                 *named,
