@@ -123,7 +123,7 @@ def test_whatever_says_that_a_disk_is_full_becomes_one_line(tmp_path: Path, erro
     text = str(stopped.value)
     assert text.startswith(f"{tmp_path}: the disk at /")
     assert "3.0 GB are needed" in text
-    assert text.endswith("make room, and the same command goes on from the last checkpoint")
+    assert text.endswith("make room, and the same command resumes from the last checkpoint")
     assert "\n" not in text
 
 
@@ -152,7 +152,7 @@ def test_a_stage_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room
     """The settings, the weights or the optimizer do not fit."""
     assert 15_000 < (whole / "model.safetensors").stat().st_size < 40_000
     folder = tmp_path / "out"
-    with pytest.raises(TrainingError, match=r"is full: .* needed; make room, and the same command goes on"):
+    with pytest.raises(TrainingError, match=r"is full: .* needed; make room, and the same command resumes"):
         finetune_with_files_of_at_most(size, model, task, arguments(folder))
     assert {entry.name for entry in folder.iterdir()} == ({"settings.json", "run.log"} if size > 2_000 else set())
     finetune(model, task, arguments(folder))

@@ -314,7 +314,7 @@ def test_a_loss_that_is_nan_again_after_resuming_points_at_the_data_of_the_step(
             finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=3, logging_steps=1))
         messages.append(str(error.value))
     assert "try a lower learning_rate" in messages[0]
-    assert "another output_dir, as this one goes on as it was begun" in messages[0]
+    assert "another output_dir, as this one resumes as it was begun" in messages[0]
     assert seen[0] == seen[1]
     numbers = ", ".join(str(row + 1) for row in seen[1])
     assert "it had been resumed from checkpoint-3, and would stop here again: the data of this step" in messages[1]

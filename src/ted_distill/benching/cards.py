@@ -75,7 +75,7 @@ def _text(folder: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cards: expected {file} to be text in UTF-8, got an error ({error}); mend it") from error
+        raise InputError(f"cards: expected {file} to be text in UTF-8, got an error ({error}); fix it") from error
 
 
 def _write(folder: Path, text: str) -> None:

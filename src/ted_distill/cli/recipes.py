@@ -127,7 +127,7 @@ def read_plan(words: list[str]) -> tuple[Any, ...] | None:
             f"usage: ted plan RECIPE [--format {'|'.join(FORMATS)}] {CHANGES}\n\n"
             "The steps of `ted run` with the same words as commands for a shell or make, and what each waits for, so\n"
             "that any scheduler can start them, also at once or on several machines with the same files. Each does\n"
-            "nothing if it was done before, and goes on where it was interrupted; the last one writes the table.\n\n"
+            "nothing if it was done before, and resumes where it was interrupted; the last one writes the table.\n\n"
             f"{EITHER}\n"
         )
         return None

@@ -116,7 +116,7 @@ def check_checkpoint(folder: Path) -> None:
     """
     if problem := _damage(folder):
         raise TrainingError(
-            f"{folder}: expected the checkpoint as it was written, got {problem}; the same command goes on without it"
+            f"{folder}: expected the checkpoint as it was written, got {problem}; the same command resumes without it"
         )
 
 

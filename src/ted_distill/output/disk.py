@@ -73,7 +73,7 @@ def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Ite
         free = readable_size(shutil.disk_usage(disk).free)
         raise TrainingError(
             f"{folders[0]}: the disk at {disk} is full: {free} are free, {wanted}; "
-            "make room, and the same command goes on from the last checkpoint"
+            "make room, and the same command resumes from the last checkpoint"
         ) from error
 
 

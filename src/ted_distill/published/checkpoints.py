@@ -108,13 +108,16 @@ def find_checkpoint(source: str | Path) -> Path:
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
     if isinstance(source, Path) or source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise InputError(f"source: the folder {source} does not exist; give a checkpoint's folder or a Hub id")
+        raise InputError(f"source: expected a checkpoint's folder or a Hub id, got {source}, which does not exist")
     names = [CONFIG_NAME, SAFETENSORS_NAME, PICKLE_NAME, *TOKENIZER_NAMES]
     try:
         return Path(snapshot_download(source, allow_patterns=names))
     except (OSError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"source: {source} is no folder here, and could not be had from the Hub ({reason})") from error
+        raise InputError(
+            f"source: expected a folder or a Hub id, got {source}: there is no such folder, and the Hub gave none "
+            f"({reason})"
+        ) from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

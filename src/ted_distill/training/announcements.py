@@ -39,7 +39,7 @@ def not_finite(step: int, rows: Sequence[int], kept: str | None, resumed_from: s
     where = f"the loss of step {step} is not a finite number; "
     where += f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written yet"
     if resumed_from is None:
-        elsewhere = " and another output_dir, as this one goes on as it was begun" if kept else ""
+        elsewhere = " and another output_dir, as this one resumes as it was begun" if kept else ""
         return f"{where}; try {remedy}{elsewhere}"
     shown = ", ".join(str(row + 1) for row in rows[:_SHOWN_ROWS]) + (", ..." if len(rows) > _SHOWN_ROWS else "")
     return (

@@ -81,7 +81,7 @@ def readable(checkpoint: str | None) -> Iterator[None]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"{checkpoint}: expected a checkpoint of this stage, got files that cannot be read "
-            f"({reason[:_SHOWN]}); delete it, and the same command goes on from an older one, or anew"
+            f"({reason[:_SHOWN]}); delete it, and the same command resumes from an older one, or starts anew"
         ) from error
 
 

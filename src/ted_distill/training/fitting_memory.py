@@ -37,7 +37,7 @@ def divide_anew(args: TrainingArguments, most: int, updates: int) -> None:
     if updates:
         raise TrainingError(
             f"memory: expected room for batches of {args.per_device_train_batch_size} rows in every update, got none "
-            f"after {updates}; give {flags}, and the same command goes on from the last checkpoint"
+            f"after {updates}; give {flags}, and the same command resumes from the last checkpoint"
         )
     logger.warning(
         "auto_find_batch_size: no room for batches of %d rows; going on with %s, which gives the same updates",
@@ -63,7 +63,7 @@ def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[i
     most = size // 2 if fitting is None else fitting
     flags = _flags(*same_updates(args, max(1, most)))
     known = "try" if fitting is None else "this fits:"
-    return f"{found}; {known} {flags}, which gives the same updates{more}; the same command goes on where it was"
+    return f"{found}; {known} {flags}, which gives the same updates{more}; the same command resumes where it stopped"
 
 
 def largest(args: TrainingArguments, runs: Callable[[int], None]) -> int:

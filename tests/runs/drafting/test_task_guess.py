@@ -74,7 +74,7 @@ def test_text_alone_is_for_a_language_model() -> None:
     assert guess(None, teacher("BertForMaskedLM")).task == "masked_lm"
     assert guess(None, teacher("BertModel"), is_text=True).task == "masked_lm"
     for owner in (teacher("BertModel"), teacher("BertForSequenceClassification")):
-        with pytest.raises(InputError, match=r"no language model .*give label_column=NAME, or for text alone"):
+        with pytest.raises(InputError, match=r"not a language model .*give label_column=NAME, or for text alone"):
             guess(None, owner)
     with pytest.raises(InputError, match="expected a column with labels for task regression, got columns text"):
         guess(None, task="regression")

@@ -24,7 +24,7 @@ def header_of(drafting: Drafting, planned: Plan, file: str) -> list[str]:
         *sizes(drafting, planned),
         "",
         f"  ted show {file}    # what it would do, without training",
-        f"  ted run {file}     # all of it; interrupted, the same command goes on",
+        f"  ted run {file}     # all of it; the same command resumes an interrupted one",
         "",
         "Written by `ted init`, for this teacher and these data; every value may be changed, here or for one run as",
         "key=value, --key value or section.key=value.",

@@ -89,7 +89,7 @@ def _text(columns: Mapping[str, Column], arguments: TaskArguments, teacher: Teac
     task = teacher.text_task or (teacher.text_task_of_family if is_text else None)
     if task is None:
         raise InputError(
-            f"task: expected a column with labels, as {teacher.name} is no language model ({teacher.architecture}), "
+            f"task: expected a column with labels, as {teacher.name} is not a language model ({teacher.architecture}), "
             f"got columns {listed(columns, 10)}; give label_column=NAME, or for text alone task=causal_lm or masked_lm"
         )
     found = text_columns(columns, arguments, None)
