@@ -1,10 +1,11 @@
-"""Writes the tables of docs/study.md and README.md, and the study's plot, from what `ted compare` measured.
+"""Writes the study's tables and its plot from what `ted compare` measured, and the table of int8 from `ted bench`.
 
 python docs/make_study_tables.py
 
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
-The plot is docs/_static/study.svg.
+The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
+`<!-- int8 -->` the table of all of these.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from ted_distill.stages.methods import METHODS
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "_static" / "study.svg"
-PAGES = (DOCS / "study.md", DOCS.parent / "README.md")
+PAGES = (DOCS / "study.md", DOCS / "results.md", DOCS.parent / "README.md")
 TITLES = {
     "stsb": "STS-B (Spearman)",
     "sst2": "SST-2, 10,000 rows (accuracy)",
     "mrpc": "MRPC (F1)",
     "wnut_17": "WNUT-17 (F1 of names)",
+    "squad_lite": "SQuAD 1.1, 4,000 questions (F1)",
     "tickets": "400 tickets, 2 epochs (accuracy)",
 }
 """The comparisons of README's table, in its order; other files have a table of their own only."""
+BENCHED = TITLES | {"demo": "`ted demo`: a small DeBERTa, made-up questions (F1)"}
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
-_PLACE = re.compile(r"(<!-- study ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (study|int8) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -64,6 +67,44 @@ def _cell(one: dict[str, Any], method: str, best: bool) -> str:
     return f"{f'**{mean}**' if best else mean} ({low:.1f} to {high:.1f})"
 
 
+def benched() -> dict[str, dict[str, Any]]:
+    """Every bench there is, by name of the task, in the order of README's table; others follow."""
+    files = {file.stem: file for file in sorted((DOCS / "study" / "bench").glob("*.json"))}
+    names = [*(name for name in BENCHED if name in files), *(name for name in files if name not in BENCHED)]
+    return {name: json.loads(files[name].read_text(encoding="utf-8")) for name in names}
+
+
+def table_of_int8(benches: dict[str, dict[str, Any]]) -> str:
+    """What int8 costs each model, how small and fast it is beside the teacher, and how exact its file in float32 is."""
+    rows = [
+        ["task", "model", "PyTorch", "ONNX int8", "change", "predictions changed", "of the teacher", "size",
+         "times at 1", "times at 32", "largest difference in float32"],
+    ]  # fmt: skip
+    for task, about in benches.items():
+        models: dict[str, dict[str, Any]] = {}
+        for row in about["candidates"]:
+            models.setdefault("teacher" if row["role"] == "teacher" else row["name"], {})[row["format"]] = row
+        for number, (name, of) in enumerate(models.items()):
+            int8 = of["int8"]
+            changed = int8["changed"]
+            rows.append(
+                [
+                    BENCHED.get(task, task) if number == 0 else "",
+                    NAMES.get(name, name),
+                    f"{of['pytorch']['score']:.2f}",
+                    f"{int8['score']:.2f}",
+                    f"{int8['to_float32']:+.2f}",
+                    "" if changed is None else f"{100 * changed:.1f} %",
+                    f"{100 * int8['to_teacher']['score']:.1f} %",
+                    f"{int8['bytes'] / 1e6:.1f} MB",
+                    f"{int8['to_teacher']['batch_1']:.1f}",
+                    f"{int8['to_teacher']['batch_32']:.1f}",
+                    f"{of['onnx']['largest_difference']:.1e}",
+                ]
+            )
+    return markdown_table(rows)
+
+
 def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """A page with each of its tables written anew.
 
@@ -72,8 +113,11 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """
 
     def written(place: re.Match[str]) -> str:
-        table = page_of(found[place[2]]) if place[2] else table_of_all(found)
-        return f"{place[1]}\n{table}\n\n{place[3]}"
+        if place[2] == "int8":
+            table = table_of_int8(benched())
+        else:
+            table = page_of(found[place[3]]) if place[3] else table_of_all(found)
+        return f"{place[1]}\n{table}\n\n{place[4]}"
 
     return _PLACE.sub(written, text)
 
