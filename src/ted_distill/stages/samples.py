@@ -47,6 +47,8 @@ def drawn_batches(
     if most is None:
         length = task.max_seq_length if isinstance(features, IterableDataset) else np.mean(features["length"][:])
         most = max(1, int(SAMPLE_TOKENS / length))
+    if not isinstance(features, IterableDataset):
+        most = min(most, len(features))
     rows = watched(drawn(features, args.seed, most), "measuring states", most, "rows")
     while chosen := list(islice(rows, args.per_device_train_batch_size)):
         yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}
