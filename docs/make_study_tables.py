@@ -5,7 +5,7 @@ python docs/make_study_tables.py
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
-`<!-- int8 -->` the table of all of these.
+`<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ted_distill.report.bench import bench_table
 from ted_distill.runs.compare.verdicts import page as page_of
 from ted_distill.runs.compare.verdicts import verdicts
 from ted_distill.runs.table import markdown_table
@@ -22,7 +23,7 @@ from ted_distill.stages.methods import METHODS
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "_static" / "study.svg"
-PAGES = (DOCS / "study.md", DOCS / "results.md", DOCS.parent / "README.md")
+PAGES = (DOCS / "study.md", DOCS / "results.md", DOCS / "deploy.md", DOCS.parent / "README.md")
 TITLES = {
     "stsb": "STS-B (Spearman)",
     "sst2": "SST-2, 10,000 rows (accuracy)",
@@ -35,7 +36,8 @@ TITLES = {
 BENCHED = TITLES | {"demo": "`ted demo`: a small DeBERTa, made-up questions (F1)"}
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
-_PLACE = re.compile(r"(<!-- (study|int8) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_LEFT_OUT = ("parameters", "without embeddings", "changed", "rows/s at 1", "rows/s at 32")
+_PLACE = re.compile(r"(<!-- (study|int8|bench) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -86,7 +88,8 @@ def table_of_int8(benches: dict[str, dict[str, Any]]) -> str:
             models.setdefault("teacher" if row["role"] == "teacher" else row["name"], {})[row["format"]] = row
         for number, (name, of) in enumerate(models.items()):
             int8 = of["int8"]
-            changed = int8["changed"]
+            # Of a regression, it is the change of the score once more.
+            changed = None if about["metric"] in ("spearmanr", "pearson", "mse") else int8["changed"]
             rows.append(
                 [
                     BENCHED.get(task, task) if number == 0 else "",
@@ -105,6 +108,13 @@ def table_of_int8(benches: dict[str, dict[str, Any]]) -> str:
     return markdown_table(rows)
 
 
+def table_of_bench(about: dict[str, Any]) -> str:
+    """What `ted bench` printed, without sizes in parameters, rows a second and what else other columns say as well."""
+    header, *rows = bench_table(about)
+    kept = [place for place, name in enumerate(header) if name not in _LEFT_OUT]
+    return markdown_table([[row[place] for place in kept] for row in (header, *rows)])
+
+
 def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """A page with each of its tables written anew.
 
@@ -115,6 +125,8 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     def written(place: re.Match[str]) -> str:
         if place[2] == "int8":
             table = table_of_int8(benched())
+        elif place[2] == "bench":
+            table = table_of_bench(benched()[place[3]])
         else:
             table = page_of(found[place[3]]) if place[3] else table_of_all(found)
         return f"{place[1]}\n{table}\n\n{place[4]}"
