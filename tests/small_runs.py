@@ -71,6 +71,18 @@ def made(run_folder: Path) -> dict[str, bytes]:
     return found
 
 
+def differing(found: Path | dict[str, bytes], wanted: Path | dict[str, bytes]) -> dict[str, str]:
+    """What differs between two runs, by file: a folder of bytes is too long to read, or for a log to keep."""
+    left, right = (made(run) if isinstance(run, Path) else run for run in (found, wanted))
+    said = {name: f"only {'found' if name in left else 'wanted'}" for name in left.keys() ^ right.keys()}
+    for name in left.keys() & right.keys():
+        if left[name] != right[name]:
+            place = next((i for i, (a, b) in enumerate(zip(left[name], right[name], strict=False)) if a != b), -1)
+            around = slice(max(0, place - 60), place + 60)
+            said[name] = f"at byte {place}: found {left[name][around]!r}, wanted {right[name][around]!r}"
+    return said
+
+
 _COMMAND = re.compile(rb"(?<=## How it was made\n\n```\n).*(?=\n```)")
 
 
