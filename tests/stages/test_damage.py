@@ -16,7 +16,8 @@ from conftest import set_bfloat16
 from small_runs import Cut, differing, made, write_recipe
 from ted_distill import InputError, TrainingError, read_recipe, run
 from ted_distill.models.load import load_model
-from ted_distill.output import check_inputs, published_damage, read_manifest
+from ted_distill.output import PARTIAL, check_inputs, published_damage, read_manifest
+from ted_distill.output.locks import LOCK_NAME
 from ted_distill.stages.lifecycle import KEEPS
 from ted_distill.training.trainer import StageTrainer
 
@@ -134,6 +135,23 @@ def assert_safe(recipe: Path, folder: Path, name: str, whole: Path, log: pytest.
         wanted.pop(name)
     assert found.keys() == wanted.keys()
     assert [file for file in found if found[file] != wanted[file]] == []
+
+
+# --- what a kill leaves --------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_a_kill_left_in_a_finished_folder_stays_there(recipe: Path, whole: Path, tmp_path: Path) -> None:
+    """A kill after a folder is published and before its lock is gone, or in the middle of cleaning up."""
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    for name in (*PUBLISHED, "best"):
+        (folder / name / ".ted-ready" / "empty").mkdir(parents=True)
+        (folder / name / f"{PARTIAL}x").mkdir()
+        (folder / name / f"{PARTIAL}x" / "half").write_text("")
+    for name in ("", *PUBLISHED[1:]):
+        (folder / name / LOCK_NAME).touch()
+    assert go_on(recipe, folder) is None
+    assert differing(folder, whole) == {}
+    assert list(folder.rglob(".ted-*")) == []
 
 
 # --- finished folders ---------------------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from ..output import (
     locked,
     publication,
     read_json,
-    remove_leftovers,
     short_name,
     versions,
     without_former,
@@ -140,7 +139,6 @@ def bench(
             check_cards(ground.candidates)
     raise_if_any(problems)
     with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
-        remove_leftovers(folder)
         about = _measured(ground, kinds, notes, arguments, folder, asked=formats is not None)
         with without_former(folder), publication(folder, _manifest(ground)) as partial:
             _write(partial, about)

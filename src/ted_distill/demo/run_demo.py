@@ -13,7 +13,6 @@ from ..output import (
     on_main,
     publication,
     read_manifest,
-    remove_leftovers,
 )
 from ..runs.recipe import read_recipe
 from ..runs.run import run
@@ -72,7 +71,6 @@ def _generate(folder: Path) -> None:
         return
     refuse_foreign(folder)
     with locked_here(folder):
-        remove_leftovers(folder)
         logger.warning("== generating data and an untrained teacher -> %s", folder)
         with publication(folder, {"stage": "demo inputs"}) as partial:
             files = write_dataset(partial, num_train=NUM_TRAIN, num_validation=NUM_VALIDATION)

@@ -32,7 +32,6 @@ from ..output import (
     locked,
     publication,
     read_json,
-    remove_leftovers,
     short_name,
     versions,
     without_former,
@@ -129,7 +128,6 @@ def export_onnx(
     size = 4 * loaded.model.num_parameters()
     check_space([Need("the exported files", folder, size * (2 + int8))])
     with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
-        remove_leftovers(folder)
         manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
         with without_former(folder), publication(folder, manifest) as partial:
             about = _write(partial, loaded, task, arguments)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
+from .files import remove_leftovers
 from .processes import on_main
 
 try:
@@ -29,6 +30,8 @@ _held: set[int] = set()
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep all other runs and stages out of a folder. Under `torchrun` the main process holds the lock for all.
+
+    What a kill left half written in the folder is deleted.
 
     Raises:
         InputError: another process holds it.
@@ -96,6 +99,7 @@ def _take(folder: Path) -> list[int]:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), file.stat()):
                 _held.add(descriptor)
+                remove_leftovers(folder)
                 return [descriptor]
         os.close(descriptor)
 

@@ -70,6 +70,11 @@ def foreign_names(folder: Path) -> list[str]:
     return [] if is_half_published(folder) else [name for name in held if not _is_scaffold(name)]
 
 
+def has_scaffold(folder: Path) -> bool:
+    """Whether a kill left something in a folder that this package needs only while it works."""
+    return folder.is_dir() and any(_is_scaffold(entry.name) for entry in folder.iterdir())
+
+
 def _is_scaffold(name: str) -> bool:
     """Whether only this package has such names, for what is not finished."""
     return name in (_READY, LOCK_NAME) or name.startswith(PARTIAL)

@@ -90,6 +90,7 @@ def is_best(folder: Path, wanted: Mapping[str, Any]) -> bool:
     """Whether RUN/best has a manifest that says this, and is whole."""
     best = folder / BEST
     finish_publication(best)
+    remove_leftovers(best)
     found = _manifest(best)
     if found is None or any(found.get(key) != value for key, value in wanted.items()):
         return False

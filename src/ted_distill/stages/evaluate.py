@@ -28,7 +28,6 @@ from ..output import (
     publication,
     read_sealed,
     refuse_busy,
-    remove_leftovers,
     write_json,
     write_sealed,
 )
@@ -160,7 +159,6 @@ def _scores_folder(folder: Path, stack: ExitStack) -> Path | None:
     stack.enter_context(locked(folder))
     if not PartialState().is_main_process:
         return None
-    remove_leftovers(folder)
     written = stack.enter_context(publication(folder, {"stage": "evaluate", "command": command()}))
     write_sealed(written / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
     return written

@@ -26,7 +26,6 @@ from ..method.shapes import width
 from ..models.load import LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
 from ..output import (
-    PARTIAL,
     RESULTS_NAME,
     SETTINGS_NAME,
     atomic_files,
@@ -34,6 +33,7 @@ from ..output import (
     command,
     explain_full_disk,
     finish_publication,
+    has_scaffold,
     locked,
     locked_here,
     on_main,
@@ -42,7 +42,6 @@ from ..output import (
     read_sealed,
     refuse_busy,
     remove_checkpoints,
-    remove_leftovers,
     versions,
     write_json,
     write_sealed,
@@ -134,7 +133,6 @@ class OpenStage:
         """
         folder = Path(self.args.output_dir)
         finish_publication(folder)
-        remove_leftovers(folder)
         # What was opened may have been finished since, by another process.
         found = check_folder(folder, self.identity)
         if found is not None:
@@ -324,10 +322,10 @@ def tidy_finished(folder: Path) -> None:
     """Delete what a kill left of the training of a finished stage; a folder that cannot be written stays as it is."""
 
     def tidy() -> None:
-        left = any(next(folder.glob(names), None) for names in ("checkpoint-*", f"{PARTIAL}*", CACHE_NAME, TRIALS_NAME))
-        if left:
+        left = any(next(folder.glob(names), None) for names in ("checkpoint-*", CACHE_NAME, TRIALS_NAME))
+        if left or has_scaffold(folder):
             with suppress(OSError, InputError), locked_here(folder):
-                remove_leftovers(folder)
+                finish_publication(folder)
                 _remove_what_training_needed(folder)
 
     on_main(tidy)
