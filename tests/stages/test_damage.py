@@ -260,7 +260,7 @@ def test_no_damaged_file_of_a_finished_run_is_used(
     [
         (["checkpoint-6/optimizer.pt"], "deleted", ["passing over checkpoint-6", "resuming from checkpoint-3"]),
         (["checkpoint-6/model.safetensors"], "one byte changed", ["checkpoint-6: model.safetensors (changed)"]),
-        (["checkpoint-6/rng_state.pth", "checkpoint-3/scheduler.pt"], "cut off", ["starting anew"]),
+        (["checkpoint-6/rng_state.pth", "checkpoint-3/scheduler.pt"], "cut off", ["starting from the beginning"]),
         (["checkpoint-3/checkpoint.json", "checkpoint-6/checkpoint.json"], "deleted", ["now called kept-checkpoint-3"]),
     ],
 )

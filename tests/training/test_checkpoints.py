@@ -144,7 +144,7 @@ def test_a_checkpoint_saved_without_its_optimizer_is_not_gone_on_from(
     folder = cut_off(model, task, tmp_path / "out", **only)
     finetune(model, task, arguments(folder, **only))
     assert "passing over checkpoint-4: saved without optimizer.pt, scheduler.pt, rng_state.pth" in caplog.text
-    assert "starting anew" in caplog.text
+    assert "starting from the beginning" in caplog.text
     assert same_results(folder, tmp_path / "whole")
 
 

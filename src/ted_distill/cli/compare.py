@@ -14,7 +14,7 @@ _USAGE = """usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid
 
 Trains every method with several seeds, all from the same start, with the same data, updates and number of evaluations,
 and says which can be told apart. The student trained on the labels alone is always among them. What seeds share is made
-once, in the run's folder; the comparison is in compare/ in it. What is finished is skipped: the same command goes on
+once, in the run's folder; the comparison is in compare/ in it. What is finished is skipped: the same command resumes
 after an interruption, and more --seeds add to those that are there.
 
   --seeds N        how many seeds [5]; fewer than 3 hardly ever tell methods apart

@@ -35,7 +35,7 @@ class Difference:
     """How far the logits of a file are from those of the model, over all real tokens or rows seen so far."""
 
     absolute: float = 0.0
-    """The largest difference of a logit; infinite if one is no number."""
+    """The largest difference of a logit; infinite if one is not a number."""
     largest: float = 0.0
     """The largest logit of the model."""
 
@@ -123,7 +123,7 @@ def _logits_of_all(
     real = ... if task.whole_row_logits else task.mask(batch) != 0
     for difference, logits in zip(differences.values(), every[1:], strict=True):
         difference.see(every[0][real], logits[real])
-    # What is no number is an infinite difference by now, and must not stop the others.
+    # NaN is an infinite difference by now, and must not stop the others.
     return [every[0], *map(torch.nan_to_num, every[1:])]
 
 

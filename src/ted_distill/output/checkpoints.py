@@ -89,7 +89,7 @@ def last_checkpoint(output_dir: Path) -> Path | None:
 
 
 def resumable_checkpoint(output_dir: Path, needs_best: bool = True, sharded: bool = False) -> Path | None:
-    """The newest checkpoint from which a stage can go on exactly; those that are damaged are passed over, with a word.
+    """The newest checkpoint from which a stage can resume exactly; those that are damaged are passed over, with a word.
 
     Args:
         needs_best: the stage ends with the best checkpoint so far, so that one must be whole as well.
@@ -104,7 +104,7 @@ def resumable_checkpoint(output_dir: Path, needs_best: bool = True, sharded: boo
         logger.warning("%s: passing over %s: %s", output_dir, folder.name, problem)
         passed_over = True
     if passed_over:
-        logger.warning("%s: no checkpoint to go on from; starting anew", output_dir)
+        logger.warning("%s: no usable checkpoint; starting from the beginning", output_dir)
     return None
 
 
@@ -131,7 +131,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _problem(folder: Path, sharded: bool) -> str | None:
-    """Why a stage cannot go on from this checkpoint."""
+    """Why a stage cannot resume from this checkpoint."""
     if damage := _damage(folder):
         return damage
     optimizer = f"{SHARDED_OPTIMIZER}/.metadata" if sharded else "optimizer.pt"

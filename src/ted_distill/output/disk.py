@@ -59,7 +59,7 @@ def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Ite
         needed: bytes it needs in all, if that is known.
 
     Raises:
-        TrainingError: says which disk is full, how much is needed, and that the same command goes on.
+        TrainingError: says which disk is full, how much is needed, and that the same command resumes.
     """
     try:
         yield

@@ -124,7 +124,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Take a checkpoint apart and check each part.
 
     Raises:
-        InputError: a part is wrong; says what was expected and what was found.
+        InputError: a part is wrong; says what was expected and what it is.
     """
     config = _read_config(folder)
     weights = _read_weights(folder)

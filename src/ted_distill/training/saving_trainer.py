@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavingTrainer(ShardedTrainer):
-    """Checkpoints that are whole or not there at all, and from which training goes on exactly.
+    """Checkpoints that are whole or not there at all, and from which training resumes exactly.
 
     Raises:
         TrainingError: weights that are not finite, or a checkpoint that cannot be read.
@@ -79,7 +79,7 @@ class SavingTrainer(ShardedTrainer):
         on_main(lambda: check_space(needs))
 
     def find_checkpoint(self) -> Path | None:
-        """The last checkpoint that training can go on from exactly; None to start anew."""
+        """The last checkpoint that training can resume from exactly; None to start from the beginning."""
         folder, args = Path(self.args.output_dir), self.args
         checkpoint = on_main(lambda: resumable_checkpoint(folder, args.load_best_model_at_end, self.is_sharded))
         if checkpoint and args.should_save:
