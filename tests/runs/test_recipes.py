@@ -363,7 +363,7 @@ ALIKE = ["sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "conll2003", "squad"]
     "task",
     [pytest.param(task, marks=pytest.mark.long) if task in ALIKE else task for task in TASKS if task not in LAST_WORD],
 )
-def test_every_task_runs_through_all_stages(task: str, tmp_path: Path) -> None:
+def test_every_task_runs_through_all_stages(task: str, tmp_path: Path, float32: None) -> None:
     family = {"causal_lm": "gpt2", "masked_lm": "roberta"}.get(task, "bert")
     auto_class = load_task(task).auto_model if task.endswith("_lm") else AutoModel
     teacher = save_tiny(tmp_path / "backbone", auto_class, family, blocks=4)

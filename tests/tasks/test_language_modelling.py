@@ -271,7 +271,7 @@ def long_model(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("stride", [1, 5, 16])
-def test_perplexity_is_that_of_each_token_once_with_its_context(tmp_path: Path, stride: int) -> None:
+def test_perplexity_is_that_of_each_token_once_with_its_context(tmp_path: Path, stride: int, float32: None) -> None:
     file, folder = write_text(tmp_path, 12), long_model(tmp_path)
     found = evaluate(folder, task_of("causal_lm", file, stride=stride))
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -294,7 +294,7 @@ def test_perplexity_is_that_of_each_token_once_with_its_context(tmp_path: Path, 
     assert found["word_perplexity"] == pytest.approx(math.exp(sum(nats) / words), rel=1e-4)
 
 
-def test_a_last_word_is_right_only_as_a_whole(tmp_path: Path) -> None:
+def test_a_last_word_is_right_only_as_a_whole(tmp_path: Path, float32: None) -> None:
     folder = long_model(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()

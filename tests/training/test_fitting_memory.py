@@ -87,7 +87,12 @@ def test_not_even_a_row_may_fit(model: Path, task: Task, tmp_path: Path, monkeyp
 
 
 def test_batches_that_shrink_by_themselves_make_the_same_updates(
-    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    model: Path,
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    float32: None,
 ) -> None:
     finetune(model, task, quick_arguments(tmp_path / "whole", **SGD))
     room_for(3, monkeypatch)
