@@ -109,6 +109,7 @@ def test_init_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
 # --- ted run and show without a recipe ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_run_takes_flags_in_place_of_a_recipe_and_the_same_command_finds_everything_finished(
     things: dict[str, str], here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from transformers import AutoModelForQuestionAnswering
 
-from ted_distill.cli.main import main
+from ted_distill.cli.main import COMMANDS, main
 from ted_distill.demo import run_demo as demo
 
 
@@ -29,6 +29,9 @@ def test_the_demo_makes_its_own_data_and_models_and_ends_with_the_table(
         "TED",
     ]
     assert f"{tmp_path / 'run' / 'report.html'}\n" in out
+    commands = [line.split()[1] for line in out.partition("Next, ")[2].splitlines() if line.startswith("  ted ")]
+    assert commands == ["init", "check", "run"]
+    assert set(commands) <= set(COMMANDS)
     student = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "run" / "ted")
     teacher = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "run" / "teacher")
     assert student.num_parameters() < 0.6 * teacher.num_parameters()

@@ -51,6 +51,7 @@ def page(tmp_path: Path) -> Iterator[dict[str, Any]]:
             registered.update(before)
 
 
+@pytest.mark.long
 def test_the_page_adds_a_task_and_a_layer_loss_that_all_stages_use(page: dict[str, Any]) -> None:
     runs = Path(page["RUNS"])
     stages = ("teacher", "student", "teacher_filters", "student_filters", "kd", "lwd", "ted")

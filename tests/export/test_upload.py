@@ -104,6 +104,7 @@ def test_filters_go_with_it_if_they_are_wanted(made: Path, hub: dict[str, Any]) 
         push_to_hub(made / "teacher", "me/teacher", with_filters=True)
 
 
+@pytest.mark.long
 def test_onnx_files_of_this_checkpoint_go_where_browsers_look_for_them(
     made: Path, hub: dict[str, Any], tmp_path: Path
 ) -> None:

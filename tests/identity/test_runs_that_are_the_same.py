@@ -125,6 +125,7 @@ def test_scores_on_other_data_are_taken_again(folder: Path) -> None:
 # --- models that a run makes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_student_made_of_a_teacher_that_is_another_now_is_refused_by_name(folder: Path) -> None:
     recipe = recipe_of(folder, student=None, student_layers=[2, 4])
     run(read_recipe(recipe))

@@ -88,6 +88,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished
 
 
+@pytest.mark.long
 def test_the_bench_of_a_run_is_in_its_report_as_long_as_it_is_of_the_same_models(reviews: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(reviews, folder)
@@ -223,6 +224,7 @@ def test_a_model_that_was_deleted_is_reported_from_what_was_kept(reviews: Path, 
     assert any(line.startswith("No predictions of alone") for line in found["missing"])
 
 
+@pytest.mark.long
 def test_a_run_reports_before_it_drops_its_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One without fine-tuning and without Stage I."""
     recipe, finished = tiny_recipe(tmp_path, "sequence_classification", **QUICK), tmp_path / "run"

@@ -88,6 +88,7 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
         run(_recipe(recipe_file, folder, "keep=best"))
 
 
+@pytest.mark.long
 def test_what_is_required_is_checked_at_the_end_with_exit_code_4(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

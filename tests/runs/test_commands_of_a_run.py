@@ -24,6 +24,7 @@ def lines_of(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line.startswith("ted ")]
 
 
+@pytest.mark.long
 def test_the_commands_make_what_a_run_makes_and_each_does_nothing_the_second_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -311,6 +311,7 @@ def published(tmp_path: Path) -> dict[str, Path]:
     }
 
 
+@pytest.mark.long
 def test_the_published_recipe_runs_on_tiny_models_of_the_same_family(
     published: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -339,6 +340,7 @@ SECTIONS = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_three_scripts_hand_over_their_outputs_and_run_on_tiny_models(
     published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -355,7 +355,7 @@ def test_the_list_has_a_line_for_every_task_and_recipe(capsys: pytest.CaptureFix
 # --- every task, end to end -----------------------------------------------------------------------------------
 
 
-ALIKE = ["sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "conll2003", "squad"]
+ALIKE = ["sst2", "cola", "stsb", "mrpc", "qqp", "qnli", "rte", "wnli", "conll2003", "wnut_17", "squad", "squad_v2"]
 """Tasks that differ from others in their columns and scores alone, which have tests of their own."""
 
 
@@ -392,7 +392,9 @@ def test_last_words_are_scored(task: str, family: str, tmp_path: Path) -> None:
     assert scores["perplexity"] > 1
 
 
-@pytest.mark.parametrize("name", ["gpt2/openwebtext-12-to-6", "glue/mnli/bert-base-to-6-blocks"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("gpt2/openwebtext-12-to-6", marks=pytest.mark.long), "glue/mnli/bert-base-to-6-blocks"]
+)
 def test_recipes_of_students_made_from_teachers_run_on_tiny_models(name: str, tmp_path: Path) -> None:
     more = ["filter_output_dim=16", "max_eval_samples=10"]
     results = run(_quick(on_tiny_data, tmp_path, name, *more))

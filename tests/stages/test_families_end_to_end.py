@@ -130,6 +130,7 @@ def test_a_family_goes_through_all_stages_of_question_answering(
     assert outputs.start_logits.shape == outputs.end_logits.shape == (1, 13)
 
 
+@pytest.mark.long
 def test_what_comes_out_works_in_a_python_that_never_heard_of_ted_distill(reviews: Task, tmp_path: Path) -> None:
     labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, blocks=4, **labels)

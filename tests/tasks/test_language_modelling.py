@@ -450,6 +450,7 @@ def recipe_of(folder: Path, **changes: Any) -> Path:
     return file
 
 
+@pytest.mark.long
 def test_a_run_makes_its_teacher_distils_it_and_scores_all_on_further_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,14 @@ _WITHOUT = (
     "(ted init --help), and use it."
 )
 
+_NEXT = """
+Next, with a model and data of your own:
+  ted init MODEL --train_file FILE -o my.yaml   write a recipe, every value with its reason
+  ted check my.yaml                             try out the model and the data; how long will it take?
+  ted run my.yaml                               all stages, then a table and a report as above
+One seed hardly ever tells methods apart; `ted compare my.yaml --seeds 5` does.
+"""
+
 
 def read_run(words: list[str]) -> tuple[Any, ...] | None:
     """The recipe to run; None if help was printed.
@@ -204,6 +212,7 @@ def demo(folder: str, overrides: list[str]) -> None:
     given = dict(override.partition("=")[::2] for override in overrides)
     reported = _AtTheEnd(parse_yaml(given.get("report", "true"), "override report") is not False)
     _end(run_demo(folder, overrides, reported), folder, reported)
+    sys.stdout.write(_NEXT)
 
 
 def read_list(words: list[str]) -> tuple[Any, ...] | None:

@@ -36,7 +36,7 @@ def read_report(words: list[str]) -> tuple[Path] | None:
         raise InputError(f"expected one folder of a run or comparison, got {got}; write ted report FOLDER")
     folder = Path(words[0])
     if not folder.is_dir():
-        raise InputError(f"report: expected the folder of a run or comparison, got {folder}, which is not one; check it")
+        raise InputError(f"report: expected the folder of a run or comparison, got {folder}, which is not; check it")
     return (folder,)
 
 

@@ -48,6 +48,7 @@ def test_seeds_share_all_but_the_methods_and_more_can_be_added(content: dict[str
     assert not (tmp_path / "states-cache").exists()
 
 
+@pytest.mark.long
 def test_what_is_written_is_what_is_returned_and_agrees_with_the_predictions(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
     assert len([*(tmp_path / "compare" / "search").glob("*/*/model.safetensors")]) == 8, "a trial trains one method"
 
 
+@pytest.mark.long
 def test_a_cut_off_comparison_goes_on_and_ends_the_same(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
