@@ -280,7 +280,7 @@ def test_folders_without_a_run_are_refused(tmp_path: Path, capsys: pytest.Captur
     ):
         write_report(tmp_path)
     assert main(["report", str(tmp_path / "none")]) == 2
-    assert "which is none" in capsys.readouterr().err
+    assert "which is not; check it" in capsys.readouterr().err
     assert main(["report"]) == 2
     assert "expected one folder of a run or comparison, got nothing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
