@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline.py --train_file sst2/train.parquet --validation_file sst2/validation.parquet
     python benchmarks/pipeline.py --variants plain default default+cache_limit=0    # without files: made-up sentences
+    python benchmarks/pipeline.py --variants plain default default+workers=2        # two stages at once, where they can
 
 Random DeBERTa-v3 models and a tokenizer of the training text are made once. Then each variant is a `ted run` of the
 same recipe, apart from the variant's fields, in a new process without tokenised data or a GPU. Variants run one
@@ -109,7 +110,7 @@ def prepare(recipe: dict[str, Any], shapes: Shapes, variants: dict[str, dict[str
     problems: list[str] = []
     for name, fields in variants.items():
         with collect(problems):
-            from_values((StageArguments,), {"output_dir": recipe["teacher"], **fields}, name)
+            from_values((StageArguments,), {"output_dir": recipe["teacher"], **_split(fields)[1]}, name)
     with collect(problems):
         # All rows: the tokenizer of a real model knows more words than a sample of the data contains.
         wanted = field_names(TaskArguments) - {"max_train_samples", "max_eval_samples"}
@@ -150,13 +151,30 @@ def measure(options: argparse.Namespace, variants: dict[str, dict[str, Any]]) ->
         repetitions = range(0 if "problems" in measured else options.repeats)
         for number, variant in [(n, v) for n in repetitions for v in list(variants)[:: -1 if n % 2 else 1]]:
             progress(f"repetition {number + 1} of {options.repeats}, {variant}")
-            training = {**recipe["training"], **variants[variant]}
+            of_run, of_stages = _split(variants[variant])
+            training = {**recipe["training"], **of_stages}
             try:
-                run = run_recipe({**recipe, "training": training}, Path(name) / "run")
+                run = run_recipe({**recipe, **of_run, "training": training}, Path(name) / "run")
             except WorkerError as error:
                 return measured | {"failure": f"{variant}: {error}"}
             measured["runs"].append({"variant": variant, "repetition": number, "arguments": variants[variant], **run})
     return measured
+
+
+def variant_fields(name: str) -> dict[str, Any]:
+    """The same as in `steps.py`, and `+workers=N`, which is a run's."""
+    parts = name.split("+")
+    workers = [part.partition("=")[2] for part in parts if part.startswith("workers=")]
+    if not all(number.isdecimal() and int(number) for number in workers):
+        raise VariantError(f"{name}: expected +workers=N with a whole number of at least 1")
+    rest = variant_arguments("+".join(part for part in parts if not part.startswith("workers=")))
+    return rest | ({"workers": int(workers[-1])} if workers else {})
+
+
+def _split(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a variant sets of the run, and what of its stages."""
+    of_run = {name: value for name, value in fields.items() if name == "workers"}
+    return of_run, {name: value for name, value in fields.items() if name not in of_run}
 
 
 def run_recipe(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -195,7 +213,9 @@ def run_recipe(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     results = {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in done}
     shutil.rmtree(folder)
     times = {stage: result["seconds"] for stage, result in results.items()}
-    whole = {"all else": seconds - sum(times.values()), "total": seconds, "CPU": usage.ru_utime + usage.ru_stime}
+    # Stages that were at work at once leave nothing to tell it by.
+    other = 0.0 if recipe.get("workers", 1) > 1 else seconds - sum(times.values())
+    whole = {"all else": other, "total": seconds, "CPU": usage.ru_utime + usage.ru_stime}
     sizes = {"peak memory": 1024 * usage.ru_maxrss, **most}
     scores = {stage: result[result["metric"]] for stage, result in results.items()}
     return {"seconds": {**times, **whole}, "bytes": sizes, "scores": scores, "results": results}
@@ -262,7 +282,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max_seq_length", type=int, help="[128; tiny: 64]")
     parser.add_argument("--methods", nargs="+", choices=("kd", "lwd", "ted"), default=["ted"], help="[ted]")
     parser.add_argument("--shapes", choices=tuple(SHAPES), default="base-xsmall", help="sizes of the models")
-    parser.add_argument("--variants", nargs="+", default=["plain", "default"], help="as of steps.py, less textbrewer")
+    parser.add_argument(
+        "--variants", nargs="+", default=["plain", "default"], help="as of steps.py, less textbrewer; and +workers=N"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     options = parser.parse_args(argv)
     for name, value in vars(options).items():
@@ -287,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the file. Returns the exit code."""
     options = read_options(argv)
     try:
-        measured = measure(options, {name: variant_arguments(name) for name in options.variants})
+        measured = measure(options, {name: variant_fields(name) for name in options.variants})
     except VariantError as error:
         sys.stderr.write(f"--variants: {error}\n")
         return 2

@@ -153,6 +153,14 @@ def test_fields_can_be_set_on_the_command_line():
     assert arguments == steps.PLAIN | {"torch_compile": True, "bf16": True, "cache_limit": 2.5}
 
 
+def test_a_whole_run_may_have_workers():
+    assert pipeline.variant_fields("default+workers=2+bf16=true") == {"bf16": True, "workers": 2}
+    assert pipeline.variant_fields("plain") == steps.PLAIN
+    for wrong in ("default+workers=0", "default+workers=x", "default+workers="):
+        with pytest.raises(steps.VariantError, match="a whole number of at least 1"):
+            pipeline.variant_fields(wrong)
+
+
 # --- whole runs -----------------------------------------------------------------------------------------------
 
 
