@@ -5,7 +5,8 @@ python docs/make_study_tables.py
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
-`<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them.
+`<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are comparisons
+that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ BENCHED = TITLES | {"demo": "`ted demo`: a small DeBERTa, made-up questions (F1)
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
 _LEFT_OUT = ("parameters", "without embeddings", "changed", "rows/s at 1", "rows/s at 32")
-_PLACE = re.compile(r"(<!-- (study|int8|bench) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -115,6 +116,23 @@ def table_of_bench(about: dict[str, Any]) -> str:
     return markdown_table([[row[place] for place in kept] for row in (header, *rows)])
 
 
+def table_of_epochs(name: str) -> str:
+    """A row for each number of epochs: the mean of each method with its interval."""
+    folder = DOCS / "study" / "epochs"
+    found = {
+        int(file.stem.rpartition("_")[2]): json.loads(file.read_text(encoding="utf-8"))
+        for file in folder.glob(f"{name}_*.json")
+    }
+    methods = [method for method in COLUMNS if any(method in one["means"] for one in found.values())]
+    rows = [["epochs", "updates", "seeds", "teacher", *(NAMES[method] for method in methods)]]
+    for number, one in sorted(found.items()):
+        best = max(one["means"].values())
+        teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
+        cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
+        rows.append([str(number), str(one["steps"]["alone"]), str(len(one["seeds"])), teacher, *cells])
+    return markdown_table(rows)
+
+
 def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """A page with each of its tables written anew.
 
@@ -127,6 +145,8 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
             table = table_of_int8(benched())
         elif place[2] == "bench":
             table = table_of_bench(benched()[place[3]])
+        elif place[2] == "epochs":
+            table = table_of_epochs(place[3])
         else:
             table = page_of(found[place[3]]) if place[3] else table_of_all(found)
         return f"{place[1]}\n{table}\n\n{place[4]}"

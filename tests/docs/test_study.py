@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -44,3 +45,20 @@ def test_a_cell_has_the_mean_of_the_seeds_and_the_best_one_is_bold() -> None:
                       for line in script.table_of_all({"mrpc": one}).splitlines())  # fmt: skip
     assert header == ["task (score)", "seeds", "teacher", "alone", "KD"]
     assert row == ["MRPC (F1)", "2", "90.0", "80.0 (78.0 to 82.0)", "**82.2** (81.0 to 83.5)"]
+
+
+def test_epochs_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study" / "epochs").mkdir(parents=True)
+    for epochs, mean in ((10, 82.0), (2, 80.0)):
+        one = {
+            "metric": "f1", "seeds": [1], "scores": {"teacher": {"f1": 90.0}}, "means": {"alone": mean, "ted": 81.0},
+            "intervals": {"alone": [78.0, 83.0], "ted": [80.0, 82.5]}, "steps": {"alone": 100 * epochs},
+        }  # fmt: skip
+        (tmp_path / "study" / "epochs" / f"mrpc_{epochs}.json").write_text(json.dumps(one))
+    monkeypatch.setattr(script, "DOCS", tmp_path)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in script.table_of_epochs("mrpc").splitlines()]  # fmt: skip
+    assert rows[0] == ["epochs", "updates", "seeds", "teacher", "alone", "TED"]
+    assert rows[2] == ["2", "200", "1", "90.0", "80.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
+    assert rows[3][:2] == ["10", "1000"]
+    assert rows[3][4].startswith("**82.0**")
