@@ -5,8 +5,8 @@ python docs/make_study_tables.py
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
-`<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are comparisons
-that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
+`<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
+comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
 """
 
 from __future__ import annotations
