@@ -18,7 +18,9 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # With WITHOUT=tests/fuzz, all but the search for inputs that break something, which takes longest.
+# DeepSpeed is built for the torch that is there; where it cannot be, its tests are skipped.
 test-long: install
+	-$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt deepspeed
 	$(BIN)/python -m pytest -n 2 -q -m long $(WITHOUT:%=--ignore=%)
 
 # Old versions of others may warn of what they use themselves.

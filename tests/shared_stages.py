@@ -126,6 +126,47 @@ CASES: dict[str, tuple[Stage, int, dict[str, Any]]] = {
 """Name -> the stage, batches accumulated, and what else is set."""
 
 
+# Cases for processes that split weights, or what an optimizer keeps, between them.
+ADAM: dict[str, Any] = {
+    "optim": "adamw_torch", "adam_epsilon": 1e-3, "learning_rate": 1e-2, "max_grad_norm": 0.1,
+    "per_device_eval_batch_size": 4,
+}  # fmt: skip
+"""An optimizer with a state, gradients that are cut to a length, and three batches to score on.
+
+The last digits of gradients near 0 would be whole steps without such an epsilon.
+"""
+
+
+def with_learnt_filters(folder: Path, args: StageArguments) -> object:
+    """TED on the filters that `learnt` has left; the student's are fitted by least squares."""
+    return distill(folder / "learnt", folder / "student", reviews(folder), args, DistillArguments("ted", mse_alpha=1.0))
+
+
+def with_relations(folder: Path, args: StageArguments) -> object:
+    return distill(folder / "teacher", folder / "student", reviews(folder), args, DistillArguments("attention"))
+
+
+def normalized(folder: Path, args: StageArguments) -> object:
+    own = DistillArguments("lwd", mse_alpha=1.0, layer_loss="normalized_mse")
+    return distill(folder / "teacher", folder / "student", reviews(folder), args, own)
+
+
+OWN: dict[str, tuple[Any, int, dict[str, Any]]] = {
+    "ted": (with_learnt_filters, 1, {}),
+    "ted_adam_accumulated": (with_learnt_filters, 2, ADAM),
+    "by_length_adam": (CASES["by_length"][0], 1, ADAM),
+    "filters_adam": (with_filters, 1, ADAM),
+    "without_a_cache": (distilled, 1, {"cache_limit": 0}),
+    "filters_without_a_cache": (with_filters, 1, {"cache_limit": 0, **SHORT}),
+    "relations": (with_relations, 1, SHORT),
+    "normalized": (normalized, 1, SHORT),
+    "checkpointed_activations": (distilled, 1, {"activation_checkpointing": True, **SHORT}),
+    "scored_first": (CASES["by_length"][0], 1, {"eval_on_start": True}),
+}
+ALL = CASES | OWN
+SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
+
+
 def weights(folder: Path, files: str) -> dict[str, torch.Tensor]:
     return {
         f"{file.name}/{name}": tensor for file in sorted(folder.glob(files)) for name, tensor in load_file(file).items()

@@ -16,52 +16,14 @@ from torch.distributed.fsdp import FSDPModule
 
 from processes import in_processes
 from sharded import sharded_on_cpus
-from shared_stages import CASES, SHORT, apart, arguments, assert_like, distilled, make, reviews, scores, with_filters
-from ted_distill import DistillArguments, InputError, StageArguments, distill
+from shared_stages import ALL, SAVED, apart, arguments, assert_like, make, reviews, scores, with_filters
+from ted_distill import DistillArguments, InputError, distill
 from ted_distill.training.trainer import StageTrainer
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
     pytest.mark.usefixtures("float32"),
 ]
-
-ADAM: dict[str, Any] = {
-    "optim": "adamw_torch", "adam_epsilon": 1e-3, "learning_rate": 1e-2, "max_grad_norm": 0.1,
-    "per_device_eval_batch_size": 4,
-}  # fmt: skip
-"""An optimizer with a state, gradients that are cut to a length, and three batches to score on.
-
-The last digits of gradients near 0 would be whole steps without such an epsilon.
-"""
-
-
-def with_learnt_filters(folder: Path, args: StageArguments) -> object:
-    """TED on the filters that `learnt` has left; the student's are fitted by least squares."""
-    return distill(folder / "learnt", folder / "student", reviews(folder), args, DistillArguments("ted", mse_alpha=1.0))
-
-
-def with_relations(folder: Path, args: StageArguments) -> object:
-    return distill(folder / "teacher", folder / "student", reviews(folder), args, DistillArguments("attention"))
-
-
-def normalized(folder: Path, args: StageArguments) -> object:
-    own = DistillArguments("lwd", mse_alpha=1.0, layer_loss="normalized_mse")
-    return distill(folder / "teacher", folder / "student", reviews(folder), args, own)
-
-
-OWN: dict[str, tuple[Any, int, dict[str, Any]]] = {
-    "ted": (with_learnt_filters, 1, {}),
-    "ted_adam_accumulated": (with_learnt_filters, 2, ADAM),
-    "by_length_adam": (CASES["by_length"][0], 1, ADAM),
-    "filters_adam": (with_filters, 1, ADAM),
-    "without_a_cache": (distilled, 1, {"cache_limit": 0}),
-    "filters_without_a_cache": (with_filters, 1, {"cache_limit": 0, **SHORT}),
-    "relations": (with_relations, 1, SHORT),
-    "normalized": (normalized, 1, SHORT),
-    "checkpointed_activations": (distilled, 1, {"activation_checkpointing": True, **SHORT}),
-    "scored_first": (CASES["by_length"][0], 1, {"eval_on_start": True}),
-}
-ALL = CASES | OWN
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +108,6 @@ def cut_off_at(step: int, name: str, made: Path, folder: Path, processes: int) -
         train(name, made, folder, processes, **SAVED)
     StageTrainer.training_step = training_step
     PartialState().wait_for_everyone()
-
-
-SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
 
 
 @pytest.mark.long

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
-from ted_distill import StageArguments
+from ted_distill import InputError, StageArguments
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.training.shard_arguments import asks_for_fsdp
 
@@ -29,7 +30,11 @@ def environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The variables that `accelerate launch` sets for its processes, on a machine with GPUs."""
     monkeypatch.setattr("accelerate.commands.launch.is_cuda_available", lambda *_: True, raising=False)
     line = [str(file) if part.endswith(file.name) else part for part in launch_line(file)]
-    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(line))
+    args, config, _ = _validate_launch_command(launch_command_parser().parse_args(line))
+    if args.use_deepspeed:
+        # As `accelerate launch` does.
+        args.deepspeed_fields_from_accelerate_config = ",".join(config.deepspeed_config)
+        return dict(prepare_deepspeed_cmd_env(args)[1])
     if args.multi_gpu or args.use_fsdp:
         return dict(prepare_multi_gpu_env(args))
     return dict(prepare_simple_launcher_cmd_env(args)[1])
@@ -37,7 +42,7 @@ def environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_there_is_a_config_for_every_way_to_train() -> None:
     names = [file.stem for file in CONFIGS]
-    assert names == ["fsdp2", "one-gpu", "one-machine", "several-machines", "zero2"]
+    assert names == ["deepspeed", "fsdp2", "one-gpu", "one-machine", "several-machines", "zero2"]
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -48,6 +53,7 @@ def test_accelerate_reads_every_config_and_its_launch_line(file: Path, monkeypat
     assert line[-4:] == ["-m", "ted_distill", "run", "recipe.yaml"]
     made = environment(file, monkeypatch)
     assert made.get("ACCELERATE_USE_FSDP", "false") == str(bool(config.fsdp_config)).lower()
+    assert made.get("ACCELERATE_USE_DEEPSPEED", "false") == str(file.stem == "deepspeed").lower()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -60,6 +66,10 @@ def test_the_stages_take_the_environment_that_every_config_makes(
             monkeypatch.setenv(name, value)
     # One process of a launcher, which needs no group of processes as it uses a CPU.
     monkeypatch.setattr("ted_distill.training.shard_arguments.launched", lambda: True)
+    if file.stem == "deepspeed" and not find_spec("deepspeed"):
+        with pytest.raises(InputError, match="deepspeed: expected the package, got none"):
+            StageArguments(str(tmp_path), use_cpu=True)
+        return
     args = StageArguments(str(tmp_path), use_cpu=True)
     assert asks_for_fsdp(args) == (file.stem in ("fsdp2", "zero2"))
     if asks_for_fsdp(args):

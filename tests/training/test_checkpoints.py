@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from conftest import set_bfloat16
 from small_runs import Cut
 from ted_distill import StageArguments, Task, TaskArguments, TrainingError, finetune, load_task
-from ted_distill.output.checkpoints import _MANIFEST_NAME, resumable_checkpoint, rotate_checkpoints
+from ted_distill.output.checkpoints import _MANIFEST_NAME, SHARDED_OPTIMIZER, resumable_checkpoint, rotate_checkpoints
 from ted_distill.output.files import files_below
 from ted_distill.output.manifests import sums, write_sealed
 from ted_distill.training.trainer import StageTrainer
@@ -159,7 +159,8 @@ def test_the_optimizer_is_looked_for_where_sharded_weights_leave_it(
     interrupted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert resumable_checkpoint(interrupted) == interrupted / "checkpoint-4"
-    assert resumable_checkpoint(interrupted, sharded=True) is None
+    assert resumable_checkpoint(interrupted, optimizer=f"{SHARDED_OPTIMIZER}/.metadata") is None
+    assert resumable_checkpoint(interrupted, processes=2) is None
     assert "saved without optimizer_shards/.metadata" in caplog.text
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ted_distill import InputError, StageArguments
-from ted_distill.training.shard_arguments import asks_for_fsdp
+from ted_distill.training.shard_arguments import asks_for_fsdp, deepspeed_problems, settle_deepspeed
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def made(folder: Path, **changes: Any) -> StageArguments:
             "no activation_checkpointing of",
         ),
         ({}, {"fsdp": True, "torch_compile": True}, "torch_compile: expected false beside fsdp"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "deepspeed: expected none, as the stages shard with FSDP2"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "deepspeed: expected the package, got none; pip install deepspeed"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, {}, "megatron_lm: expected none in accelerate's config"),
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, {}, "parallelism_config: expected none in accelerate's"),
     ],
@@ -42,6 +43,7 @@ def made(folder: Path, **changes: Any) -> StageArguments:
 def test_what_cannot_be_had_is_refused_in_one_line(
     environment: dict[str, str], flags: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("ted_distill.training.shard_arguments.find_spec", lambda name: None)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refused:
@@ -50,9 +52,49 @@ def test_what_cannot_be_had_is_refused_in_one_line(
     assert message in refused.value.problems[0]
 
 
-def test_a_config_for_deepspeed_is_refused_before_it_is_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="deepspeed: expected none, as the stages shard with FSDP2"):
+def test_without_the_package_a_config_for_deepspeed_is_refused_before_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ted_distill.training.shard_arguments.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="deepspeed: expected the package, got none"):
         made(tmp_path, deepspeed={"zero_optimization": {"stage": 2}})
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "message"),
+    [
+        ({"zero_optimization": {"stage": 3}}, {}, "deepspeed: expected ZeRO stage 1 or 2, got 3; to split the weights"),
+        ({}, {}, "deepspeed: expected ZeRO stage 1 or 2, got 0"),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}},
+            {},
+            "deepspeed: expected nothing to be offloaded, got cpu",
+        ),
+        ({"optimizer": {"type": "Adam"}}, {}, "deepspeed: expected no optimizer in its config, as the stages make"),
+        ({"fp16": {"enabled": True}}, {}, "fp16: expected false beside deepspeed"),
+        ({}, {"torch_compile": True}, "torch_compile: expected false beside deepspeed"),
+    ],
+)
+def test_what_of_deepspeed_cannot_be_had_is_said(config: dict[str, Any], flags: dict[str, Any], message: str) -> None:
+    whole = config if message.endswith("got 0") else {"zero_optimization": {"stage": 2}, **config}
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(config=whole))
+    args = SimpleNamespace(deepspeed={}, deepspeed_plugin=plugin, **{"fp16": False, "torch_compile": False, **flags})
+    args.deepspeed = whole or {"zero_optimization": {}}
+    problems = deepspeed_problems(args)  # type: ignore[arg-type]
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+def test_what_accelerate_only_repeats_is_left_to_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    config = {"zero_optimization": {"stage": 1}, "gradient_accumulation_steps": 1, "bf16": {"enabled": True}}
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(config=config))
+    args = SimpleNamespace(deepspeed=None, deepspeed_plugin=plugin, fp16=False, torch_compile=False)
+    assert deepspeed_problems(args) == []  # type: ignore[arg-type]
+    assert config["gradient_accumulation_steps"] == "auto"
+    settle_deepspeed(plugin, bf16=True)
+    assert "bf16" not in config, "which would train weights in bfloat16"
+    assert config["torch_autocast"]["enabled"]
 
 
 def test_version_two_is_taken_from_flags_and_from_the_environment(

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 STATE_NAME = "trainer_state.json"
 _MANIFEST_NAME = "checkpoint.json"
+OPTIMIZER = "optimizer.pt"
+DEEPSPEED_OPTIMIZER = "latest"
+"""Names DeepSpeed's folder of an optimizer's state, which as many processes as wrote it can read."""
 SHARDED_OPTIMIZER = "optimizer_shards"
 """Folder of an optimizer's state in shards, which any number of processes can read."""
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -88,17 +91,20 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     return checkpoint_folder(output_dir, max(steps)) if steps else None
 
 
-def resumable_checkpoint(output_dir: Path, needs_best: bool = True, sharded: bool = False) -> Path | None:
+def resumable_checkpoint(
+    output_dir: Path, needs_best: bool = True, optimizer: str = OPTIMIZER, processes: int | None = None
+) -> Path | None:
     """The newest checkpoint from which a stage can resume exactly; those that are damaged are passed over, with a word.
 
     Args:
         needs_best: the stage ends with the best checkpoint so far, so that one must be whole as well.
-        sharded: whether the optimizer's state is split over the processes.
+        optimizer: the file of the optimizer's state.
+        processes: how many must have written it; None if it does not matter.
     """
     folders = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.fullmatch(folder.name)]
     passed_over = False
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
-        problem = _problem(folder, sharded) or (_problem_of_best(folder) if needs_best else None)
+        problem = _problem(folder, optimizer, processes) or (_problem_of_best(folder) if needs_best else None)
         if problem is None:
             return folder
         logger.warning("%s: passing over %s: %s", output_dir, folder.name, problem)
@@ -130,15 +136,18 @@ def _is_ours(folder: Path) -> bool:
     return (folder / _MANIFEST_NAME).is_file()
 
 
-def _problem(folder: Path, sharded: bool) -> str | None:
+def _problem(folder: Path, optimizer: str, processes: int | None) -> str | None:
     """Why a stage cannot resume from this checkpoint."""
     if damage := _damage(folder):
         return damage
-    optimizer = f"{SHARDED_OPTIMIZER}/.metadata" if sharded else "optimizer.pt"
     missing = [name for name in (optimizer, "scheduler.pt") if not (folder / name).is_file()]
     if not processes_of(folder):
         missing.append("rng_state.pth")
-    return f"saved without {shown_files(missing)}" if missing else None
+    if missing:
+        return f"saved without {shown_files(missing)}"
+    if processes not in (None, processes_of(folder)):
+        return f"saved by {processes_of(folder)} processes, which DeepSpeed reads in as many only, not in {processes}"
+    return None
 
 
 def processes_of(checkpoint: Path) -> int:

@@ -81,7 +81,10 @@ class SavingTrainer(ShardedTrainer):
     def find_checkpoint(self) -> Path | None:
         """The last checkpoint that training can resume from exactly; None to start from the beginning."""
         folder, args = Path(self.args.output_dir), self.args
-        checkpoint = on_main(lambda: resumable_checkpoint(folder, args.load_best_model_at_end, self.is_sharded))
+        processes = args.world_size if self.is_deepspeed_enabled else None
+        checkpoint = on_main(
+            lambda: resumable_checkpoint(folder, args.load_best_model_at_end, self.optimizer_file, processes)
+        )
         if checkpoint and args.should_save:
             wrote = processes_of(checkpoint)
             other = "" if wrote == args.world_size else f", which {number(wrote, 'process')} wrote"

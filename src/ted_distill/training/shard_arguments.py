@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from transformers import TrainingArguments
@@ -13,6 +14,11 @@ from .fitting_memory import RECOMPUTES
 logger = logging.getLogger(__name__)
 
 _LOADING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
+_BY_FLAGS = (
+    "gradient_accumulation_steps", "gradient_clipping", "train_batch_size", "train_micro_batch_size_per_gpu",
+)  # fmt: skip
+"""What the stages' own flags say, and accelerate's environment only repeats: keys of DeepSpeed's config."""
 _OTHERS = {
     "ACCELERATE_USE_MEGATRON_LM": "megatron_lm",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
@@ -34,18 +40,23 @@ def asks_for_fsdp(args: TrainingArguments) -> bool:
     return bool(args.fsdp) or _is_on("ACCELERATE_USE_FSDP")
 
 
+def asks_for_deepspeed(args: TrainingArguments) -> bool:
+    """Whether the optimizer's state is to be split by DeepSpeed, as flags or accelerate's environment say."""
+    return bool(args.deepspeed) or _is_on(_DEEPSPEED)
+
+
 def backend_problems(args: TrainingArguments) -> list[str]:
     """Ways to train that are asked for and cannot be had, each a line "NAME: expected X, got Y; do Z"."""
     problems = [
-        f"{name}: expected none in accelerate's config, as the stages train with data parallelism or FSDP2, got one; "
-        "leave it out"
+        f"{name}: expected none in accelerate's config, as the stages train with data parallelism, FSDP2 or DeepSpeed, "
+        "got one; leave it out"
         for variable, name in _OTHERS.items()
         if _is_on(variable)
     ]
-    if args.deepspeed or _is_on("ACCELERATE_USE_DEEPSPEED"):
+    if asks_for_deepspeed(args) and find_spec("deepspeed") is None:
         problems.append(
-            "deepspeed: expected none, as the stages shard with FSDP2, got DeepSpeed; use fsdp, which is ZeRO-3, or "
-            "with reshard_after_forward false ZeRO-2 (recipes/accelerate/zero2.yaml)"
+            "deepspeed: expected the package, got none; pip install deepspeed, or use fsdp with reshard_after_forward "
+            "false, which splits the same things (recipes/accelerate/zero2.yaml)"
         )
     return problems
 
@@ -79,6 +90,54 @@ def fsdp_problems(args: TrainingArguments) -> list[str]:
             "fsdp: expected processes to split weights over, got one; start it with `accelerate launch` or `torchrun`"
         )
     return problems
+
+
+def deepspeed_problems(args: TrainingArguments) -> list[str]:
+    """What of DeepSpeed cannot be had; `args` are those that transformers has read its config for."""
+    if not asks_for_deepspeed(args):
+        return []
+    config = deepspeed_config(args.deepspeed_plugin)
+    zero = config.get("zero_optimization", {})
+    problems: list[str] = []
+    if (stage := zero.get("stage", 0)) not in (1, 2):
+        problems.append(
+            f"deepspeed: expected ZeRO stage 1 or 2, got {stage}; to split the weights too, use fsdp "
+            "(recipes/accelerate/fsdp2.yaml)"
+        )
+    devices = [(zero.get(f"offload_{what}") or {}).get("device", "none") for what in ("optimizer", "param")]
+    if moved := next((device for device in devices if device != "none"), None):
+        problems.append(f"deepspeed: expected nothing to be offloaded, got {moved}; leave offload_optimizer out")
+    if own := [name for name in ("optimizer", "scheduler") if name in config]:
+        problems.append(
+            f"deepspeed: expected no {' and no '.join(own)} in its config, as the stages make their own, got one; "
+            "leave it out, and give --optim, --learning_rate and --lr_scheduler_type"
+        )
+    if args.fp16 or config.get("fp16", {}).get("enabled") is True:
+        problems.append("fp16: expected false beside deepspeed, got true; give --bf16 true or neither")
+    if args.torch_compile:
+        problems.append("torch_compile: expected false beside deepspeed, got true; leave one of the two out")
+    if not launched():
+        problems.append(
+            "deepspeed: expected processes to split over, got one; start it with `accelerate launch` or `torchrun`"
+        )
+    if not args.deepspeed:
+        config.update(dict.fromkeys(_BY_FLAGS, "auto"))
+    return problems
+
+
+def deepspeed_config(plugin: Any) -> dict[str, Any]:
+    """DeepSpeed's config, which an engine is made of later, to read and to change."""
+    config: dict[str, Any] = plugin.hf_ds_config.config
+    return config
+
+
+def settle_deepspeed(plugin: Any, bf16: bool) -> None:
+    """Weights stay in float32, and their gradients are added in it, as without DeepSpeed; bf16 is autocast."""
+    config = deepspeed_config(plugin)
+    config.pop("bf16", None)
+    config["zero_allow_untested_optimizer"] = True
+    if bf16:
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
 
 
 def settle_environment() -> None:

@@ -24,9 +24,9 @@ from transformers import PreTrainedModel, Trainer
 from ..fast.states_cache import StatesCache
 from ..method.filters import FilteredModel
 from ..output import on_main
-from ..output.checkpoints import SHARDED_OPTIMIZER
+from ..output.checkpoints import DEEPSPEED_OPTIMIZER, OPTIMIZER, SHARDED_OPTIMIZER
 from .checkpointing import readable
-from .shard_arguments import asks_for_fsdp, say_not_sharded
+from .shard_arguments import asks_for_fsdp, say_not_sharded, settle_deepspeed
 from .sharding import agreed, block_classes, deal_out, empty, gather, materialise, shard_frozen, twin_of
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,13 @@ class ShardedTrainer(Trainer):
         return bool(self.accelerator.is_fsdp2)
 
     @property
+    def optimizer_file(self) -> str:
+        """The file of a checkpoint that holds the optimizer's state, or says where in it that is."""
+        if self.is_deepspeed_enabled:
+            return DEEPSPEED_OPTIMIZER
+        return f"{SHARDED_OPTIMIZER}/.metadata" if self.is_sharded else OPTIMIZER
+
+    @property
     def whole(self) -> Any:
         """The module whose weights are saved and read: the trained one, or the twin of a sharded one."""
         return self.model if self._whole is None else self._whole
@@ -73,6 +80,8 @@ class ShardedTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if before is None:
             os.environ.pop(name, None)
+        if self.is_deepspeed_enabled:
+            settle_deepspeed(self.accelerator.state.deepspeed_plugin, bool(self.args.bf16))
         if not self.is_sharded:
             if asked:
                 say_not_sharded(self.accelerator)

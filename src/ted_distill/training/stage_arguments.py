@@ -17,7 +17,7 @@ from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..ranges import Range, a_path, at_least, described, range_problems
 from .contradictions import contradictions, text_of
-from .shard_arguments import backend_problems, fsdp_problems, settle_environment
+from .shard_arguments import backend_problems, deepspeed_problems, fsdp_problems, settle_environment
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
 
@@ -134,7 +134,7 @@ class StageArguments(TrainingArguments):
         except Exception as error:
             raise InputError(f"training arguments: {' '.join(str(error).split())}") from error
         self.metric_for_best_model, self.greater_is_better = chosen_by
-        raise_if_any(fsdp_problems(self))
+        raise_if_any([*fsdp_problems(self), *deepspeed_problems(self)])
         settle_environment()
         self._use_one_device()
 
