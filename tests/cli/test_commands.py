@@ -14,6 +14,7 @@ import yaml
 
 from ted_distill import InputError, TrainingError
 from ted_distill.cli import main as table
+from ted_distill.cli import recipes
 from ted_distill.cli.command import Command
 from ted_distill.cli.dialect import changes
 from ted_distill.cli.main import COMMANDS, USAGE, main
@@ -194,3 +195,13 @@ def test_show_takes_changes_in_every_form_and_names_what_is_wrong_with_them(
     assert main(["show", str(file), "--methods", "kd", "tad"]) == 2
     said = capsys.readouterr().err
     assert f"- recipe: methods: expected one or more of {KNOWN}, got 'tad'; did you mean ted?" in said
+
+
+def test_a_table_is_printed_by_one_of_several_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ted_distill.runs.table.results_table", lambda results: "the table")
+    for is_main in (True, False):
+        monkeypatch.setattr("accelerate.PartialState.is_main_process", is_main)
+        recipes._end({}, "out", recipes._AtTheEnd(False))
+        assert ("the table" in capsys.readouterr().out) is is_main

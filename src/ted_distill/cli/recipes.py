@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, nearest, shown
 from .dialect import CHANGES, EITHER, changes, read_words, recipe_word, wants_help
 from .init import draft_of
-from .report import report_at_the_end, say_files
+from .report import report_at_the_end, say, say_files
 from .stages import print_results
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def demo(folder: str, overrides: list[str]) -> None:
     given = dict(override.partition("=")[::2] for override in overrides)
     reported = _AtTheEnd(parse_yaml(given.get("report", "true"), "override report") is not False)
     _end(run_demo(folder, overrides, reported), folder, reported)
-    sys.stdout.write(_NEXT)
+    say(_NEXT)
 
 
 def read_list(words: list[str]) -> tuple[Any, ...] | None:
@@ -250,5 +250,5 @@ def _end(results: Any, folder: str, reported: _AtTheEnd) -> None:
     """Print the table, and where it and the report are."""
     from ..runs.table import results_table
 
-    sys.stdout.write(f"\n{results_table(results)}\n\n{folder}/results.md\n")
+    say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
     say_files(reported.files)

@@ -67,10 +67,11 @@ def report_at_the_end(folder: str | Path, held: bool = False) -> list[Path]:
 
 def say_files(files: Iterable[Path]) -> None:
     """Print where the report is."""
-    _say("".join(f"{file}\n" for file in files))
+    say("".join(f"{file}\n" for file in files))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a text on the main process."""
     from accelerate import PartialState
 
     if PartialState().is_main_process:
