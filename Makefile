@@ -28,7 +28,8 @@ test-long: install
 test-deepspeed: install
 	-[ -e $(DEEPSPEED) ] || $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(DEEPSPEED) \
 		-c constraints.txt deepspeed hjson py-cpuinfo ninja msgpack einops
-	PYTHONPATH=$(DEEPSPEED) $(BIN)/python -m pytest -q -m long tests/stages/test_deepspeed.py || [ $$? = 5 ]
+	PATH=$(abspath $(DEEPSPEED))/bin:$$PATH PYTHONPATH=$(DEEPSPEED) \
+		$(BIN)/python -m pytest -q -m long tests/stages/test_deepspeed.py || [ $$? = 5 ]
 
 # Old versions of others may warn of what they use themselves.
 test-oldest: install-oldest
