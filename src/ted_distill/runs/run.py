@@ -311,7 +311,8 @@ class RunOfRecipe(Steps):
             results = self._results()
             before_dropping(folder)
             if self.at.shared == folder:
-                logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6)
+                # One process alone: files that it is still writing would be gone under the eyes of the others.
+                on_main(lambda: logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6))
             if self.recipe.run.keep == "best" and self.at.shared == folder:
                 on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
             return results
