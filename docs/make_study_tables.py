@@ -53,13 +53,16 @@ def table_of_all(found: dict[str, dict[str, Any]]) -> str:
     shown = [name for name in TITLES if name in found]
     methods = [method for method in COLUMNS if any(method in found[name]["means"] for name in shown)]
     rows = [["task (score)", "seeds", "teacher", *(NAMES[method] for method in methods)]]
-    for name in shown:
-        one = found[name]
-        best = max(one["means"].values())
-        teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
-        cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
-        rows.append([TITLES[name], str(len(one["seeds"])), teacher, *cells])
+    rows += [[TITLES[name], *_cells(found[name], methods)] for name in shown]
     return markdown_table(rows)
+
+
+def _cells(one: dict[str, Any], methods: list[str]) -> list[str]:
+    """Of one comparison: the number of seeds, the teacher's score, and each method's."""
+    best = max(one["means"].values())
+    teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
+    cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
+    return [str(len(one["seeds"])), teacher, *cells]
 
 
 def _cell(one: dict[str, Any], method: str, best: bool) -> str:
@@ -127,11 +130,7 @@ def table_of_epochs(name: str) -> str:
     }
     methods = [method for method in COLUMNS if any(method in one["means"] for one in found.values())]
     rows = [["epochs", "updates", "seeds", "teacher", *(NAMES[method] for method in methods)]]
-    for number, one in sorted(found.items()):
-        best = max(one["means"].values())
-        teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
-        cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
-        rows.append([str(number), str(one["steps"]["alone"]), str(len(one["seeds"])), teacher, *cells])
+    rows += [[str(number), str(one["steps"]["alone"]), *_cells(one, methods)] for number, one in sorted(found.items())]
     return markdown_table(rows)
 
 

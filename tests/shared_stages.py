@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,20 @@ OWN: dict[str, tuple[Any, int, dict[str, Any]]] = {
 }
 ALL = CASES | OWN
 SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
+
+
+def trained_alone(made: Path) -> Callable[[str], Path]:
+    """Name of a case -> its folder, trained once, in one process whose batches hold all rows of an update."""
+
+    @cache
+    def trained(name: str) -> Path:
+        stage, _, changes = ALL[name]
+        if name.startswith("ted") and not (made / "learnt").exists():
+            with_filters(made, arguments(made / "learnt", 8))
+        stage(made, arguments(made / "alone" / name, 8, **changes))
+        return made / "alone" / name
+
+    return trained
 
 
 def weights(folder: Path, files: str) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 
 from conftest import set_bfloat16
 from processes import in_processes
-from shared_stages import ALL, SAVED, SHORT, apart, arguments, assert_like, make, scores, with_filters
+from shared_stages import ALL, SAVED, SHORT, apart, arguments, assert_like, make, scores, trained_alone
 from small_runs import Cut, write_recipe
 from ted_distill import read_recipe
 from ted_distill.runs.run import run
@@ -50,17 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(made: Path) -> Callable[..., Path]:
-    """The folder of a case in one process, whose batches hold all rows of an update."""
-
-    @cache
-    def trained(name: str) -> Path:
-        stage, _, changes = ALL[name]
-        if name.startswith("ted") and not (made / "learnt").exists():
-            with_filters(made, arguments(made / "learnt", 8))
-        stage(made, arguments(made / "alone" / name, 8, **changes))
-        return made / "alone" / name
-
-    return trained
+    return trained_alone(made)
 
 
 def train(name: str, made: Path, folder: Path, processes: int, zero: int = 2, **more: Any) -> None:

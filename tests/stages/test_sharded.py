@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from processes import in_processes
 from sharded import sharded_on_cpus
-from shared_stages import ALL, SAVED, apart, arguments, assert_like, make, reviews, scores, with_filters
+from shared_stages import ALL, SAVED, apart, arguments, assert_like, make, reviews, scores, trained_alone
 from ted_distill import DistillArguments, InputError, distill
 from ted_distill.training.trainer import StageTrainer
 
@@ -33,17 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(made: Path) -> Callable[[str], Path]:
-    """The folder of a case in one process, whose batches hold all rows of an update."""
-
-    @cache
-    def trained(name: str) -> Path:
-        stage, _, changes = ALL[name]
-        if name.startswith("ted") and not (made / "learnt").exists():
-            with_filters(made, arguments(made / "learnt", 8))
-        stage(made, arguments(made / "alone" / name, 8, **changes))
-        return made / "alone" / name
-
-    return trained
+    return trained_alone(made)
 
 
 def in_shards(number: int, function: Callable[[], object], folder: Path) -> None:

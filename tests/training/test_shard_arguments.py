@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ted_distill import InputError, StageArguments
-from ted_distill.training.shard_arguments import asks_for_fsdp, deepspeed_problems, settle_deepspeed
+from ted_distill.training.shard_arguments import asks_for_fsdp, deepspeed_problems, leave_to_flags, settle_deepspeed
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,7 @@ def test_what_accelerate_only_repeats_is_left_to_the_flags(monkeypatch: pytest.M
     plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(config=config))
     args = SimpleNamespace(deepspeed=None, deepspeed_plugin=plugin, fp16=False, torch_compile=False)
     assert deepspeed_problems(args) == []  # type: ignore[arg-type]
+    leave_to_flags(args)  # type: ignore[arg-type]
     assert config["gradient_accumulation_steps"] == "auto"
     settle_deepspeed(plugin, bf16=True)
     assert "bf16" not in config, "which would train weights in bfloat16"

@@ -96,7 +96,7 @@ def deepspeed_problems(args: TrainingArguments) -> list[str]:
     """What of DeepSpeed cannot be had; `args` are those that transformers has read its config for."""
     if not asks_for_deepspeed(args):
         return []
-    config = deepspeed_config(args.deepspeed_plugin)
+    config = _config_of(args.deepspeed_plugin)
     zero = config.get("zero_optimization", {})
     problems: list[str] = []
     if (stage := zero.get("stage", 0)) not in (1, 2):
@@ -120,12 +120,16 @@ def deepspeed_problems(args: TrainingArguments) -> list[str]:
         problems.append(
             "deepspeed: expected processes to split over, got one; start it with `accelerate launch` or `torchrun`"
         )
-    if not args.deepspeed:
-        config.update(dict.fromkeys(_BY_FLAGS, "auto"))
     return problems
 
 
-def deepspeed_config(plugin: Any) -> dict[str, Any]:
+def leave_to_flags(args: TrainingArguments) -> None:
+    """Accelerate's environment has a value for what the flags say, too: the flags are meant."""
+    if asks_for_deepspeed(args) and not args.deepspeed:
+        _config_of(args.deepspeed_plugin).update(dict.fromkeys(_BY_FLAGS, "auto"))
+
+
+def _config_of(plugin: Any) -> dict[str, Any]:
     """DeepSpeed's config, which an engine is made of later, to read and to change."""
     config: dict[str, Any] = plugin.hf_ds_config.config
     return config
@@ -133,7 +137,7 @@ def deepspeed_config(plugin: Any) -> dict[str, Any]:
 
 def settle_deepspeed(plugin: Any, bf16: bool) -> None:
     """Weights stay in float32, and their gradients are added in it, as without DeepSpeed; bf16 is autocast."""
-    config = deepspeed_config(plugin)
+    config = _config_of(plugin)
     config.pop("bf16", None)
     config["zero_allow_untested_optimizer"] = True
     if bf16:

@@ -17,7 +17,7 @@ from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..ranges import Range, a_path, at_least, described, range_problems
 from .contradictions import contradictions, text_of
-from .shard_arguments import backend_problems, deepspeed_problems, fsdp_problems, settle_environment
+from .shard_arguments import backend_problems, deepspeed_problems, fsdp_problems, leave_to_flags, settle_environment
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
 
@@ -136,6 +136,7 @@ class StageArguments(TrainingArguments):
         self.metric_for_best_model, self.greater_is_better = chosen_by
         raise_if_any([*fsdp_problems(self), *deepspeed_problems(self)])
         settle_environment()
+        leave_to_flags(self)
         self._use_one_device()
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
