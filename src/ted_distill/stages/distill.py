@@ -159,6 +159,8 @@ class Chosen:
             found["layer_schedule"] = arguments.layer_schedule
         if self.relations:
             found |= {"relations": self.relations._asdict(), "attention_alpha": arguments.relation_weight}
+        if not self.arguments.train_filters:
+            found["train_filters"] = False
         for owner, filters in (("teacher", self.filters.teacher), ("student", self.filters.student)):
             if filters is not None and filters.config is not None:
                 start = LEARNED if owner == "teacher" else self.filters.student_start
@@ -244,6 +246,8 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
     if relations:
         filtered.record_relations(relations.student_block)
     settings = _loss_settings(chosen, filtered, teacher, task, args, data)
+    if filters.student is not None:
+        filters.student.requires_grad_(chosen.arguments.train_filters)
     use_fast_modules(student.model, args, flash=relations is None)
     if chosen.train_embeddings:
         freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)

@@ -45,6 +45,8 @@ class DistillArguments:
     """folder of its filters [the teacher's]"""
     student_filters: Annotated[str | None, a_path()] = None
     """learned, least_squares, random or a folder [learned if found; else by method]"""
+    train_filters: bool = True
+    """train the student's filters with it; otherwise they stay as they start"""
     pairs: list[str] | None = None
     """teacher block:student block, as 4:1 8:2 12:3 [as the student was made]"""
     pair_weights: list[str] | None = None
@@ -119,10 +121,10 @@ class DistillArguments:
         defaults = {given.name: given.default for given in fields(self)}
         for name, why in self.of_method.unused.items():
             value = getattr(self, name)
-            if not value or value == defaults[name]:
+            if value == defaults[name] or (not value and value is not False):
                 continue
             users = " or ".join(known for known, method in METHODS.items() if name not in method.unused)
-            expected = "0" if name.endswith("_alpha") else "none"
+            expected = "0" if name.endswith("_alpha") else "true" if value is False else "none"
             yield (
                 f"{name}: expected {expected}, as method {self.method} {why}, got {_words(value)}; leave it out or "
                 f"choose method {users}"

@@ -68,7 +68,11 @@ class Method:
             ),
             (self.matches_relations, "matches no attention relations", "attention_alpha attention_pair relation_heads"),
             (self.matches_tokens, "matches nothing of the blocks", "layer_schedule"),
-            (self.student_filters not in (None, IDENTITY), "has no filters of the student's", "student_filters"),
+            (
+                self.student_filters not in (None, IDENTITY),
+                "has no filters of the student's",
+                "student_filters train_filters",
+            ),
             (self.teacher_filters == LEARNED, "has no learnt filters of the teacher's", "teacher_filters"),
         )
         return {name: why for used, why, names in groups if not used for name in names.split()}

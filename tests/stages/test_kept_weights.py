@@ -1,4 +1,4 @@
-"""Word embeddings that the student has from its fine-tuned teacher stay as they are; others are trained."""
+"""What Stage II keeps as it is: word embeddings of the fine-tuned teacher, and filters that are not to be trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from ted_distill import DistillArguments, StageArguments, Task, TaskArguments, distill, load_task
+from ted_distill import DistillArguments, InputError, StageArguments, Task, TaskArguments, distill, load_task
 from ted_distill.models.students import make_student
 from tiny import save_tiny, write_reviews, write_text
 
@@ -87,3 +87,43 @@ def test_a_language_model_trains_them_for_it_predicts_with_them(tmp_path: Path) 
     task = load_task(TaskArguments("causal_lm", train_file=text, validation_file=text, max_seq_length=16))
     changed = trained(teacher, tmp_path / "student", task, tmp_path / "out", method="kd")
     assert changed["transformer.wte.weight"]
+
+
+def distilled(teacher: Path, task: Task, out: Path, updates: int, **settings: bool) -> dict[str, torch.Tensor]:
+    """The filters and weights of a student after some updates of LWD, the former under `filters.`."""
+    student = out.parent / "student"
+    if not student.is_dir():
+        make_student(teacher, [2, 4], student)
+    quick = {"max_steps": updates, "warmup_steps": 0, "learning_rate": 1e-2, "use_cpu": True, "disable_tqdm": True}
+    arguments = DistillArguments("lwd", student_filters="least_squares", **settings)
+    distill(teacher, student, task, StageArguments(str(out), **quick), arguments)  # type: ignore[arg-type]
+    filters = {f"filters.{name}": weight for name, weight in load_file(out / "filters.safetensors").items()}
+    return filters | load_file(out / "model.safetensors")
+
+
+def changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], filters: bool) -> set[str]:
+    names = [name for name in one if name.startswith("filters.") is filters]
+    assert names
+    return {name for name in names if not torch.equal(one[name], other[name])}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_filters_move_unless_they_are_to_stay(kept: bool, teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    settings = {"train_filters": False} if kept else {}
+    one, three = (distilled(teacher, reviews, tmp_path / f"after_{n}", n, **settings) for n in (1, 3))
+    assert changed(one, three, filters=False)
+    assert bool(changed(one, three, filters=True)) is not kept
+
+
+def test_a_stage_with_other_trained_weights_is_another_one(teacher: Path, reviews: Task, tmp_path: Path) -> None:
+    distilled(teacher, reviews, tmp_path / "out", 1)
+    with pytest.raises(InputError, match="train_filters"):
+        distilled(teacher, reviews, tmp_path / "out", 1, train_filters=False)
+    identity = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))["identity"]
+    assert "train_filters" not in identity["distill"], "stages finished before there was this setting stay finished"
+
+
+@pytest.mark.parametrize("method", ["alone", "kd", "hidden", "attention"])
+def test_methods_without_filters_of_the_students_refuse_it(method: str) -> None:
+    with pytest.raises(InputError, match=r"train_filters: expected true, as method \w+ has no filters of the student"):
+        DistillArguments(method, train_filters=False)  # type: ignore[arg-type]
