@@ -57,7 +57,7 @@ def test_init_writes_a_recipe_and_says_what_it_decided(
     assert main([*words, "--training.learning-rate", "1e-4"]) == 0
     out = capsys.readouterr().out
     assert "task: sequence_classification ('label' holds 2 names" in out
-    assert "\nsub/my.yaml\n\nnext: ted show sub/my.yaml; ted run sub/my.yaml\n" in out
+    assert "\nsub/my.yaml\n\nnext: ted check sub/my.yaml; ted run sub/my.yaml; ted compare sub/my.yaml\n" in out
     recipe = read_recipe("sub/my.yaml")
     assert recipe.run.output_dir == "runs/my"
     assert recipe.run.student_num_layers == 1

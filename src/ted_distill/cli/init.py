@@ -80,7 +80,7 @@ def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     draft = draft_from(content, file.name.partition(".")[0] or "run", str(file))
     draft.save(file, force=force)
     said = "".join(f"{note}\n" for note in draft.notes)
-    sys.stdout.write(f"{said}\n{file}\n\nnext: ted show {file}; ted run {file}\n")
+    sys.stdout.write(f"{said}\n{file}\n\nnext: ted check {file}; ted run {file}; ted compare {file}\n")
 
 
 def draft_of(command: str, given: list[str], first: str = "nothing") -> Any:

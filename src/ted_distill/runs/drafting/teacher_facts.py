@@ -76,19 +76,19 @@ class TeacherFacts:
         return _vectors(Path(self.name)) if Path(self.name).is_dir() else None
 
     def is_trained(self, model: PreTrainedModel) -> bool | None:
-        """Whether the weights of the head were ever trained; None if they cannot be looked at.
+        """Whether the head was ever trained; None if its weights do not tell.
 
-        Biases and norms start as zeros and ones, and any training changes them.
+        Biases and norms start as zeros and ones, and any training changes them. The head of some families has neither.
 
         Args:
             model: with its head, perhaps without weights.
         """
         if not self.vectors:
             return None
-        head = {name: vector for name, vector in self.vectors.items() if not in_backbone(name, model)}
-        return any(
-            not bool((vector == vector[0]).all()) for vector in (head or self.vectors).values() if len(vector) > 1
-        )
+        head = [vector for name, vector in self.vectors.items() if not in_backbone(name, model)]
+        if any(map(_moved, head)):
+            return True
+        return None if not head and any(map(_moved, self.vectors.values())) else False
 
     def longest(self, model: PreTrainedModel) -> int | None:
         """Tokens that model and tokenizer allow; None if there is no limit."""
@@ -114,6 +114,13 @@ def meta_model(config: PretrainedConfig, task: Task, name: str, arguments: Model
             f"teacher: expected a model that can have a head for task {task.name}, got {name} ({reason}); use another "
             "teacher or another task"
         ) from error
+
+
+def _moved(vector: Tensor) -> bool:
+    """Whether this is no vector of zeros or ones, as untrained ones are; a longer one may repeat any number."""
+    if len(vector) == 1:
+        return float(vector) not in (0.0, 1.0)
+    return not bool((vector == vector[0]).all())
 
 
 def _vectors(folder: Path) -> dict[str, Tensor] | None:

@@ -45,7 +45,7 @@ def teacher_fit(teacher: TeacherFacts, model: PreTrainedModel, task: Task) -> Fi
     trained = teacher.is_trained(model)
     if trained is False:
         return Fit(False, f"its head was never trained ({teacher.architecture}, all biases are those of a new head)")
-    unknown = "; its weights were not looked at" if trained is None else ""
+    unknown = "; its weights do not tell, ted check will" if trained is None else ""
     if not has_labels(task):
         return Fit(True, f"it has a trained head for this task already ({teacher.architecture}){unknown}")
     names = class_names(task)
