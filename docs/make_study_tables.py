@@ -7,6 +7,8 @@ lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
+docs/study/changes/NAME/CHANGE.json are comparisons that differ from docs/study/NAME.json in one thing, and
+`<!-- changes NAME -->` is the table of what that does to each method.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from ted_distill.report.bench import bench_table
 from ted_distill.runs.compare.verdicts import page as page_of
@@ -35,10 +40,25 @@ TITLES = {
 }
 """The comparisons of README's table, in its order; other files have a table of their own only."""
 BENCHED = TITLES | {"demo": "`ted demo`: a small DeBERTa, made-up questions (F1)"}
+CHANGES = {
+    "frozen": "the student's filters stay as they start (`distill.train_filters=false`)",
+    "untaught": "no Stage I: the teacher's filters stay scaled identities (`learn_filters.max_steps=1`, no rate)",
+    "random": "random filters of the teacher (`filter_init=normal`, `learn_filters.max_steps=1`, no rate)",
+    "identity": "no filters of the teacher (`lwd.student_filters=least_squares`)",
+    "random_student": "the student's filters start at random (`ted.student_filters=random`)",
+    "learned_student": "the student's filters learnt in a Stage I of its own (`ted.student_filters=learned`)",
+    "mean_token": "heads read the mean of all tokens (`filter_token=mean`)",
+    "short": "Stage I of 5 epochs (`learn_filters.num_train_epochs=5`)",
+    "shifted": "pairs shifted by one block (`pairs=[1:1,3:2,5:3]`)",
+    "lower": "blocks 1, 2, 3 in place of 2, 4, 6 (`student_layers=[1,2,3]`)",
+    "pretrained": "the start is of the pre-trained model (`start_from=pretrained`)",
+    "published": "the layer loss of the paper (`distill.layer_loss=mse distill.mse_alpha=100`)",
+}
+"""Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
-_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -134,6 +154,48 @@ def table_of_epochs(name: str) -> str:
     return markdown_table(rows)
 
 
+def table_of_changes(name: str) -> str:
+    """A row for each change: the mean of each method, how far that is from the defaults, and a 95 % interval of it.
+
+    The interval is of a paired t over the seeds that both have, so that it says nothing of other rows to score on.
+    """
+    base = json.loads((DOCS / "study" / f"{name}.json").read_text(encoding="utf-8"))
+    folder = DOCS / "study" / "changes" / name
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+    of = {
+        change: {"ted": "lwd"} if change == "identity" else {method: method for method in found[change]["methods"]}
+        for change in CHANGES
+        if change in found
+    }
+    methods = [method for method in COLUMNS if any(method in named for named in of.values())]
+    rows = [["change", "seeds", *(NAMES[method] for method in methods)]]
+    rows.append(["none", str(len(base["seeds"])), *(f"{np.mean(_of_seeds(base, method)):.2f}" for method in methods)])
+    for change, named in of.items():
+        one = found[change]
+        seeds = [seed for seed in one["seeds"] if seed in base["seeds"]]
+        cells = [_changed(base, method, one, named[method], seeds) if method in named else "" for method in methods]
+        rows.append([CHANGES[change], str(len(seeds)), *cells])
+    return markdown_table(rows)
+
+
+def _of_seeds(one: dict[str, Any], method: str, seeds: list[int] | None = None) -> list[float]:
+    scores = dict(zip(one["seeds"], one["scores"][method], strict=True))
+    return [scores[seed][one["metric"]] for seed in seeds or one["seeds"]]
+
+
+def _changed(base: dict[str, Any], method: str, one: dict[str, Any], as_: str, seeds: list[int]) -> str:
+    """A method's mean with a change, and its difference from the default: `47.1 (-0.8, -2.0 to +0.4)`."""
+    scores = np.array(_of_seeds(one, as_, seeds))
+    differences = scores - np.array(_of_seeds(base, method, seeds))
+    if not differences.any():
+        return "the same"
+    mean = f"{scores.mean():.2f} ({differences.mean():+.2f}"
+    if len(seeds) < 2:
+        return f"{mean})"
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    return f"{mean}, {low:+.2f} to {high:+.2f})"
+
+
 def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
     """A page with each of its tables written anew.
 
@@ -148,6 +210,8 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
             table = table_of_bench(benched()[place[3]])
         elif place[2] == "epochs":
             table = table_of_epochs(place[3])
+        elif place[2] == "changes":
+            table = table_of_changes(place[3])
         else:
             table = page_of(found[place[3]]) if place[3] else table_of_all(found)
         return f"{place[1]}\n{table}\n\n{place[4]}"

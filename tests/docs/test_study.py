@@ -62,3 +62,26 @@ def test_epochs_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.Monk
     assert rows[2] == ["2", "200", "1", "90.0", "80.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
     assert rows[3][:2] == ["10", "1000"]
     assert rows[3][4].startswith("**82.0**")
+
+
+def test_a_change_has_the_difference_of_each_seed_in_common_and_its_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study" / "changes" / "mrpc").mkdir(parents=True)
+
+    def compared(seeds: list[int], **scores: list[float]) -> str:
+        of_methods = {method: [{"f1": score} for score in of] for method, of in scores.items()}
+        return json.dumps({"metric": "f1", "seeds": seeds, "methods": list(scores), "scores": of_methods})
+
+    (tmp_path / "study" / "mrpc.json").write_text(compared([1, 2, 3], alone=[1.0] * 3, lwd=[70] * 3, ted=[80, 82, 84]))
+    changes = tmp_path / "study" / "changes" / "mrpc"
+    (changes / "frozen.json").write_text(compared([2, 3, 4], alone=[1.0] * 3, ted=[81.0, 85.0, 99.0]))
+    (changes / "identity.json").write_text(compared([1], alone=[1.0], lwd=[78.5]))
+    monkeypatch.setattr(script, "DOCS", tmp_path)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in script.table_of_changes("mrpc").splitlines()]  # fmt: skip
+    assert rows[0] == ["change", "seeds", "alone", "TED"]
+    assert rows[2] == ["none", "3", "1.00", "82.00"]
+    # Differences -1 and +1: their standard error is 1, and t of one degree of freedom is 12.71.
+    assert rows[3][1:] == ["2", "the same", "83.00 (+0.00, -12.71 to +12.71)"]
+    assert rows[4][1:] == ["1", "", "78.50 (-1.50)"]
