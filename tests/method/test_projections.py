@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, T5Config, T5EncoderModel
+from transformers import AutoModel, GPTBigCodeConfig, GPTBigCodeModel, PreTrainedModel, T5Config, T5EncoderModel
 
 from ted_distill.errors import InputError
-from ted_distill.method.projections import projection_modules, recorded_projections
+from ted_distill.method.projections import projection_modules, projection_widths, recorded_projections
 from tiny import DECODERS, FAMILIES, tiny_config
 
 IDS = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 9, 2, 0]])
@@ -81,3 +81,18 @@ def test_a_family_whose_projections_are_not_known_is_refused_by_name() -> None:
 def test_relative_attention_of_t5_has_them_too() -> None:
     model = T5EncoderModel(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)).eval()
     assert [tensor.shape for tensor in recorded(model, 2)] == [(2, 5, 16)] * 3
+
+
+@pytest.mark.parametrize(("multi_query", "is_known"), [(True, False), (False, True)])
+def test_one_matrix_is_cut_only_where_its_thirds_are_queries_keys_and_values(multi_query: bool, is_known: bool) -> None:
+    """With one key and value for all heads, a third of the matrix is neither."""
+    config = GPTBigCodeConfig(
+        vocab_size=40, n_embd=24, n_layer=2, n_head=4, n_positions=32, multi_query=multi_query, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    model = GPTBigCodeModel(config)
+    if is_known:
+        assert projection_widths(model, 1) == [24, 24, 24]
+    else:
+        with pytest.raises(InputError, match="expected a model with queries, keys and values of its own"):
+            projection_modules(model, 1)

@@ -13,7 +13,16 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    GPTNeoConfig,
+    PreTrainedModel,
+    SmolLM3Config,
+)
 
 from ted_distill import (
     DistillArguments,
@@ -407,3 +416,33 @@ def test_the_stage_pairs_by_intervals_unless_it_has_the_students_teacher(
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["identity"]["distill"]["pairs"] == pairs
     assert ("pairing by intervals instead" in caplog.text) == (teacher == "stranger")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (SmolLM3Config(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=8, num_attention_heads=2,
+                       num_key_value_heads=1, pad_token_id=0, bos_token_id=1, eos_token_id=2), "use_rope"),
+        (GPTNeoConfig(vocab_size=40, hidden_size=16, num_layers=8, num_heads=2, window_size=4,
+                      attention_types=[[["global", "local"], 4]], bos_token_id=1, eos_token_id=2), "attention_type"),
+    ],
+)  # fmt: skip
+def test_a_block_keeps_its_kind_of_attention_at_its_new_place(config: Any, kind: str, tmp_path: Path) -> None:
+    teacher = AutoModel.from_config(config)
+    student_from_teacher(teacher, [2, 4, 6, 8]).save_pretrained(tmp_path)
+
+    def kinds(model: Any) -> list[Any]:
+        blocks = next(module for module in model.children() if isinstance(module, torch.nn.ModuleList))
+        return [next(getattr(part, kind) for part in block.modules() if hasattr(part, kind)) for block in blocks]
+
+    assert kinds(AutoModel.from_pretrained(tmp_path)) == kinds(teacher)[1::2]
+    assert len(set(kinds(teacher)[1::2])) == (2 if kind == "use_rope" else 1)
+
+
+def test_blocks_that_work_otherwise_at_another_place_are_refused() -> None:
+    config = GPT2Config(vocab_size=40, n_embd=16, n_layer=4, n_head=2, scale_attn_by_inverse_layer_idx=True,
+                        bos_token_id=1, eos_token_id=2)  # fmt: skip
+    teacher = AutoModel.from_config(config)
+    student_from_teacher(teacher, [1, 2])
+    with pytest.raises(InputError, match=r"expected blocks that work at any place, got \[2, 4\] .* where scaling"):
+        student_from_teacher(teacher, [2, 4])

@@ -46,6 +46,19 @@ def test_the_best_student_is_the_runs_own_and_its_equals_are_named() -> None:
     assert said[1] == "The student trained on the labels alone has the same score."
 
 
+def test_methods_that_score_more_on_the_rows_shown_than_the_one_that_was_chosen_are_named() -> None:
+    """Validation rows chose the student on labels alone; test rows are shown."""
+    found = [
+        Standing("teacher", "teacher", "teacher", 90.0),
+        Standing("alone", "student alone", "method", 82.0, best=True, chosen_elsewhere=True),
+        Standing("kd", "KD", "method", 86.0),
+        Standing("ted", "TED", "method", 81.0),
+    ]
+    said = verdicts(SimpleNamespace(comparison=None, lower_is_better=False), found, {})  # type: ignore[arg-type]
+    assert "On these rows KD has 86.00." in said
+    assert not any("No method scores better" in line for line in said)
+
+
 # --- curves -------------------------------------------------------------------------------------------------------
 
 

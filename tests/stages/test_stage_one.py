@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,26 @@ def test_the_score_without_input_is_that_of_the_most_frequent_class(tmp_path: Pa
     task = reviews_task(tmp_path)
     dummy = DummyClassifier(strategy="most_frequent").fit(labels[:, None], labels).predict(labels[:, None])
     assert task.uninformed_score(split_of(labels.tolist(), task)) == pytest.approx(100 * accuracy_score(labels, dummy))
+
+
+def test_of_a_rare_class_that_f1_is_about_it_is_that_of_always_this_class(tmp_path: Path) -> None:
+    labels = np.array([0, 0, 1, 0, 0])
+    task = reviews_task(tmp_path)
+    task.metrics, task.metric = ("f1",), "f1"
+    expected = 100 * f1_score(labels, np.ones_like(labels))
+    assert task.uninformed_score(split_of(labels.tolist(), task)) == pytest.approx(expected)
+
+
+def test_of_rare_labels_it_is_that_of_the_best_set_of_frequent_ones(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    sets = [["a"], ["a", "b"], ["b"], ["c"], ["a", "c"], ["d"], ["b"]]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"text": "a film", "label": labels}) for labels in sets))
+    task = load_task(TaskArguments("multi_label_classification", train_file=str(file), validation_file=str(file)))
+    labels = np.array([[float(name in row) for name in names] for row in sets])
+    every = [np.tile(np.array(constant), (len(sets), 1)) for constant in product([0, 1], repeat=4)]
+    expected = max(100 * f1_score(labels, constant, average="micro", zero_division=0) for constant in every)
+    assert task.uninformed_score(split_of(labels.tolist(), task)) == pytest.approx(expected)
 
 
 def test_of_label_sets_it_is_that_of_the_labels_which_half_of_the_rows_have(tmp_path: Path) -> None:

@@ -209,3 +209,12 @@ def test_a_score_that_is_no_number_is_noticed() -> None:
     }]}]})  # fmt: skip
     (problem,) = card_problems(data, None)
     assert "expected a number for accuracy in model-index, got nan" in problem
+
+
+def test_only_scores_in_percent_are_said_to_be(tmp_path: Path) -> None:
+    file = str(write_text(tmp_path))
+    task = load_task(TaskArguments("causal_lm", train_file=file, validation_file=file, max_seq_length=16))
+    model = save_tiny(tmp_path / "model", AutoModelForCausalLM, "gpt2")
+    finetune(model, task, quick_arguments(tmp_path / "out", max_steps=1))
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "In percent, but for perplexity, loss, word_perplexity, of which less is better." in card

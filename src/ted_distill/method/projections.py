@@ -64,7 +64,7 @@ def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Modu
             for module in model.base_model.modules()
             if all(isinstance(getattr(module, name, None), nn.Module) for name in names)
         ]
-        if len(owners) in (1, total):
+        if len(owners) in (1, total) and (len(names) > 1 or _is_in_thirds(getattr(owners[0], names[0]))):
             owner, call = (owners[0], block) if len(owners) == 1 else (owners[block - 1], 1)
             return [getattr(owner, name) for name in names], call
     raise InputError(
@@ -73,9 +73,20 @@ def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Modu
     )
 
 
+def _is_in_thirds(module: nn.Module) -> bool:
+    """Whether a module makes queries, keys and values of one width; grouped ones would not be cut where they meet."""
+    outputs, inputs = _shape(module)
+    return outputs == 3 * inputs
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs). A Conv1D, as in GPT-2, holds its matrix the other way round."""
+    rows, columns = module.weight.shape  # type: ignore[misc]
+    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
+
+
 def projection_widths(model: PreTrainedModel, block: int) -> list[int]:
     """The widths of a block's queries, keys and values. Raises `InputError`: see `projection_modules`."""
     modules, _ = projection_modules(model, block)
-    # A Conv1D, as in GPT-2, holds its matrix the other way round.
-    widths = [int(module.weight.shape[-1 if isinstance(module, Conv1D) else 0]) for module in modules]  # type: ignore[index]
+    widths = [_shape(module)[0] for module in modules]
     return widths if len(widths) > 1 else [widths[0] // 3] * 3

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import re
+from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import InputError
 from ..method.shapes import num_blocks
+
+_PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
+"""Attributes of a module that may differ between a block's old place and its new one."""
 
 
 def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None) -> list[int]:
@@ -58,13 +63,59 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
             if isinstance(child, nn.ModuleList) and len(child) == total:
                 setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
                 student.config.num_hidden_layers = len(blocks)
-                if getattr(student.config, "layer_types", None):
-                    student.config.layer_types = [student.config.layer_types[block - 1] for block in blocks]
-                return _rebuilt(student, blocks)
+                for key, kinds in _kinds_of_blocks(student.config, total).items():
+                    setattr(student.config, key, [kinds[block - 1] for block in blocks])
+                if hasattr(student.config, "attention_types"):  # GPT-Neo makes its list of layers of this one
+                    student.config.attention_types = [[student.config.attention_layers, 1]]
+                rebuilt = _rebuilt(student, blocks)
+                _require_the_same_blocks(student, rebuilt, name, blocks)
+                return rebuilt
     raise InputError(
         f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none; "
         "give a student"
     )
+
+
+def _kinds_of_blocks(config: PretrainedConfig, total: int) -> dict[str, list[Any]]:
+    """Fields of a config with an entry for each block, such as `layer_types` and `no_rope_layers`."""
+    return {
+        key: value
+        for key, value in vars(config).items()
+        if "layer" in key and isinstance(value, list) and len(value) == total
+    }
+
+
+def _require_the_same_blocks(kept: PreTrainedModel, rebuilt: PreTrainedModel, name: str, blocks: list[int]) -> None:
+    """Refuse a family in which what a block does depends on its place in ways that its config does not list.
+
+    Args:
+        kept: with the blocks as they were; `rebuilt` has those that a reload makes.
+        name: of the list of blocks.
+
+    Raises:
+        InputError: names what would differ.
+    """
+    changed = {
+        key
+        for (path, before), (_, after) in zip(kept.named_modules(), rebuilt.named_modules(), strict=True)
+        if f".{name}." in f".{path}."
+        for key, value in _settings(before).items()
+        if _settings(after).get(key, value) != value
+    }
+    if changed:
+        raise InputError(
+            f"student_layers: expected blocks that work at any place, got {blocks} of a {type(kept).__name__}, where "
+            f"{', '.join(sorted(changed))} depends on the place; choose blocks that keep it, or give a student"
+        )
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What a module was made with, but for its place and for dropout, which is off where numbers count."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str)) and not _PLACE.search(key)
+    }
 
 
 def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:

@@ -113,7 +113,11 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
     said += _equals(best, others)
-    if best.name == plain and others:
+    sign = -1 if reported.lower_is_better else 1
+    better = sorted((one for one in others if sign * (one.score - best.score) > 0), key=lambda one: -sign * one.score)
+    if better:
+        said.append(f"On these rows {words.listed([f'{_named(one)} has {_scored(one)}' for one in better])}.")
+    elif best.name == plain and others:
         said.append("No method scores better than the student trained on the labels alone.")
     elif best.gap_closed is not None and best.gap_closed > 0:
         title = next(_named(one) for one in found if one.name == plain)

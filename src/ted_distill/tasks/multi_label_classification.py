@@ -26,6 +26,9 @@ from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
 from .task_arguments import TaskArguments
 
+_LABELS_TRIED = 50
+"""Of how many labels, the most frequent ones, the best answer for all rows may have some."""
+
 
 class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
@@ -76,10 +79,14 @@ class MultiLabelClassification(SequenceClassification):
         return losses.multi_label_kl(student_logits, teacher_logits, temperature, count)
 
     def uninformed_score(self, split: Split) -> float | None:
-        """That of the labels which at least half of the rows have."""
+        """The best score of the same labels for all rows: none, the most frequent one, the two most frequent, ..."""
         labels = np.array(split.rows["label"][:])
-        constant = np.zeros_like(labels) + (labels.mean(axis=0) >= 0.5)
-        return self.score(constant.astype(np.int64), split.rows)[self.metric]
+        constant = np.zeros_like(labels)
+        scores = [self.score(constant, split.rows)[self.metric]]
+        for label in np.argsort(-labels.mean(axis=0), kind="stable")[:_LABELS_TRIED]:
+            constant[:, label] = 1
+            scores.append(self.score(constant, split.rows)[self.metric])
+        return max(scores)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N, C), 1 where the probability is at least 0.5. Raises `InputError` for logits that are not finite."""

@@ -51,6 +51,9 @@ from .task_arguments import TaskArguments
 from .tokenizers import require_length, require_tokens
 from .unlabelled import only_texts
 
+_CLASSES_TRIED = 20
+"""How many of the most frequent classes may be the best answer for all rows."""
+
 
 class SequenceClassification(ModelLabels, Task):
     """One class for each text or pair of texts.
@@ -271,9 +274,10 @@ class SequenceClassification(ModelLabels, Task):
     # --- scores -----------------------------------------------------------------------------------------------
 
     def uninformed_score(self, split: Split) -> float | None:
-        """That of the most frequent label of the rows."""
+        """The best score of one class for all rows; of many classes, the frequent ones are tried."""
         labels = np.array(split.rows["label"][:])
-        return self.score(np.full_like(labels, np.bincount(labels).argmax()), split.rows)[self.metric]
+        frequent = np.argsort(-np.bincount(labels, minlength=self.num_labels), kind="stable")[:_CLASSES_TRIED]
+        return max(self.score(np.full_like(labels, label), split.rows)[self.metric] for label in frequent)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) class numbers. Raises `InputError` for logits that are not finite."""

@@ -71,12 +71,22 @@ def write_card(
         lines.append(f"- Loss: {loss}")
     if code := usage(task, task.longest(tokenizer)):
         lines += ["", "## How it is used", "", "```python", code, "```"]
-    lines += ["", "## Scores", "", " ".join(["In percent.", *described(results)]), "", "| score | value |", "|---|---|"]
-    lines += [f"| {score_title(name, results)} | {value:.2f} |" for name, value in shown_scores(results).items()]
+    lines += ["", "## Scores", "", *_scores(task, results)]
     lines += ["", "## How it was made", "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions."]
     (folder / CARD_NAME).write_text(card_text(data, "\n".join(lines)), encoding="utf-8")
+
+
+def _scores(task: Task, results: dict[str, Any]) -> list[str]:
+    """The table of scores, and what they are."""
+    shown = shown_scores(results)
+    others = [name for name in shown if task.lower_is_better and name.endswith(task.lower_is_better)]
+    named = ", ".join(score_title(name, results) for name in others)
+    said = f"In percent, but for {named}, of which less is better." if others else "In percent."
+    values = {name: f"{value:.4g}" if name in others else f"{value:.2f}" for name, value in shown.items()}
+    table = [f"| {score_title(name, results)} | {value} |" for name, value in values.items()]
+    return [" ".join([said, *described(results)]), "", "| score | value |", "|---|---|", *table]
 
 
 def folder_title(base_model: str, task: Task, kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,22 @@ def test_a_handful_of_rows_says_nothing() -> None:
     found = SampleScores("accuracy", False, "validation", 5, 60.0, {"teacher": 20.0}, (50.0, 10.0), 0.0)
     assert found.knows("teacher") is None
     assert not found.below_chance
+
+
+def test_a_teacher_that_finds_rare_rows_knows_the_task_though_one_answer_is_right_more_often(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """5 % of 200 rows are spam; the teacher finds eight of ten, and takes twelve others for spam."""
+    labels = np.repeat([1, 0], [10, 190])
+    said = np.concatenate([np.repeat([1, 0], [8, 2]), np.repeat([1, 0], [12, 178])])
+    file = tmp_path / "mail.jsonl"
+    rows = [{"text": f"mail {row}", "label": ("ham", "spam")[label]} for row, label in enumerate(labels)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = load_task(TaskArguments("sequence_classification", train_file=str(file), validation_file=str(file)))
+    found = scored(monkeypatch, tmp_path, task, said)
+    assert found.by_model["teacher"] == 93
+    assert found.uninformed == 95
+    assert found.knows("teacher")
+    (doubt,) = score_doubts(found, "models/bert", tuned=False)
+    assert doubt.startswith("teacher: expected more than one answer for all rows has (95.00), got accuracy 93.00")
+    assert "never fine-tuned" not in doubt

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ted_distill.runs.compare.verdicts import verdicts
+from ted_distill.runs.compare.verdicts import notes, verdicts
 
+OF_F1: dict[str, Any] = {"metric": "f1", "lower_is_better": False, "seeds": [1, 2, 3]}
 PAIR: dict[str, Any] = {"better": "ted", "worse": "kd", "difference": 2.5, "interval": [0.5, 4.6]}
 
 
@@ -24,4 +25,21 @@ def test_the_p_value_that_is_said_is_the_one_that_decides(
     p_holm: float | None, p_bootstrap_holm: float, told_apart: bool, said: str
 ) -> None:
     pair = {**PAIR, "p_holm": p_holm, "p_bootstrap_holm": p_bootstrap_holm, "told_apart": told_apart}
-    assert verdicts({"metric": "f1", "seeds": [1, 2, 3], "comparisons": [pair]}) == [said]
+    assert verdicts({**OF_F1, "comparisons": [pair]}) == [said]
+
+
+def test_a_lower_perplexity_is_a_negative_difference() -> None:
+    pair = {**PAIR, "p_holm": 0.01, "p_bootstrap_holm": 0.01, "told_apart": True}
+    of_text = {"metric": "perplexity", "lower_is_better": True, "seeds": [1, 2, 3], "comparisons": [pair]}
+    assert verdicts(of_text) == ["TED is better than KD: perplexity -2.50 (95 % interval -4.60 to -0.50, p = 0.010)."]
+
+
+@pytest.mark.parametrize(("closed", "is_said"), [({}, False), ({"kd": None}, True), ({"kd": None, "ted": 0.5}, False)])
+def test_that_there_is_no_gap_is_said_of_methods_that_could_close_it(
+    closed: dict[str, float | None], is_said: bool
+) -> None:
+    content = {
+        **OF_F1, "rows": 10, "split": "validation", "last_weights": True, "resamples": 10, "comparisons": [],
+        "search": None, "methods": ["alone", *closed], "gap_closed": closed,
+    }  # fmt: skip
+    assert any("there is no gap to close" in note for note in notes(content)) is is_said

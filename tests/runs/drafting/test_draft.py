@@ -260,3 +260,29 @@ def test_runs_are_named_after_data_and_teacher(file: str, name: str) -> None:
     assert data_name({"train_file": file}) == name
     assert run_name({"train_file": file, "teacher": "owner/BERT base"}) == f"{name}-BERT-base"
     assert data_name({"task": "sst2"}) == "sst2"
+
+
+@pytest.mark.parametrize("name", ["label", "price"])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_whole_numbers_that_hardly_occur_twice_are_scores(name: str, repeated: bool, big: Path, tmp_path: Path) -> None:
+    numbers = [57_427 + 8_713 * row % 40_009 for row in range(60)]
+    numbers[-1] = numbers[0] if repeated else numbers[-1]
+    rows = lines(tmp_path, [{"text": f"the film {row} was long", name: number} for row, number in enumerate(numbers)])
+    given = {} if repeated else {"label_column": name}
+    assert content(draft_recipe(big, train_file=rows, **given))["task"] == "regression"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "section"),
+    [
+        ({"per_device_train_batch_size": 4}, "training"),
+        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, "distill"),
+    ],
+)
+def test_epochs_are_counted_in_the_updates_of_the_batches_that_are_given(
+    given: dict[str, int], section: str, big: Path, tmp_path: Path
+) -> None:
+    rows, more = str(write_reviews(tmp_path, 160)), str(write_reviews(tmp_path, 12, "more"))
+    assert content(draft_recipe(big, train_file=rows, validation_file=more))["distill"]["num_train_epochs"] == 20
+    draft = draft_recipe(big, train_file=rows, validation_file=more, **{section: given})  # type: ignore[arg-type]
+    assert content(draft)["distill"]["num_train_epochs"] == 5, "40 updates each"

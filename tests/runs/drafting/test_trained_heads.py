@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -56,3 +58,23 @@ def test_a_head_is_trained_new_or_does_not_tell(
     assert is_trained() is (False if tells else None)
     updated(model, head=True)
     assert is_trained() is (True if tells else None)
+
+
+def test_a_head_whose_first_layers_are_those_of_the_pre_trained_model_is_new(tmp_path: Path) -> None:
+    """ModernBERT's head for masked words lends its layers to that for classes."""
+    folder = save_tiny(tmp_path / "mlm", AutoModelForMaskedLM, "modernbert")
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    updated(model, head=True)
+    model.save_pretrained(folder)
+    fresh = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    fresh.save_pretrained(folder)
+    assert look_at_teacher(str(folder), ModelArguments()).is_trained(fresh) is False
+
+
+def test_a_discriminator_is_no_language_model(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "electra", AutoModelForPreTraining, "electra")
+    facts = look_at_teacher(str(folder), ModelArguments())
+    assert facts.architecture == "ElectraForPreTraining"
+    assert (facts.head, facts.text_task) == (None, None)
+    both = look_at_teacher(str(save_tiny(tmp_path / "bert", AutoModelForPreTraining, "bert")), ModelArguments())
+    assert both.text_task == "masked_lm"

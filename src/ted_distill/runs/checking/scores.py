@@ -48,12 +48,14 @@ class SampleScores:
 
     @property
     def bar(self) -> float | None:
-        """The score that needs no input, and some luck: a model that knows the task is better. None if unknown."""
-        sign = self.sign
-        known = [self.uninformed] if self.uninformed is not None else []
-        if self.chance is not None:
-            known.append(self.chance[0] + sign * _CLEAR * self.chance[1])
-        return sign * max(sign * score for score in known) if known else None
+        """What a model scores with some luck that knows nothing of the task; None if that is unknown.
+
+        Where predictions can be given to other rows, they say what they get by chance. The best constant answer is no
+        measure then: a model that finds rare rows, and takes others for them, may be right less often than that.
+        """
+        if self.chance is None:
+            return self.uninformed
+        return self.chance[0] + self.sign * _CLEAR * self._luck
 
     @property
     def sign(self) -> int:
@@ -72,8 +74,20 @@ class SampleScores:
         """Whether the teacher is worse than by chance, which takes knowledge too."""
         if self.chance is None or self.rows < _FEWEST:
             return False
-        mean, deviation = self.chance
-        return self.sign * (self.by_model["teacher"] - mean) < -_SURE * max(deviation, 0.5)
+        return self.sign * (self.by_model["teacher"] - self.chance[0]) < -_SURE * self._luck
+
+    @property
+    def _luck(self) -> float:
+        """Standard deviation of what comes by chance; in percent half a point at least, as few shuffles show little."""
+        deviation = self.chance[1] if self.chance else 0.0
+        return deviation if self.lower_is_better else max(deviation, 0.5)
+
+    @property
+    def needs_another_score(self) -> bool:
+        """Whether the teacher knows the task, and one answer for all rows scores more all the same."""
+        if self.uninformed is None or self.chance is None or not self.knows("teacher"):
+            return False
+        return self.sign * self.uninformed > self.sign * self.by_model["teacher"]
 
 
 def score_sample(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> SampleScores:
@@ -217,6 +231,12 @@ def score_doubts(scores: SampleScores, teacher: str, tuned: bool) -> Iterator[st
             f"teacher: expected a model fine-tuned on this task, got {teacher}, whose {scores.metric} of {got} {on} is "
             f"not better than {scores.bar:.2f}, which needs no input: it was never fine-tuned on it, or on other "
             "labels; take finetune_teacher: false out of the recipe, or give another checkpoint"
+        )
+    elif scores.needs_another_score and scores.chance is not None:
+        yield (
+            f"teacher: expected more than one answer for all rows has ({scores.uninformed:.2f}), got {scores.metric} "
+            f"{got} {on}: it knows something of the task ({scores.chance[0]:.2f} by chance), which this score does not "
+            "show where most rows are alike; name one that does as metric_for_best_model"
         )
     student = scores.by_model.get("student")
     if student is not None and scores.knows("student") and scores.sign * (student - scores.by_model["teacher"]) > 0:

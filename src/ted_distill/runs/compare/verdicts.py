@@ -36,26 +36,29 @@ def summary(content: Content) -> dict[str, Any]:
 def verdicts(content: Content) -> list[str]:
     """A sentence on every pair of methods: which is better and by how much, or that they cannot be told apart."""
     seeds = len(content["seeds"])
-    sentences = [_verdict(pair, content["metric"]) for pair in content["comparisons"]]
+    sentences = [_verdict(pair, content["metric"], content["lower_is_better"]) for pair in content["comparisons"]]
     if sentences and seeds < LEAST_SEEDS:
         number = "One seed tells" if seeds == 1 else "Two seeds tell"
         sentences.append(f"{number} methods apart hardly ever: give --seeds {LEAST_SEEDS} or more, better 5.")
     return sentences
 
 
-def _verdict(pair: Mapping[str, Any], metric: str) -> str:
+def _verdict(pair: Mapping[str, Any], metric: str, lower_is_better: bool) -> str:
+    """The sentence; a difference is of the scores as they are, so that a lower perplexity is a negative one."""
+    sign = -1 if lower_is_better else 1
     better, worse = METHODS[pair["better"]].title, METHODS[pair["worse"]].title
     facts = []
     if pair["interval"] is not None:
-        low, high = pair["interval"]
+        low, high = sorted(sign * end for end in pair["interval"])
         facts.append(f"95 % interval {low:+.2f} to {high:+.2f}")
     p = larger_p(pair)
     if p is not None:
         facts.append(f"p {_p(p)}")
     known = f" ({', '.join(facts)})" if facts else ""
+    difference = f"{metric} {sign * pair['difference']:+.2f}{known}."
     if pair["told_apart"]:
-        return f"{better} is better than {worse}: {metric} {pair['difference']:+.2f}{known}."
-    return f"{better} and {worse} cannot be told apart: {metric} {pair['difference']:+.2f}{known}."
+        return f"{better} is better than {worse}: {difference}"
+    return f"{better} and {worse} cannot be told apart: {difference}"
 
 
 def larger_p(pair: Mapping[str, Any]) -> float | None:
@@ -114,7 +117,8 @@ def notes(content: Content) -> list[str]:
             f"correction for {len(content['comparisons'])} pairs; methods are told apart where it is below {LEVEL:g}. "
             "The intervals are of one pair each."
         )
-    if content["methods"][:1] == ["alone"] and not any(share is not None for share in content["gap_closed"].values()):
+    closed = content["gap_closed"].values()
+    if closed and all(share is None for share in closed):
         sentences.append("The student alone is not behind the teacher by more than its sd: there is no gap to close.")
     if content["search"]:
         tried = {name: len(scores) for name, scores in content["search"]["scores"].items()}

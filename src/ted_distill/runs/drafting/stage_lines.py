@@ -56,7 +56,7 @@ def _finetune(drafting: Drafting) -> Iterator[Line]:
     config = drafting.teacher.config
     why = f"Peak; the default at width {width(config)}. `auto` tries several on a part of the rows."
     yield Line("learning_rate", FINETUNE.rate_of(config), why)
-    yield from _epochs(drafting, FINETUNE)
+    yield from _epochs(drafting, FINETUNE, "finetune")
 
 
 def _learn_filters(drafting: Drafting) -> Iterator[Line]:
@@ -70,18 +70,18 @@ def _learn_filters(drafting: Drafting) -> Iterator[Line]:
 
 def _distill(drafting: Drafting) -> Iterator[Line]:
     yield Line("learning_rate", DISTILL.rate_of(_student_config(drafting)), "Peak; the default at the student's width.")
-    yield from _epochs(drafting, DISTILL)
+    yield from _epochs(drafting, DISTILL, "distill")
     yield Line("kl_alpha", KL_ALPHA, "Weight of matching the teacher's predictions; the labels have weight 1.")
     yield Line("mse_alpha", MSE_ALPHA, "Weight of matching its layers, for methods that do.")
     yield Line("temperature", _TEMPERATURE, "Softens both predictions before they are compared; 1 changes nothing.")
 
 
-def _epochs(drafting: Drafting, defaults: StageDefaults) -> Iterator[Line]:
-    """Passes over the rows: more than usual where there are very few rows. None for a stream."""
+def _epochs(drafting: Drafting, defaults: StageDefaults, section: str) -> Iterator[Line]:
+    """Passes over the rows: more than usual where there are very few updates in one. None for a stream."""
     if drafting.is_stream:
         return
     usual, features = defaults.epochs, drafting.data.features
-    each = -(-features // _BATCH) if isinstance(features, int) else _UPDATES
+    each = -(-features // _rows_per_update(drafting, section)) if isinstance(features, int) else _UPDATES
     if usual * each >= _UPDATES:
         why = f"Passes over the rows, {each} updates each; the default. The best of them is kept."
         yield Line("num_train_epochs", usual, why)
@@ -89,6 +89,15 @@ def _epochs(drafting: Drafting, defaults: StageDefaults) -> Iterator[Line]:
     one = f"{each} update{'s' * (each != 1)}"
     why = f"Passes over the rows: more than the usual {usual:g}, as one is only {one}. The best of them is kept."
     yield Line("num_train_epochs", min(_MOST_EPOCHS, -(-_UPDATES // each)), why)
+
+
+def _rows_per_update(drafting: Drafting, section: str) -> int:
+    """Of a stage on one device, as it was given or as we set it."""
+    rows = 1
+    for key, usual in (("per_device_train_batch_size", _BATCH), ("gradient_accumulation_steps", 1)):
+        given = [drafting.given.sections.get(name) for name in (section, "training")]
+        rows *= next((int(one[key]) for one in given if isinstance(one, dict) and key in one), usual)
+    return max(1, rows)
 
 
 def _finetunes(drafting: Drafting) -> bool:

@@ -16,7 +16,7 @@ from ...tasks.reading.label_lists import SEPARATORS
 from ...tasks.reading.labels import label_values
 from ...tasks.reading.soft_labels import is_pattern
 from ...tasks.task_arguments import TaskArguments
-from .columns import CLASSES, LISTS, NUMBERS, WHOLE, Column
+from .columns import CLASSES, LISTS, NUMBERS, OTHER, WHOLE, Column
 from .roles import Found, answer_columns, label_columns, tag_columns, text_columns
 from .teacher_facts import SEQUENCE, TeacherFacts
 
@@ -111,7 +111,7 @@ def _by_labels(
         return SEVERAL, f"{label!r} holds lists of labels"
     if column.kind == NUMBERS:
         return SCORES, f"{label!r} holds numbers with fractions, such as {column.examples[0]}"
-    if column.kind == WHOLE:
+    if column.kind == WHOLE or (column.kind == OTHER and column.examples and isinstance(column.examples[0], int)):
         return _whole(column, teacher)
     if separator := _separator(rows, label, arguments.label_separator):
         return SEVERAL, f"{label!r} holds several labels in one field, with {separator} between them"
@@ -130,6 +130,8 @@ def _whole(column: Column, teacher: TeacherFacts) -> tuple[str, str]:
         return CLASSIFICATION, f"{what}, as many as the teacher has labels"
     if column.distinct <= _SURELY_CLASSES:
         return CLASSIFICATION, f"{what} (if they are scores: task=regression)"
+    if 2 * column.distinct > column.filled:
+        return SCORES, f"{what} in {column.filled} rows (if they are classes: task=sequence_classification)"
     name = column.name.strip().lower()
     if _SAYS_CLASS.fullmatch(name):
         return CLASSIFICATION, f"{what}, and its name says classes (if they are scores: task=regression)"

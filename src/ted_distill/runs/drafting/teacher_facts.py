@@ -33,6 +33,8 @@ _HEADS = {
     "ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKENS, "ForQuestionAnswering": ANSWERS,
     "ForCausalLM": CAUSAL, "LMHeadModel": CAUSAL, "ForMaskedLM": MASKED, "ForPreTraining": MASKED,
 }  # fmt: skip
+_OTHER_HEADS = ("ElectraForPreTraining", "FunnelForPreTraining", "SplinterForPreTraining")
+"""Pre-trained to tell replaced words, or spans, and not to predict hidden words."""
 _NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own have a larger one."""
 
@@ -53,6 +55,8 @@ class TeacherFacts:
     @property
     def head(self) -> str | None:
         """The kind of its head; None for a backbone alone, or a head of another kind."""
+        if self.architecture in _OTHER_HEADS:
+            return None
         return next((kind for end, kind in _HEADS.items() if self.architecture.endswith(end)), None)
 
     @property
@@ -86,6 +90,8 @@ class TeacherFacts:
         if not self.vectors:
             return None
         head = [vector for name, vector in self.vectors.items() if not in_backbone(name, model)]
+        # Some heads have layers of the pre-trained model (ModernBERT): the last layer tells, with a number for a label.
+        head = [vector for vector in head if len(vector) == model.config.num_labels] or head
         if any(map(_moved, head)):
             return True
         return None if not head and any(map(_moved, self.vectors.values())) else False
