@@ -26,9 +26,6 @@ from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
 from .task_arguments import TaskArguments
 
-_LABELS_TRIED = 50
-"""Of how many labels, the most frequent ones, the best answer for all rows may have some."""
-
 
 class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
@@ -79,14 +76,14 @@ class MultiLabelClassification(SequenceClassification):
         return losses.multi_label_kl(student_logits, teacher_logits, temperature, count)
 
     def uninformed_score(self, split: Split) -> float | None:
-        """The best score of the same labels for all rows: none, the most frequent one, the two most frequent, ..."""
+        """The best score of the same labels for all rows: none, those of most rows, the best by micro F1, or all."""
         labels = np.array(split.rows["label"][:])
-        constant = np.zeros_like(labels)
-        scores = [self.score(constant, split.rows)[self.metric]]
-        for label in np.argsort(-labels.mean(axis=0), kind="stable")[:_LABELS_TRIED]:
-            constant[:, label] = 1
-            scores.append(self.score(constant, split.rows)[self.metric])
-        return max(scores)
+        counts, order = labels.sum(axis=0), np.argsort(-labels.sum(axis=0), kind="stable")
+        # F1 of the most frequent label, of the two most frequent ones, and so on: right ones by all given and all true.
+        given = len(labels) * np.arange(1, len(order) + 1)
+        best = 1 + int((np.cumsum(counts[order]) / (given + counts.sum())).argmax())
+        sets = [order[:number] for number in {0, int((2 * counts >= len(labels)).sum()), best, len(order)}]
+        return max(self.score(_constant(labels, chosen), split.rows)[self.metric] for chosen in sets)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N, C), 1 where the probability is at least 0.5. Raises `InputError` for logits that are not finite."""
@@ -130,3 +127,10 @@ def _read(
         return found, labels
     places = match_names(names, found)
     return names, [row and [0.0 if place is None else row[place] for place in places] for row in labels]
+
+
+def _constant(labels: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """These labels and no others, for as many rows as `labels` (N, C) has."""
+    constant = np.zeros(labels.shape, dtype=np.int64)
+    constant[:, chosen] = 1
+    return constant
