@@ -15,7 +15,7 @@ import pytest
 from datasets import Dataset
 
 from ted_distill import InputError
-from ted_distill.report import words
+from ted_distill.report import plots, words
 from ted_distill.report.comparison import read_comparison
 from ted_distill.report.curves import curves, read_history
 from ted_distill.report.differences import differences
@@ -343,3 +343,19 @@ def test_numbers_are_written_with_the_digits_that_matter() -> None:
 
 def test_plots_are_the_same_bytes_each_time() -> None:
     assert page(content()) == page(content())
+
+
+@pytest.mark.parametrize(("score", "far"), [(47.0, True), (79.0, False), (99.0, True)])
+def test_an_untrained_student_far_away_leaves_room_for_the_others(score: float, far: bool) -> None:
+    models = [
+        {"title": "teacher", "role": "teacher", "score": 86.0, "interval": None, "of_seeds": []},
+        {"title": "student, before training", "role": "start", "score": score, "interval": None, "of_seeds": []},
+        {"title": "TED", "role": "method", "score": 85.0, "interval": [82.0, 87.0], "of_seeds": [84.5, 85.5]},
+    ]
+    assert [plots.is_far(one, models) for one in models] == [False, far, False]
+    drawn = plots.scores_plot(models, "accuracy", "95 % interval")
+    assert (("◂" in drawn) or ("▸" in drawn)) is far
+    assert f"student, before training {score:.2f}" in drawn, "the words that go with the plot name it all the same"
+    with_start = content(kind="run")
+    with_start["scores"]["models"] = [{**with_start["scores"]["models"][0], **one} for one in models]
+    assert ("Arrow: the untrained student, beyond the edge." in page(with_start)) is far

@@ -55,7 +55,9 @@ def _scores(content: Mapping[str, Any]) -> str:
     lines = ["Bars: " + scores["interval"] + "."] if any(one["interval"] for one in scores["models"]) else []
     lines += ["Ticks: single seeds."] if any(one["of_seeds"] for one in scores["models"]) else []
     lines += ["Dashed line: the teacher."]
-    lines += ["Dotted line: the untrained student."] * any(one["role"] == "start" for one in scores["models"])
+    starts = [one for one in scores["models"] if one["role"] == "start"]
+    far = any(plots.is_far(one, scores["models"]) for one in starts)
+    lines += [f"{'Arrow' if far else 'Dotted line'}: the untrained student{', beyond the edge' * far}."] * bool(starts)
     figure = plots.scores_plot(scores["models"], scores["metric"], scores["interval"])
     return _figures([(figure, " ".join(lines))])
 
@@ -86,7 +88,7 @@ def _costs(content: Mapping[str, Any]) -> str:
         points = [
             (one["title"], of[one["name"]][key] / unit, one["score"])
             for one in models
-            if one["name"] in of and of[one["name"]][key]
+            if one["name"] in of and of[one["name"]][key] and one["role"] != "start"
         ]
         if points:
             figures.append((plots.costs_plot(points, f"costs-{name}", title, metric), f"{metric} against {title}."))

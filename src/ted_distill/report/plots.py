@@ -58,9 +58,19 @@ def _figure(height: float = _SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
 
 
 def scores_plot(models: Sequence[Mapping[str, Any]], metric: str, interval: str) -> str:
-    """A dot for each model with its interval as a bar, a small dot for each seed, and the teacher's score as a line."""
+    """A dot for each model with its interval as a bar, a tick for each seed, and the teacher's score as a line.
+
+    A student before training that is far away (`is_far`) is an arrow at the edge, so that there is room for the others.
+    """
     with _figure(height=0.75 + 0.34 * len(models)) as (figure, axes):
+        low, _ = _ends(models)
         for place, one in enumerate(models):
+            if is_far(one, models):
+                left = one["score"] < low
+                text = f"◂ {one['score']:.2f}" if left else f"{one['score']:.2f} ▸"
+                axes.text(not left, place, text, transform=axes.get_yaxis_transform(), va="center",
+                          ha="left" if left else "right", color="#333333")  # fmt: skip
+                continue
             trained = one["role"] in ("method", "student")
             colour = "#0072B2" if trained else "#333333"
             if one["interval"]:
@@ -71,7 +81,7 @@ def scores_plot(models: Sequence[Mapping[str, Any]], metric: str, interval: str)
             axes.plot([one["score"]], [place], marker, color=colour, markersize=6.5)
         for role, line in (("teacher", "--"), ("start", ":")):
             for one in models:
-                if one["role"] == role:
+                if one["role"] == role and not is_far(one, models):
                     axes.axvline(one["score"], color="#333333", linestyle=line, linewidth=1, zorder=0)
         axes.set_yticks(range(len(models)), [_clipped(one["title"]) for one in models])
         axes.set_ylim(len(models) - 0.5, -0.5)
@@ -79,6 +89,19 @@ def scores_plot(models: Sequence[Mapping[str, Any]], metric: str, interval: str)
         axes.set_xlabel(metric)
         said = ", ".join(f"{one['title']} {one['score']:.2f}{_between(one['interval'])}" for one in models)
         return inline_svg(figure, "scores", f"{metric} by model", f"Dots with bars, the {interval}: {said}.")
+
+
+def is_far(one: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether this is a student before training whose score would leave others a third of the plot or less."""
+    low, high = _ends(models)
+    return one["role"] == "start" and not low - 2 * (high - low) <= one["score"] <= high + 2 * (high - low)
+
+
+def _ends(models: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The lowest and the highest number that is shown of models other than the student before training."""
+    shown = [one for one in models if one["role"] != "start"] or models
+    numbers = [number for one in shown for number in (one["score"], *(one["interval"] or ()), *one["of_seeds"])]
+    return min(numbers), max(numbers)
 
 
 def _between(interval: Sequence[float] | None) -> str:

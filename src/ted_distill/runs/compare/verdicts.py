@@ -47,6 +47,7 @@ def _verdict(pair: Mapping[str, Any], metric: str, lower_is_better: bool) -> str
     """The sentence; a difference is of the scores as they are, so that a lower perplexity is a negative one."""
     sign = -1 if lower_is_better else 1
     better, worse = METHODS[pair["better"]].title, METHODS[pair["worse"]].title
+    better = better[0].upper() + better[1:]
     facts = []
     if pair["interval"] is not None:
         low, high = sorted(sign * end for end in pair["interval"])
