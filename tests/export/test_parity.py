@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,15 +25,28 @@ def test_of_tags_it_is_the_share_of_words_not_of_entities() -> None:
     assert changed_share(task, "int8", "float32", found, scored=True) == pytest.approx(0.25)
 
 
-def test_of_scores_it_is_the_change_of_the_main_score_or_without_rows_of_their_correlation() -> None:
+@pytest.mark.parametrize(("score", "expected"), [(84.0, 1 - 20 / 21), (75.0, 0.1)])
+def test_of_scores_it_is_what_concordance_lacks_or_the_change_of_the_main_score(score: float, expected: float) -> None:
     task = load_task("regression")
     predictions = {"float32": [1.0, 2.0, 3.0], "int8": [1.0, 2.0, 3.5]}
-    scores = {"float32": {task.metric: 85.0}, "int8": {task.metric: 84.0}}
+    scores = {"float32": {task.metric: 85.0}, "int8": {task.metric: score}}
     found = compared(predictions, scores)
-    assert changed_share(task, "int8", "float32", found, scored=True) == pytest.approx(0.01)
-    assert 0 < changed_share(task, "int8", "float32", found, scored=False) < 0.02
+    # Covariance 5/6, variances 4/6 and 38/36, means 1/6 apart.
+    assert changed_share(task, "int8", "float32", found, scored=True) == pytest.approx(expected)
+    assert changed_share(task, "int8", "float32", found, scored=False) == pytest.approx(1 - 20 / 21)
     assert largest_change(task, "int8", "float32", found) == 0.5
     assert largest_change(load_task("squad"), "int8", "float32", found) is None
+
+
+@pytest.mark.parametrize("change", [lambda score: score + 0.5, lambda score: 1.5 * score])
+def test_scores_that_are_shifted_or_stretched_are_changed_though_their_order_is_not(change: Any) -> None:
+    task = load_task("regression")
+    scores = {name: {task.metric: 85.0} for name in ("float32", "int8")}
+    before = np.linspace(0, 5, 50)
+    found = compared({"float32": before, "int8": change(before)}, scores)
+    assert changed_share(task, "int8", "float32", found, scored=True) > 0.02
+    same = compared({"float32": before, "int8": before}, scores)
+    assert changed_share(task, "int8", "float32", same, scored=True) == 0
 
 
 def test_a_logit_that_is_no_number_is_an_infinite_difference() -> None:

@@ -98,8 +98,7 @@ def export_onnx(
         int8: also write the model with weights in int8.
         task: a task with rows, its arguments or its name [that of the checkpoint's stage, or of its head].
         test: rows to compare on: a recipe, a data file, or rows in memory [texts of random words].
-        max_changed: the largest share of predictions that int8 may change. Of regression, the largest change of the
-            score in hundredths.
+        max_changed: the largest share of predictions that int8 may change. Of regression, see `changed_share`.
         max_difference: the largest difference of a logit in float32.
 
     Raises:

@@ -130,13 +130,27 @@ def _logits_of_all(
 def changed_share(task: Task, name: str, base: str, found: Comparison, *, scored: bool) -> float:
     """How many of the predictions of `base` are others in `name`, from 0 to 1.
 
-    Of scores, each of which changes a little, how far the main score changes, in hundredths; or, without rows to score
-    on, how far their correlation is from 1.
+    Of scores, each of which changes a little, how far their concordance is from 1; or how far the main score changes in
+    hundredths, if that is more and there are rows to score on. A rank correlation alone would not see that all scores
+    are too high.
     """
-    if isinstance(task, Regression) and scored:
-        return abs(found.scores[name][task.metric] - found.scores[base][task.metric]) / 100
+    if isinstance(task, Regression):
+        apart = 1 - concordance(np.asarray(found.predictions[name]), np.asarray(found.predictions[base]))
+        change = abs(found.scores[name][task.metric] - found.scores[base][task.metric]) / 100 if scored else 0.0
+        return max(apart, change)
     agreement = task.agreement(found.predictions[name], found.predictions[base])
     return 1 - next(agreement[key] for key in _SAME if key in agreement) / 100
+
+
+def concordance(one: np.ndarray, other: np.ndarray) -> float:
+    """Lin's concordance correlation of two (N,) arrays: 1 if they are equal, less for noise, a shift or another scale.
+
+    Source: Lin, A concordance correlation coefficient to evaluate reproducibility, Biometrics 45 (1989).
+    """
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    apart = float(np.mean((one - other) ** 2))
+    spread = float(one.var() + other.var() + (one.mean() - other.mean()) ** 2)
+    return 1 - apart / spread if spread else 1.0
 
 
 def largest_change(task: Task, name: str, base: str, found: Comparison) -> float | None:
