@@ -1,0 +1,49 @@
+"""Commands that take names before their flags: the folder to write may be a flag, as it is for stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from ted_distill import InputError
+from ted_distill.cli.names import parse_names
+
+
+@dataclass
+class Flags:
+    int8: bool = False
+    test: str | None = None
+
+
+def parsed(usage: str, *words: str) -> tuple[list[str], Flags]:
+    found = parse_names(usage, "Title.", (Flags,), list(words), counts=[1, 2], what="a checkpoint and a folder")
+    assert found is not None
+    names, (flags,) = found
+    return names, flags
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model", "out", "--int8"],
+        ["model", "--int8", "-o", "out"],
+        ["model", "--output_dir=out", "--int8"],
+        ["model", "output_dir=out", "--int8"],
+        ["--output-dir", "out", "model", "--int8"],
+    ],
+)
+def test_the_folder_is_the_second_name_or_a_flag(words: list[str]) -> None:
+    assert parsed("export CHECKPOINT [OUT]", *words) == (["model", "out"], Flags(int8=True))
+
+
+def test_other_flags_keep_their_values() -> None:
+    names, flags = parsed("trim CHECKPOINT OUT", "model", "--test", "rows.csv", "-o", "out")
+    assert (names, flags.test) == (["model", "out"], "rows.csv")
+
+
+def test_a_folder_without_a_name_and_a_command_without_a_folder_are_refused() -> None:
+    with pytest.raises(InputError, match="-o: expected a value, got nothing"):
+        parsed("export CHECKPOINT [OUT]", "model", "-o")
+    with pytest.raises(InputError, match="unknown flag --output_dir"):
+        parsed("push CHECKPOINT OWNER/NAME", "model", "me/model", "--output_dir", "out")
