@@ -34,6 +34,7 @@ TITLES = {
     "stsb": "STS-B (Spearman)",
     "sst2": "SST-2, 10,000 rows (accuracy)",
     "mrpc": "MRPC (F1)",
+    "cola": "CoLA (Matthews)",
     "wnut_17": "WNUT-17 (F1 of names)",
     "squad_lite": "SQuAD 1.1, 4,000 questions (F1)",
     "tickets": "400 tickets, 2 epochs (accuracy)",
