@@ -58,6 +58,8 @@ CHANGES = {
 """Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
+_ACROSS = 3
+"""Panels of the plot beside each other."""
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
 _PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -238,9 +240,13 @@ def plot(found: dict[str, dict[str, Any]], file: Path) -> None:
     names = [name for name in TITLES if name in found]
     methods = [method for method in COLUMNS if any(method in found[name]["means"] for name in names)]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "study", "font.size": 9}):
-        figure = Figure(figsize=(2.4 * len(names) + 0.8, 0.9 + 0.28 * len(methods)), layout="constrained")
-        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for panel, name in zip(panels, names, strict=True):
+        across, down = min(len(names), _ACROSS), -(-len(names) // _ACROSS)
+        size = (2.4 * across + 0.8, down * (0.9 + 0.28 * len(methods)))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(down, across, sharey=True, squeeze=False)
+        for empty in panels.flat[len(names) :]:
+            empty.set_axis_off()
+        for panel, name in zip(panels.flat, names, strict=False):
             one = found[name]
             panel.axvline(one["scores"]["teacher"][one["metric"]], color="#333333", linestyle="--", linewidth=1)
             for place, method in enumerate(methods):
@@ -255,8 +261,8 @@ def plot(found: dict[str, dict[str, Any]], file: Path) -> None:
             panel.grid(axis="x", color="#e4e4e4", linewidth=0.7)
             panel.set_axisbelow(True)
             panel.spines[["top", "right"]].set_visible(False)
-        panels[0].set_yticks(range(len(methods)), [NAMES[method] for method in methods])
-        panels[0].set_ylim(len(methods) - 0.5, -0.5)
+        panels[0, 0].set_yticks(range(len(methods)), [NAMES[method] for method in methods])
+        panels[0, 0].set_ylim(len(methods) - 0.5, -0.5)
         figure.savefig(file, metadata={"Date": None, "Creator": None, "Description": plotted(found)})
 
 
