@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ted_distill.errors import InputError
-from ted_distill.runs.gates import check_models, read_requirement
+from ted_distill.runs.gates import check_models, check_scores, read_requirement
 
 SCORES = {"teacher": {"f1": 80.0, "metric": "f1"}, "ted": {"f1": 78.0, "test_f1": 77.0}, "alone": {"f1": 0.0}}
 
@@ -62,3 +62,27 @@ def test_models_are_known_before_the_run() -> None:
         "require: expected one of teacher, ted, got tad in 'tad.f1 >= teacher.f1'; did you mean ted?"
     ]
     assert check_models([read_requirement("ted.f1 >= 1")], ["teacher", "ted"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ted.f1 >= 50%", "without a percent sign"),
+        ("ted.f1 > 1 and kd.f1 > 1", "each condition"),
+        ("1 < ted.f1 < 3", "each"),
+    ],
+)
+def test_a_usual_slip_has_its_own_hint(text: str, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        read_requirement(text)
+
+
+@pytest.mark.parametrize("text", ["ted.accuracy >= 0.9", "0.9 < ted.accuracy"])
+def test_a_share_in_place_of_percent_would_always_hold_and_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"expected accuracy in percent, as in the table, got 0\.9 .*; write 90"):
+        check_scores([text], ["accuracy", "mse"], ["mse"])
+
+
+def test_numbers_below_1_are_fine_where_no_percent_is_meant() -> None:
+    fine = ["ted.mse <= 0.5", "ted.accuracy > 0", "ted.accuracy >= 0.9 * teacher.accuracy", "ted.parameters > 0.5"]
+    check_scores(fine, ["accuracy", "mse", "parameters"], ["mse"])

@@ -21,7 +21,7 @@ from quick_stages import quick_arguments as arguments
 from ted_distill import LearnFiltersArguments, Task, TaskArguments, learn_filters, load_task
 from ted_distill.errors import InputError
 from ted_distill.method.filters import FilterConfig, mean_of_tokens
-from ted_distill.stages.block_scores import uninformed_heads
+from ted_distill.stages.uninformed import uninformed_heads, uninformed_model
 from ted_distill.tasks.base import Split
 from tiny import save_tiny, write_entities
 
@@ -159,3 +159,14 @@ def test_blocks_whose_heads_score_no_better_are_named_and_others_are_not(tmp_pat
     assert "got 75.00, 75.90" in warning
     assert list(uninformed_heads(task, {"6": {"accuracy": 90.0}}, validation)) == []
     assert list(uninformed_heads(task, scores, {})) == []
+
+
+def test_a_model_that_scores_no_better_is_named_and_another_is_not(tmp_path: Path) -> None:
+    task = reviews_task(tmp_path)
+    validation = {"validation": split_of([0, 0, 0, 1], task)}
+    (warning,) = uninformed_model(task, {"accuracy": 75.0}, validation)
+    assert warning.startswith(
+        "expected a better accuracy than 75.00, which needs no input at all, got 75.00: the model"
+    )
+    assert list(uninformed_model(task, {"accuracy": 90.0}, validation)) == []
+    assert list(uninformed_model(task, {"accuracy": 75.0}, {})) == []

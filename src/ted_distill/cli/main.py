@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GateError, InputError, TrainingError
-from ..progress import remembering
+from ..progress import noting_interrupts, remembering
 from . import bench, compare, convert, export, init, push, recipes, report, reproduce, stages
 from .command import Command
 
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_version()
         else:
             command = _command(name)
-            with remembering():
+            with noting_interrupts(), remembering():
                 given = _read(name, command, argv[1:])
                 if given is not None:
                     trained = command.trains

@@ -1,6 +1,7 @@
 """What a person sees while something works, and reads afterwards: a live display or compact lines, and `run.log`."""
 
-from .display import Display, busy, current_display, showing, watched, within
+from .display import Display, busy, current_display, part_of, showing, watched, within
+from .interrupts import noting_interrupts, raise_if_interrupted
 from .log_file import LOG_NAME, logged_into, remembering
 from .schedule import Schedule
 from .state import Score
@@ -13,6 +14,9 @@ __all__ = [
     "busy",
     "current_display",
     "logged_into",
+    "noting_interrupts",
+    "part_of",
+    "raise_if_interrupted",
     "remembering",
     "showing",
     "watched",

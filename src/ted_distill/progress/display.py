@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from . import words
+from .interrupts import raise_if_interrupted
 from .log_file import add_to_log
 from .schedule import Schedule
 from .state import Clock, Loop, Score, StageState
@@ -58,6 +59,7 @@ class Display:
         if self.stage is not None:
             yield self.stage
             return
+        raise_if_interrupted()
         self.stage = StageState(name, *self.schedule.place(name), self._within, clock=self._clock)
         yield self.stage
         # One that was interrupted stays in the picture.
@@ -233,6 +235,11 @@ def within(what: str) -> Iterator[None]:
         yield
     finally:
         _WITHIN.reset(token)
+
+
+def part_of() -> str:
+    """What this run is a part of, as `within` was told; empty if nothing was said."""
+    return _WITHIN.get()
 
 
 # --- the current display --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ _ARITHMETIC: dict[type, Callable[[float, float], float]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+_NO_SCORES = ("parameters", "seconds")
+"""Numbers of the table that are not of a model's predictions."""
 _FORM = "a comparison such as ted.f1 >= 0.97 * teacher.f1"
 
 
@@ -65,6 +68,18 @@ class Requirement:
         found = [node for node in ast.walk(self.comparison) if isinstance(node, ast.Attribute)]
         return [(node.value.id, node.attr) for node in found if isinstance(node.value, ast.Name)]
 
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """(score, number) where one side is a score and the other a number between 0 and 1."""
+        sides = [self.comparison.left, self.comparison.comparators[0]]
+        return [
+            (score.attr, float(str(number.value)))
+            for score, number in (sides, sides[::-1])
+            if isinstance(score, ast.Attribute)
+            and isinstance(number, ast.Constant)
+            and 0 < float(str(number.value)) < 1
+        ]
+
     def check(self, scores: Scores) -> Verdict:
         """Whether it holds.
 
@@ -89,7 +104,10 @@ def read_requirement(text: str) -> Requirement:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         found = None
     if not isinstance(found, ast.Compare) or len(found.ops) != 1 or type(found.ops[0]) not in _COMPARE:
-        raise InputError(f"require: expected {_FORM}, got {shown(text)}")
+        hint = "; write numbers without a percent sign" if "%" in text else ""
+        if re.search(r"\b(and|or)\b|[<>].*[<>]", text):
+            hint = "; give each condition as a requirement of its own"
+        raise InputError(f"require: expected {_FORM}, got {shown(text)}{hint}")
     for side in (found.left, found.comparators[0]):
         _check(side, text)
     return Requirement(text.strip(), found)
@@ -135,17 +153,33 @@ def scores_of_run(task: Task, further: Mapping[str, Task]) -> list[str]:
     """
     names = score_names(task) + ([f"{TEST}_{name}" for name in task.score_names] if TEST in task.rows else [])
     names += [f"{data}_{name}" for data, other in further.items() for name in score_names(other)]
-    return [*names, "parameters", "seconds"]
+    return [*names, *_NO_SCORES]
 
 
-def check_scores(requirements: Sequence[str], known: Sequence[str]) -> None:
-    """Raise `InputError` for requirements that name scores other than those known, before a run that has these."""
-    raise_if_any(
-        f"require: expected one of {', '.join(known)}, got {score} in {shown(text)}{nearest(score, known)}"
-        for text in requirements
-        for _, score in read_requirement(text).names
+def check_scores(requirements: Sequence[str], known: Sequence[str], lower_is_better: Sequence[str] = ()) -> None:
+    """Refuse requirements that cannot hold or always would, before a run that has the scores `known`.
+
+    Args:
+        lower_is_better: scores that are not in percent.
+
+    Raises:
+        InputError: one names another score, or compares a score in percent with a share such as 0.9.
+    """
+    read = [read_requirement(text) for text in requirements]
+    problems = [
+        f"require: expected one of {', '.join(known)}, got {score} in {shown(one.text)}{nearest(score, known)}"
+        for one in read
+        for _, score in one.names
         if score not in known
-    )
+    ]
+    problems += [
+        f"require: expected {score} in percent, as in the table, got {share:g} in {shown(one.text)}; "
+        f"write {100 * share:g}"
+        for one in read
+        for score, share in one.shares
+        if score in known and not score.endswith((*lower_is_better, *_NO_SCORES))
+    ]
+    raise_if_any(problems)
 
 
 def _check(node: ast.expr, text: str) -> None:

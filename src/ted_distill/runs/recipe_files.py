@@ -54,6 +54,8 @@ def find_recipe(name: str | Path) -> Path:
         return known[name]
     near = _near(file, name, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` shows the recipes"
+    if (own := file / "recipe.yaml").is_file():
+        hint = f"its recipe is {own}"
     raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:200]}; {hint}")
 
 

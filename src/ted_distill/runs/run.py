@@ -179,7 +179,8 @@ class RunOfRecipe(Steps):
             with collect(problems):
                 task.rows  # noqa: B018  (reading them is what checks them)
         with collect(problems):
-            check_scores(self.recipe.run.require or [], scores_of_run(self.task, self.further))
+            known = scores_of_run(self.task, self.further)
+            check_scores(self.recipe.run.require or [], known, self.task.lower_is_better)
         with collect(problems):
             # Of the recipe as it was read: a plan has a stand-in of its own for a teacher from scratch.
             self.planned = planned = plan(self.read, self.task, tokenise=False)
@@ -229,6 +230,12 @@ class RunOfRecipe(Steps):
         """Whether a stage was started earlier: a run that goes on was looked at when it began."""
         folders = [Path(self.at.arguments(name)[0].output_dir) for name in self.recipe.stages]
         return any((folder / SETTINGS_NAME).is_file() for folder in folders)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a stage that is this run's own was started earlier."""
+        own = [Path(self.at.arguments(name)[0].output_dir) for name in self.recipe.stages if not self.is_shared(name)]
+        return any((folder / SETTINGS_NAME).is_file() for folder in own)
 
     def look(self) -> None:
         """Say what a brief check finds: scores of a given teacher, the time of a longer run, doubts.

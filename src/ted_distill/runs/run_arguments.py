@@ -84,9 +84,10 @@ class RunArguments:
             parse_pairs(self.pairs or [])
         if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):
             problems.append("pairs: expected pairs or filter intervals, got both; remove one")
+        models = ["teacher", "student", "alone", *self.methods, BEST]
         for text in self.require or []:
             with collect(problems):
-                problems += check_models([read_requirement(text)], ["teacher", "student", "alone", *self.methods, BEST])
+                problems += check_models([read_requirement(text)], list(dict.fromkeys(models)))
         if self.start_from == "teacher" and not self.made_of_teacher:
             problems.append(
                 "start_from: expected finetuned or pretrained with a student that is not made of the teacher's blocks, "

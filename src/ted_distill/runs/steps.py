@@ -14,7 +14,7 @@ from ..fast.states_cache import CACHE_NAME
 from ..method.shapes import num_blocks
 from ..models.load import load_config
 from ..models.scratch import make_from_scratch
-from ..progress import Schedule, busy, current_display
+from ..progress import Schedule, busy, current_display, part_of
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
 from ..stages.learn_filters import open_learn_filters
@@ -212,7 +212,8 @@ class Steps:
             logger.warning("== %s is finished, skipped", title)
         else:
             number, total = self.schedule.place(name)
-            logger.warning("== %s -> %s (stage %d of %d)", title, stage.args.output_dir, number, total)
+            of = f"{part_of()}, " if part_of() else ""
+            logger.warning("== %s -> %s (%sstage %d of %d)", title, stage.args.output_dir, of, number, total)
         if stage is not None:
             return stage.result()
         args = self.at.arguments(name)[0]

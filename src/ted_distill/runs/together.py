@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..errors import collect, raise_if_any
 from ..progress import remembering, showing
 from ..stages.stage_identity import Results
 from ..tasks import Task
@@ -38,6 +39,7 @@ def make_runs_together(
         TrainingError: see the stages.
     """
     if not is_side_by_side(recipes[0]):
+        _check_begun(recipes, shared, task)
         return [{} for _ in recipes]
     started: list[Started] = []
     for name, recipe in zip(names, recipes, strict=True):
@@ -48,3 +50,18 @@ def make_runs_together(
         started.append(run.as_started(name, predicts))
     with showing(quiet=started[0].steps.is_quiet):
         return make_together(started, rows, held_out_seed, tolerated)
+
+
+def _check_begun(recipes: Sequence[Recipe], shared: Path, task: Task) -> None:
+    """Refuse runs whose stages were started with other settings, all of them at once, before one of them goes on."""
+    problems: list[str] = []
+    checked: set[str] = set()
+    for recipe in recipes:
+        run = RunOfRecipe(recipe, shared, task)
+        if not run.has_begun:
+            continue
+        run.given = {name: {} for name in checked}
+        with collect(problems):
+            run.check()
+        checked |= {step.name for step in run.nodes if run.is_shared(step.name)}
+    raise_if_any(list(dict.fromkeys(problems)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from .lifecycle import OpenStage, StageData, prepare, publish, read_data
 from .rate_search import run_with_rate
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
+from .uninformed import uninformed_model
+
+logger = logging.getLogger(__name__)
 
 
 class FinetuneTrainer(StageTrainer):
@@ -93,7 +97,10 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) 
     def write_files(folder: Path) -> None:
         write_card(folder, "finetune", task, outcome, loaded.name, loaded.tokenizer)
 
-    return publish(trainer, outcome | found, loaded, "finetune", write_files)
+    results = publish(trainer, outcome | found, loaded, "finetune", write_files)
+    for warning in uninformed_model(task, results, trainer.validation):
+        logger.warning("%s: %s", args.output_dir, warning)
+    return results
 
 
 def finetune_trainer(loaded: LoadedModel, task: Task, args: StageArguments, data: StageData) -> FinetuneTrainer:

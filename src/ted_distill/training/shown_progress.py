@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import IntervalStrategy
 
-from ..progress import Score, current_display
+from ..progress import Score, current_display, raise_if_interrupted
 from .stage_arguments import StageArguments
 
 
@@ -33,6 +33,7 @@ class ShownProgress(TrainerCallback):
 
     def on_step_end(self, args: StageArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """An update."""
+        raise_if_interrupted()
         current_display().step(state.global_step, evaluations_left(args, state))
 
     def on_log(

@@ -135,3 +135,21 @@ def test_requirements_are_on_the_means(content: dict[str, Any], tmp_path: Path) 
     with pytest.raises(GateError, match=r"does not hold: kd\.accuracy > 100"):
         compare(recipe, 1, resamples=100)
     assert (tmp_path / "compare" / "compare.json").is_file()
+
+
+def test_all_seeds_that_were_made_with_other_settings_are_named_at_once(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
+    compare(recipe, 2, resamples=100)
+    with pytest.raises(InputError) as refused:
+        compare({**recipe, "kd": {"learning_rate": 0.0123}}, 3, resamples=100)
+    assert [f"seed-{seed}" in str(refused.value) for seed in (1, 2, 3)] == [True, True, False]
+    assert len(refused.value.problems) == 2
+
+
+def test_a_requirement_may_be_on_the_sizes_and_seconds_of_the_table(content: dict[str, Any], tmp_path: Path) -> None:
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
+    compare({**recipe, "require": ["kd.parameters < teacher.parameters", "kd.seconds > 0"]}, 1, resamples=100)
+    with pytest.raises(InputError, match="expected seconds of a method in a comparison, got those of teacher"):
+        compare({**recipe, "require": ["kd.seconds < teacher.seconds"]}, 1, resamples=100)

@@ -127,17 +127,25 @@ def _check_requirements(recipe: Recipe, task: Task) -> None:
     requirements = recipe.run.require or []
     problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
     with collect(problems):
-        check_scores(requirements, task.score_names)
+        check_scores(requirements, [*task.score_names, "parameters", "seconds"], task.lower_is_better)
+    problems += [
+        f"require: expected seconds of a method in a comparison, got those of {model} in {shown(text)}; give another"
+        for text in requirements
+        for model, score in read_requirement(text).names
+        if score == "seconds" and model in OWNERS
+    ]
     raise_if_any(problems)
 
 
 def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The mean of each score of each method, and the scores of teacher and student."""
-    scores = content["scores"]
-    return {name: scores[name] for name in OWNERS} | {
+    """The mean of each number of each method, and the scores and parameters of teacher and student."""
+    scores, sizes = content["scores"], content["parameters"]
+    means = {name: dict(scores[name]) for name in OWNERS} | {
         name: {score: float(np.mean([one[score] for one in scores[name]])) for score in scores[name][0]}
+        | {"seconds": float(np.mean(content["seconds"][name]))}
         for name in content["methods"]
     }
+    return {name: numbers | ({"parameters": sizes[name]} if name in sizes else {}) for name, numbers in means.items()}
 
 
 def _check_numbers(seeds: int, resamples: int) -> None:

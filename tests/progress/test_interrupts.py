@@ -1,0 +1,38 @@
+"""An interrupt that Python dropped is raised by the next update, or before the next stage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import weakref
+
+import pytest
+
+from ted_distill.progress import noting_interrupts, raise_if_interrupted
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_a_callback_swallows_is_raised_at_the_next_look() -> None:
+    class Thing:
+        pass
+
+    def interrupted(reference: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+    with noting_interrupts():
+        thing = Thing()
+        reference = weakref.ref(thing, interrupted)
+        del thing  # the callback's exception is ignored by Python
+        assert reference() is None
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+    raise_if_interrupted()
+
+
+def test_an_interrupt_is_raised_at_once_as_ever() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), noting_interrupts():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
