@@ -361,6 +361,7 @@ def test_the_best_checkpoint_is_kept_also_when_the_metric_is_negative(
 ) -> None:
     scores = iter([-30.0, -10.0, -20.0])
     monkeypatch.setattr(SequenceClassification, "score", lambda self, predictions, rows: {"accuracy": next(scores)})
+    monkeypatch.setattr(SequenceClassification, "uninformed_score", lambda self, split: None)
     results = finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=3, keep_checkpoints=True))
     assert results["accuracy"] == -10.0
     assert results["best_step"] == 6

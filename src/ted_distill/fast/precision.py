@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from ..method.exact_linear import ExactLinear
+
 FrozenDtype = Literal["auto", "float32", "bfloat16", "float16"]
 FROZEN_DTYPES = get_args(FrozenDtype)
 
@@ -43,9 +45,16 @@ def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Round a module's weights to a type, but not its buffers: the angles of rotary positions must stay exact."""
+    """Round a module's weights to a type, but not its buffers: the angles of rotary positions must stay exact.
+
+    The layer that makes a score keeps its own, see `ExactLinear`.
+    """
+    exact = {
+        id(weight) for part in module.modules() if isinstance(part, ExactLinear) for weight in part.parameters(False)
+    }
     for weight in module.parameters():
-        weight.data = weight.data.to(dtype)
+        if id(weight) not in exact:
+            weight.data = weight.data.to(dtype)
 
 
 def restore_weights(model: nn.Module, originals: nn.Module) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import InputError
+from ..method.exact_linear import make_exact
 
 
 def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:
@@ -53,6 +54,14 @@ def _backbone_name(model: PreTrainedModel) -> str | None:
     # Remote code may forget its prefix: the backbone is then the part that holds the most weights.
     sizes = {name: sum(weight.numel() for weight in part.parameters()) for name, part in model.named_children()}
     return max(sizes, key=lambda name: sizes[name], default=None)
+
+
+def make_scores_exact(model: PreTrainedModel) -> None:
+    """Let the layers of the head that give one number for each label compute in float32, see `ExactLinear`."""
+    for name, module in model.named_modules():
+        is_last = isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
+        if is_last and not in_backbone(f"{name}.weight", model):
+            make_exact(module)
 
 
 def renew_head(model: PreTrainedModel) -> None:

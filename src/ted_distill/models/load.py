@@ -37,7 +37,7 @@ from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
 from .check import Findings, check_model
 from .embeddings import check_tokens
-from .heads import check_loaded, in_backbone, renew_head
+from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
 from .known import Known, Source, known_of
 from .labels import (
     check_problem_type,
@@ -209,6 +209,8 @@ def load_model(
     check_tokens(model, tokenizer, task, name)
     if renewed:
         renew_head(model)
+    if task.problem_type == "regression":
+        make_scores_exact(model)
     drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if renewed:
         drawn |= {key for key in model.state_dict() if not in_backbone(key, model)}

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Value
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..errors import InputError
 from ..method import losses
+from ..method.exact_linear import make_exact
 from ..method.filters import Batch
 from .base import Counts, Metrics, Split, Task
 from .prediction_files import read_list, write_list
@@ -75,6 +77,14 @@ class Regression(SequenceClassification):
     ) -> Tensor:
         """Squared difference of the scores, averaged over rows; `temperature` has no effect."""
         return losses.score_mse(student_logits, teacher_logits, count)
+
+    def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
+        """Filter states (B, T, F) -> scores (B, 1), the last layer in float32."""
+        head = super().filter_head(filter_output_dim, model)
+        for layer in head.modules():
+            if isinstance(layer, nn.Linear) and layer.out_features == 1:
+                make_exact(layer)
+        return head
 
     def uninformed_score(self, split: Split) -> float | None:
         """0: a constant correlates with nothing."""
