@@ -400,3 +400,9 @@ def test_flags_win_over_the_file_whichever_comes_first(tmp_path: Path) -> None:
 )
 def test_anything_but_one_file_after_config_is_refused(words: list[str]) -> None:
     assert wrong_flags(DistillArguments, *words)[0].startswith("--config: expected one YAML file, got ")
+
+
+@pytest.mark.parametrize("text", ["teacher: a\nmethods: [kd]\nteacher: b\n", "kd:\n  kl_alpha: 1\n  kl_alpha: 2\n"])
+def test_a_key_given_twice_is_refused_with_its_lines(text: str) -> None:
+    with pytest.raises(InputError, match=r"is given twice, in lines \d and 3"):
+        parse_yaml(text, "recipe: my.yaml")

@@ -383,3 +383,13 @@ def test_rows_with_other_labels_have_another_name_in_the_cache_of_datasets() -> 
     }
     assert len(named) == 6
     assert with_labels(rows, [0, 1], datasets.Value("int64"))._fingerprint in named
+
+
+def test_scores_with_a_decimal_comma_say_how_to_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"text": "a film", "label": score}) for score in ("1,39", "2,5")))
+    task = load_task(TaskArguments("regression", train_file=str(file)))
+    with pytest.raises(
+        InputError, match=r"expected numbers with a decimal point in column 'label', got '1,39' .* write 1\.39"
+    ):
+        _ = task.rows

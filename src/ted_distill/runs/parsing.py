@@ -206,6 +206,20 @@ class _Loader(yaml.SafeLoader):
         is_text = kind is yaml.ScalarNode and implicit[0] and self._text.fullmatch(value)
         return "tag:yaml.org,2002:str" if is_text else super().resolve(kind, value, implicit)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; YAML itself would let the last one of equal keys win."""
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value} is given twice, in lines {seen[key.value]} and {line}",
+                        problem_mark=key.start_mark,
+                    )
+                seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
 
 def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
     """Content of a YAML file of `key: value` lines.

@@ -80,6 +80,11 @@ class RunArguments:
             problems.append(
                 "student_narrow: expected student_hidden_size beside it, got none; give it or leave both out"
             )
+        if self.student_layers and self.student_num_layers:
+            problems.append(
+                "student_layers: expected it or student_num_layers, got both; set the other to null, as "
+                "student_num_layers=null"
+            )
         with collect(problems):
             parse_pairs(self.pairs or [])
         if self.pairs and (self.filter_interval != 1 or self.teacher_filter_interval is not None):

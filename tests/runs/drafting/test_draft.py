@@ -286,3 +286,12 @@ def test_epochs_are_counted_in_the_updates_of_the_batches_that_are_given(
     assert content(draft_recipe(big, train_file=rows, validation_file=more))["distill"]["num_train_epochs"] == 20
     draft = draft_recipe(big, train_file=rows, validation_file=more, **{section: given})  # type: ignore[arg-type]
     assert content(draft)["distill"]["num_train_epochs"] == 5, "40 updates each"
+
+
+@pytest.mark.parametrize("numbers", [["4,6", "3,2", "1,39"], ["12.5%", "3 %", "100%"]])
+def test_numbers_as_people_write_them_are_neither_label_sets_nor_classes(
+    numbers: list[str], big: Path, tmp_path: Path
+) -> None:
+    rows = lines(tmp_path, [{"text": f"the film {row} was", "score": numbers[row % 3]} for row in range(60)])
+    with pytest.raises(InputError, match=r"expected names, or numbers such as 4.6, in column 'score', got .* a point"):
+        draft_recipe(big, train_file=rows)

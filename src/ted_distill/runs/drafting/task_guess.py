@@ -25,6 +25,8 @@ _OF_SEQUENCES = (CLASSIFICATION, SEVERAL, SCORES)
 _OF_TEXT = ("causal_lm", "masked_lm")
 _SURELY_CLASSES, _SURELY_SCORES = 10, 50
 """Different whole numbers up to which they are classes, and from which on they are scores."""
+_WRITTEN_NUMBER = re.compile(r"[-+]?\d+,\d+\s*%?|[-+]?\d+([.,]\d+)?\s*%")
+"""A number as people write it and programs do not read it: with a decimal comma, or in percent."""
 _SAYS_SCORE = re.compile(r"(.*[_ -])?(score|scores|similarity|relevance|rating|grade|price|age)")
 _SAYS_CLASS = re.compile(r"(.*[_ -])?(label|labels|class|category|intent|topic|target)(_?id)?")
 
@@ -113,6 +115,11 @@ def _by_labels(
         return SCORES, f"{label!r} holds numbers with fractions, such as {column.examples[0]}"
     if column.kind == WHOLE or (column.kind == OTHER and column.examples and isinstance(column.examples[0], int)):
         return _whole(column, teacher)
+    if all(isinstance(value, str) and _WRITTEN_NUMBER.fullmatch(value.strip()) for value in column.examples):
+        raise InputError(
+            f"label_column: expected names, or numbers such as 4.6, in column {label!r}, got "
+            f"{listed(map(repr, column.examples), 3)}; write numbers with a point and without a sign for percent"
+        )
     if separator := _separator(rows, label, arguments.label_separator):
         return SEVERAL, f"{label!r} holds several labels in one field, with {separator} between them"
     if column.kind == CLASSES:

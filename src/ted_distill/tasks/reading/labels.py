@@ -61,6 +61,12 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
     scores = [_score(value) for value in raw]
     broken = [row for row, score in enumerate(scores) if score is not None and not abs(score) <= LARGEST_SCORE]
     if broken:
+        first = raw[broken[0]]
+        if isinstance(first, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", first):
+            raise InputError(
+                f"{split}: expected numbers with a decimal point in column {column!r}, got {shown(first)} in "
+                f"{row_list(broken)}; write {first.strip().replace(',', '.')}"
+            )
         raise InputError(
             f"{split}: expected finite numbers in column {column!r}, at most {LARGEST_SCORE:g}, got "
             f"{shown(raw[broken[0]])} in {row_list(broken)}; fix or remove them, or use --task sequence_classification "
