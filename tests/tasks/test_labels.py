@@ -210,7 +210,7 @@ def test_what_is_no_class_is_refused(make: Make, label: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "scores", [[True, False], ["true", "1"], ["1_0", "2"], ["1,5", "2"], [1e19, 1.0], [float("inf"), 1]]
+    "scores", [[True, False], ["true", "1"], ["1_0", "2"], ["1,5,0", "2"], [1e19, 1.0], [float("inf"), 1]]
 )
 def test_what_is_no_score_is_refused(make: Make, scores: list[Any]) -> None:
     assert "expected finite numbers in column 'label', at most 1e+18, got" in problem(make("regression", scores))
@@ -389,7 +389,5 @@ def test_scores_with_a_decimal_comma_say_how_to_write_them(tmp_path: Path) -> No
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(json.dumps({"text": "a film", "label": score}) for score in ("1,39", "2,5")))
     task = load_task(TaskArguments("regression", train_file=str(file)))
-    with pytest.raises(
-        InputError, match=r"expected numbers with a decimal point in column 'label', got '1,39' .* write 1\.39"
-    ):
+    with pytest.raises(InputError, match=r"numbers with a decimal point in column 'label', got '1,39' .* write 1\.39"):
         _ = task.rows
