@@ -58,9 +58,10 @@ def label_doubts(task: Task) -> Iterator[str]:
     of_validation = class_counts(task, task.rows["validation"]) if "validation" in task.rows else None
     missing = [name for name, count in (of_validation or {}).items() if not count and counts[name]]
     if missing:
+        more = "raise" if task.arguments.validation_size else "hold out training rows with"
         yield (
             f"validation: expected {what} of every class, got none of {listed(missing, _NAMED)}; the scores say "
-            "nothing about them: add some, or hold out training rows with validation_size"
+            f"nothing about them: add some, or {more} validation_size"
         )
 
 
