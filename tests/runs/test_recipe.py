@@ -16,8 +16,8 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForS
 
 from ted_distill import InputError, evaluate, load_task, read_recipe, run
 from ted_distill.cli.main import main
-from ted_distill.runs.recipe import stage_arguments
-from ted_distill.runs.recipe_files import recipe_files
+from ted_distill.runs.recipe import RunArguments, stage_arguments
+from ted_distill.runs.recipe_files import find_recipe, recipe_files
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
 from tiny import save_tiny, write_questions, write_reviews
@@ -371,3 +371,14 @@ def test_the_three_scripts_hand_over_their_outputs_and_run_on_tiny_models(
     for command in commands:
         assert main(command) == 0, capsys.readouterr().err
     assert AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out" / "ted").config.hidden_size == 8
+
+
+def test_two_ways_to_choose_blocks_are_refused_by_the_names_of_the_recipe() -> None:
+    with pytest.raises(InputError, match=r"expected it or student_num_layers, got both; .* student_num_layers=null"):
+        RunArguments(teacher="a", output_dir="b", student_layers=[2], student_num_layers=1)
+
+
+def test_a_run_in_place_of_its_recipe_is_told_where_that_is(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("task: sst2\n")
+    with pytest.raises(InputError, match=r"its recipe is .*recipe\.yaml"):
+        find_recipe(tmp_path)

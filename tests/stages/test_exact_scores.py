@@ -73,6 +73,6 @@ def test_an_exact_layer_is_an_ordinary_one_where_nothing_is_rounded() -> None:
     layer = nn.Linear(8, 1).double()
     inputs = torch.randn(3, 8, dtype=torch.float64)
     expected = layer(inputs)
-    make_exact(layer)
+    make_exact(layer, 1)
     assert torch.equal(layer(inputs), expected)
     assert list(layer.state_dict()) == ["weight", "bias"]

@@ -25,6 +25,7 @@ _HIDDEN = {
     "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
     "stride", "test_split", "pair_weights", "layer_schedule", "attention_pair", "relation_heads", "attention_alpha",
     "filter_token", "teacher_filter_interval", "layer_loss", "unlabelled_file", "unlabelled_share", "augment",
+    "train_filters", "no_train_filters",
 }  # fmt: skip
 
 WORDS = {

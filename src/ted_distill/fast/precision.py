@@ -49,12 +49,10 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
 
     The layer that makes a score keeps its own, see `ExactLinear`.
     """
-    exact = {
-        id(weight) for part in module.modules() if isinstance(part, ExactLinear) for weight in part.parameters(False)
-    }
-    for weight in module.parameters():
-        if id(weight) not in exact:
-            weight.data = weight.data.to(dtype)
+    for part in module.modules():
+        if not isinstance(part, ExactLinear):
+            for weight in part.parameters(recurse=False):
+                weight.data = weight.data.to(dtype)
 
 
 def restore_weights(model: nn.Module, originals: nn.Module) -> None:

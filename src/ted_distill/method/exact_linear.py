@@ -27,10 +27,11 @@ class ExactLinear(nn.Linear):
             return nn.functional.linear(input.to(_fine(input.dtype)), weight, bias)
 
 
-def make_exact(layer: nn.Module) -> None:
-    """Let a linear layer compute in float32 from now on. Its weights, and how they are saved, stay the same."""
-    if type(layer) is nn.Linear:
-        layer.__class__ = ExactLinear
+def make_exact(head: nn.Module, outputs: int) -> None:
+    """Let the linear layers of a head that have so many outputs compute in float32; they are saved as before."""
+    for layer in head.modules():
+        if type(layer) is nn.Linear and layer.out_features == outputs:
+            layer.__class__ = ExactLinear
 
 
 def _fine(dtype: torch.dtype) -> torch.dtype:

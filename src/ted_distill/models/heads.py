@@ -58,10 +58,9 @@ def _backbone_name(model: PreTrainedModel) -> str | None:
 
 def make_scores_exact(model: PreTrainedModel) -> None:
     """Let the layers of the head that give one number for each label compute in float32, see `ExactLinear`."""
-    for name, module in model.named_modules():
-        is_last = isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
-        if is_last and not in_backbone(f"{name}.weight", model):
-            make_exact(module)
+    for name, module in model.named_children():
+        if name != _backbone_name(model):
+            make_exact(module, model.config.num_labels)
 
 
 def renew_head(model: PreTrainedModel) -> None:

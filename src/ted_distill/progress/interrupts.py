@@ -16,16 +16,21 @@ _ASKED = threading.Event()
 
 @contextmanager
 def noting_interrupts() -> Iterator[None]:
-    """Within this context, an interrupt by SIGINT is noted and raised. In other threads than the main one, as usual."""
+    """Within this context, an interrupt by SIGINT is noted and raised.
+
+    Nothing changes in other threads than the main one, and where SIGINT is ignored (a job in the background)
+    or has a handler of somebody else.
+    """
     _ASKED.clear()
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    before = signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         _ASKED.clear()
 
 

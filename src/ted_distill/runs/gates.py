@@ -36,7 +36,7 @@ _ARITHMETIC: dict[type, Callable[[float, float], float]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_NO_SCORES = ("parameters", "seconds")
+NO_SCORES = ("parameters", "seconds")
 """Numbers of the table that are not of a model's predictions."""
 _FORM = "a comparison such as ted.f1 >= 0.97 * teacher.f1"
 
@@ -153,7 +153,7 @@ def scores_of_run(task: Task, further: Mapping[str, Task]) -> list[str]:
     """
     names = score_names(task) + ([f"{TEST}_{name}" for name in task.score_names] if TEST in task.rows else [])
     names += [f"{data}_{name}" for data, other in further.items() for name in score_names(other)]
-    return [*names, *_NO_SCORES]
+    return [*names, *NO_SCORES]
 
 
 def check_scores(requirements: Sequence[str], known: Sequence[str], lower_is_better: Sequence[str] = ()) -> None:
@@ -177,7 +177,7 @@ def check_scores(requirements: Sequence[str], known: Sequence[str], lower_is_bet
         f"write {100 * share:g}"
         for one in read
         for score, share in one.shares
-        if score in known and not score.endswith((*lower_is_better, *_NO_SCORES))
+        if score in known and not score.endswith((*lower_is_better, *NO_SCORES))
     ]
     raise_if_any(problems)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -228,14 +228,16 @@ class RunOfRecipe(Steps):
     @property
     def is_resumed(self) -> bool:
         """Whether a stage was started earlier: a run that goes on was looked at when it began."""
-        folders = [Path(self.at.arguments(name)[0].output_dir) for name in self.recipe.stages]
-        return any((folder / SETTINGS_NAME).is_file() for folder in folders)
+        return self._any_begun(self.recipe.stages)
 
     @property
     def has_begun(self) -> bool:
         """Whether a stage that is this run's own was started earlier."""
-        own = [Path(self.at.arguments(name)[0].output_dir) for name in self.recipe.stages if not self.is_shared(name)]
-        return any((folder / SETTINGS_NAME).is_file() for folder in own)
+        return self._any_begun([name for name in self.recipe.stages if not self.is_shared(name)])
+
+    def _any_begun(self, stages: Sequence[str]) -> bool:
+        folders = [Path(self.at.arguments(name)[0].output_dir) for name in stages]
+        return any((folder / SETTINGS_NAME).is_file() for folder in folders)
 
     def look(self) -> None:
         """Say what a brief check finds: scores of a given teacher, the time of a longer run, doubts.

@@ -11,7 +11,7 @@ from ..stages.stage_identity import Results
 from ..tasks import Task
 from .recipe import Recipe
 from .run import RunOfRecipe
-from .side_by_side.together import Started, is_side_by_side, make_together
+from .side_by_side.together import is_side_by_side, make_together
 
 
 @remembering()
@@ -38,30 +38,23 @@ def make_runs_together(
         InputError: a run is refused; before any of them begins.
         TrainingError: see the stages.
     """
+    runs = [RunOfRecipe(recipe, shared, task) for recipe in recipes]
     if not is_side_by_side(recipes[0]):
-        _check_begun(recipes, shared, task)
+        # Each run checks itself when its turn comes; what was begun with other settings is said before one goes on.
+        _check([run for run in runs if run.has_begun])
         return [{} for _ in recipes]
-    started: list[Started] = []
-    for name, recipe in zip(names, recipes, strict=True):
-        run = RunOfRecipe(recipe, shared, task)
-        # What they share was checked with the first.
-        run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)} if started else None
-        run.check()
-        started.append(run.as_started(name, predicts))
+    _check(runs)
+    started = [run.as_started(name, predicts) for name, run in zip(names, runs, strict=True)]
     with showing(quiet=started[0].steps.is_quiet):
         return make_together(started, rows, held_out_seed, tolerated)
 
 
-def _check_begun(recipes: Sequence[Recipe], shared: Path, task: Task) -> None:
-    """Refuse runs whose stages were started with other settings, all of them at once, before one of them goes on."""
+def _check(runs: Sequence[RunOfRecipe]) -> None:
+    """Check runs that share a folder, and what they share with the first. Raises `InputError` for all at once."""
     problems: list[str] = []
-    checked: set[str] = set()
-    for recipe in recipes:
-        run = RunOfRecipe(recipe, shared, task)
-        if not run.has_begun:
-            continue
-        run.given = {name: {} for name in checked}
+    for number, run in enumerate(runs):
+        if number:
+            run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)}
         with collect(problems):
             run.check()
-        checked |= {step.name for step in run.nodes if run.is_shared(step.name)}
     raise_if_any(list(dict.fromkeys(problems)))

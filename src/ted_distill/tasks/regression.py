@@ -81,9 +81,7 @@ class Regression(SequenceClassification):
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
         """Filter states (B, T, F) -> scores (B, 1), the last layer in float32."""
         head = super().filter_head(filter_output_dim, model)
-        for layer in head.modules():
-            if isinstance(layer, nn.Linear) and layer.out_features == 1:
-                make_exact(layer)
+        make_exact(head, self.num_labels)
         return head
 
     def uninformed_score(self, split: Split) -> float | None:

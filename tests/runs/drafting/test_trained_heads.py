@@ -39,7 +39,9 @@ def updated(model: PreTrainedModel, head: bool) -> None:
                 weight += 1e-3 * torch.randn_like(weight)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "gpt2", "llama"]
+)
 @pytest.mark.parametrize(("auto_class", "changes"), HEADS)
 def test_a_head_is_trained_new_or_does_not_tell(
     family: str, auto_class: Any, changes: dict[str, Any], tmp_path: Path

@@ -34,7 +34,7 @@ from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
-from ..gates import check_models, check_scores, read_requirement, require
+from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
 from ..run import RunOfRecipe, look_first
@@ -127,7 +127,7 @@ def _check_requirements(recipe: Recipe, task: Task) -> None:
     requirements = recipe.run.require or []
     problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
     with collect(problems):
-        check_scores(requirements, [*task.score_names, "parameters", "seconds"], task.lower_is_better)
+        check_scores(requirements, [*task.score_names, *NO_SCORES], task.lower_is_better)
     problems += [
         f"require: expected seconds of a method in a comparison, got those of {model} in {shown(text)}; give another"
         for text in requirements
