@@ -55,10 +55,10 @@ class RowFile:
         """The position of a row in the file."""
         return (int(self.starts[row]) if self.form.per_token else row) * self.item_bytes
 
-    def _of(self, row: int, values: Tensor) -> memoryview:
+    def _size(self, row: int) -> int:
         """The bytes of a row, without padding."""
-        length = int(self.starts[row + 1]) - int(self.starts[row])
-        return _bytes(values[:length] if self.form.per_token else values)
+        tokens = int(self.starts[row + 1]) - int(self.starts[row]) if self.form.per_token else 1
+        return tokens * self.item_bytes
 
     def _check(self, row: int) -> int:
         """The checksum of a row as it was written; 0 if it was not."""
@@ -72,7 +72,7 @@ class RowFile:
     def write(self, rows: list[int], tensor: Tensor) -> None:
         """Write rows of (B, ...) or (B, T, ...), without padding."""
         for row, values in zip(rows, tensor, strict=True):
-            data = self._of(row, values)
+            data = _bytes(values)[: self._size(row)]
             self.data.write(data, self._start(row))
             self._set_check(row, zlib.crc32(data) | _KNOWN)
             self._see(row)
@@ -81,8 +81,10 @@ class RowFile:
         """The rows, padded with zeros to `width` tokens; None if the checksum of one is wrong."""
         shape = (len(rows), width, *self.form.shape) if self.form.per_token else (len(rows), *self.form.shape)
         tensor = torch.zeros(shape, dtype=self.form.dtype)
-        for row, values in zip(rows, tensor, strict=True):
-            data = self._of(row, values)
+        whole = _bytes(tensor)
+        size = len(whole) // max(1, len(rows))
+        for number, row in enumerate(rows):
+            data = whole[number * size : number * size + self._size(row)]
             count = self.data.read(data, self._start(row))
             # Checked once per process: files do not change later, but may have been damaged before.
             if not self._has_seen(row):

@@ -241,8 +241,7 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
     if not chosen.arguments.student_dropout:
         turn_off_dropout(student.model)
     start_at_the_mean(student.model, student.fresh, task)
-    student.model.to(args.device)
-    filtered = student.with_filters(filters.student, task)
+    filtered = student.with_filters(filters.student, task).to(args.device)
     if relations:
         filtered.record_relations(relations.student_block)
     settings = _loss_settings(chosen, filtered, teacher, task, args, data)

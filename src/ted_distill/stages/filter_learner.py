@@ -35,12 +35,26 @@ class FilterLearner(nn.Module):
         self.filtered = filtered.freeze_model()
         self.heads = heads
         self.frozen_dropout = frozen_dropout
+        self._mode_of_model: bool | None = None
 
     def train(self, mode: bool = True) -> FilterLearner:
         """Train filters and heads only: the frozen model stays in eval mode, without dropout."""
-        super().train(mode)
-        self.filtered.model.train(mode and self.frozen_dropout)
+        self.training = self.filtered.training = mode
+        self.heads.train(mode)
+        if self.filtered.filters is not None:
+            self.filtered.filters.train(mode)
+        # The Trainer says this before every update, and to go through a large model takes longer than an update.
+        of_model = mode and self.frozen_dropout
+        if of_model is not self._mode_of_model:
+            self.filtered.model.train(of_model)
+            self._mode_of_model = of_model
         return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of filters and heads; the frozen model has none."""
+        self.heads.zero_grad(set_to_none)
+        if self.filtered.filters is not None:
+            self.filtered.filters.zero_grad(set_to_none)
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: a frozen model keeps no activations for a backward pass. `transformers.Trainer` calls this."""

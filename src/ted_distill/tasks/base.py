@@ -342,7 +342,7 @@ class Task(ABC):
     def counts(self, batch: Batch) -> Counts:
         """Items of this batch that the losses average over."""
         mask = self.mask(batch)
-        rows = torch.tensor(float(mask.shape[0]), device=mask.device)
+        rows = torch.full((), float(mask.shape[0]), device=mask.device)
         return Counts(labels=rows, predictions=rows, tokens=mask.sum(dtype=torch.float32))
 
     @abstractmethod

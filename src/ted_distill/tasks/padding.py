@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -23,10 +24,11 @@ def padded_width(lengths: Sequence[int], longest_allowed: int) -> int:
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
     """Rows of token ids or labels as (B, `width`), with `fill` after each."""
-    tensor = torch.full((len(rows), width), fill, dtype=torch.long)
+    # numpy takes a row of Python's numbers in a tenth of the time that torch does.
+    array = np.full((len(rows), width), fill, dtype=np.int64)
     for number, row in enumerate(rows):
-        tensor[number, : len(row)] = torch.as_tensor(row, dtype=torch.long)
-    return tensor
+        array[number, : len(row)] = row
+    return torch.from_numpy(array)
 
 
 def padded_batch(

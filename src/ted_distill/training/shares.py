@@ -258,6 +258,8 @@ def training_batches(
         prefetch_factor=args.dataloader_prefetch_factor,
         **taken,
     )
+    # A GPU fetches a batch from pinned memory while it computes, which is not what accelerate does by itself.
+    pinned = args.dataloader_pin_memory and accelerator.device.type == "cuda"
     # As for one process, because accelerate's own shares repeat rows to make them even, and count them again.
     return prepare_data_loader(
         loader,
@@ -266,5 +268,5 @@ def training_batches(
         process_index=0,
         put_on_device=True,
         dispatch_batches=False,
-        non_blocking=accelerator.non_blocking,
+        non_blocking=accelerator.non_blocking or pinned,
     )

@@ -250,16 +250,17 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
 
     def _record(self, terms: dict[str, Tensor]) -> None:
         for entry, values in terms.items():
-            for name, value in self.term_names(entry, values.detach()):
-                if name != "loss":
-                    self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+            if entry != "loss":
+                values = values.detach()
+                self._sums[entry] = self._sums[entry] + values if entry in self._sums else values.clone()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds, and the means of the loss terms since the last point, to each point of the curves."""
         if "loss" in logs and self._sums:
             updates = self.state.global_step - self._updates_logged
-            totals = self.accelerator.reduce(torch.stack(list(self._sums.values())), reduction="sum") / updates
-            logs |= dict(zip(self._sums, totals.tolist(), strict=True))
+            named = [pair for entry, values in self._sums.items() for pair in self.term_names(entry, values)]
+            totals = self.accelerator.reduce(torch.stack([total for _, total in named]), reduction="sum") / updates
+            logs |= dict(zip([name for name, _ in named], totals.tolist(), strict=True))
             self._sums = {}
             self._updates_logged = self.state.global_step
         logs["seconds"] = round(self.seconds, 1)

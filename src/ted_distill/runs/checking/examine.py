@@ -219,6 +219,8 @@ class _Examination:
                 found_to_fail = self.report.problems if self.extent.whole else self.report.doubts
                 found_to_fail.append(_failed(stage, error))
                 continue
+            finally:
+                memory.release()  # what a stage leaves would count in the next one's peak
             if (cost := costs.stage(*measured[-1])) is not None:
                 found.append(cost)
         if measured:

@@ -11,6 +11,8 @@ from ..graph import Node, makespan
 AUTO = "auto"
 PROCESS_BYTES = 1_500_000_000
 """What a process takes beside the models and batches of its stage: PyTorch, its libraries, data."""
+GPU_PROCESS_BYTES = 700_000_000
+"""What a process takes of its GPU beside them: the driver's part, and kernels."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SPARE = 0.9
@@ -34,6 +36,8 @@ class Machine:
     """The user's OMP_NUM_THREADS."""
     memory: int | None = None
     """Free bytes, if they are known."""
+    gpu_memory: int | None = None
+    """Those of the GPU that has the fewest."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,15 @@ class Share:
         object.__setattr__(self, "environment", found)
 
 
-def this_machine(on_gpus: bool, memory: int | None) -> Machine:
+def this_machine(on_gpus: bool, memory: int | None, gpu_memory: int | None = None) -> Machine:
     """What this process may use.
 
     Args:
         on_gpus: whether the stages run on GPUs.
         memory: free bytes.
+        gpu_memory: those of the GPU that has the fewest.
     """
-    return Machine(_cores(), _gpus() if on_gpus else (), _user_threads(os.environ), memory)
+    return Machine(_cores(), _gpus() if on_gpus else (), _user_threads(os.environ), memory, gpu_memory)
 
 
 def _cores() -> int:
@@ -116,13 +121,22 @@ def best_workers(nodes: Sequence[Node], lasts: Mapping[str, float], most: int, o
 
 def that_fit(machine: Machine, needed: Sequence[int]) -> int:
     """How many processes have room beside each other if the largest nodes meet; each GPU has its own memory."""
-    largest = sorted((0 if machine.gpus else most) + PROCESS_BYTES for most in needed)[::-1]
-    if machine.memory is None:
-        return len(largest)
+    largest = sorted(needed, reverse=True)
+    on_gpus = len(machine.gpus) > 0
+    found = _first_that_fit([(0 if on_gpus else most) + PROCESS_BYTES for most in largest], machine.memory)
+    if on_gpus:
+        of_one = _first_that_fit([most + GPU_PROCESS_BYTES for most in largest], machine.gpu_memory)
+        found = min(found, of_one * len(machine.gpus))
+    return found
+
+
+def _first_that_fit(sizes: Sequence[int], memory: int | None) -> int:
+    if memory is None:
+        return len(sizes)
     found, total = 0, 0
-    for size in largest:
+    for size in sizes:
         total += size
-        if total > _SPARE * machine.memory:
+        if total > _SPARE * memory:
             break
         found += 1
     return found
@@ -133,3 +147,11 @@ def shares(machine: Machine, workers: int) -> list[Share]:
     threads = machine.threads or max(1, machine.cores // workers)
     gpus = machine.gpus
     return [Share(threads, gpus[place % len(gpus)] if gpus else None) for place in range(workers)]
+
+
+def described(parts: Sequence[Share]) -> str:
+    """What each process has, such as `2 threads each`, for people to read."""
+    gpus = {part.gpu for part in parts if part.gpu is not None}
+    if not gpus:
+        return f"{parts[0].threads} thread{'s' * (parts[0].threads > 1)} each"
+    return "one GPU each" if len(gpus) == len(parts) else f"on {len(gpus)} GPU{'s' * (len(gpus) > 1)}"

@@ -27,7 +27,16 @@ from ..steps import Steps
 from .cache_order import Touch, touch_of, waits
 from .jobs import Hello, Job, RunOfWorkers
 from .scheduling import Pool, work_through
-from .shares import AUTO, best_workers, is_one_of_several, most_workers, shares, that_fit, this_machine
+from .shares import (
+    AUTO,
+    best_workers,
+    described,
+    is_one_of_several,
+    most_workers,
+    shares,
+    that_fit,
+    this_machine,
+)
 from .workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -121,8 +130,7 @@ def make_together(
         return [{} for _ in runs]
     parts = shares(graph.machine, number)
     logger.warning(
-        "%d stages at once, %s each; the steps of this run: %d", number,
-        "one GPU" if parts[0].gpu else f"{parts[0].threads} thread{'s' * (parts[0].threads > 1)}", len(graph.left),
+        "%d stages at once, %s; the steps of this run: %d", number, described(parts), len(graph.left)
     )  # fmt: skip
     with Workers(parts, hello, graph.jobs, graph.teachers) as pool:
         return graph.results(pool, tolerated)
@@ -206,8 +214,9 @@ class Graph:
     @property
     def machine(self) -> Any:
         """What there is to share."""
-        kinds = {stage.args.device.type for stage in self._planned.values()}
-        return this_machine("cuda" in kinds, memory.free(torch.device("cpu")))
+        devices = {stage.args.device for stage in self._planned.values() if stage.args.device.type == "cuda"}
+        of_gpus = [found for device in devices if (found := memory.free(device)) is not None]
+        return this_machine(len(devices) > 0, memory.free(torch.device("cpu")), min(of_gpus, default=None))
 
     @property
     def threads(self) -> int:

@@ -6,7 +6,6 @@ process that started it reads and shows it.
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import queue
@@ -57,6 +56,7 @@ def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
     from ...models.known import knowing_models
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
+    from ..checking import memory
 
     begin_with(hello.notices)
     runs = OpenRuns(hello.runs)
@@ -68,7 +68,7 @@ def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
             begin = messages.get()
             display.restart(begin.teacher, begin.job.within)
             send(result_of(runs, begin))
-            gc.collect()
+            memory.release()
 
 
 def _tell(display: Any, send: Callable[[Any], None]) -> None:
