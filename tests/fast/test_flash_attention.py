@@ -360,9 +360,8 @@ def test_saved_models_are_the_same_files(training: bool, tmp_path: Path) -> None
 
 
 @needs_package
-@both_kinds
-def test_copies_and_pickles_stand_alone(training: bool) -> None:
-    flash = _use(_model().eval(), training)
+def test_copies_and_pickles_of_a_model_that_is_trained_stand_alone() -> None:
+    flash = _use(_model().eval(), training=True)
     states = _states(flash, _batch(9))
     copies = [copy.deepcopy(flash), pickle.loads(pickle.dumps(flash))]
     for parameter in flash.parameters():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ted_distill.runs.graph import Node
@@ -9,6 +11,7 @@ from ted_distill.runs.side_by_side.shares import (
     PROCESS_BYTES,
     Machine,
     best_workers,
+    described,
     is_one_of_several,
     most_workers,
     shares,
@@ -60,6 +63,27 @@ def test_memory_is_counted_as_if_the_largest_stages_met() -> None:
     assert that_fit(machine, [GB, 12 * GB, GB, GB]) == 2
     assert that_fit(Machine(cores=8, memory=4 * PROCESS_BYTES), [0] * 9) == 3
     assert that_fit(Machine(cores=8), [99 * GB] * 5) == 5
+
+
+def test_on_gpus_their_memory_is_counted_and_that_of_the_machine_for_the_rest() -> None:
+    two = Machine(cores=8, gpus=("0", "1"), memory=99 * GB, gpu_memory=20 * GB)
+    assert that_fit(two, [8 * GB] * 9) == 4
+    assert that_fit(replace(two, memory=4 * PROCESS_BYTES), [8 * GB] * 9) == 3
+    assert that_fit(replace(two, gpu_memory=None), [80 * GB] * 9) == 9
+
+
+@pytest.mark.parametrize(
+    ("machine", "workers", "words"),
+    [
+        (Machine(cores=4), 2, "2 threads each"),
+        (Machine(cores=2), 2, "1 thread each"),
+        (Machine(cores=8, gpus=("0", "1")), 2, "one GPU each"),
+        (Machine(cores=8, gpus=("0", "1")), 5, "on 2 GPUs"),
+        (Machine(cores=8, gpus=("0",)), 4, "on 1 GPU"),
+    ],
+)
+def test_what_each_process_has_is_said(machine: Machine, workers: int, words: str) -> None:
+    assert described(shares(machine, workers)) == words
 
 
 def test_processes_of_torchrun_are_told_by_their_number() -> None:

@@ -180,7 +180,7 @@ class Graph:
                 self._add_stage(name, run, plan, planned.get(node.name), fits)
             for model in run.steps.models if run.predicts else ():
                 self._add_predictions(nodes, run, model)
-        order = waits(self._touches)
+        order = waits(self._touches, on_gpus=len(self._gpus) > 0)
         self.nodes = [replace(node, after=tuple(sorted(order.get(node.name, ())))) for node in nodes.values()]
 
     def _name(self, run: Started, step: str) -> str:
@@ -214,9 +214,12 @@ class Graph:
     @property
     def machine(self) -> Any:
         """What there is to share."""
-        devices = {stage.args.device for stage in self._planned.values() if stage.args.device.type == "cuda"}
-        of_gpus = [found for device in devices if (found := memory.free(device)) is not None]
-        return this_machine(len(devices) > 0, memory.free(torch.device("cpu")), min(of_gpus, default=None))
+        of_gpus = [found for device in self._gpus if (found := memory.free(device)) is not None]
+        return this_machine(len(self._gpus) > 0, memory.free(torch.device("cpu")), min(of_gpus, default=None))
+
+    @property
+    def _gpus(self) -> set[torch.device]:
+        return {stage.args.device for stage in self._planned.values() if stage.args.device.type == "cuda"}
 
     @property
     def threads(self) -> int:
