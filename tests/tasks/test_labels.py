@@ -174,11 +174,17 @@ def test_a_class_may_be_a_word_in_brackets(make: Make) -> None:
 # --- what is no label -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [[1, 0, -100], [1.0, 0.0, -100.0], ["a", "b", "-100"], [1, 0, None]])
-def test_minus_100_is_no_label(make: Make, labels: list[Any]) -> None:
+@pytest.mark.parametrize("labels", [[1, 0, -100], [1.0, 0.0, -100.0], ["a", "b", "-100"], [1, 0, None], ["a", "b", "NaN"]])
+def test_minus_100_and_nan_are_no_labels(make: Make, labels: list[Any]) -> None:
     said = problem(make("sequence_classification", labels))
     assert "expected a label in every row, got none in 1 row (3; counted from 1)" in said
     assert "-100 is no label" in said
+
+
+@pytest.mark.parametrize("scores", [[2, 2, 2], [0.5, 0.5], ["4.0", "4.0"]])
+def test_scores_that_are_all_the_same_teach_nothing_and_are_refused(make: Make, scores: list[Any]) -> None:
+    said = problem(make("regression", scores))
+    assert f"train: expected scores that differ, got {float(scores[0]):g} in each of the {len(scores)} rows" in said
 
 
 def test_minus_100_in_a_column_of_zeros_and_ones_is_no_label(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,6 +45,16 @@ class Regression(SequenceClassification):
     def placeholder(self) -> tuple[Any, Any]:
         """See `SequenceClassification.placeholder`."""
         return 0.0, Value("float64")
+
+    def label_problems(self, labels: pa.ChunkedArray, split: str) -> Iterator[str]:
+        """Scores that are missing or hidden, or that are the same in every training row, where nothing can be learnt."""
+        found = list(super().label_problems(labels, split))
+        yield from found
+        if split == "train" and not found and len(labels) > 1 and len(pc.unique(labels)) == 1:
+            yield (
+                f"{split}: expected scores that differ, got {labels[0].as_py():g} in each of the {len(labels):,} rows; "
+                "name the column of scores by label_column, or fix the file"
+            )
 
     def hidden_labels(self, labels: pa.ChunkedArray) -> list[int]:
         """All rows if all have -1, as in STS-B's test split; else no rows, since -1 may be a score."""

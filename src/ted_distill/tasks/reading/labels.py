@@ -76,13 +76,14 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing or -100."""
+    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing, NaN or -100."""
     if value is None or value != value:  # NaN, a missing number, is not equal to itself.
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value).strip()
-    return None if name in ("", str(NO_LABEL)) else name
+    # Programs that write tables write a missing number as text.
+    return None if name in ("", str(NO_LABEL)) or name.lower() == "nan" else name
 
 
 def is_label(value: Any) -> bool:
