@@ -4,7 +4,7 @@ python docs/make_study_tables.py
 
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
 lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
-The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of the first seed's students, and
+The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of one seed's students, and
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
 docs/study/changes/NAME/CHANGE.json are comparisons that differ from docs/study/NAME.json in one thing, and
@@ -37,6 +37,7 @@ TITLES = {
     "cola": "CoLA (Matthews)",
     "wnut_17": "WNUT-17 (F1 of names)",
     "squad_lite": "SQuAD 1.1, 4,000 questions (F1)",
+    "wikitext-2": "WikiText-2 (perplexity)",
     "tickets": "400 tickets, 2 epochs (accuracy)",
 }
 """The comparisons of README's table, in its order; other files have a table of their own only."""
@@ -82,7 +83,7 @@ def table_of_all(found: dict[str, dict[str, Any]]) -> str:
 
 def _cells(one: dict[str, Any], methods: list[str]) -> list[str]:
     """Of one comparison: the number of seeds, the teacher's score, and each method's."""
-    best = max(one["means"].values())
+    best = (min if one["lower_is_better"] else max)(one["means"].values())
     teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
     cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
     return [str(len(one["seeds"])), teacher, *cells]

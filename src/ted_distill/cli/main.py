@@ -64,7 +64,7 @@ _STAGES = {
         stages.learn_filters, stages.learn_filters_kinds, trains=True,
     ),
     "distill": Command(
-        "distill --help", "Stage II: distil a teacher into a student (--method ted, lwd or kd)",
+        "distill --help", "Stage II: distil a teacher into a student (--method ted, lwd, kd, ...)",
         stages.distill, stages.distill_kinds, trains=True,
     ),
     "student": Command(

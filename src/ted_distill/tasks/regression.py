@@ -47,7 +47,7 @@ class Regression(SequenceClassification):
         return 0.0, Value("float64")
 
     def label_problems(self, labels: pa.ChunkedArray, split: str) -> Iterator[str]:
-        """Scores that are missing or hidden, or that are the same in every training row, where nothing can be learnt."""
+        """Scores that are missing or hidden, or the same in every training row, where nothing can be learnt."""
         found = list(super().label_problems(labels, split))
         yield from found
         if split == "train" and not found and len(labels) > 1 and len(pc.unique(labels)) == 1:

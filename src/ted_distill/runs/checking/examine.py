@@ -317,7 +317,8 @@ def _reason(error: Exception) -> str:
 def _machine(args: StageArguments) -> str:
     if args.device.type == "cuda":
         return torch.cuda.get_device_name(args.device)
-    return f"this machine ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"this machine ({threads} thread{'s' * (threads > 1)})"
 
 
 def _weights(model: Any) -> tuple[int, int]:
