@@ -174,11 +174,17 @@ def test_a_class_may_be_a_word_in_brackets(make: Make) -> None:
 # --- what is no label -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [[1, 0, -100], [1.0, 0.0, -100.0], ["a", "b", "-100"], [1, 0, None], ["a", "b", "NaN"]])
+@pytest.mark.parametrize(
+    "labels", [[1, 0, -100], [1.0, 0.0, -100.0], ["a", "b", "-100"], [1, 0, None], ["1", "0", "NaN"]]
+)
 def test_minus_100_and_nan_are_no_labels(make: Make, labels: list[Any]) -> None:
     said = problem(make("sequence_classification", labels))
     assert "expected a label in every row, got none in 1 row (3; counted from 1)" in said
     assert "-100 is no label" in said
+
+
+def test_nan_beside_words_is_a_class_such_as_the_code_of_a_language(make: Make) -> None:
+    assert make("sequence_classification", ["deu", "nan", "eng"]).label_names == ["deu", "eng", "nan"]
 
 
 @pytest.mark.parametrize("scores", [[2, 2, 2], [0.5, 0.5], ["4.0", "4.0"]])

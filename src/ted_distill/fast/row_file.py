@@ -84,9 +84,11 @@ class RowFile:
         whole = _bytes(tensor)
         size = len(whole) // max(1, len(rows))
         for number, row in enumerate(rows):
+            if self._size(row) > size:
+                return None
             data = whole[number * size : number * size + self._size(row)]
             count = self.data.read(data, self._start(row))
-            # Checked once per process: files do not change later, but may have been damaged before.
+            # Checked once per process: a row may have been damaged before; later it is only replaced by its equal.
             if not self._has_seen(row):
                 if count != len(data) or zlib.crc32(data) | _KNOWN != self._check(row):
                     return None

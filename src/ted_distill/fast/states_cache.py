@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ ROW = "row"
 CACHE_NAME = "states-cache"
 """The folder of caches inside that of a run or a stage."""
 _FILE = r"(logits|(block|queries|keys|values)_\d+)"
-_OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.\d+\.json|\.nfs[0-9a-f]+")
+_OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.[0-9a-f]+\.json|\.nfs[0-9a-f]+")
 
 
 class StatesCache:
@@ -159,7 +160,7 @@ class StatesCache:
         per_token = tensor.dim() > 2 and not (name != "logits" and self.one_a_row)
         shape = list(tensor.shape[2:] if per_token else tensor.shape[1:])
         form = {"shape": shape, "per_token": per_token, "dtype": str(tensor.dtype).removeprefix("torch.")}
-        partial = self.folder / f".{name}.{os.getpid()}.json"
+        partial = self.folder / f".{name}.{uuid.uuid4().hex}.json"
         write_sealed(partial, form)
         partial.replace(self.folder / f"{name}.json")
         return self._file(name, RowForm(shape, per_token, tensor.dtype))

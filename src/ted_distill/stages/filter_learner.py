@@ -45,7 +45,7 @@ class FilterLearner(nn.Module):
             self.filtered.filters.train(mode)
         # The Trainer says this before every update, and to go through a large model takes longer than an update.
         of_model = mode and self.frozen_dropout
-        if of_model is not self._mode_of_model:
+        if of_model is not self._mode_of_model or self.filtered.model.training is not of_model:
             self.filtered.model.train(of_model)
             self._mode_of_model = of_model
         return self

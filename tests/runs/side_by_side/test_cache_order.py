@@ -29,8 +29,3 @@ def test_a_stage_that_does_not_see_all_rows_fills_nothing() -> None:
 
 def test_stages_of_other_caches_do_not_wait() -> None:
     assert waits([("kd", touch(LOGITS)), ("ted", touch(STATES, cache="b"))]) == {"kd": set(), "ted": set()}
-
-
-def test_on_gpus_none_waits_as_there_are_no_last_digits_to_keep() -> None:
-    touches = [("kd 1", touch(LOGITS)), ("kd 2", touch(LOGITS)), ("ted", touch(STATES))]
-    assert waits(touches, on_gpus=True) == {}

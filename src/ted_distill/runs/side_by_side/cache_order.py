@@ -4,9 +4,9 @@ A row of the cache is as the first stage computed it that needed it, in a batch 
 last digits. So a stage waits for the one before it that fills what it reads; and one that would write waits for all
 before it that read or write the same files. Stages that only read what is there need not wait for each other.
 
-On GPUs none waits: they add in no fixed order, so that there are no last digits to keep, and a stage that waits leaves
-its place idle. Two that compute the same row write it one after the other; what a reader finds half written has a wrong
-checksum, and is computed anew.
+On the GPUs of one machine none needs to wait: they add in no fixed order, so that there are no last digits to keep, and
+a stage that waits leaves its place idle. Two that compute the same row write it one after the other, and a reader has
+either, or finds a wrong checksum and computes it anew.
 """
 
 from __future__ import annotations
@@ -34,15 +34,12 @@ class Touch(NamedTuple):
     """Whether it goes through all rows, so that none are missing afterwards."""
 
 
-def waits(touches: Iterable[tuple[str, Touch]], on_gpus: bool = False) -> dict[str, set[str]]:
+def waits(touches: Iterable[tuple[str, Touch]]) -> dict[str, set[str]]:
     """Node -> the nodes that it waits for.
 
     Args:
         touches: nodes in the order in which one process does them.
-        on_gpus: whether the stages run on GPUs.
     """
-    if on_gpus:
-        return {}
     found: dict[str, set[str]] = {}
     filled: dict[object, set[str]] = {}
     writer: dict[object, set[str]] = {}

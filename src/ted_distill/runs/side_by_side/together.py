@@ -96,8 +96,8 @@ def make_together(
 ) -> list[dict[str, Any]]:
     """Make the steps of runs that share a folder, side by side where the recipe asks for it.
 
-    What each of them depends on is made once, by the first. The same as if they were made one after the other, byte for
-    byte, as long as a stage has as many threads.
+    What each of them depends on is made once, by the first. On CPUs the same as if they were made one after the other,
+    byte for byte, as long as a stage has as many threads.
 
     Args:
         rows: the task, if its rows are not those that the recipe names.
@@ -115,7 +115,7 @@ def make_together(
     unfinished = any(stage not in one.steps.finished for one in runs for stage in one.steps.recipe.stages)
     if not unfinished or not is_side_by_side(runs[0].steps.recipe):
         return [{} for _ in runs]
-    graph = Graph(runs)
+    graph = Graph(runs, one_machine=run.launcher == LOCAL)
     if not graph.left:
         return [{} for _ in runs]
     sent = {one.key: _sent(one.steps, rows, held_out_seed) for one in runs}
@@ -155,9 +155,11 @@ class Graph:
 
     Args:
         runs: the first one makes what they share.
+        one_machine: all of it happens on this machine; others may see each other's writes late, and not share files
+            that several write to.
     """
 
-    def __init__(self, runs: Sequence[Started]) -> None:
+    def __init__(self, runs: Sequence[Started], one_machine: bool = False) -> None:
         self.runs = runs
         self.jobs: dict[str, Job] = {}
         self.teachers: dict[str, str] = {}
@@ -180,7 +182,8 @@ class Graph:
                 self._add_stage(name, run, plan, planned.get(node.name), fits)
             for model in run.steps.models if run.predicts else ():
                 self._add_predictions(nodes, run, model)
-        order = waits(self._touches, on_gpus=len(self._gpus) > 0)
+        # Where room is short, what is kept depends on the order.
+        order = {} if one_machine and fits and self._adds_in_no_order else waits(self._touches)
         self.nodes = [replace(node, after=tuple(sorted(order.get(node.name, ())))) for node in nodes.values()]
 
     def _name(self, run: Started, step: str) -> str:
@@ -214,12 +217,20 @@ class Graph:
     @property
     def machine(self) -> Any:
         """What there is to share."""
-        of_gpus = [found for device in self._gpus if (found := memory.free(device)) is not None]
-        return this_machine(len(self._gpus) > 0, memory.free(torch.device("cpu")), min(of_gpus, default=None))
+        least = None
+        if self._on_gpus:
+            memory.release()  # what this process keeps in reserve is not free for others
+            least = min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
+        return this_machine(self._on_gpus, memory.free(torch.device("cpu")), least)
 
     @property
-    def _gpus(self) -> set[torch.device]:
-        return {stage.args.device for stage in self._planned.values() if stage.args.device.type == "cuda"}
+    def _on_gpus(self) -> bool:
+        return any(stage.args.device.type == "cuda" for stage in self._planned.values())
+
+    @property
+    def _adds_in_no_order(self) -> bool:
+        """Whether last digits differ from one time to the next, so that there are none to keep."""
+        return self._on_gpus and not any(stage.args.full_determinism for stage in self._planned.values())
 
     @property
     def threads(self) -> int:

@@ -40,7 +40,7 @@ def read_classes(
     _require_one_column(rows, column, split)
     raw = label_values(rows, column)
     raise_if_any(_no_classes(raw, column, split))
-    found = of_each(label_name, raw)
+    found = _without_nan(of_each(label_name, raw))
     visible = [[name] if name not in (None, str(HIDDEN)) else [] for name in found]
     if names is None:
         hidden = [number for number, name in enumerate(found) if name == str(HIDDEN)]
@@ -48,6 +48,15 @@ def read_classes(
     numbers = class_numbers(names, numbered)
     raise_if_any(unknown_labels(visible, numbers, names, split))
     return names, [None if name is None else numbers.get(name, HIDDEN) for name in found]
+
+
+def _without_nan(found: list[str | None]) -> list[str | None]:
+    """Names where a missing number may be the text `nan`; beside names in words it is one (of a language, say)."""
+    names = {name for name in found if name is not None}
+    texts = {name for name in names if name.lower() == "nan"}
+    if not texts or not all(_NUMBER.fullmatch(name) for name in names - texts):
+        return found
+    return [None if name in texts else name for name in found]
 
 
 def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
@@ -76,14 +85,13 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing, NaN or -100."""
+    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing or -100."""
     if value is None or value != value:  # NaN, a missing number, is not equal to itself.
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value).strip()
-    # Programs that write tables write a missing number as text.
-    return None if name in ("", str(NO_LABEL)) or name.lower() == "nan" else name
+    return None if name in ("", str(NO_LABEL)) else name
 
 
 def is_label(value: Any) -> bool:
