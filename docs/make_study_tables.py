@@ -53,6 +53,9 @@ CHANGES = {
     "short": "Stage I of 5 epochs (`learn_filters.num_train_epochs=5`)",
     "shifted": "pairs shifted by one block (`pairs=[1:1,3:2,5:3]`)",
     "lower": "blocks 1, 2, 3 in place of 2, 4, 6 (`student_layers=[1,2,3]`)",
+    "spaced": "blocks 2, 4, 6 in place of 1, 2, 3 (`student_layers=[2,4,6]`)",
+    "own": "blocks 1, 2, 3, each paired with the one it was copied from (`pairs=[1:1,2:2,3:3]`)",
+    "last_pair": "the last pair alone (`pairs=[6:3]`)",
     "pretrained": "the start is of the pre-trained model (`start_from=pretrained`)",
     "published": "the layer loss of the paper (`distill.layer_loss=mse distill.mse_alpha=100`)",
 }
@@ -62,7 +65,7 @@ NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "al
 _ACROSS = 3
 """Panels of the plot beside each other."""
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
-_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -83,7 +86,7 @@ def table_of_all(found: dict[str, dict[str, Any]]) -> str:
 
 def _cells(one: dict[str, Any], methods: list[str]) -> list[str]:
     """Of one comparison: the number of seeds, the teacher's score, and each method's."""
-    best = (min if one["lower_is_better"] else max)(one["means"].values())
+    best = (min if one.get("lower_is_better") else max)(one["means"].values())
     teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
     cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
     return [str(len(one["seeds"])), teacher, *cells]
@@ -171,7 +174,8 @@ def table_of_changes(name: str) -> str:
         for change in CHANGES
         if change in found
     }
-    methods = [method for method in COLUMNS if any(method in named for named in of.values())]
+    changed = {method for named in of.values() for method in named}
+    methods = [method for method in COLUMNS if method in base["methods"] and method in changed]
     rows = [["change", "seeds", *(NAMES[method] for method in methods)]]
     rows.append(["none", str(len(base["seeds"])), *(f"{np.mean(_of_seeds(base, method)):.2f}" for method in methods)])
     for change, named in of.items():

@@ -41,6 +41,16 @@ CASES = {
     "made of numbers that do not divide": Case(
         12, 5, {"made_of": [1, 3, 5, 7, 12]}, [(1, 1), (3, 2), (5, 3), (7, 4), (12, 5)]
     ),
+    "made of the first blocks": Case(12, 3, {"made_of": [1, 2, 3]}, EVEN),
+    "made of the first blocks, numbers that do not divide": Case(
+        12, 5, {"made_of": [1, 2, 3, 4, 5]}, [(2, 1), (4, 2), (7, 3), (9, 4), (12, 5)]
+    ),
+    "made of blocks without the last": Case(
+        12, 6, {"filter_interval": 2, "made_of": [1, 3, 5, 7, 9, 11]}, [(4, 2), (8, 4), (12, 6)]
+    ),
+    "learnt, and made of the first blocks": Case(
+        12, 3, {"learnt": ([2, 4, 8, 12], [1, 2, 3]), "made_of": [1, 2, 3]}, EVEN
+    ),
     "a given interval of the teacher wins": Case(12, 3, {"teacher_filter_interval": 4, "made_of": [1, 2, 3]}, EVEN),
     # Made of another teacher: by intervals.
     "made of fewer blocks than there are": Case(12, 3, {"made_of": [1, 2]}, EVEN),

@@ -108,6 +108,7 @@ def test_tied_embeddings_stay_tied(family: str) -> None:
 )
 def test_so_many_blocks_are_evenly_spaced_and_end_with_the_last(total: int, number: int, expected: list[int]) -> None:
     assert resolve_blocks(total, None, number) == expected
+    assert resolve_blocks(total, None, number, first=True) == list(range(1, number + 1))
 
 
 # --- narrower -------------------------------------------------------------------------------------------------
@@ -352,7 +353,7 @@ def one_step(folder: Path) -> StageArguments:
 def family(tmp_path_factory: pytest.TempPathFactory, reviews: Task) -> Path:
     """A teacher, a student made of its blocks 1 and 3, both fine-tuned, the teacher's filters, and a stranger."""
     root = tmp_path_factory.mktemp("family")
-    make_student(classifier(root / "teacher"), [1, 3], root / "student")
+    make_student(classifier(root / "teacher"), [1, 4], root / "student")
     for name in ("teacher", "student"):
         finetune(root / name, reviews, one_step(root / f"{name}_tuned"))
     learn_filters(root / "teacher_tuned", reviews, one_step(root / "teacher_filters"), LearnFiltersArguments(1))
@@ -370,15 +371,15 @@ def test_a_student_knows_its_teacher_whatever_was_trained_since(
     assert (loaded.identity["backbone"] == before.identity["backbone"]) == (name == "teacher")
     assert loaded.ancestry[-1] == before.identity["backbone"]
     with caplog.at_level(logging.WARNING, "ted_distill"):
-        assert made_of(family / student, loaded) == [1, 3]
-        assert made_of(family / student, str(family / name)) == [1, 3]
+        assert made_of(family / student, loaded) == [1, 4]
+        assert made_of(family / student, str(family / name)) == [1, 4]
     assert caplog.records == []
 
 
 def test_a_teacher_that_was_moved_is_the_same_teacher(family: Path, reviews: Task, tmp_path: Path) -> None:
     shutil.copytree(family / "teacher_tuned", tmp_path / "elsewhere")
-    assert made_of(family / "student", load_model(tmp_path / "elsewhere", reviews)) == [1, 3]
-    assert made_of(family / "student", str(tmp_path / "elsewhere")) == [1, 3]
+    assert made_of(family / "student", load_model(tmp_path / "elsewhere", reviews)) == [1, 4]
+    assert made_of(family / "student", str(tmp_path / "elsewhere")) == [1, 4]
 
 
 def test_another_model_is_not_the_teacher_and_there_is_a_warning(
@@ -393,7 +394,7 @@ def test_another_model_is_not_the_teacher_and_there_is_a_warning(
                 assert made_of(student, teacher) is None
             (record,) = [record for record in caplog.records if record.name.startswith("ted_distill")]
             assert f"expected student {student} to be made of this teacher's blocks" in record.getMessage()
-            assert "made of blocks 1, 3 of another model (or one not known to be the same)" in record.getMessage()
+            assert "made of blocks 1, 4 of another model (or one not known to be the same)" in record.getMessage()
 
 
 def test_a_student_of_its_own_was_made_of_nothing(
@@ -405,7 +406,7 @@ def test_a_student_of_its_own_was_made_of_nothing(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize(("teacher", "pairs"), [("stranger", [[2, 1], [4, 2]]), ("teacher_tuned", [[1, 1], [3, 2]])])
+@pytest.mark.parametrize(("teacher", "pairs"), [("stranger", [[2, 1], [4, 2]]), ("teacher_tuned", [[1, 1], [4, 2]])])
 def test_the_stage_pairs_by_intervals_unless_it_has_the_students_teacher(
     teacher: str, pairs: list[list[int]], family: Path, reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -245,12 +245,24 @@ def test_a_plan_names_what_is_made_of_what(tmp_path: Path) -> None:
     found = plan(on_tiny_data(tmp_path, "offline/wnut_17", *more))
     student = found.models["student"]
     assert isinstance(student, PlannedModel)
-    assert student.kept_blocks == [2, 4, 6]
+    assert student.kept_blocks == [1, 2, 3]
     assert student.config.hidden_size == 8
     text = " ".join(show(found).split())
-    assert "blocks 2, 4, 6 of" in text
+    assert "blocks 1, 2, 3 of" in text
     assert "3 blocks x 8" in text
     assert "student filters Linear(8, 16)" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kept"), [("wnut_17", [1, 2, 3]), ("squad_lite", [1, 2, 3]), ("stsb", [2, 4, 6]), ("sst2", [2, 4, 6])]
+)
+def test_so_many_blocks_are_the_first_for_tags_and_answers_and_spaced_ones_otherwise(
+    tmp_path: Path, recipe: str, kept: list[int]
+) -> None:
+    found = plan(on_tiny_data(tmp_path, f"offline/{recipe}", "student_layers=null", "student_num_layers=3"))
+    student = found.models["student"]
+    assert isinstance(student, PlannedModel)
+    assert student.kept_blocks == kept
 
 
 def test_models_and_data_of_a_hub_that_does_not_answer_are_unknown_and_say_why(

@@ -24,7 +24,8 @@ def resolve_pairs(
     """(teacher block, student block) of each pair: the one place that decides which blocks are matched.
 
     These are `pairs`, if given; else the student's filtered blocks, each with the teacher's block that it was copied
-    from; else both models' filtered blocks, in order.
+    from, or, if the teacher's last block was left out, with the one as far up in the teacher as it is in the student;
+    else both models' filtered blocks, in order.
 
     Args:
         teacher_blocks, student_blocks: how many blocks the models have.
@@ -45,7 +46,11 @@ def resolve_pairs(
     of_student = list(learnt[1]) if learnt else filtered_blocks(student_blocks, interval)
     copied = made_of is not None and len(made_of) == student_blocks and max(made_of) <= teacher_blocks
     if made_of and copied and teacher_filter_interval is None:
-        of_teacher = [made_of[block - 1] for block in of_student]
+        # Blocks that are alike already have nothing to learn from each other; what comes after them would be left out.
+        reaches_the_end = made_of[-1] == teacher_blocks
+        of_teacher = [
+            made_of[block - 1] if reaches_the_end else teacher_blocks * block // student_blocks for block in of_student
+        ]
         if learnt is None or set(of_teacher) <= set(learnt[0]):
             return list(zip(of_teacher, of_student, strict=True))
     if learnt:

@@ -16,8 +16,11 @@ _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
 """Attributes of a module that may differ between a block's old place and its new one."""
 
 
-def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None) -> list[int]:
-    """The blocks a student keeps: `blocks`, or `num_blocks` evenly spaced ones that end with the last, or all.
+def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None, first: bool = False) -> list[int]:
+    """The blocks a student keeps: `blocks`, or so many as `num_blocks` says, or all.
+
+    Args:
+        first: `num_blocks` are the first ones, in place of evenly spaced ones that end with the last.
 
     Raises:
         InputError: both are given, or blocks that a model of `total` blocks does not have.
@@ -31,7 +34,7 @@ def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None)
         return list(range(1, total + 1))
     if not 1 <= num_blocks <= total:
         raise InputError(f"num_layers: expected 1 to {total} (the teacher's blocks), got {num_blocks}")
-    return [total * number // num_blocks for number in range(1, num_blocks + 1)]
+    return [number if first else total * number // num_blocks for number in range(1, num_blocks + 1)]
 
 
 def check_blocks(blocks: list[int], total: int) -> None:

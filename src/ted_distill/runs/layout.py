@@ -10,14 +10,17 @@ from ..models.narrow import narrow_config
 from ..models.students import made_of
 from ..stages import DistillArguments, LearnFiltersArguments
 from ..stages.methods import token_methods
-from .recipe import Recipe, RunArguments
+from ..tasks import load_task
+from .recipe import Recipe
 
 
-def student_blocks(run: RunArguments, total: int) -> list[int] | None:
+def student_blocks(recipe: Recipe, total: int) -> list[int] | None:
     """The blocks, of `total`, that the student is made of; None for a student that is not made. Raises `InputError`."""
+    run = recipe.run
     if not run.makes_student:
         return None
-    return resolve_blocks(total, run.student_layers, run.student_num_layers)
+    first = load_task(recipe.task).keeps_first_blocks
+    return resolve_blocks(total, run.student_layers, run.student_num_layers, first)
 
 
 def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
@@ -31,7 +34,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
         return []
     teacher = str(run.teacher)
     source = load_config(str(run.student or teacher), recipe.model)
-    blocks = student_blocks(run, num_blocks(source))
+    blocks = student_blocks(recipe, num_blocks(source))
     if run.student_hidden_size:
         narrow_config(source, run.student_hidden_size)
     if blocks:

@@ -49,7 +49,7 @@ def student_identity(recipe: Recipe, source: str, task: Task) -> Identity:
     return {
         "stage": "student",
         "source": made_of,
-        "blocks": student_blocks(recipe.run, num_blocks(model.config)),
+        "blocks": student_blocks(recipe, num_blocks(model.config)),
         "hidden_size": recipe.run.student_hidden_size,
         **narrowing_identity(recipe, model, task),
     }

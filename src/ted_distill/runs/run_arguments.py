@@ -33,7 +33,7 @@ class RunArguments:
     student_layers: Annotated[list[int] | None, at_least(1)] = None
     """make the student of these blocks of `student`, counted from 1"""
     student_num_layers: Annotated[int | None, at_least(1)] = None
-    """or of this number of evenly spaced ones, the last among them"""
+    """or of so many: the first for tags and answers, otherwise evenly spaced ones, the last among them"""
     student_hidden_size: Annotated[int | None, at_least(1)] = None
     """make it narrower, with fewer heads"""
     student_narrow: Narrow | None = None

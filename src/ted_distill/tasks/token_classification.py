@@ -50,6 +50,7 @@ class TokenClassification(ModelLabels, Task):
     I-X) are scored by whole entities, with `seqeval`; other tags are scored word by word.
     """
 
+    keeps_first_blocks = True
     auto_model = AutoModelForTokenClassification
     pipeline_tag = "token-classification"
     default_max_seq_length = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,3 +100,12 @@ def test_models_are_timed_in_turns_on_one_row() -> None:
     assert all(seconds > 0 for seconds in found)
     assert calls[:4] == [(0, (1, 9)), (1, (1, 9)), (0, (1, 9)), (1, (1, 9))]
     assert Latency(2.0, 1.0, 9, "a CPU").share == 0.5
+
+
+def test_students_for_tags_and_answers_keep_the_first_blocks_of_any_family() -> None:
+    of_tags = replace(family(), first=True)
+    assert [of_tags.layers(number) for number in (1, 3)] == [[1], [1, 2, 3]]
+    assert family().layers(3) == [2, 4, 6]
+    modern = replace(family("modernbert"), first=True)
+    assert modern.layers(2) == [1, 2]
+    assert not modern.needs_first

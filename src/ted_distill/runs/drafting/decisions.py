@@ -166,7 +166,7 @@ class Drafting:
     @cached_property
     def family(self) -> Family:
         """The students that the teacher has."""
-        return Family(self.model, self._meta)
+        return Family(self.model, self._meta, self.task.keeps_first_blocks)
 
     def _student(self) -> tuple[Shape | None, Latency | None]:
         if not self.chooses_student:

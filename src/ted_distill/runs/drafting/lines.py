@@ -84,7 +84,12 @@ def _student(drafting: Drafting, shape: Shape) -> Iterator[Line]:
     target = given.size if given.size is not None else given.latency
     if target is None:
         first = "block 1, which is the only one of its kind, and " if family.needs_first else ""
-        why = f"{kept}: half of them, evenly spaced with {first}the last. {_TARGETS}"
+        which = (
+            "the first, as tokens have predictions of their own"
+            if family.first
+            else f"evenly spaced with {first}the last"
+        )
+        why = f"{kept}: half of them, {which}. {_TARGETS}"
     elif is_narrow:
         why = f"{kept}: fewer blocks alone do not reach {target:g} of the teacher's {what}."
     else:

@@ -32,6 +32,8 @@ class Family:
     """With the task's head, without weights."""
     make: Callable[[object], PreTrainedModel]
     """A model from a config, without weights."""
+    first: bool = False
+    """Whether students keep the first blocks, in place of evenly spaced ones, the last among them."""
 
     @property
     def total(self) -> int:
@@ -52,7 +54,9 @@ class Family:
 
     @cached_property
     def needs_first(self) -> bool:
-        """Whether a student must keep block 1, as the only one of its kind (ModernBERT)."""
+        """Whether spaced blocks must be given block 1, as the only one of its kind (ModernBERT)."""
+        if self.first:
+            return False
         spaced = resolve_blocks(self.total, None, max(1, self.total // 2))
         if spaced[0] == 1:
             return False
@@ -63,7 +67,9 @@ class Family:
         return False
 
     def layers(self, number: int) -> list[int]:
-        """So many blocks, evenly spaced, the last among them; the first is block 1 where that must be kept."""
+        """So many blocks: the first, or evenly spaced ones, where block 1 is among them if that must be kept."""
+        if self.first:
+            return resolve_blocks(self.total, None, number, first=True)
         spaced = resolve_blocks(self.total, None, number)
         return [1, *spaced[1:]] if self.needs_first else spaced
 

@@ -180,7 +180,7 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     kept = None
     if owner == "student":
         total, width = num_blocks(config), recipe.run.student_hidden_size
-        kept = student_blocks(recipe.run, total)
+        kept = student_blocks(recipe, total)
         if width:
             check_narrow(config.model_type, student_narrow(recipe.run))
             config = narrow_config(config, width)

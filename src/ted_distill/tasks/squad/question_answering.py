@@ -54,6 +54,7 @@ class SpanPredictions:
 class QuestionAnswering(Task):
     """Find the words of a passage that answer a question, or find that it has no answer."""
 
+    keeps_first_blocks = True
     auto_model = AutoModelForQuestionAnswering
     label_columns: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     default_max_seq_length = 384
