@@ -386,7 +386,7 @@ def test_another_model_is_not_the_teacher_and_there_is_a_warning(
     family: Path, reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # One that a student was made of after its training is a descendant of the teacher, and not the teacher.
-    make_student(family / "teacher_tuned", [1, 3], tmp_path / "late")
+    make_student(family / "teacher_tuned", [1, 4], tmp_path / "late")
     for student, name in ((family / "student", "stranger"), (tmp_path / "late", "teacher")):
         for teacher in (load_model(family / name, reviews), str(family / name)):
             caplog.clear()
