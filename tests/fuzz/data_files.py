@@ -124,6 +124,8 @@ def scores(draw: Draw, text: st.SearchStrategy[str], typed: bool) -> Rows:
     rows = Rows(columns, {"text": columns["text"], "label": [float(label) for label in labels]})
     if set(labels) == {-1.0}:
         rows.expected, rows.why = REFUSED, "all hidden"
+    elif len(set(labels)) == 1:
+        rows.expected, rows.why = REFUSED, "scores that are all the same"
     bad = [None, float("nan"), float("inf"), -float("inf"), 1e30, "four", "1,5", "1_0"]
     return spoilt(draw, rows, {"text": BAD_TEXTS, "label": [*bad, True, [1.0]] if typed else bad})
 
