@@ -150,6 +150,10 @@ def test_all_seeds_that_were_made_with_other_settings_are_named_at_once(
 
 def test_a_requirement_may_be_on_the_sizes_and_seconds_of_the_table(content: dict[str, Any], tmp_path: Path) -> None:
     recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
-    compare({**recipe, "require": ["kd.parameters < teacher.parameters", "kd.seconds >= 0"]}, 1, resamples=100)
+    [seconds] = compare(recipe, 1, resamples=100)["seconds"]["kd"]
+    holds = ["kd.parameters < teacher.parameters", f"kd.seconds <= {seconds}"]
+    compare({**recipe, "require": holds}, 1, resamples=100)
+    with pytest.raises(GateError, match=r"does not hold: kd\.seconds > "):
+        compare({**recipe, "require": [f"kd.seconds > {seconds}"]}, 1, resamples=100)
     with pytest.raises(InputError, match="expected seconds of a method in a comparison, got those of teacher"):
         compare({**recipe, "require": ["kd.seconds < teacher.seconds"]}, 1, resamples=100)

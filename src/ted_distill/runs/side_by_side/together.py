@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ class Graph:
         """The stages that are not finished."""
         return [name for name in self._planned if name not in self.done]
 
-    @property
+    @cached_property
     def machine(self) -> Any:
         """What there is to share."""
         least = None
