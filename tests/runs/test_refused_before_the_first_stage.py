@@ -279,6 +279,10 @@ def test_a_plan_counts_the_rows_without_labels(recipe: Any, tmp_path: Path) -> N
     [
         ({"methods": ["hidden"], "student_hidden_size": 8}, "method: expected models of one width with method hidden"),
         (
+            {"methods": ["kd"], "student_hidden_size": 9},
+            "student_hidden_size: expected a multiple of 8 up to 16, which keeps whole heads, got 9",
+        ),
+        (
             {"methods": ["lwd"], "lwd": {"pair_weights": [1, 2, 3]}},
             "pair_weights: expected one for each of 2 pairs, got 3",
         ),

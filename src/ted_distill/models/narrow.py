@@ -24,8 +24,8 @@ _AS_WIDE = ("pooler_hidden_size", "embedding_size")
 """Widths that are the hidden size in some models and another number in others."""
 
 
-def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfig:
-    """The config of a model of this width: heads and inner width in proportion.
+def narrow_config(config: PretrainedConfig, hidden_size: int, setting: str = "hidden_size") -> PretrainedConfig:
+    """The config of a model of this width: heads and inner width in proportion. Messages call the width `setting`.
 
     Raises:
         InputError: a width that is not a whole number of heads.
@@ -37,7 +37,7 @@ def narrow_config(config: PretrainedConfig, hidden_size: int) -> PretrainedConfi
     if hidden_size not in known:
         nearest = min(known, key=lambda other: abs(other - hidden_size))
         raise InputError(
-            f"hidden_size: expected a multiple of {step} up to {width}, which keeps whole heads, got {hidden_size}; "
+            f"{setting}: expected a multiple of {step} up to {width}, which keeps whole heads, got {hidden_size}; "
             f"the nearest is {nearest}"
         )
     values = config.to_dict()

@@ -36,7 +36,7 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     source = load_config(str(run.student or teacher), recipe.model)
     blocks = student_blocks(recipe, num_blocks(source))
     if run.student_hidden_size:
-        narrow_config(source, run.student_hidden_size)
+        narrow_config(source, run.student_hidden_size, "student_hidden_size")
     if blocks:
         origin = blocks if run.made_of_teacher else None
     else:

@@ -183,7 +183,7 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
         kept = student_blocks(recipe, total)
         if width:
             check_narrow(config.model_type, student_narrow(recipe.run))
-            config = narrow_config(config, width)
+            config = narrow_config(config, width, "student_hidden_size")
     name = f"a {config.model_type} of random weights" if recipe.content.get(FROM_SCRATCH) else source
     # The labels of the user's own data are known only from the data.
     labels = hub.ask(_data_name(task), lambda: task.num_labels)
