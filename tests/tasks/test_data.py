@@ -13,6 +13,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ted_distill.errors import InputError
+from ted_distill.tasks import load_task
 from ted_distill.tasks.reading.splits import read_splits, sample_rows
 from ted_distill.tasks.task_arguments import TaskArguments
 
@@ -325,6 +326,29 @@ def test_a_split_of_the_hub_is_tested_on_only_if_it_is_named(hub: list) -> None:
     }
     with pytest.raises(InputError, match=r"expected a split 'tests', got train, .*--test_split"):
         read_splits(TaskArguments(dataset_name="me/mine", test_split="tests"), None, {"validation": "test"})
+
+
+@pytest.mark.parametrize("beside", ["train_file", "validation_size"])
+def test_a_split_to_validate_on_is_refused_where_it_would_not_be_read(beside: str, hub: list, tmp_path: Path) -> None:
+    given = {"train_file": str(write(tmp_path, "csv"))} if beside == "train_file" else {"dataset_name": "me/mine"}
+    size = {"validation_size": 1} if beside == "validation_size" else {}
+    with pytest.raises(InputError, match="validation_split: expected"):
+        read_splits(TaskArguments(**given, **size, validation_split="nonsense"), None, VALIDATION)
+
+
+def test_rows_held_out_of_a_data_set_without_training_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = DatasetDict({"test": Dataset.from_dict({"n": range(9)})})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: found)
+    with pytest.raises(InputError, match="validation_size: expected training rows to hold rows out of, got test alone"):
+        read_splits(TaskArguments(dataset_name="me/mine", validation_size=2, test_split="test"), None, VALIDATION)
+
+
+def test_the_folder_of_a_local_data_set_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Dataset.from_dict({"text": ["a film", "a book", "a play", "a song"], "label": [0, 1, 0, 1]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: DatasetDict({"train": rows}))
+    (tmp_path / "mine").mkdir()
+    arguments = TaskArguments("sequence_classification", dataset_name=str(tmp_path / "mine"), validation_size=1)
+    assert load_task(arguments).sources == {"train": "mine/train", "validation": "mine/train, held out"}
 
 
 def test_rows_held_out_leave_test_rows_as_they_are(tmp_path: Path) -> None:

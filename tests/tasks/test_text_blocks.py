@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ted_distill import InputError, StageArguments, finetune, load_task
+from ted_distill.stages.held_out import hold_out
 from ted_distill.stages.lifecycle import read_data
 from ted_distill.tasks import Task, TaskArguments
 from ted_distill.tasks.text.blocks import blocks, windows
@@ -21,6 +22,10 @@ from tiny import save_tiny, tiny_tokenizer, write_text
 
 def causal(folder: Path, **arguments: Any) -> Task:
     return load_task(TaskArguments("causal_lm", max_seq_length=8, **arguments))
+
+
+def given(**rows: Dataset) -> Task:
+    return load_task(TaskArguments("causal_lm", max_seq_length=8), **rows)
 
 
 def tokenizer_with_ends() -> PreTrainedTokenizerFast:
@@ -91,6 +96,49 @@ def test_rows_are_documents_unless_they_are_lines(tmp_path: Path) -> None:
     assert ids_of(causal(tmp_path, train_file=str(lines)), tokenizer) == tokenizer(text)["input_ids"]
     with_ends = ids_of(causal(tmp_path, train_file=str(lines), row_separator="eos"), tokenizer)
     assert with_ends.count(tokenizer.eos_token_id) == 6
+
+
+def test_one_document_that_ends_with_a_newline_makes_no_lines_of_the_others(tmp_path: Path) -> None:
+    texts = [f"the film number {number} was good." for number in range(20)]
+    texts[3] += "\n"
+    task = given(train=Dataset.from_dict({"text": texts}))
+    tokenizer = tokenizer_with_ends()
+    assert ids_of(task, tokenizer).count(tokenizer.eos_token_id) == 20
+
+
+def test_all_splits_are_joined_as_the_training_rows_are() -> None:
+    lines = [f"line {number} of a text\n" for number in range(20)]
+    rest = Dataset.from_dict({"text": ["a last line", "the film was good."]})
+    task = given(train=Dataset.from_dict({"text": lines}), validation=rest)
+    tokenizer = tokenizer_with_ends()
+    scored = task.encode(task.rows["validation"], tokenizer)["input_ids"]
+    assert tokenizer.eos_token_id not in [token for ids in scored for token in ids]
+
+
+@pytest.mark.parametrize(("end", "kept"), [("\n", True), ("", False)])
+def test_lines_of_a_text_keep_their_order_when_some_are_held_out_or_left_out(end: str, kept: bool) -> None:
+    texts = [f"line {number} of a text{end}" for number in range(40)]
+    text = Dataset.from_dict({"text": texts})
+    fewer = {"validation_size": 10, "max_train_samples": 20, "max_eval_samples": 5}
+    rows = load_task(TaskArguments("causal_lm", **fewer), train=text).rows
+    assert (rows["train"]["text"] == texts[:20]) is kept
+    assert (rows["validation"]["text"] == texts[30:35]) is kept
+    assert not set(rows["train"]["text"]) & set(rows["validation"]["text"])
+    parts = hold_out(given(train=text), seed=1).rows
+    assert ([*parts["validation"]["text"], *parts["train"]["text"]] == texts) is kept
+
+
+def test_how_rows_of_text_are_joined_is_said() -> None:
+    lines, texts = (Dataset.from_dict({"text": [f"a text{end}"] * 3}) for end in ("\n", ""))
+    task = given(train=lines)
+    assert task.describe_labels(lines) == "3 rows, read as lines of one text (row_separator)"
+    assert str(task.describe_labels(texts)).startswith("3 rows, read as texts with an end-of-text token between them")
+
+
+def test_a_stride_that_leaves_a_token_without_one_before_it_is_refused(tmp_path: Path) -> None:
+    task = causal(tmp_path, train_file=str(write_text(tmp_path, 6)), stride=8)
+    with pytest.raises(InputError, match=r"stride: expected 1 to 7 tokens, .*got 8"):
+        task.encode(task.rows["train"], tokenizer_with_ends())
 
 
 def test_text_files_keep_their_line_feeds(tmp_path: Path) -> None:

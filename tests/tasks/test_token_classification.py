@@ -169,6 +169,40 @@ def test_an_entity_counts_only_as_a_whole(tmp_path: Path) -> None:
     assert task.metric == "f1"
 
 
+@pytest.mark.parametrize("outside", ["_", "*", "-", "NONE", "0", "o", "-X-"])
+def test_whatever_is_no_part_of_an_entity_is_outside(tmp_path: Path, outside: str) -> None:
+    tags = ["B-PER", outside, outside, "B-LOC"]
+    task = task_of([{"tokens": ["a", "b", "c", "d"], "ner_tags": tags}], tmp_path)
+    rows = task.rows["validation"]
+    assert task.score([["B-LOC", outside, outside, "B-PER"]], rows)["f1"] == 0
+    # No tag at all: a word that was cut off.
+    assert task.score([["B-PER", outside, "", ""]], rows)["f1"] == pytest.approx(200 / 3)
+    drawn = task.sampled_score([["B-PER", outside, "", ""]], rows, Draws(1, 3, seed=0))
+    assert drawn == pytest.approx([200 / 3] * 3)
+
+
+def test_entities_marked_by_their_last_words_and_single_ones_are_as_many_as_there_are(tmp_path: Path) -> None:
+    gold = ["B-PER", "L-PER", "B-LOC", "L-LOC", "O", "U-PER", "U-PER", "O", "U-LOC"]
+    task = task_of([{"tokens": list("abcdefghi"), "ner_tags": gold}], tmp_path)
+    found = ["B-PER", "L-PER", "O", "O", "O", "U-PER", "O", "O", "O"]
+    scores = task.score([found], task.rows["validation"])
+    assert scores["precision"] == 100
+    assert scores["recall"] == pytest.approx(100 * 2 / 5)
+
+
+def test_numbers_for_tags_mean_the_same_in_every_split() -> None:
+    def tags(train: list[int], validation: list[int]) -> list[list[int]]:
+        rows = {"train": train, "validation": validation}
+        given = {
+            name: Dataset.from_list([{"tokens": ["a", "b", "c"], "tags": of_row}] * 2) for name, of_row in rows.items()
+        }
+        return load_task("token_classification", **given).rows["validation"]["tags"][:]
+
+    assert tags([1, 2, 3], [3, 2, 1]) == [[2, 1, 0]] * 2
+    with pytest.raises(InputError, match="expected the tags 0, 1, 3, got '2'"):
+        tags([0, 1, 3], [0, 2, 3])
+
+
 def test_tags_that_are_no_entities_are_scored_word_by_word(tmp_path: Path) -> None:
     rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["DET", "NOUN", "VERB"]}]
     task = task_of(rows, tmp_path)

@@ -134,6 +134,7 @@ class Task(ABC):
                 self.file_options(),
                 given=self.given,
                 classes_of=self.classes_of,
+                keeps_order=self.keeps_order,
             )
         for name, rows in found.items():
             with collect(problems):
@@ -145,7 +146,8 @@ class Task(ABC):
         # Sampled last: row numbers in messages are those of the file, and a sample may lack one of the labels.
         limits = {"train": self.arguments.max_train_samples}
         rows = {
-            name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples)) for name, rows in splits.items()
+            name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples), self.keeps_order(rows))
+            for name, rows in splits.items()
         }
         self._say_what_is_there(rows)
         return rows
@@ -232,6 +234,8 @@ class Task(ABC):
         if file := getattr(arguments, f"{split}_file"):
             return Path(file).name
         name, config = (arguments.dataset_name, None) if arguments.dataset_name else self.hub_dataset() or (None, None)
+        if name and Path(name).expanduser().exists():
+            name = Path(name).expanduser().resolve().name
         config = arguments.dataset_config_name or config
         theirs = self.validation_splits().get(split, split)
         if split in ("validation", TEST):
@@ -245,6 +249,10 @@ class Task(ABC):
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
         """The class of each row as it was read, so that rows held out have all classes; None if rows have no class."""
         return None
+
+    def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
+        """Whether rows, as read or normalised, are parts of one text: none is taken out of the middle."""
+        return False
 
     def describe_labels(self, rows: Dataset) -> str | None:
         """One line about the labels of normalised rows [none]."""

@@ -38,7 +38,9 @@ from .word_tokens import tokenise_words
 
 logger = logging.getLogger(__name__)
 
-_ENTITY = re.compile(r"[BIES]-.+")
+_ENTITY = re.compile(r"[BIESLU]-.+")
+_SAME_PART = {"L": "E", "U": "S"}
+"""Two letters of BILOU and those of BIOES, which seqeval reads."""
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
 
@@ -47,7 +49,8 @@ class TokenClassification(ModelLabels, Task):
     """One tag for each word: names of people and places (NER), parts of speech.
 
     Rows have `tokens`, a list of words, and `tags`, a class number for each. Tags that are parts of entities (O, B-X,
-    I-X) are scored by whole entities, with `seqeval`; other tags are scored word by word.
+    I-X; also BIOES and BILOU) are scored by whole entities, with `seqeval`, and all others among them are outside of
+    entities. If there are no such tags, each word is scored.
     """
 
     keeps_first_blocks = True
@@ -122,9 +125,14 @@ class TokenClassification(ModelLabels, Task):
         return (problem for problem in self.problems(rows, UNLABELLED) if "a tag for each word" not in problem)
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
-        """The tags of each row as names. A number is that of a known name or, if there is none, a name itself."""
-        names = declared_names(rows, column) or (self.preset.tags if self.preset else self._label_names) or []
-        by_number = dict(enumerate(names))
+        """The tags of each row as names. A number is that of a known name or, if there is none, a name itself.
+
+        So is every number where numbers are all the names there are: 1 is then not the second of 1, 2 and 3.
+        """
+        names = declared_names(rows, column) or (self.preset.tags if self.preset else None)
+        if names is None and not all(name.isdecimal() for name in self._label_names or ()):
+            names = self._label_names
+        by_number = dict(enumerate(names or ()))
 
         def name(tag: Any) -> str | None:
             is_number = isinstance(tag, int) and not isinstance(tag, bool)
@@ -290,7 +298,7 @@ class TokenClassification(ModelLabels, Task):
         names = self.label_names or []
         gold = [[names[tag] for tag in row] for row in rows["tags"]]
         if self.has_entities:
-            sums = sampled_sums(entity_counts(gold, predictions), draws)
+            sums = sampled_sums(entity_counts(_parts(gold), _parts(predictions)), draws)
             return 200 * sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2], 1)
         right = [np.equal(row, of_row).sum() for row, of_row in zip(gold, predictions, strict=True)]
         sums = sampled_sums(np.stack([right, list(map(len, gold))], axis=1).astype(np.float64), draws)
@@ -313,7 +321,8 @@ class TokenClassification(ModelLabels, Task):
         from seqeval.metrics import f1_score, precision_score, recall_score
 
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
-        found = {name: 100.0 * float(score(gold, predictions, zero_division=0)) for name, score in scores.items()}
+        parts = _parts(gold), _parts(predictions)
+        found = {name: 100.0 * float(score(*parts, zero_division=0)) for name, score in scores.items()}
         return found | accuracy
 
     def write_predictions(self, predictions: list[list[str]], split: Split, folder: Path) -> None:
@@ -331,6 +340,15 @@ class TokenClassification(ModelLabels, Task):
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
             )
         return found
+
+
+def _parts(tags: list[list[str]]) -> list[list[str]]:
+    """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
+
+    def part(tag: str) -> str:
+        return _SAME_PART.get(tag[0], tag[0]) + tag[1:] if _ENTITY.fullmatch(tag) else OUTSIDE
+
+    return [[part(tag) for tag in row] for row in tags]
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

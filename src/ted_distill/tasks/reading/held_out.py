@@ -1,4 +1,8 @@
-"""Which training rows are held out to score on: a random sample, with as many rows of each class as there are."""
+"""Which training rows are held out to score on: a random sample, with as many rows of each class as there are.
+
+Of lines of one text, the last ones: drawn at random, lines that follow each other would be in different parts, and what
+is left of either would be no text.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,19 @@ from datasets import Dataset
 SAMPLE_SEED = 42
 
 
-def held_out(rows: Dataset, size: int, classes: Sequence[Hashable] | None) -> tuple[Dataset, Dataset]:
+def held_out(
+    rows: Dataset, size: int, classes: Sequence[Hashable] | None, keeps_order: bool = False
+) -> tuple[Dataset, Dataset]:
     """(rows that stay, `size` rows that are held out), always the same ones.
 
     Args:
         size: fewer than there are rows.
         classes: the class of each row, for the same shares of classes in both parts; None draws from all rows alike.
+        keeps_order: whether rows are lines of one text: the last ones are held out.
     """
+    if keeps_order:
+        stays = len(rows) - size
+        return rows.select(range(stays)), rows.select(range(stays, len(rows)))
     if classes is None:
         halves = rows.train_test_split(test_size=size, seed=SAMPLE_SEED)
         return halves["train"], halves["test"]

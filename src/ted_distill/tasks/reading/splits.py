@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 from ...errors import InputError, collect, raise_if_any
 from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
+from .columns import listed
 from .file_options import FileOptions, file_options, option_problems
 from .files import read_file
 from .held_out import SAMPLE_SEED, held_out
@@ -27,6 +28,7 @@ def read_splits(
     options: FileOptions | None = None,
     given: Mapping[str, Rows] | None = None,
     classes_of: Callable[[Dataset], Sequence[Hashable] | None] = lambda rows: None,
+    keeps_order: Callable[[Dataset], bool] = lambda rows: False,
 ) -> dict[str, Rows]:
     """The splits that were given, `train` first, with all their columns unchanged.
 
@@ -39,6 +41,7 @@ def read_splits(
         options: how files are read [as the arguments say].
         given: rows that are there already, by split; then neither files nor the Hub are asked.
         classes_of: the classes of rows, by which `validation_size` is stratified [none].
+        keeps_order: whether rows are lines of one text, of which `validation_size` takes the last ones [no].
 
     Raises:
         InputError: with every problem of every file; the Hub gave nothing; or no data were named.
@@ -73,7 +76,8 @@ def read_splits(
         splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments)
     else:
         raise _nothing_named()
-    return _held_out(splits, arguments.validation_size, classes_of) if arguments.validation_size else splits
+    size = arguments.validation_size
+    return _held_out(splits, size, classes_of, keeps_order) if size else splits
 
 
 def _nothing_named() -> InputError:
@@ -84,24 +88,34 @@ def _nothing_named() -> InputError:
 
 
 def _held_out(
-    splits: dict[str, Rows], size: int, classes_of: Callable[[Dataset], Sequence[Hashable] | None]
+    splits: dict[str, Rows],
+    size: int,
+    classes_of: Callable[[Dataset], Sequence[Hashable] | None],
+    keeps_order: Callable[[Dataset], bool],
 ) -> dict[str, Rows]:
-    """`size` training rows held out to score on: the first of a stream, or else a random sample by class."""
+    """`size` training rows held out to score on: the first of a stream, or else see `held_out`."""
+    if "train" not in splits:
+        raise InputError(
+            f"validation_size: expected training rows to hold rows out of, got {listed(splits)} alone; leave it out, "
+            "or name a data set with a split `train`"
+        )
     train = splits["train"]
     if isinstance(train, IterableDataset):
         return {**splits, "train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
     if size >= len(train):
         raise InputError(f"validation_size: expected less than the {len(train)} training rows, got {size}; lower it")
-    stay, out = held_out(train, size, classes_of(train))
+    stay, out = held_out(train, size, classes_of(train), keeps_order(train))
     return {**splits, "train": stay, "validation": out}
 
 
-def sample_rows(rows: Rows, maximum: int | None) -> Rows:
-    """A random sample of at most `maximum` rows [all], always the same one; the first rows of a stream."""
+def sample_rows(rows: Rows, maximum: int | None, keeps_order: bool = False) -> Rows:
+    """A random sample of at most `maximum` rows [all], always the same one; the first of a stream or of one text."""
     if isinstance(rows, IterableDataset):
         return rows if maximum is None else rows.take(maximum)
     if maximum is None or maximum >= len(rows):
         return rows
+    if keeps_order:
+        return rows.select(range(maximum))
     return rows.shuffle(seed=SAMPLE_SEED).select(range(maximum))
 
 
@@ -110,6 +124,10 @@ def _argument_problems(arguments: TaskArguments, named: set[str], validation_spl
         yield "dataset_name: expected files or a data set of the Hub, got both; leave out one or the other"
     if arguments.test_split and named:
         yield "test_split: expected a data set of the Hub, got files; name a file with --test_file"
+    if arguments.validation_split and named:
+        yield "validation_split: expected a data set of the Hub, got files; name a file with --validation_file"
+    elif arguments.validation_split and arguments.validation_size:
+        yield "validation_split: expected this or a validation_size, got both; leave out one or the other"
     for split in sorted(named - {"train", "test", *validation_splits}):
         yield f"{split}_file: expected none, as this task has no such split, got a file; leave it out"
     yield from option_problems(arguments)

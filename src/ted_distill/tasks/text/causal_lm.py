@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from ...errors import raise_if_any
+from ...errors import InputError, raise_if_any
 from ...method.filters import Batch
 from ..base import Metrics
 from ..reading.columns import row_list
@@ -34,7 +34,13 @@ class CausalLM(LanguageModelling):
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Windows to score on: `input_ids`, `length`, and `scored_from`. Raises `InputError` if there is no text."""
         size = self.size(tokenizer)
-        return windows(self.tokens(rows, tokenizer), size, self.arguments.stride or max(1, size // 2))
+        stride = self.arguments.stride or max(1, size // 2)
+        if not 1 <= stride < size:
+            raise InputError(
+                f"stride: expected 1 to {size - 1} tokens, as the first of a window of {size} has none to be predicted "
+                f"from, got {stride}; set it in this range"
+            )
+        return windows(self.tokens(rows, tokenizer), size, stride)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) `input_ids`, `attention_mask`, and `labels`: the same ids, -100 at padding and at context."""
@@ -74,6 +80,14 @@ class LastWord(CausalLM):
     metric = "accuracy"
     running_text = False
     hub = ("EleutherAI/lambada_openai", "default")
+
+    def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
+        """Never: passages are not joined."""
+        return False
+
+    def describe_labels(self, rows: Dataset) -> str | None:
+        """Nothing: passages have no labels."""
+        return None
 
     def hub_dataset(self) -> tuple[str, str | None] | None:
         """LAMBADA's test split in OpenAI's version, if this is the task `lambada`."""

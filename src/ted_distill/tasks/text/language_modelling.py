@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,8 @@ from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
 SEPARATORS = ("auto", "eos", "none")
 _LOOKED_AT = 1000
 """Rows read to find out whether they are lines of one text."""
+_MOST_LINES = 0.9
+"""Share of them that ends with a newline if they are: a document may end with one by chance."""
 
 
 class LanguageModelling(Task):
@@ -84,13 +87,30 @@ class LanguageModelling(Task):
                 "name another column with --text_column"
             )
 
-    def ends(self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Ends:
+    def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
+        """Whether rows are lines of one text: as `row_separator` says, or nearly all of the first end with newlines."""
+        if self.arguments.row_separator != "auto":
+            return self.arguments.row_separator == "none"
+        first = list(islice(rows, _LOOKED_AT))
+        name = next((name for name in (self.arguments.text_column, "text") if first and name in first[0]), None)
+        filled = [text for text in (str(row[name] or "") for row in first if name) if text.strip()]
+        # The last line of a file may end without one.
+        filled = filled[:-1] or filled
+        return sum(text.endswith("\n") for text in filled) >= _MOST_LINES * max(len(filled), 1)
+
+    @cached_property
+    def _lines(self) -> bool:
+        """The same of all splits: of the training rows, or else of the first split."""
+        return self.keeps_order(next(iter(self.rows.values())))
+
+    def ends(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
         """The tokens around rows: none if rows are lines, which end with newlines, else end-of-text."""
-        separator = self.arguments.row_separator
-        if separator == "auto":
-            lines = any(str(row["text"]).endswith("\n") for row in islice(rows, _LOOKED_AT))
-            separator = "none" if lines else "eos"
-        return Ends() if separator == "none" else document_ends(tokenizer)
+        return Ends() if self._lines else document_ends(tokenizer)
+
+    def describe_labels(self, rows: Dataset) -> str | None:
+        """Whether rows are joined as lines or as documents, which decides what the model learns to end."""
+        joined = "lines of one text" if self.keeps_order(rows) else "texts with an end-of-text token between them"
+        return f"{len(rows):,} rows, read as {joined} (row_separator)"
 
     def around(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
         """The tokens before and after each block."""
@@ -109,7 +129,7 @@ class LanguageModelling(Task):
 
     def tokens(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
         """(N,) token ids of all rows."""
-        return token_sequence(rows, tokenizer, self.ends(rows, tokenizer), self.arguments.preprocessing_num_workers)
+        return token_sequence(rows, tokenizer, self.ends(tokenizer), self.arguments.preprocessing_num_workers)
 
     def encode_training(
         self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase
@@ -119,7 +139,7 @@ class LanguageModelling(Task):
         if isinstance(rows, IterableDataset):
             # Rows given in Python may be shuffled in a buffer, whose content no position tells.
             positions = "train" not in self.given
-            return stream_blocks(rows, tokenizer, self.ends(rows, tokenizer), size, *around, positions)
+            return stream_blocks(rows, tokenizer, self.ends(tokenizer), size, *around, positions)
         return blocks(self.tokens(rows, tokenizer), size, *around)
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
