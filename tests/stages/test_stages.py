@@ -377,6 +377,53 @@ def test_early_stopping_stops(
     assert results["steps"] == 9
 
 
+def test_early_stopping_has_waited_as_long_when_a_training_goes_on_after_an_interruption(
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def score(self: Task, predictions: Any, rows: Any) -> Metrics:
+        made.append(len(made))
+        if len(made) in interrupted:
+            raise KeyboardInterrupt
+        return {"accuracy": 50.0}
+
+    def stage() -> dict[str, Any]:
+        return finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=9, early_stopping_patience=2))
+
+    monkeypatch.setattr(SequenceClassification, "score", score)
+    monkeypatch.setattr(SequenceClassification, "uninformed_score", lambda self, split: None)
+    interrupted = {3}
+    with pytest.raises(KeyboardInterrupt):
+        stage()
+    # Stopped while the weights that were chosen are made the result, after the last evaluation.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StageTrainer, "_finalize_training", lambda self, *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        stage()
+    assert stage()["steps"] == 9
+    # Three evaluations, one of them twice; nothing was trained or scored after that but the result.
+    history = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in history if "eval_accuracy" in line] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
+def test_a_rate_that_follows_the_scores_stays_while_they_get_better(
+    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    scores = iter(range(10, 90, 10))
+    monkeypatch.setattr(SequenceClassification, "score", lambda self, predictions, rows: {"accuracy": next(scores)})
+    monkeypatch.setattr(SequenceClassification, "uninformed_score", lambda self, split: None)
+    kwargs = {"patience": 1} | ({"min_lr": 1e-6, "factor": 0.5} if schedule == "greedy" else {})
+    args = arguments(
+        tmp_path, num_train_epochs=6, lr_scheduler_type=schedule, lr_scheduler_kwargs=kwargs, logging_steps=3
+    )
+    finetune(pair["student"], reviews, args)
+    entries = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
+    rates = [entry["learning_rate"] for entry in entries if "learning_rate" in entry]
+    assert len(rates) == 6
+    assert min(rates) >= rates[0]
+
+
 def test_the_last_weights_come_out_where_nothing_is_scored(
     pair: dict[str, Path], reviews: Task, tmp_path: Path
 ) -> None:

@@ -180,6 +180,11 @@ def choose(
     matched = matched_logits(configs, tokenizers.student, task)
     filters, relations = MethodFilters(), None
     problems: list[str] = []
+    if arguments.layer_schedule == "layers_first" and args.early_stopping_patience:
+        problems.append(
+            "layer_schedule: expected constant or decay with early_stopping_patience, got layers_first, whose scores "
+            "mean nothing as long as predictions have no weight; leave out one or the other"
+        )
     more_rows = None
     with collect(problems):
         more_rows = choose_more_rows(task, arguments, tokenizers, args.seed)

@@ -7,6 +7,7 @@ import copy
 from ..errors import nearest, shown
 from ..tasks.base import TEST, Task
 from . import evaluation
+from .contradictions import FOLLOW_SCORES, text_of
 from .stage_arguments import StageArguments
 
 
@@ -39,6 +40,10 @@ def with_score(args: StageArguments, task: Task) -> StageArguments:
     args = copy.copy(args)
     args.metric_for_best_model = _name(args, task)
     args.greater_is_better = _greater_is_better(args.metric_for_best_model, task)
+    if text_of(args.lr_scheduler_type) in FOLLOW_SCORES:
+        # Both take a lower score for a better one unless they are told otherwise.
+        mode = "max" if args.greater_is_better else "min"
+        args.lr_scheduler_kwargs = {"mode": mode, **(args.lr_scheduler_kwargs or {})}
     return args
 
 

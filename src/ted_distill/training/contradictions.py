@@ -8,6 +8,9 @@ from fractions import Fraction
 import torch
 from transformers import TrainingArguments
 
+FOLLOW_SCORES = ("reduce_lr_on_plateau", "greedy")
+"""Schedules that lower the rate when the scores of evaluations get no better."""
+
 
 def contradictions(args: TrainingArguments, wrong: set[str]) -> Iterator[str]:
     """What contradicts each other, each a line "NAME: expected X, got Y; do Z".
@@ -67,7 +70,7 @@ def _without_scores(args: TrainingArguments) -> Iterator[str]:
             "early_stopping_patience: expected scores to wait for, got eval_strategy no; set that to epoch or "
             "steps, or leave this out"
         )
-    if (kind := text_of(args.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
+    if (kind := text_of(args.lr_scheduler_type)) in FOLLOW_SCORES:
         yield f"lr_scheduler_type: expected scores for {kind}, got eval_strategy no; set that to epoch or steps"
 
 

@@ -32,6 +32,11 @@ def mark_candidate(state: TrainerState) -> None:
     state.log_history[-1][_CANDIDATE] = True
 
 
+def is_candidate(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of the log is an evaluation of weights that are saved."""
+    return _CANDIDATE in entry
+
+
 def logged_scores(state: TrainerState, step: int | None = None) -> Metrics:
     """Scores that were logged at a step [at the last evaluation]; none if there was no evaluation."""
     for entry in reversed(state.log_history):
@@ -52,7 +57,7 @@ def selection(state: TrainerState, task: Task, chosen_by: str | None, tested: bo
         `scored_on`: rows and source of each split; `chosen_on`, `chosen_by`: the split and the score that decided, or
         None; `evaluations`: out of how many; `best_step`; and the last evaluation's scores.
     """
-    counted = [entry for entry in state.log_history if _scores(entry) and (_CANDIDATE in entry or not chosen_by)]
+    counted = [entry for entry in state.log_history if _scores(entry) and (is_candidate(entry) or not chosen_by)]
     return {
         "scored_on": {split: of for split, of in scored_on(task).items() if tested or split != TEST},
         "chosen_on": split_of(chosen_by, task) if chosen_by else None,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, TrainerControl
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerControl
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import SaveStrategy
 
@@ -29,6 +29,7 @@ from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
 from .announcements import first_line, not_finite
+from .early_stopping import EarlyStopping, evaluations_without_gain
 from .fitting_memory import divide_anew, what_fits
 from .saving_trainer import SavingTrainer
 from .selection import SCORES_OF, logged_scores, mark_candidate, selection
@@ -76,7 +77,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             train_dataset=train_features,
             eval_dataset=validation["validation"].features if validation else None,
             processing_class=tokenizer,
-            callbacks=[*([EarlyStoppingCallback(patience)] if patience else []), ShownProgress(self.scores_of)],
+            callbacks=[*([EarlyStopping(patience)] if patience else []), ShownProgress(self.scores_of)],
         )
         for shown in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(shown)
@@ -194,6 +195,12 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             self._announce()
         self._seconds_before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)
         self._updates_logged = self.state.global_step
+        if self.state.global_step:  # resumed
+            # The evaluation before the first update was made, and is in the log.
+            self.args.eval_on_start = False
+            patience = self.args.early_stopping_patience
+            if patience and evaluations_without_gain(self.args, self.state) >= patience:
+                return args[2], 0  # no epoch is left
         return positions
 
     def _announce(self) -> None:
