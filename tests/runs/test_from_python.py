@@ -38,6 +38,13 @@ def test_rows_of_every_kind_are_the_same_task(kind: Any) -> None:
     assert task.identity == same.identity
 
 
+@pytest.mark.parametrize("kind", ["torch", "numpy", "pandas", "arrow"])
+def test_rows_with_a_format_are_the_same_rows(kind: str) -> None:
+    rows = Dataset.from_dict({"text": ["a film", "a book"], "label": [["x"], ["x", "y"]]}).with_format(kind)
+    task = load_task("multi_label_classification", train=rows)
+    assert task.rows["train"][:] == {"text": ["a film", "a book"], "label": [[1, 0], [1, 1]]}
+
+
 def test_a_column_that_the_first_row_lacks_is_read_too() -> None:
     rows = [{"text": "a", "label": "x"}, {"text": "b", "text_pair": "c", "label": "y"}]
     with pytest.raises(InputError, match="expected text_pair in every row, got none in 1 row"):

@@ -382,11 +382,14 @@ def test_early_stopping_has_waited_as_long_when_a_training_goes_on_after_an_inte
 ) -> None:
     made = []
 
-    def score(self: Task, predictions: Any, rows: Any) -> Metrics:
+    def score(self: Task, predictions: Any, rows: Any) -> dict[str, float]:
         made.append(len(made))
         if len(made) in interrupted:
             raise KeyboardInterrupt
         return {"accuracy": 50.0}
+
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
 
     def stage() -> dict[str, Any]:
         return finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=9, early_stopping_patience=2))
@@ -397,9 +400,10 @@ def test_early_stopping_has_waited_as_long_when_a_training_goes_on_after_an_inte
     with pytest.raises(KeyboardInterrupt):
         stage()
     # Stopped while the weights that were chosen are made the result, after the last evaluation.
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StageTrainer, "_finalize_training", lambda self, *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        stage()
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "_finalize_training", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage()
     assert stage()["steps"] == 9
     # Three evaluations, one of them twice; nothing was trained or scored after that but the result.
     history = (tmp_path / "history.jsonl").read_text().splitlines()

@@ -449,3 +449,61 @@ def test_logging_is_quiet_about_good_files(read: Callable, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         read("x.csv", "text,label\na,1\n")
     assert not caplog.records
+
+
+# --- columns whose fields look like numbers -----------------------------------------------------------------------
+
+
+def rows_of(task: str, folder: Path, content: str, name: str = "rows.csv", **arguments: Any) -> Dataset:
+    file = folder / name
+    file.write_text(content)
+    return load_task(TaskArguments(task, train_file=str(file), **arguments)).rows["train"]
+
+
+def test_texts_stay_as_they_are_in_the_file_where_all_of_them_are_numbers(tmp_path: Path) -> None:
+    rows = rows_of("sequence_classification", tmp_path, "text,label\n3.50,0\n1998,1\n")
+    assert rows["text"][:] == ["3.50", "1998"]
+    named = rows_of("sequence_classification", tmp_path, "body,label\n3.50,0\n1998,1\n", text_column="body")
+    assert named["text"][:] == ["3.50", "1998"]
+    # Scores are numbers all the same.
+    assert rows_of("regression", tmp_path, "text,label\n1,3.50\n2,4\n")["label"][:] == [3.5, 4.0]
+
+
+def test_answers_that_are_numbers_are_those_of_the_file(tmp_path: Path) -> None:
+    lines = [
+        "id,context,question,answer_text,answer_start",
+        "1,It cost 3.50 then.,What?,3.50,8",
+        "2,1998 it was.,?,1998,0",
+    ]
+    answers = rows_of("question_answering", tmp_path, "\n".join(lines))["answers"][:]
+    assert [answer["text"] for answer in answers] == [["3.50"], ["1998"]]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_an_empty_field_is_a_row_without_labels_also_where_labels_are_numbers(tmp_path: Path, name: str) -> None:
+    content = "text,label\na,1\nb,\nc,2\n".replace(",", "," if name == "rows.csv" else "\t")
+    assert rows_of("multi_label_classification", tmp_path, content, name)["label"][:] == [[1, 0], [0, 0], [0, 1]]
+
+
+# --- streams as files that are read whole ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["text\tlabel\na\t1\n\nb\t2\n\n", "\ufefftext\tlabel\na\t1\nb\t2\n"])
+def test_a_stream_reads_blank_lines_and_byte_order_marks_as_a_whole_file_does(
+    read: Callable[..., Dataset], content: str
+) -> None:
+    whole = read("rows.tsv", content, encoding="utf-8")
+    streamed = list(read("rows.tsv", content, encoding="utf-8", streaming=True))
+    assert [row["text"] for row in streamed] == whole["text"][:] == ["a", "b"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_streamed_record(read: Callable[..., Dataset]) -> None:
+    content = '\ufeff{"text": "a"}\n{"text": "b"}\n'
+    assert list(read("rows.jsonl", content, encoding="utf-8", streaming=True)) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_one_column_for_both_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected two columns for the text and its pair, got 'text' twice"):
+        rows_of(
+            "sequence_classification", tmp_path, "text,label\na,0\nb,1\n", text_column="text", text_pair_column="text"
+        )

@@ -58,6 +58,14 @@ def refused(**values: Any) -> list[str]:
         ("train_sampling_strategy", ["shuffled"]),
         ("label_smoothing_factor", [0.1, -1]),
         ("neftune_noise_alpha", [5]),
+        ("resume_from_checkpoint", ["runs/x/checkpoint-5", False]),
+        pytest.param(
+            "dataloader_in_order",
+            [False],
+            marks=pytest.mark.skipif(
+                not hasattr(StageArguments, "dataloader_in_order"), reason="an older transformers"
+            ),
+        ),
     ],
 )
 def test_values_that_make_no_sense_are_refused(name: str, values: list[Any]) -> None:

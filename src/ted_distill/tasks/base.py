@@ -24,6 +24,7 @@ from transformers.utils import ModelOutput
 from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
+from .reading.columns import TextColumns, text_names
 from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
 from .reading.overlap import overlaps, warn_of_overlap
@@ -244,7 +245,9 @@ class Task(ABC):
 
     def file_options(self) -> FileOptions:
         """How the task's files are read."""
-        return file_options(self.arguments)
+        arguments = self.arguments
+        columns = TextColumns(arguments.text_column, arguments.text_pair_column, arguments.label_column)
+        return file_options(arguments, texts=text_names(columns))
 
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
         """The class of each row as it was read, so that rows held out have all classes; None if rows have no class."""

@@ -17,8 +17,8 @@ from ..method.filters import Batch
 from .base import Split
 from .label_sets import match_names
 from .prediction_files import read_list, require_known, write_list
-from .reading.columns import shown
-from .reading.file_options import named_separator
+from .reading.columns import USUAL_LABELS, shown
+from .reading.file_options import FileOptions, named_separator
 from .reading.label_lists import find_separator
 from .reading.label_sets import read_label_sets
 from .reading.labels import class_numbers, label_name, label_values
@@ -43,6 +43,11 @@ class MultiLabelClassification(SequenceClassification):
     def __init__(self, arguments: TaskArguments) -> None:
         super().__init__(arguments)
         self._separator = named_separator(arguments.label_separator)
+
+    def file_options(self) -> FileOptions:
+        """An empty field of a csv or tsv file is a row without labels, also where the labels are numbers."""
+        lists = (self.arguments.label_column,) if self.arguments.label_column else USUAL_LABELS
+        return super().file_options()._replace(lists=lists)
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """(N, C) zeros and ones, None where missing, and their feature. Raises `InputError`."""

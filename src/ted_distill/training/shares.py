@@ -223,6 +223,11 @@ class ProcessRows(IterableDataset[Any]):
         return self.rows.feature(row) if isinstance(self.rows, BlockStream) else row
 
 
+def _context(args: TrainingArguments) -> str | None:
+    """How workers are started, if there are any: an argument that older versions of transformers do not have."""
+    return getattr(args, "dataloader_multiprocessing_context", None) if args.dataloader_num_workers else None
+
+
 def training_batches(
     rows: Any,
     sampler: Sampler[int] | None,
@@ -256,6 +261,7 @@ def training_batches(
         pin_memory=args.dataloader_pin_memory,
         persistent_workers=args.dataloader_persistent_workers,
         prefetch_factor=args.dataloader_prefetch_factor,
+        multiprocessing_context=_context(args),
         **taken,
     )
     # A GPU fetches a batch from pinned memory while it computes, which is not what accelerate does by itself.

@@ -182,6 +182,17 @@ class StageArguments(TrainingArguments):
                 "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "
                 "`ted push FOLDER OWNER/NAME`"
             )
+        if str(self.resume_from_checkpoint).lower() not in ("none", "true"):
+            problems.append(
+                "resume_from_checkpoint: expected none, as a stage goes on from the last checkpoint of its own "
+                f"output_dir, got {shown(self.resume_from_checkpoint)}; leave it out"
+            )
+        # Older versions of transformers have no such argument.
+        if not getattr(self, "dataloader_in_order", True):
+            problems.append(
+                "dataloader_in_order: expected true, as the order of batches decides what comes out, got false; leave "
+                "it out"
+            )
         return problems
 
 

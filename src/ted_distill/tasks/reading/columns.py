@@ -51,6 +51,11 @@ def find_columns(available: Sequence[str], named: TextColumns, split: str, check
         for name in (label_columns(column, available) if role == "label" and column else [column])
         if name is not None and name not in available and (check_label or role != "label")
     ]
+    if named.text is not None and named.text == named.text_pair:
+        problems.append(
+            f"{split}: expected two columns for the text and its pair, got {shown(named.text)} twice; name another "
+            "with --text_pair_column, or leave that out"
+        )
     raise_if_any(problems)
     text, text_pair, label = named
     if text is None:
@@ -71,6 +76,12 @@ def find_columns(available: Sequence[str], named: TextColumns, split: str, check
             label = labels[0]
     raise_if_any(problems)
     return TextColumns(text, text_pair, label)
+
+
+def text_names(named: TextColumns) -> set[str]:
+    """Names that columns of text may have: those given, and where none is the usual ones."""
+    usual = {*USUAL_TEXTS, *(name for pair in USUAL_PAIRS for name in pair)} if named.text is None else set()
+    return {name for name in (named.text, named.text_pair) if name} | (usual - {named.label})
 
 
 def label_columns(label: str, available: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ Lines = Iterator[tuple[int, list[str]]]
 
 def read_csv(data: bytes, options: FileOptions) -> pa.Table:
     """Fields in quotes where need be; no word means "missing", so that the text "null" or "NA" stays as it is."""
-    return _csv_table(decoded(data, options.encoding), options.delimiter)
+    return _csv_table(decoded(data, options.encoding), options.delimiter, options)
 
 
 def read_tsv(data: bytes, options: FileOptions) -> pa.Table:
@@ -40,19 +40,19 @@ def read_tsv(data: bytes, options: FileOptions) -> pa.Table:
     text = decoded(data, options.encoding)
     delimiter = options.delimiter or find_delimiter(text, "\t;,|")
     if delimiter != "\t":
-        return _csv_table(text, delimiter)
+        return _csv_table(text, delimiter, options)
     lines = lines_of(text)
-    return _table(((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line), "\t")
+    return _table(((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line), "\t", options)
 
 
-def _csv_table(text: str, delimiter: str | None) -> pa.Table:
+def _csv_table(text: str, delimiter: str | None, options: FileOptions) -> pa.Table:
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     first = 0
     if named := _EXCEL.match(text):
         text, first = text[named.end() :], 1
         delimiter = delimiter or named[1]
     found = delimiter or find_delimiter(text, ",;\t|")
-    return _table(csv_lines(io.StringIO(text, newline=""), found, first), found)
+    return _table(csv_lines(io.StringIO(text, newline=""), found, first), found, options)
 
 
 def csv_lines(text: Iterable[str], delimiter: str, first: int = 0) -> Lines:
@@ -106,7 +106,7 @@ def _fits(text: str, delimiter: str, width: int) -> bool:
 # --- the table ------------------------------------------------------------------------------------------------
 
 
-def _table(lines: Lines, delimiter: str) -> pa.Table:
+def _table(lines: Lines, delimiter: str, options: FileOptions) -> pa.Table:
     """A table from numbered lines of fields, of which the first is the header."""
     _, header = next(lines, (0, []))
     rows = []
@@ -122,12 +122,16 @@ def _table(lines: Lines, delimiter: str) -> pa.Table:
     repeated = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
     if repeated:
         raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
-    return pa.table({name: _column(column) for name, column in named})
+    return pa.table({name: _column(column, _is_text(name, column, options)) for name, column in named})
 
 
-def _column(fields: Sequence[str]) -> pa.Array:
+def _is_text(name: str, fields: Sequence[str], options: FileOptions) -> bool:
+    return name in options.texts or (name in options.lists and "" in fields)
+
+
+def _column(fields: Sequence[str], is_text: bool) -> pa.Array:
     """Numbers if every field that is not empty is one (empty fields are then null), else unchanged text."""
-    filled = [field for field in fields if field]
+    filled = [] if is_text else [field for field in fields if field]
     if filled and all(map(_INTEGER.fullmatch, filled)):
         return pa.array([int(field) if field else None for field in fields], pa.int64())
     if filled and all(map(_DECIMAL.fullmatch, filled)):

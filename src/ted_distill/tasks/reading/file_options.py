@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..task_arguments import TaskArguments
@@ -21,11 +21,19 @@ class FileOptions(NamedTuple):
     """Of text files [UTF-8]."""
     words: str | None = None
     """Name of the column of words, for a task of tagged words: txt and tsv files may then have one word per line."""
+    texts: tuple[str, ...] = ()
+    """Columns of csv and tsv files that are text whatever is in them: of numbers, 3.50 would become 3.5."""
+    lists: tuple[str, ...] = ()
+    """Columns of csv and tsv files in which an empty field is an empty list, and not a missing number."""
 
 
-def file_options(arguments: TaskArguments, words: str | None = None) -> FileOptions:
-    """The options that arguments name; delimiters may be named by words."""
-    return FileOptions(named_separator(arguments.delimiter), arguments.encoding, words)
+def file_options(
+    arguments: TaskArguments, words: str | None = None, texts: Sequence[str] = (), lists: Sequence[str] = ()
+) -> FileOptions:
+    """The options that arguments name, and those of a task; delimiters may be named by words."""
+    return FileOptions(
+        named_separator(arguments.delimiter), arguments.encoding, words, tuple(sorted(texts)), tuple(sorted(lists))
+    )
 
 
 def named_separator(name: str | None) -> str | None:

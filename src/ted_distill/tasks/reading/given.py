@@ -36,6 +36,9 @@ def given_rows(given: Mapping[str, Any]) -> dict[str, Dataset | IterableDataset]
 
 
 def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
+    if isinstance(rows, (Dataset, IterableDataset)):
+        # Rows as tensors or arrays are another kind of values than those that files give.
+        rows = rows.with_format(None)
     if isinstance(rows, IterableDataset):
         return rows
     if isinstance(rows, Dataset):

@@ -62,7 +62,9 @@ def _seen(texts: pa.Array, train: Dataset, columns: Sequence[str]) -> int:
 def row_texts(rows: Dataset, columns: Sequence[str]) -> pa.Array:
     """What a model reads of each row, as one text."""
     table = rows.select_columns(list(columns)).with_format("arrow")[:]
-    parts = [_joined(table.column(name).combine_chunks()) for name in columns]
+    # Joined with offsets of 64 bits: the texts of these rows may be longer than 2 GiB together.
+    parts = [pa.chunked_array(map(_joined, table.column(name).chunks), pa.large_string()) for name in columns]
+    parts = [part.combine_chunks() for part in parts]
     joined = pc.binary_join_element_wise(
         *parts, pa.scalar(_BETWEEN, pa.large_string()), null_handling="replace", null_replacement=""
     )

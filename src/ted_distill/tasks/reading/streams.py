@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 from collections.abc import Callable, Iterator
@@ -56,7 +57,9 @@ def _rows(path: str, flag: str, options: tuple[Any, ...]) -> Iterator[Row]:
 
 def _lines(path: Path, options: FileOptions) -> Iterator[str]:
     """The lines of a text file, with their ends."""
-    name = options.encoding or "utf-8-sig"
+    name = options.encoding or "utf-8"
+    # With or without a mark of the byte order, which is no part of the text.
+    name = "utf-8-sig" if codecs.lookup(name).name == "utf-8" else name
     open_ = gzip.open if path.suffix.lower() == ".gz" else open
     with cast(TextIO, open_(path, "rt", encoding=name, newline="")) as text:
         yield from text
@@ -98,7 +101,8 @@ def _table_rows(path: Path, options: FileOptions) -> Iterator[Row]:
     delimiter = options.delimiter or find_delimiter("".join(first), usual)
     every = chain(first, lines)
     if usual[0] == delimiter == "\t":
-        fields: Lines = ((number, line.rstrip("\r\n").split("\t")) for number, line in enumerate(every, start=1))
+        numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(every, start=1))
+        fields: Lines = ((number, line.split("\t")) for number, line in numbered if line)
     else:
         csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
         fields = csv_lines(every, delimiter)

@@ -24,6 +24,7 @@ from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import Metrics, Split, Task
 from ..padding import padded_batch
 from ..reading.columns import shown, values
+from ..reading.file_options import FileOptions, file_options
 from ..reading.summaries import questions_summary
 from ..resampling import Draws, sampled_sums
 from ..task_arguments import TaskArguments
@@ -82,6 +83,13 @@ class QuestionAnswering(Task):
     def hub_dataset(self) -> tuple[str, str | None] | None:
         """The Hub's SQuAD of this name, if the task is one."""
         return (HUB_DATASETS[self.name], None) if self.name in HUB_DATASETS else None
+
+    def file_options(self) -> FileOptions:
+        """All columns but `answer_start` are text: an answer is what the context has, such as 3.50 and not 3.5."""
+        arguments = self.arguments
+        named = (arguments.text_column, arguments.text_pair_column, arguments.label_column)
+        names = [*QuestionColumns(), "id", "answer_text", *filter(None, named)]
+        return file_options(arguments, texts=names)
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Rows with `id`, `context`, `question` and `answers`. Raises `InputError` if columns are missing."""
