@@ -470,12 +470,10 @@ def test_texts_stay_as_they_are_in_the_file_where_all_of_them_are_numbers(tmp_pa
 
 
 def test_answers_that_are_numbers_are_those_of_the_file(tmp_path: Path) -> None:
-    lines = [
-        "id,context,question,answer_text,answer_start",
-        "1,It cost 3.50 then.,What?,3.50,8",
-        "2,1998 it was.,?,1998,0",
-    ]
-    answers = rows_of("question_answering", tmp_path, "\n".join(lines))["answers"][:]
+    content = (
+        "id,context,question,answer_text,answer_start\n1,It cost 3.50 then.,What?,3.50,8\n2,1998 it was.,?,1998,0\n"
+    )
+    answers = rows_of("question_answering", tmp_path, content)["answers"][:]
     assert [answer["text"] for answer in answers] == [["3.50"], ["1998"]]
 
 

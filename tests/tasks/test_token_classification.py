@@ -20,6 +20,7 @@ from ted_distill import InputError, StageArguments, finetune, load_task
 from ted_distill.cli.main import main
 from ted_distill.models.load import load_model
 from ted_distill.tasks import Split, TaskArguments, TokenClassification
+from ted_distill.tasks.resampling import Draws
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_tokenizer, usual_first, write_entities
 
 GOOD = {"tokens": ["a", "b"], "ner_tags": ["B-x", "O"]}

@@ -62,9 +62,7 @@ def refused(**values: Any) -> list[str]:
         pytest.param(
             "dataloader_in_order",
             [False],
-            marks=pytest.mark.skipif(
-                not hasattr(StageArguments, "dataloader_in_order"), reason="an older transformers"
-            ),
+            marks=pytest.mark.skipif(not hasattr(StageArguments, "dataloader_in_order"), reason="older transformers"),
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..task_arguments import TaskArguments
@@ -28,7 +28,7 @@ class FileOptions(NamedTuple):
 
 
 def file_options(
-    arguments: TaskArguments, words: str | None = None, texts: Sequence[str] = (), lists: Sequence[str] = ()
+    arguments: TaskArguments, words: str | None = None, texts: Iterable[str] = (), lists: Iterable[str] = ()
 ) -> FileOptions:
     """The options that arguments name, and those of a task; delimiters may be named by words."""
     return FileOptions(
