@@ -14,9 +14,12 @@ from small_runs import write_recipe
 from ted_distill import Recipe, read_recipe
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
-from ted_distill.runs.best_model import best_method
+from ted_distill.identity import changes
+from ted_distill.output import locked
+from ted_distill.runs.best_model import best_method, run_identity
 from ted_distill.runs.compare.comparison import compare
 from ted_distill.runs.run import run
+from ted_distill.runs.run_folder import RunFolder
 from ted_distill.tasks import load_task
 
 SHORT = ["methods=[kd]", "training.num_train_epochs=1", "training.eval_strategy=epoch", "training.save_strategy=epoch"]
@@ -76,6 +79,8 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
         name: of["accuracy"] for name, of in results.items()
     }
 
+    with pytest.raises(InputError, match="expected a new folder, or one whose models are there"):
+        compare(_recipe(recipe_file, folder), seeds=1)
     with pytest.raises(InputError, match=r"models, all but the best, were dropped.*keep"):
         run(_recipe(recipe_file, folder))
     with pytest.raises(InputError, match=r"were dropped.*kl_alpha"):
@@ -86,6 +91,47 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
     shutil.rmtree(folder / "best")
     with pytest.raises(InputError, match=r"expected the best model of a finished run in .*best, got none"):
         run(_recipe(recipe_file, folder, "keep=best"))
+
+
+def test_models_that_the_user_gave_are_not_dropped_wherever_they_are(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    given = _recipe(recipe_file, folder, f"teacher={folder / 'mine'}", "finetune_teacher=false")
+    made = {model.name for model in RunFolder(given).made}
+    assert "kd" in made
+    assert not {"mine", "teacher"} & made
+    # A name of the Hub is no folder of the run, though it looks like one where the run's folder is this one.
+    monkeypatch.chdir(tmp_path)
+    here = RunFolder(_recipe(recipe_file, Path(), "teacher=bert-base-uncased", "finetune_teacher=false"))
+    assert not here.makes("bert-base-uncased")
+    assert here.makes("kd")
+
+
+def test_what_a_comparison_in_the_same_folder_needs_is_not_dropped(recipe_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    recipe = _recipe(recipe_file, folder, "methods=[kd,ted]")
+    alone = {model.name for model in RunFolder(recipe).dropped}
+    assert {"teacher", "teacher_filters", "kd", "ted"} <= alone
+    (folder / "compare").mkdir(parents=True)
+    assert {model.name for model in RunFolder(recipe).dropped} == {"alone", "kd", "ted"} & alone
+
+
+def test_a_run_and_a_comparison_do_not_work_in_one_folder_at_once(recipe_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder), pytest.raises(InputError, match="another process"):
+        compare(_recipe(recipe_file, folder), seeds=1)
+
+
+def test_results_that_were_kept_are_of_all_rows_that_a_run_scores_on(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = _recipe(recipe_file, tmp_path / "run")
+    task, further = load_task(recipe.task), {"more": load_task(recipe.task)}
+    before = run_identity(recipe, task, further)
+    assert run_identity(recipe, task, {"more": load_task(recipe.task)}) == before
+    rows = further["more"].rows
+    fewer = {"more": further["more"].with_rows({**rows, "validation": rows["validation"].select(range(3))})}
+    assert changes(before, run_identity(recipe, task, fewer))
 
 
 @pytest.mark.long

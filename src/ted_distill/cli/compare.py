@@ -70,15 +70,15 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
     from accelerate import PartialState
 
     from ..runs.compare import compare
-    from ..runs.compare.comparison import FOLDER
     from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
+    from ..runs.run_folder import COMPARISON
 
     content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
     if PartialState().is_main_process:
-        sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{FOLDER}/compare.md\n")
+        sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
     if recipe.run.report:
-        say_files(report_at_the_end(f"{recipe.run.output_dir}/{FOLDER}"))
+        say_files(report_at_the_end(f"{recipe.run.output_dir}/{COMPARISON}"))
 
 
 def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..identity import Identity, changes, plain
+from ..identity import Identity, changes, plain, rows_fingerprint
 from ..output import (
     DamagedFileError,
     atomic_files,
@@ -29,7 +29,7 @@ from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
-from .recipe import Recipe
+from .recipe import SCORE_ON, Recipe
 from .table import BEST
 
 logger = logging.getLogger(__name__)
@@ -136,15 +136,27 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 # --- keep: best ---------------------------------------------------------------------------------------------------
 
 
-def run_identity(recipe: Recipe, task: Task) -> Identity:
-    """Everything that the results of a run depend on, as far as it can be known without its models."""
-    without = ("output_dir", "keep", "require", "report", "workers", "launcher")
+def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Identity:
+    """Everything that the results of a run depend on, as far as it can be known without its models.
+
+    Args:
+        further: the tasks of `score_on`.
+    """
+    without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check")
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
-    return plain({"recipe": content, "data": task.identity["data"], "test": task.test_identity})
+    found = {"recipe": content, "data": task.identity["data"], "test": task.test_identity}
+    if task.unlabelled_rows is not None:
+        found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
+    for name, other in further.items():
+        found[f"{SCORE_ON} {name}"] = [other.identity["data"], other.test_identity]
+    return plain(found)
 
 
-def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results] | None:
+def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str, Task]) -> dict[str, Results] | None:
     """Results of a run whose models were dropped; None if none were.
+
+    Args:
+        further: the tasks of `score_on`.
 
     Raises:
         InputError: it was another run, the recipe wants its models back, or the best one is damaged or missing.
@@ -158,7 +170,7 @@ def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results]
         ) from error
     if kept is None:
         return None
-    differences = changes(kept["identity"], run_identity(recipe, task))
+    differences = changes(kept["identity"], run_identity(recipe, task, further))
     if recipe.run.keep != "best":
         differences = [*differences, "keep"]
     if differences:
@@ -176,15 +188,20 @@ def kept_results(folder: Path, recipe: Recipe, task: Task) -> dict[str, Results]
     return dict(kept["results"])
 
 
-def drop_steps(made: list[Path], recipe: Recipe, task: Task, results: Mapping[str, Results]) -> None:
+def drop_steps(
+    made: list[Path], recipe: Recipe, task: Task, further: Mapping[str, Task], results: Mapping[str, Results]
+) -> None:
     """Delete the weights of a finished run's models, all but RUN/best; results, settings and cards stay.
 
     Args:
-        made: folders of the models that this run made.
+        made: folders of the models that this run made, and that nothing else needs.
+        further: the tasks of `score_on`.
     """
     folder = Path(str(recipe.run.output_dir))
     with atomic_files(folder) as partial:
-        write_sealed(partial / KEPT_NAME, {"identity": run_identity(recipe, task), "results": plain(dict(results))})
+        write_sealed(
+            partial / KEPT_NAME, {"identity": run_identity(recipe, task, further), "results": plain(dict(results))}
+        )
     freed = drop_weights(made)
     remove_leftovers(folder)
     logger.warning(

@@ -84,14 +84,14 @@ def run(
         GateError: a requirement of the recipe does not hold.
     """
     started = RunOfRecipe(recipe, shared, task)
-    results = kept_results(started.at.folder, recipe, started.task)
+    results = kept_results(started.at.folder, recipe, started.task, started.further)
     if results is None:
         started.check()
         if recipe.run.check and shared is None and not started.is_resumed:
             started.look()
         results = started.results(before_dropping)
     else:
-        on_main(lambda: drop_weights(started.at.made))  # what a kill left of them
+        on_main(lambda: drop_weights(started.at.dropped))  # what a kill left of them
     require(recipe.run.require or [], with_best(results))
     return results
 
@@ -323,7 +323,7 @@ class RunOfRecipe(Steps):
                 # One process alone: files that it is still writing would be gone under the eyes of the others.
                 on_main(lambda: logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6))
             if self.recipe.run.keep == "best" and self.at.shared == folder:
-                on_main(lambda: drop_steps(self.at.made, self.read, self.task, results))
+                on_main(lambda: drop_steps(self.at.dropped, self.read, self.task, self.further, results))
             return results
 
     def _results(self) -> dict[str, Results]:

@@ -36,6 +36,10 @@ def _changed(run: RunArguments, **changes: Any) -> RunArguments:
     return changed
 
 
+COMPARISON = "compare"
+"""Folder of a comparison in that of a run."""
+
+
 class RunFolder:
     """The folders of a recipe's models."""
 
@@ -47,6 +51,8 @@ class RunFolder:
         self.recipe = replace(recipe, run=_changed(recipe.run, teacher=teacher))
         """The recipe, whose teacher is a folder if it is made from scratch."""
         run = recipe.run
+        self.given = [Path(model).resolve() for model in (recipe.run.teacher, recipe.run.student) if model]
+        """Models that the user named, which may lie in the run's folder too."""
         self.makes_student = run.makes_student
         self.methods = list(run.methods)
         tuned_teacher = str(self.shared / "teacher") if recipe.tunes("teacher") else teacher
@@ -72,13 +78,20 @@ class RunFolder:
 
     def makes(self, model: str) -> bool:
         """Whether a model is one that this run makes."""
-        return Path(model).parent in (self.folder, self.shared)
+        return Path(model).parent in (self.folder, self.shared) and Path(model).resolve() not in self.given
 
     @property
     def made(self) -> list[Path]:
         """Folders of the models that this run makes, whether they are there or not."""
         models = [*self.raw.values(), *self.tuned.values(), *self.filtered.values(), *map(self.model, self.methods)]
         return [Path(model) for model in dict.fromkeys(models) if self.makes(model)]
+
+    @property
+    def dropped(self) -> list[Path]:
+        """The same without those that a comparison in this folder shares: `keep: best` deletes their weights."""
+        if not (self.folder / COMPARISON).exists():
+            return self.made
+        return [model for model in self.made if model.name in self.methods]
 
     def shown(self, name: str) -> str:
         """The folder of a finished model, seen from the run's, for the table; of any other model its name."""

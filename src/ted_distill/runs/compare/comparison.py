@@ -34,10 +34,12 @@ from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
+from ..best_model import KEPT_NAME
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
 from ..run import RunOfRecipe, look_first
+from ..run_folder import COMPARISON
 from ..together import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
@@ -46,7 +48,7 @@ from .verdicts import page, summary, verdicts
 
 logger = logging.getLogger(__name__)
 
-FOLDER, NAME = "compare", "compare.json"
+NAME = "compare.json"
 _HEAD = "# The recipe of this comparison, as `ted compare` read it.\n"
 
 
@@ -93,17 +95,20 @@ def compare(
     """
     _check_numbers(seeds, resamples)
     shared = Path(str(recipe.run.output_dir))
-    folder = shared / FOLDER
+    folder = shared / COMPARISON
     rows, task = task, load_task(recipe.task) if task is None else task
     _check_requirements(recipe, task)
     check_writable(folder)
-    refuse_busy(folder)
+    for of_run_too in (shared, folder):
+        refuse_busy(of_run_too)
     _check_folder(folder)
+    _check_models(shared)
     if grid:
         check_grid(grid, recipe, task, folder)
     if not (folder / "seed-1").exists():  # which may have other settings, chosen by a search
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
-    with locked(folder), logged_into(folder):
+    # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
+    with locked(shared), locked(folder), logged_into(folder):
         on_main(lambda: _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search", rows) if grid else None
         names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]
@@ -162,6 +167,15 @@ def _check_folder(folder: Path) -> None:
         raise InputError(
             f"output_dir: expected a new folder, or one of a comparison, got {folder}, where no comparison wrote "
             f"{', '.join(held)}; give another output_dir"
+        )
+
+
+def _check_models(shared: Path) -> None:
+    """Refuse the folder of a run that has deleted its models: they would have to be trained anew over what is left."""
+    if (shared / KEPT_NAME).exists() and not (shared / COMPARISON).exists():
+        raise InputError(
+            f"output_dir: expected a new folder, or one whose models are there, got {shared}, where keep: best has "
+            "deleted all models but the best one; give another output_dir"
         )
 
 
