@@ -16,6 +16,7 @@ from ted_distill.cli.init import draft_of
 from ted_distill.cli.main import main
 from ted_distill.cli.stages import distill_kinds, finetune_kinds, learn_filters_kinds
 from ted_distill.models.load import ModelArguments
+from ted_distill.runs.drafting.given import read_given
 from ted_distill.tasks import TaskArguments
 from ted_distill.training.stage_arguments import StageArguments
 from tiny import save_tiny, write_reviews
@@ -89,6 +90,11 @@ def test_without_a_name_the_file_is_named_after_the_data(things: dict[str, str],
             ["big", "--learning_rate", "1e-4"],
             "recipe: unknown key learning_rate; did you mean training.learning_rate (all",
         ),
+        (
+            ["big", "--train_file", "x.csv", "training.per_device_train_batch_size=auto"],
+            "recipe section training: per_device_train_batch_size: expected a whole number, got 'auto'",
+        ),
+        (["big", "--train_file", "x.csv", "--student.trimm", "train"], "unknown key student.trimm; did you mean trim?"),
         (["./big", "--train_file", "x.csv"], "got the folder ./big, which does not exist"),
     ],
 )
@@ -256,6 +262,15 @@ def test_finetune_reads_its_sections_of_a_recipe_and_says_which(
         "finetune_teacher; not used: distill, filter_output_dim, finetune_student, kd, learn_filters, methods, "
         "output_dir, student_num_layers"
     ]
+
+
+def test_keys_of_a_student_are_those_of_the_recipe_wherever_it_is_read(here: Path) -> None:
+    keys = {key: value for key, value in RECIPE.items() if key != "student_num_layers"}
+    (here / "r.yaml").write_text(yaml.safe_dump({**keys, "student": {"model": "small", "trim": "train"}}))
+    found = parsed(["--config", "r.yaml", "--output_dir", "o", "--model_name_or_path", "small"])
+    assert found[StageArguments].num_train_epochs == 5
+    given = read_given({"teacher": "big", "train_file": "t.csv", "student": {"layers": [1, 2]}})
+    assert given.run.student_layers == [1, 2]
 
 
 def test_the_students_own_section_is_read_for_the_recipes_student(here: Path) -> None:

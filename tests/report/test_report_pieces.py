@@ -203,6 +203,7 @@ def test_a_comparison_is_read_without_what_is_missing_or_odd(tmp_path: Path) -> 
         "intervals": {"kd": [79, 81], "ted": None},
         "gap_closed": {"kd": None, "ted": 0.5},
         "comparisons": [{"better": "ted", "worse": "kd"}, "odd"],
+        "seconds": {"kd": [10, 20], "ted": [30, None]},
     }
     (tmp_path / "compare.json").write_text(json.dumps(content))
     found = read_comparison(tmp_path)
@@ -212,6 +213,7 @@ def test_a_comparison_is_read_without_what_is_missing_or_odd(tmp_path: Path) -> 
     assert (found.intervals, found.gap_closed) == ({"kd": (79, 81)}, {"ted": 0.5})
     assert (found.seeds, found.verdicts, found.lower_is_better, found.split) == ([], [], False, "validation")
     assert found.comparisons == [{"better": "ted", "worse": "kd"}]
+    assert found.seconds == {"kd": 15}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"metric": "f1"}', '{"metric": "f1", "methods": ["kd"], "scores": {}}'])

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForS
 
 from ted_distill import InputError, evaluate, load_task, read_recipe, run
 from ted_distill.cli.main import main
-from ted_distill.runs.recipe import RunArguments, stage_arguments
+from ted_distill.runs.recipe import RunArguments, make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
@@ -248,6 +248,21 @@ def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Pat
     file.write_text(file.read_text(encoding="utf-8") + "lwd: &shared {kl_alpha: 1}\nted: *shared\n", encoding="utf-8")
     recipe = read_recipe(file, ["ted.kl_alpha=2"])
     assert [stage_arguments(recipe, method)[1].kl_alpha for method in ("lwd", "ted")] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2024_01_05", "2024_01_05"), ("1.10", "1.10"), ("runs/exp #2", "runs/exp #2"), ("a: b", "a: b"), ("|", "|"),
+        ("yes", "yes"), ("#text", "#text"), ("'in quotes'", "in quotes"), ("null", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_text_in_an_override_is_what_it_looks_like(tmp_path: Path, written: str, meant: str | None) -> None:
+    overrides = [f"text_column={written}", f"training.run_name={written}", "training.seed=7"]
+    content = make_recipe(yaml.safe_load(tiny_recipe(tmp_path).read_text()), overrides).content
+    assert content.get("text_column") == meant
+    assert content["training"] | {"seed": 7} == content["training"]
+    assert content["training"].get("run_name") == meant
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from ted_distill import (
     read_recipe,
     run,
 )
+from ted_distill.cli.stages import EvaluateArguments
+from ted_distill.stages.evaluate import score_predictions
 from ted_distill.stages.finetune import FinetuneTrainer, open_finetune
 from tiny import save_tiny, write_reviews
 
@@ -120,6 +122,39 @@ def test_without_an_evaluation_the_last_weights_are_scored_once_and_the_results_
     assert "last_accuracy" not in results
     card = (tmp_path / "out" / "README.md").read_text()
     assert "The last weights, not chosen by a score; scored on validation (11 rows of validation.jsonl)." in card
+
+
+def test_scores_of_another_model_leave_nothing_of_the_first_ones(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    evaluate(made / "model", task(made, test_file="test.jsonl"), output_dir=out)
+    assert (out / "test" / "predictions.json").is_file()
+    evaluate(made / "model", task(made), output_dir=out)
+    assert not (out / "test" / "predictions.json").exists()
+    assert (out / "predictions.json").is_file()
+    evaluate(made / "model", task(made, test_file="test.jsonl"), output_dir=out)
+    assert (out / "test" / "predictions.json").is_file()
+
+
+def test_predictions_are_scored_on_the_rows_they_are_of(made: Path, tmp_path: Path) -> None:
+    both = task(made, test_file="test.jsonl")
+    scores = evaluate(made / "model", both, output_dir=tmp_path / "scores")
+    file = tmp_path / "scores" / "test" / "predictions.json"
+    with pytest.raises(InputError, match=r"split: expected one of validation, test, .*got nothing"):
+        score_predictions(file, both)
+    found = score_predictions(file, both, "test")
+    assert found
+    assert found == {name: scores[name] for name in found}
+    assert all(name.startswith("test_") for name in found)
+    only = score_predictions(file, task(made, validation_file=None, test_file="test.jsonl"))
+    assert only == found
+
+
+@pytest.mark.parametrize("name", ["model_name_or_path", "teacher_name_or_path", "output_dir"])
+def test_predictions_have_no_use_for_models_and_folders(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: expected none with predictions_file, got one"):
+        EvaluateArguments(predictions_file="p.json", **{name: "x"})
+    with pytest.raises(InputError, match="split: expected predictions_file beside it"):
+        EvaluateArguments(split="test")
 
 
 def test_test_rows_alone_are_enough_to_score_the_last_weights(made: Path, tmp_path: Path) -> None:

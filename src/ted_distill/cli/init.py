@@ -119,7 +119,7 @@ def _measure_once(content: dict[str, Any]) -> None:
             "student_latency: expected one process, got several, which would not measure the same; write the recipe "
             "with ted init first, and run that"
         )
-    folder = Path(content.get("output_dir") or f"runs/{run_name(content)}")
+    folder = Path(str(content.get("output_dir") or f"runs/{run_name(content)}"))
     if not (folder / "recipe.yaml").is_file():
         return
     held = read_yaml(folder / "recipe.yaml", "recipe")

@@ -32,6 +32,10 @@ class TwoModels:
     student_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned student"})
 
 
+_OF_MODELS = ("model_name_or_path", "teacher_name_or_path", "output_dir")
+"""What predictions that are there already have no use for."""
+
+
 @dataclass
 class EvaluateArguments:
     """What to score, and where the results go."""
@@ -42,6 +46,9 @@ class EvaluateArguments:
     teacher_name_or_path: str | None = field(default=None, metadata={"help": "also score how often this model agrees"})
     predictions_file: Annotated[str | None, a_path()] = field(
         default=None, metadata={"help": "score these predictions instead of a model"}
+    )
+    split: str | None = field(
+        default=None, metadata={"help": "validation or test: the rows that predictions_file is of [the only ones]"}
     )
     output_dir: Annotated[str | None, a_path()] = field(
         default=None, metadata={"help": "folder for the scores and the predictions"}
@@ -58,6 +65,11 @@ class EvaluateArguments:
         problems = range_problems(type(self), vars(self))
         if self.fp16 and self.bf16:
             problems.append("fp16: expected one of fp16 and bf16, got both; leave one out")
+        if self.predictions_file:
+            given = [name for name in _OF_MODELS if getattr(self, name)]
+            problems += [f"{name}: expected none with predictions_file, got one; leave it out" for name in given]
+        elif self.split:
+            problems.append("split: expected predictions_file beside it, got none; models are scored on all rows")
         raise_if_any(problems)
 
     @property
@@ -126,7 +138,7 @@ def evaluate(what: EvaluateArguments, task: Any, model_arguments: Any) -> None:
     from ..tasks import load_task
 
     if what.predictions_file:
-        print_results(score_predictions(what.predictions_file, load_task(task)), None)
+        print_results(score_predictions(what.predictions_file, load_task(task), what.split), None)
         return
     results = evaluate(
         str(what.model_name_or_path),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..errors import InputError
@@ -31,6 +32,8 @@ class Comparison:
     intervals: dict[str, tuple[float, float]]
     gap_closed: dict[str, float]
     """Method -> share of the gap between teacher and student that it closes."""
+    seconds: dict[str, float]
+    """Method -> mean over the seeds of what its training took."""
     comparisons: list[dict[str, Any]]
     chosen: dict[str, dict[str, Any]]
     """Method -> the values that its search chose."""
@@ -64,6 +67,9 @@ def read_comparison(folder: Path) -> Comparison | None:
         scores={name: [_metrics(of_seed) for of_seed in _list(scores[name])] for name in methods},
         intervals=_pairs(found.get("intervals")),
         gap_closed={name: share for name, share in _dict(found.get("gap_closed")).items() if is_number(share)},
+        seconds={
+            name: fmean(of) for name, of in _dict(found.get("seconds")).items() if _list(of) and all(map(is_number, of))
+        },
         comparisons=[dict(pair) for pair in _list(found.get("comparisons")) if isinstance(pair, Mapping)],
         chosen={name: dict(values) for name, values in _dict(found.get("chosen")).items() if values},
         verdicts=[str(sentence) for sentence in _list(found.get("verdicts"))],

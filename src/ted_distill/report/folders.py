@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +150,7 @@ def _recipe(folder: Path, run_folder: Path) -> Recipe:
     file = next((at / "recipe.yaml" for at in (run_folder, folder) if (at / "recipe.yaml").is_file()), None)
     if file is None:
         raise InputError(f"recipe.yaml: expected the recipe of the run in {folder}, got none; put it back from a copy")
-    return read_recipe(file, [f"output_dir={json.dumps(str(run_folder))}"])
+    return read_recipe(file, [f"output_dir={run_folder}"])
 
 
 def _task(found: Reported, recipe: Recipe) -> Task:

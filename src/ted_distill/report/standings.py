@@ -168,7 +168,7 @@ def _of_comparison(reported: Reported) -> list[Standing]:
                 float(np.std(values, ddof=1)) if several else None,
                 values if name in comparison.scores else [],
                 comparison.gap_closed.get(name),
-                seconds=result.get("seconds"),
+                seconds=comparison.seconds.get(name, result.get("seconds")),
                 note=note,
             )
         )

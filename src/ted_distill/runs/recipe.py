@@ -18,7 +18,7 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, with_numbers
+from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, settings_of, with_numbers
 from .recipe_files import find_recipe
 from .run_arguments import RunArguments
 
@@ -33,6 +33,8 @@ STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
 SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
 """Keys of the top level of a recipe, beside the sections."""
+_YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
+"""How a text begins that is in quotes, a mapping or a list; and what stands for no value."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
 SET_BY_THE_RUN = {"output_dir", "method"}
 _OF_STAGES = {
@@ -147,7 +149,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
         problems += _missing(run, made=bool(content.get(FROM_SCRATCH)))
         load_task(task)
     task = known.task
-    problems += [*_wrong_sections(own), *_wrong_names(own.get(SCORE_ON), bool(task.test_file or task.test_split))]
+    problems += [*wrong_sections(own), *_wrong_names(own.get(SCORE_ON), bool(task.test_file or task.test_split))]
     for name in (*FINETUNE, *LEARN_FILTERS, *known.run.methods):
         with collect(problems):
             stage_arguments(known, name)
@@ -237,10 +239,20 @@ def apply_override(content: dict[str, Any], override: str) -> None:
             named = part == "student" and content.get(part) is not None
             content[part] = {"model": content[part]} if named else {}
         content = content[part]
-    content[last] = parse_yaml(value, f"override {key}")
+    written = _is_text(path, last) and value and value[0] not in _YAML_ALL_THE_SAME and value not in _NULLS
+    content[last] = value if written else parse_yaml(value, f"override {key}")
 
 
-def _wrong_sections(sections: dict[str, Any]) -> list[str]:
+def _is_text(path: list[str], name: str) -> bool:
+    """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` or `my #1` are what they look like."""
+    kinds: tuple[type, ...] = (RunArguments, TaskArguments, ModelArguments)
+    if path:
+        kinds = (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
+    setting = settings_of(kinds).get(name)
+    return setting is not None and setting.types == (str,) and not setting.choices
+
+
+def wrong_sections(sections: dict[str, Any]) -> list[str]:
     """Sections of the wrong form, and unknown keys: each is named here once, not in every stage that shares it."""
     problems = [
         f"recipe section {name}: expected `key: value` lines, got {shown(values)}"

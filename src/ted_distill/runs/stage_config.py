@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import InputError, shown
+from ..errors import InputError, raise_if_any, shown
 from ..stages.methods import METHODS
 from .parsing import field_names
-from .recipe import FROM_SCRATCH, OWNERS, SCORE_ON, SECTIONS, RunArguments, sections_of
+from .recipe import FROM_SCRATCH, OWNERS, SCORE_ON, SECTIONS, RunArguments, sections_of, with_student_keys
 
 _OF_RECIPES_ALONE = {"teacher", "student", "student_layers", "student_num_layers", "student_hidden_size", "methods"}
 _STAGES = {"finetune": "finetune_{owner}", "learn-filters": "learn_filters_{owner}", "distill": "{method}"}
@@ -39,6 +39,9 @@ def stage_config(
     Raises:
         InputError: a section of the stage is not `key: value` lines.
     """
+    problems: list[str] = []
+    content = with_student_keys(dict(content), problems)
+    raise_if_any(problems)
     flags = field_names(*kinds) - {"output_dir"}
     values = {key: value for key, value in content.items() if key in flags and key not in SECTIONS}
     models = _models(command, content, given)

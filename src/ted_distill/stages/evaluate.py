@@ -28,6 +28,7 @@ from ..output import (
     publication,
     read_sealed,
     refuse_busy,
+    without_former,
     write_json,
     write_sealed,
 )
@@ -90,7 +91,8 @@ def evaluate(
         models["model"] = load_model(model_name_or_path, task, model_arguments)
     with collect(problems):
         if teacher_name_or_path is not None:
-            models["teacher"] = load_model(teacher_name_or_path, task)
+            trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
+            models["teacher"] = load_model(teacher_name_or_path, task, trust)
     raise_if_any(problems)
     with showing():
         return score_models(models, task, batch_size, mixed_precision, output_dir, use_cpu=use_cpu)
@@ -159,6 +161,7 @@ def _scores_folder(folder: Path, stack: ExitStack) -> Path | None:
     stack.enter_context(locked(folder))
     if not PartialState().is_main_process:
         return None
+    stack.enter_context(without_former(folder))
     written = stack.enter_context(publication(folder, {"stage": "evaluate", "command": command()}))
     write_sealed(written / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
     return written
@@ -213,18 +216,28 @@ def predict_split(
     )
 
 
-def score_predictions(predictions_file: str | Path, task: Task) -> Metrics:
+def score_predictions(predictions_file: str | Path, task: Task, split: str | None = None) -> Metrics:
     """Score predictions made elsewhere, such as an official submission, without a model.
 
+    Args:
+        split: the rows that they are of [the only ones besides training rows]; scores of others than `validation` have
+            its name.
+
     Raises:
-        InputError: no such file, not the task's format, or rows without a prediction.
+        InputError: no such file, not the task's format, rows without a prediction, or rows of several splits.
     """
     check_validation(task)
     file = Path(predictions_file)
     if not file.is_file():
         raise InputError(f"predictions_file: {file} does not exist; give the file to score")
-    predictions = task.read_predictions(file)
-    return task.score(predictions, task.rows["validation" if "validation" in task.rows else TEST])
+    splits = [name for name in task.rows if name != "train"]
+    if (split is None and len(splits) > 1) or split not in (None, *splits):
+        raise InputError(
+            f"split: expected one of {', '.join(splits)}, the rows that {file} is of, got {shown(split)}; set --split"
+        )
+    split = split or splits[0]
+    scores = task.score(task.read_predictions(file), task.rows[split])
+    return {evaluation.prefixed(split, name): value for name, value in scores.items()}
 
 
 def check_validation(task: Task) -> None:

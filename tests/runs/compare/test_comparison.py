@@ -35,10 +35,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_seeds_share_all_but_the_methods_and_more_can_be_added(content: dict[str, Any], tmp_path: Path) -> None:
     recipe = {**content, "output_dir": str(tmp_path)}
-    first = compare(recipe, 1, resamples=100)
+    first = compare(recipe, 1, resamples=240)
     shared = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
     assert first["verdicts"][-1].startswith("One seed tells methods apart hardly ever")
-    found = compare(recipe, 2, resamples=100)
+    found = compare(recipe, 2, resamples=240)
     assert all(file.stat().st_mtime_ns == then for file, then in shared.items()), "nothing was made again"
     assert found["seeds"] == [1, 2]
     assert found["scores"]["ted"][0] == first["scores"]["ted"][0]
@@ -52,7 +52,7 @@ def test_seeds_share_all_but_the_methods_and_more_can_be_added(content: dict[str
 def test_what_is_written_is_what_is_returned_and_agrees_with_the_predictions(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    found = compare({**content, "methods": ["kd"], "output_dir": str(tmp_path)}, 2, resamples=100)
+    found = compare({**content, "methods": ["kd"], "output_dir": str(tmp_path)}, 2, resamples=240)
     folder = tmp_path / "compare"
     assert json.loads((folder / "compare.json").read_text(encoding="utf-8")) == json.loads(json.dumps(found))
     assert (folder / "compare.md").read_text(encoding="utf-8") == page(found) + "\n"
@@ -71,7 +71,7 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = {**content, "output_dir": str(tmp_path)}
-    found = compare(recipe, 1, {"mse_alpha": [1, 10], "learning_rate": [1e-3, 1e-9]}, resamples=100)
+    found = compare(recipe, 1, {"mse_alpha": [1, 10], "learning_rate": [1e-3, 1e-9]}, resamples=240)
     tried = {name: len(scores) for name, scores in found["search"]["scores"].items()}
     assert tried == {"alone": 2, "kd": 2, "ted": 4}
     assert found["search"]["rows"] == 7
@@ -92,7 +92,7 @@ def test_a_cut_off_comparison_goes_on_and_ends_the_same(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = {**content, "methods": ["kd"]}
-    whole = compare({**recipe, "output_dir": str(tmp_path / "whole")}, 2, resamples=100)
+    whole = compare({**recipe, "output_dir": str(tmp_path / "whole")}, 2, resamples=240)
     kept = steps.kept_predictions
 
     def cut(folder: Path, *others: Any) -> Any:
@@ -102,9 +102,9 @@ def test_a_cut_off_comparison_goes_on_and_ends_the_same(
 
     monkeypatch.setattr(steps, "kept_predictions", cut)
     with pytest.raises(KeyboardInterrupt):
-        compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=100)
+        compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=240)
     monkeypatch.undo()
-    found = compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=100)
+    found = compare({**recipe, "output_dir": str(tmp_path / "cut")}, 2, resamples=240)
     assert {**found, "seconds": 0} == {**whole, "seconds": 0}
 
 
@@ -133,7 +133,7 @@ def test_a_folder_of_something_else_is_refused(content: dict[str, Any], tmp_path
 def test_requirements_are_on_the_means(content: dict[str, Any], tmp_path: Path) -> None:
     recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path), "require": ["kd.accuracy > 100"]}
     with pytest.raises(GateError, match=r"does not hold: kd\.accuracy > 100"):
-        compare(recipe, 1, resamples=100)
+        compare(recipe, 1, resamples=240)
     assert (tmp_path / "compare" / "compare.json").is_file()
 
 
@@ -141,19 +141,19 @@ def test_all_seeds_that_were_made_with_other_settings_are_named_at_once(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
-    compare(recipe, 2, resamples=100)
+    compare(recipe, 2, resamples=240)
     with pytest.raises(InputError) as refused:
-        compare({**recipe, "kd": {"learning_rate": 0.0123}}, 3, resamples=100)
+        compare({**recipe, "kd": {"learning_rate": 0.0123}}, 3, resamples=240)
     assert [f"seed-{seed}" in str(refused.value) for seed in (1, 2, 3)] == [True, True, False]
     assert len(refused.value.problems) == 2
 
 
 def test_a_requirement_may_be_on_the_sizes_and_seconds_of_the_table(content: dict[str, Any], tmp_path: Path) -> None:
     recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
-    [seconds] = compare(recipe, 1, resamples=100)["seconds"]["kd"]
+    [seconds] = compare(recipe, 1, resamples=240)["seconds"]["kd"]
     holds = ["kd.parameters < teacher.parameters", f"kd.seconds <= {seconds}"]
-    compare({**recipe, "require": holds}, 1, resamples=100)
+    compare({**recipe, "require": holds}, 1, resamples=240)
     with pytest.raises(GateError, match=r"does not hold: kd\.seconds > "):
-        compare({**recipe, "require": [f"kd.seconds > {seconds}"]}, 1, resamples=100)
+        compare({**recipe, "require": [f"kd.seconds > {seconds}"]}, 1, resamples=240)
     with pytest.raises(InputError, match="expected seconds of a method in a comparison, got those of teacher"):
-        compare({**recipe, "require": ["kd.seconds < teacher.seconds"]}, 1, resamples=100)
+        compare({**recipe, "require": ["kd.seconds < teacher.seconds"]}, 1, resamples=240)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from ted_distill import InputError, compare
 from ted_distill.runs.compare.statistics import (
+    LEVEL,
     bootstrap_interval,
     differences,
     holm,
+    least_resamples,
     mean_interval,
     paired_t,
 )
@@ -121,3 +125,19 @@ def test_a_method_that_is_better_is_found() -> None:
     rng = np.random.default_rng(7)
     found = [differences(*_experiment(rng, 2, 5, 1000, 0.6), lower_is_better=False)[0] for _ in range(50)]
     assert sum(d.told_apart and d.better == "m0" for d in found) >= 45
+
+
+@pytest.mark.parametrize("pairs", [1, 6, 21])
+def test_fewer_draws_than_the_least_could_not_tell_any_two_methods_apart(pairs: int) -> None:
+    def best(draws: int) -> float:
+        return holm([2 / (draws + 1)] * pairs)[0]
+
+    least = least_resamples(pairs)
+    assert best(least) < LEVEL
+    assert best(least - 1) >= LEVEL or best(least - 1) == pytest.approx(LEVEL)
+
+
+def test_too_few_draws_for_the_methods_are_refused_at_once(tmp_path: Path) -> None:
+    recipe = {"task": "sequence_classification", "teacher": "t", "student_layers": [1], "output_dir": str(tmp_path)}
+    with pytest.raises(InputError, match=r"resamples: expected at least 240, .* 6 pairs .*got 239"):
+        compare({**recipe, "methods": ["alone", "kd", "lwd", "ted"]}, 2, resamples=239)

@@ -34,12 +34,34 @@ def test_a_lower_perplexity_is_a_negative_difference() -> None:
     assert verdicts(of_text) == ["TED is better than KD: perplexity -2.50 (95 % interval -4.60 to -0.50, p = 0.010)."]
 
 
+CONTENT = {
+    **OF_F1, "rows": 10, "split": "validation", "chosen_weights": [], "resamples": 10, "comparisons": [],
+    "search": None, "steps": {"alone": 300, "ted": 300}, "methods": ["alone", "ted"], "gap_closed": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "scored with the last weights; sd over the seeds. All methods start from the same student and train",
+        ),
+        ({"chosen_weights": ["alone", "ted"]}, "scored with the weights that the recipe's evaluations chose; sd"),
+        ({"chosen_weights": ["ted"]}, "the last weights, but for TED the best of several evaluations on these rows"),
+        (
+            {"steps": {"alone": 300, "ted": 1000}},
+            "the same student, but do not train equally long: student alone 300 updates, TED 1,000 updates.",
+        ),
+    ],
+)
+def test_what_methods_do_not_have_in_common_is_said(changes: dict[str, Any], said: str) -> None:
+    assert said in notes({**CONTENT, **changes})[0]
+
+
 @pytest.mark.parametrize(("closed", "is_said"), [({}, False), ({"kd": None}, True), ({"kd": None, "ted": 0.5}, False)])
 def test_that_there_is_no_gap_is_said_of_methods_that_could_close_it(
     closed: dict[str, float | None], is_said: bool
 ) -> None:
-    content = {
-        **OF_F1, "rows": 10, "split": "validation", "last_weights": True, "resamples": 10, "comparisons": [],
-        "search": None, "methods": ["alone", *closed], "gap_closed": closed,
-    }  # fmt: skip
+    content = {**CONTENT, "methods": ["alone", *closed], "gap_closed": closed}
     assert any("there is no gap to close" in note for note in notes(content)) is is_said

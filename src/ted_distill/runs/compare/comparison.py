@@ -93,7 +93,7 @@ def compare(
         InputError, TrainingError: see the stages; or a grid that cannot be searched.
         GateError: a requirement of the recipe does not hold for the means.
     """
-    _check_numbers(seeds, resamples)
+    _check_numbers(seeds, resamples, len(recipe.run.methods))
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
     rows, task = task, load_task(recipe.task) if task is None else task
@@ -153,10 +153,16 @@ def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: numbers | ({"parameters": sizes[name]} if name in sizes else {}) for name, numbers in means.items()}
 
 
-def _check_numbers(seeds: int, resamples: int) -> None:
+def _check_numbers(seeds: int, resamples: int, methods: int) -> None:
     for name, value, least in (("seeds", seeds, 1), ("resamples", resamples, 100)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}: expected a whole number of at least {least}, got {shown(value)}")
+    pairs = methods * (methods - 1) // 2
+    if resamples < (least := statistics.least_resamples(pairs)):
+        raise InputError(
+            f"resamples: expected at least {least}, without which none of {pairs} pairs of methods could be told apart "
+            f"by any difference, got {resamples}; raise it"
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -244,7 +250,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "chosen": found.chosen if found else {},
         "search": {"rows": found.rows, "scores": found.scores} if found else {},
-        "last_weights": all(not first.results[name].get("chosen_by") for name in methods),
+        "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}
 

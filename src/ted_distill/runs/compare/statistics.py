@@ -8,6 +8,7 @@ both exclude 0, each after Holm's correction for the number of pairs that are co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -141,6 +142,11 @@ def _beyond_zero(means: np.ndarray) -> float:
     """Two-sided p value: twice the smaller share of draws on one side of 0, the observed data counted as one more."""
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     return min(1.0, 2 * (int(beyond) + 1) / (len(means) + 1))
+
+
+def least_resamples(pairs: int) -> int:
+    """Draws with which the smallest p value that a bootstrap can have is below `LEVEL` after Holm's correction."""
+    return math.floor(2 * pairs / LEVEL + 1e-9)
 
 
 def mean_interval(scores: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -106,10 +106,9 @@ def table(content: Content) -> str:
 def notes(content: Content) -> list[str]:
     """How the numbers of the table came about."""
     seeds, rows = len(content["seeds"]), content["rows"]
-    which = "the last weights" if content["last_weights"] else "the weights that the recipe's evaluations chose"
     sentences = [
         f"{content['metric']} on {rows:,} {content['split']} rows: mean over {seeds} {_seeds(seeds)}, scored with "
-        f"{which}; sd over the seeds. All methods start from the same student and train equally long.",
+        f"{_weights(content)}; sd over the seeds. All methods start from the same student{_how_long(content)}.",
         f"The intervals draw seeds and examples {content['resamples']:,} times.",
     ]
     if len(content["comparisons"]) > 1:
@@ -132,6 +131,27 @@ def notes(content: Content) -> list[str]:
             + "."
         )
     return sentences
+
+
+def _weights(content: Content) -> str:
+    """Which weights were scored: those of all methods, or of all but some."""
+    chosen = content.get("chosen_weights", [])
+    if len(chosen) == len(content["methods"]):
+        return "the weights that the recipe's evaluations chose"
+    if not chosen:
+        return "the last weights"
+    titles = " and ".join(METHODS[name].title for name in chosen)
+    return f"the last weights, but for {titles} the best of several evaluations on these rows, which favours it"
+
+
+def _how_long(content: Content) -> str:
+    """Whether the methods had the same number of updates."""
+    steps = {name: number for name, number in content["steps"].items() if number is not None}
+    if len(set(steps.values())) < 2:
+        return " and train equally long"
+    return ", but do not train equally long: " + ", ".join(
+        f"{METHODS[name].title} {number:,} updates" for name, number in steps.items()
+    )
 
 
 def _values(content: Content, name: str) -> list[float]:

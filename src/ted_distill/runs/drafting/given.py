@@ -10,7 +10,15 @@ from ...models.load import ModelArguments
 from ...ranges import inside
 from ...tasks import TaskArguments, load_task
 from ..parsing import convert, field_names, from_values, with_numbers
-from ..recipe import FROM_SCRATCH, SECTIONS, RunArguments, top_and_sections, unknown_key
+from ..recipe import (
+    FROM_SCRATCH,
+    SECTIONS,
+    RunArguments,
+    top_and_sections,
+    unknown_key,
+    with_student_keys,
+    wrong_sections,
+)
 
 STUDENT_KEYS = ("student", "student_layers", "student_num_layers", "student_hidden_size")
 TARGETS = ("student_size", "student_latency")
@@ -44,9 +52,11 @@ def read_given(content: dict[str, Any]) -> Given:
     """
     content = {key: value for key, value in content.items() if value is not None}
     problems: list[str] = []
+    content = with_student_keys(content, problems)
     targets = {key: _share(key, content.pop(key), problems) for key in TARGETS if key in content}
     top, sections = top_and_sections(content)
     sections = with_numbers(sections)  # as 1e-4, which YAML takes for text
+    problems += wrong_sections(sections)
     kinds = (RunArguments, TaskArguments, ModelArguments)
     for key in [key for key in top if key not in field_names(*kinds)]:
         problems.append(unknown_key(key, field_names(*kinds) | SECTIONS | {*TARGETS}))

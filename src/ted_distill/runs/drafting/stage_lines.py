@@ -96,7 +96,7 @@ def _rows_per_update(drafting: Drafting, section: str) -> int:
     rows = 1
     for key, usual in (("per_device_train_batch_size", _BATCH), ("gradient_accumulation_steps", 1)):
         given = [drafting.given.sections.get(name) for name in (section, "training")]
-        rows *= next((int(one[key]) for one in given if isinstance(one, dict) and key in one), usual)
+        rows *= next((int(one[key]) for one in given if isinstance(one, dict) and one.get(key)), usual)
     return max(1, rows)
 
 
