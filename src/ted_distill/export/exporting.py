@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import GateError, InputError, collect, raise_if_any
+from ..identity import file_fingerprint
 from ..method.filters import Batch, FilteredModel
 from ..models.embeddings import embedding_parameters
 from ..models.given import Model, as_name
@@ -50,6 +51,8 @@ from .session import OnnxModel, file_as_module
 from .which_task import Test, comparing_task
 
 EXPORT_NAME = "export.json"
+_WEIGHTS = "model*.safetensors"
+"""Not those of filters, which may lie beside them."""
 FLOAT, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 _STAGE = "export"
 
@@ -77,6 +80,11 @@ def read_export(folder: str | Path) -> Exported:
     if not isinstance(about, dict) or "files" not in about:
         raise InputError(f"export: expected a folder of `ted export`, got {folder}; export a checkpoint first")
     return Exported(Path(folder), about)
+
+
+def weights_of(checkpoint: str | Path) -> list[str]:
+    """Fingerprints of the files with a checkpoint's weights, by which an export knows it; none of a name of the Hub."""
+    return sorted(file_fingerprint(file) for file in Path(checkpoint).glob(_WEIGHTS))
 
 
 def export_onnx(
@@ -158,6 +166,7 @@ def _write(folder: Path, loaded: LoadedModel, task: Task, arguments: ExportArgum
     labels = model_labels(model.config) if task.label_names is not None else None
     return {
         "model": short_name(loaded.name),
+        "weights": weights_of(loaded.name),
         "architecture": type(model).__name__,
         "task": {"name": task.name, "kind": kind_of(task), "pipeline_tag": task.pipeline_tag},
         "labels": labels,

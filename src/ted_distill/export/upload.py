@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar
 
+import transformers
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -33,7 +34,7 @@ from ..ranges import check_ranges, described
 from ..secrets import text_without_secrets
 from ..stages.block_scores import BLOCK_SCORES_NAME
 from ..tasks import load_task
-from .exporting import EXPORT_NAME, read_export
+from .exporting import EXPORT_NAME, read_export, weights_of
 from .which_task import arguments_of
 
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -44,6 +45,7 @@ _OF_MODEL = (
 )  # fmt: skip
 _OF_FILTERS = (FILTERS_NAME, FILTERS_CONFIG_NAME, BLOCK_SCORES_NAME)
 _OF_ONNX = ("onnx/model.onnx", "onnx/model_quantized.onnx", EXPORT_NAME)
+_TOKENIZER = "tokenizer_config.json"
 _SAME_FILES = ("config.json", "tokenizer.json")
 """What a checkpoint and its export both hold."""
 
@@ -147,13 +149,13 @@ def files_to_push(folder: Path, arguments: PushArguments) -> dict[str, Path]:
     problems: list[str] = []
     with collect(problems):
         check_inputs(folder)
-    found = {name: folder / name for name in _matching(folder, _OF_MODEL)}
+    found = {name: folder / name for name in _matching(folder, (*_OF_MODEL, *_vocabulary_files(folder)))}
     if not any(fnmatch(name, pattern) for name in found for pattern in _WEIGHTS):
         problems.append(
             f"checkpoint: expected weights in model.safetensors, got {folder} without any; give another folder, such "
             "as a run's best"
         )
-    if "tokenizer_config.json" not in found:
+    if _TOKENIZER not in found:
         problems.append(f"checkpoint: expected a tokenizer beside the model, got none in {folder}; save it there")
     if _has_code(folder):
         found |= {file.name: file for file in sorted(folder.glob("*.py"))}
@@ -175,15 +177,28 @@ def _matching(folder: Path, patterns: tuple[str, ...]) -> list[str]:
 
 
 def _has_code(folder: Path) -> bool:
-    """Whether the model is one whose code comes with it."""
-    config = read_json(folder / "config.json")
-    return isinstance(config, dict) and bool(config.get("auto_map"))
+    """Whether the model or its tokenizer is one whose code comes with it."""
+    configs = [read_json(folder / name) for name in ("config.json", _TOKENIZER)]
+    return any(isinstance(config, dict) and config.get("auto_map") for config in configs)
+
+
+def _vocabulary_files(folder: Path) -> list[str]:
+    """The files that the tokenizer's class is read from, which have other names in some families."""
+    config = read_json(folder / _TOKENIZER)
+    name = str(config.get("tokenizer_class") or "") if isinstance(config, dict) else ""
+    names = {name, name.removesuffix("Fast"), f"{name.removesuffix('Fast')}Fast"}
+    classes = [getattr(transformers, one, None) for one in names if one.endswith(("Tokenizer", "TokenizerFast"))]
+    return sorted({file for one in classes for file in getattr(one, "vocab_files_names", {}).values()})
 
 
 def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:
     """The files of an export of this checkpoint. Raises `InputError` for any other folder."""
     check_inputs(export, "onnx")
-    read_export(export)
+    if read_export(export).about.get("weights") != weights_of(checkpoint):
+        raise InputError(
+            f"onnx: expected an export of {checkpoint}, got {export}, which was made of other weights; export this "
+            "checkpoint again"
+        )
     for name in _SAME_FILES:
         if _content(export / name) != _content(checkpoint / name):
             raise InputError(
@@ -280,9 +295,12 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
                     f"private: expected a private repository, got {repo_id}, which exists and is public; give another "
                     "name, or make it private on the Hub"
                 )
+            # What an earlier push left there of other weights would be taken for these.
+            former = [*_WEIGHTS, *_OF_FILTERS, *_OF_ONNX]
             done = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, repo_type="model", commit_message=arguments.message
-            )
+                repo_id=repo_id, folder_path=folder, repo_type="model", commit_message=arguments.message,
+                delete_patterns=former,
+            )  # fmt: skip
     except InputError:
         raise
     # Errors of the connection are those of a library that depends on the version of huggingface_hub.

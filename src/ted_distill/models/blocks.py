@@ -14,6 +14,10 @@ from ..method.shapes import num_blocks
 
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
 """Attributes of a module that may differ between a block's old place and its new one."""
+_PER_BLOCK = {"attention_window"}
+"""Fields of a config with an entry for each block whose names do not say so."""
+_NUMBERS = {"attn_layer_indices", "mlp_only_layers", "moe_layers", "cross_attention_layers"}
+"""Fields of a config with numbers of blocks, whatever their length."""
 
 
 def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None, first: bool = False) -> list[int]:
@@ -68,10 +72,13 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
                 student.config.num_hidden_layers = len(blocks)
                 for key, kinds in _kinds_of_blocks(student.config, total).items():
                     setattr(student.config, key, [kinds[block - 1] for block in blocks])
+                for key, numbers in _numbers_of_blocks(student.config, total).items():
+                    setattr(student.config, key, [blocks.index(n + 1) for n in numbers if n + 1 in blocks])
                 if hasattr(student.config, "attention_types"):  # GPT-Neo makes its list of layers of this one
                     student.config.attention_types = [[student.config.attention_layers, 1]]
                 rebuilt = _rebuilt(student, blocks)
                 _require_the_same_blocks(student, rebuilt, name, blocks)
+                _require_attention(model, rebuilt, blocks)
                 return rebuilt
     raise InputError(
         f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none; "
@@ -84,8 +91,39 @@ def _kinds_of_blocks(config: PretrainedConfig, total: int) -> dict[str, list[Any
     return {
         key: value
         for key, value in vars(config).items()
-        if "layer" in key and isinstance(value, list) and len(value) == total
+        if ("layer" in key or key in _PER_BLOCK) and isinstance(value, list) and len(value) == total
+        if value != list(range(total)) and key not in _NUMBERS
     }
+
+
+def _numbers_of_blocks(config: PretrainedConfig, total: int) -> dict[str, list[int]]:
+    """Fields of a config with numbers of blocks, counted from 0."""
+    return {
+        key: value
+        for key, value in vars(config).items()
+        if isinstance(value, list) and (key in _NUMBERS or ("layer" in key and value == list(range(total))))
+    }
+
+
+def _require_attention(model: PreTrainedModel, student: PreTrainedModel, blocks: list[int]) -> None:
+    """Refuse a student without any of the blocks with attention among others: transformers' cache needs one of them.
+
+    Raises:
+        InputError: names the blocks to choose from.
+    """
+    teacher, kept = _has_attention(model.config), _has_attention(student.config)
+    if any(teacher) and not all(teacher) and not any(kept):
+        numbers = ", ".join(str(number) for number, has in enumerate(teacher, start=1) if has)
+        raise InputError(
+            f"student_layers: expected one of the blocks with attention ({numbers}) among them, got {blocks}, which a "
+            f"{type(model).__name__} cannot generate with; choose one of those too"
+        )
+
+
+def _has_attention(config: PretrainedConfig) -> list[bool]:
+    """Of each block, whether it has attention to all or to near tokens; empty where all blocks are of one kind."""
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
+    return ["attention" in str(kind) and "linear" not in str(kind) for kind in kinds]
 
 
 def _require_the_same_blocks(kept: PreTrainedModel, rebuilt: PreTrainedModel, name: str, blocks: list[int]) -> None:
@@ -123,11 +161,12 @@ def _settings(module: nn.Module) -> dict[str, Any]:
 
 def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
     """The same weights in a model made from the config, as a reload makes it: blocks may depend on their position."""
-    rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
+    # A config that does not fit its blocks makes families raise anything.
     try:
+        rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
         rebuilt.load_state_dict(student.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
+    except Exception as error:
+        reason = next(iter(reversed(str(error).splitlines())), type(error).__name__).strip()
         raise InputError(
             f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "
             f"weights of a block depend on its position ({reason}); keep block 1, the only one of its kind, or give a "

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, shown
-from ..identity import backbone_fingerprint, head_fingerprint
+from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint, tokenizer_fingerprint
 
 Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 """A folder, a Hub id, or a loaded model with its tokenizer. A `transformers.Pipeline` holds both and will do too."""
@@ -46,9 +46,10 @@ def as_name(model: Any) -> str:
 
 
 def _written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A folder named after the model's class and weights, so that the name says the same in every process."""
-    weights = head_fingerprint(model)[:6] + backbone_fingerprint(model)[:6]
-    folder = _folder() / f"{type(model).__name__}-{weights}"
+    """A folder named after all that is written into it, so that the name says the same in every process."""
+    rest = fingerprint([config_content(model.config), tokenizer_fingerprint(tokenizer)])
+    content = head_fingerprint(model)[:6] + backbone_fingerprint(model)[:6] + rest[:6]
+    folder = _folder() / f"{type(model).__name__}-{content}"
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.partial")
         model.save_pretrained(partial)

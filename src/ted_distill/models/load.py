@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import transformers
 import yaml
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -262,6 +264,26 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
             f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason}"
             f"{not_a_folder_either(name)}); check the name and the files"
         ) from error
+
+
+def saved_class(config: PretrainedConfig, name: str) -> Any:
+    """The class that a model was saved from, so that it keeps its head: transformers' own, or its Auto class for the
+    model's own code; `AutoModel` where the config names none.
+
+    Raises:
+        InputError: a class that neither transformers nor the model's code has.
+    """
+    named = (config.architectures or [None])[0]
+    if named is None:
+        return AutoModel
+    own = {str(code).rpartition(".")[2]: auto for auto, code in (getattr(config, "auto_map", None) or {}).items()}
+    found = getattr(transformers, named, None) or getattr(transformers, own.get(named, ""), None)
+    if found is None:
+        raise InputError(
+            f"model: expected {name} to be of a class that transformers or its own code has, got {named}; correct "
+            "`architectures` in its config.json"
+        )
+    return found
 
 
 def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) -> None:

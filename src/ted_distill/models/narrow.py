@@ -19,8 +19,8 @@ from .wiring import WIRINGS, Kept, Wiring
 
 Narrow = Literal["truncated", "random", "important"]
 WEIGHTS = get_args(Narrow)
-_INNER = ("intermediate_size", "hidden_dim", "n_inner")
-_AS_WIDE = ("pooler_hidden_size", "embedding_size")
+_INNER = ("intermediate_size", "hidden_dim", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim")
+_AS_WIDE = ("pooler_hidden_size", "embedding_size", "word_embed_proj_dim")
 """Widths that are the hidden size in some models and another number in others."""
 
 
@@ -28,8 +28,12 @@ def narrow_config(config: PretrainedConfig, hidden_size: int, setting: str = "hi
     """The config of a model of this width: heads and inner width in proportion. Messages call the width `setting`.
 
     Raises:
-        InputError: a width that is not a whole number of heads.
+        InputError: a width that is not a whole number of heads, or a family whose config does not say one width.
     """
+    if not all(isinstance(getattr(config, name, None), int) for name in ("hidden_size", "num_attention_heads")):
+        raise InputError(
+            f"{setting}: expected a model with one width and a number of heads, got a {config.model_type}; leave it out"
+        )
     width, heads = config.hidden_size, config.num_attention_heads
     shared = heads // (getattr(config, "num_key_value_heads", None) or heads)
     known = widths(config)
@@ -49,6 +53,8 @@ def narrow_config(config: PretrainedConfig, hidden_size: int, setting: str = "hi
         if isinstance(values.get(name), int) and hidden_size != width:
             setattr(narrow, name, max(8, round(values[name] * hidden_size / width / 8) * 8))
     narrow.num_attention_heads = heads * hidden_size // width
+    if isinstance(values.get("decoder_attention_heads"), int):
+        narrow.decoder_attention_heads = values["decoder_attention_heads"] * hidden_size // width
     if getattr(config, "num_key_value_heads", None):
         narrow.num_key_value_heads = narrow.num_attention_heads // shared
     narrow.hidden_size = hidden_size
@@ -79,7 +85,15 @@ def narrow_model(
     """
     check_narrow(model.config.model_type, weights)
     set_seed(seed)
-    student = type(model)(narrow_config(model.config, hidden_size)).to(model.dtype).train(model.training)
+    config = narrow_config(model.config, hidden_size)
+    # Families check their own configs, each in its way.
+    try:
+        student = type(model)(config).to(model.dtype).train(model.training)
+    except Exception as error:
+        raise InputError(
+            f"hidden_size: expected a width that a {type(model).__name__} can have, got {hidden_size} "
+            f"({' '.join(str(error).split())[:200]}); choose another, or keep the width"
+        ) from error
     if weights != "random":
         kept = kept or _leading(model, student)
         wiring = WIRINGS[model.config.model_type]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-import transformers
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
 from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint, plain
@@ -29,7 +28,7 @@ from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from .blocks import resolve_blocks, student_from_teacher
 from .important import TaskRows, important_student
-from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry
+from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry, saved_class
 from .narrow import Narrow, check_narrow, narrow_config, narrow_model
 
 logger = logging.getLogger(__name__)
@@ -188,8 +187,8 @@ def student(
         with collect(problems):
             blocks = resolve_blocks(num_blocks(config), _numbers(arguments.layers), arguments.num_layers)
         with collect(problems):
-            narrow_config(config, arguments.hidden_size or width(config))
             if arguments.hidden_size:
+                narrow_config(config, arguments.hidden_size)
                 check_narrow(config.model_type, narrow)
     raise_if_any(problems)
     before_width, own, seed = width(config), arguments.hidden_size, arguments.seed
@@ -239,8 +238,7 @@ def load_as_saved(name: str, arguments: ModelArguments | None = None) -> PreTrai
     """
     check_inputs(name)
     config = load_config(name, arguments)
-    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
-    return load_pretrained(saved_class, name, (arguments or ModelArguments()).hub, dtype=torch.float32)
+    return load_pretrained(saved_class(config, name), name, (arguments or ModelArguments()).hub, dtype=torch.float32)
 
 
 # --- which of a teacher's blocks a student was made of ---------------------------------------------------------------

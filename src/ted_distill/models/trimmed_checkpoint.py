@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
 from huggingface_hub import ModelCard
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..output import check_inputs, short_name, write_json
@@ -18,7 +17,7 @@ from ..output.cards import CARD_NAME, card_data, card_text, origin_of, read_card
 from ..progress import busy
 from ..tasks.reading.corpus import Text
 from .cut_words import CutWords, cut_words, encoded, in_batches
-from .load import ModelArguments, load_config, load_pretrained, save_tokenizer
+from .load import ModelArguments, load_config, load_pretrained, save_tokenizer, saved_class
 from .trim_check import differing_texts, largest_difference, refuse_differing
 from .trimmed_model import named_ids, table_size, trim_model
 from .trimmed_tokenizer import Content, Trimmed, as_tokenizer, pieces_inside, trim_content, vocabulary
@@ -95,8 +94,7 @@ def _load(name: str, loading: ModelArguments) -> tuple[PreTrainedModel, PreTrain
     """A checkpoint in the class and number type it was saved in, and its tokenizer."""
     check_inputs(name)
     config = load_config(name, loading)
-    saved_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
-    model = load_pretrained(saved_class, name, loading.hub, dtype="auto")
+    model = load_pretrained(saved_class(config, name), name, loading.hub, dtype="auto")
     return model.eval(), load_pretrained(AutoTokenizer, name, loading.hub)
 
 

@@ -83,6 +83,8 @@ def trim_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
     if getattr(model, "generation_config", None) is not None:
         small.generation_config = copy.deepcopy(model.generation_config)
         _change_ids(small.generation_config, change)
+        # Saved as it is: of one that was changed, transformers refuses settings that it only warns of otherwise.
+        small.generation_config._original_object_hash = hash(small.generation_config)
     return small
 
 

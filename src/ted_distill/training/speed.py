@@ -15,6 +15,7 @@ from ..fast.dropout import undo_fast_dropout, use_fast_dropout
 from ..fast.embeddings import predicts_tokens, seen_tokens, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ..fast.packed_linear import undo_packed_linear, use_packed_linear
+from ..models.embeddings import token_table
 from .shard_arguments import asks_for_fsdp
 from .stage_arguments import StageArguments
 
@@ -63,9 +64,9 @@ def freeze_unseen_rows(
 
     Call it before the optimizer is made. Only with AdamW, without weight decay, and if it at least halves the table.
     """
-    table = model.get_input_embeddings()
+    table = token_table(model)
     # A model that predicts tokens trains the rows of all of them, and the tokens of a stream are not known.
-    if isinstance(features, IterableDataset) or predicts_tokens(model):
+    if table is None or isinstance(features, IterableDataset) or predicts_tokens(model):
         return
     if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW or asks_for_fsdp(args):
         return
