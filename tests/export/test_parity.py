@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ted_distill import load_task
-from ted_distill.export.parity import Comparison, Difference, changed_share, largest_change
+from ted_distill.export.parity import Comparison, Difference, changed_share, largest_change, rows_of_batch
 
 
 def compared(predictions: dict[str, Any], scores: dict[str, Any] | None = None) -> Comparison:
@@ -55,3 +55,10 @@ def test_a_logit_that_is_no_number_is_an_infinite_difference() -> None:
     assert (difference.absolute, difference.relative) == (1.0, 0.25)
     difference.see(torch.tensor([1.0]), torch.tensor([float("nan")]))
     assert difference.absolute == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("of_row", "rows"), [(1, 32), (3 * 128 * 2, 32), (3 * 1024 * 50257, 1), (2 * 128 * 30522, 17), (0, 32)]
+)
+def test_rows_that_are_compared_at_once_have_room_for_their_logits(of_row: int, rows: int) -> None:
+    assert rows_of_batch(of_row) == rows

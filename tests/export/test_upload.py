@@ -25,6 +25,8 @@ from ted_distill import (
 )
 from ted_distill.cli.main import main
 from ted_distill.errors import TrainingError
+from ted_distill.export.exporting import weights_of
+from ted_distill.export.upload import PushArguments, files_to_push
 from tiny import save_tiny
 
 MODEL = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -75,6 +77,8 @@ def test_a_student_is_uploaded_with_its_card_and_nothing_else(made: Path, hub: d
     assert hub["files"].keys() == MODEL == pushed.files.keys()
     assert pushed.url == "https://hub/me/student/commit/1"
     assert hub["created"] == {"repo_id": "me/student", "private": False, "repo_type": "model", "exist_ok": True}
+    former = hub["uploaded"].pop("delete_patterns")
+    assert {"model.safetensors", "filters.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx"} <= {*former}
     assert hub["uploaded"] == {
         "repo_id": "me/student", "repo_type": "model", "commit_message": "Upload by ted-distill"
     }  # fmt: skip
@@ -120,6 +124,35 @@ def test_onnx_files_of_this_checkpoint_go_where_browsers_look_for_them(
         InputError, match=r"onnx: expected an export of .*ted, got .*other, whose config.json is another"
     ):
         push_to_hub(made / "ted", "me/student", onnx=tmp_path / "other")
+    with pytest.raises(InputError, match=r"onnx: expected an export of .*teacher, got .*made of other weights"):
+        push_to_hub(made / "teacher", "me/teacher", onnx=tmp_path / "onnx")
+
+
+def test_an_export_is_known_by_the_weights_it_was_made_of(made: Path, tmp_path: Path) -> None:
+    assert weights_of(made / "ted") == weights_of(shutil.copytree(made / "ted", tmp_path / "same"))
+    assert weights_of(made / "ted") != weights_of(made / "teacher")
+    (tmp_path / "same" / "filters.safetensors").unlink()
+    assert weights_of(tmp_path / "same") == weights_of(made / "ted")
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ({"tokenizer_class": "PhobertTokenizer"}, ["bpe.codes"]),
+        ({"tokenizer_class": "MarianTokenizer"}, ["source.spm", "target.spm"]),
+        ({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}, ["own.py"]),
+    ],
+)
+def test_all_that_a_tokenizer_is_read_from_is_uploaded(
+    made: Path, tmp_path: Path, config: dict[str, Any], files: list[str]
+) -> None:
+    folder = shutil.copytree(made / "model", tmp_path / "model")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    for name in [*files, "notes.txt"]:
+        (folder / name).write_text("x")
+    found = files_to_push(folder, PushArguments())
+    assert {*files} <= found.keys()
+    assert "notes.txt" not in found
 
 
 def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_uploaded(

@@ -292,6 +292,15 @@ def test_numbers_of_tokens_in_configs_are_the_new_ones_and_their_rows_stay() -> 
     assert small.lm_head.weight is small.transformer.wte.weight
 
 
+def test_settings_of_generation_that_transformers_warns_of_stay_as_they_are(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_config(tiny_config("gpt2", bos_token_id=30, eos_token_id=31, pad_token_id=33))
+    model.generation_config.temperature = 0.7  # without do_sample, as many models have it
+    small = trim_model(model, [3, 5, 30, 31, 32, 33])
+    small.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert (saved["temperature"], saved["eos_token_id"]) == (0.7, 3)
+
+
 def test_half_precision_stays(tmp_path: Path) -> None:
     source = save(tmp_path / "in", AutoModelForMaskedLM)
     AutoModelForMaskedLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(source)

@@ -83,6 +83,19 @@ def test_a_model_in_memory_is_the_same_as_its_folder(model_folder: str, tmp_path
     assert evaluate(classify, task, use_cpu=True)["accuracy"] == first["accuracy"]
 
 
+def test_a_model_in_memory_is_another_one_when_its_config_or_tokenizer_is(model_folder: str) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    first = as_name((model, tokenizer))
+    assert as_name((model, tokenizer)) == first
+    model.config.id2label = {0: "yes", 1: "no"}
+    swapped = as_name((model, tokenizer))
+    assert swapped != first
+    assert AutoModelForSequenceClassification.from_pretrained(swapped).config.id2label == {0: "yes", 1: "no"}
+    tokenizer.model_max_length = 7
+    assert as_name((model, tokenizer)) != swapped
+
+
 def test_a_whole_run_takes_a_dict_rows_and_a_model(model_folder: str, tmp_path: Path) -> None:
     recipe = {
         "task": "sequence_classification",

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..export.graph import require_small, write_graph, write_int8
 from ..export.parity import probe_batches
 from ..export.session import OnnxModel, file_as_module
-from ..fast.precision import cast_weights
+from ..fast.precision import cast_buffers, cast_weights
 from ..method.filters import Batch, FilteredModel
 from ..method.shapes import text_config
 from ..models.embeddings import embedding_parameters
@@ -75,7 +75,13 @@ class Opened:
             return self.loaded.as_module(self.task).eval()
         model = copy.deepcopy(self.loaded.model)
         cast_weights(model, torch.bfloat16)
-        return replace(self.loaded, model=model).as_module(self.task).eval()
+        module = replace(self.loaded, model=model).as_module(self.task).eval()
+        try:
+            with torch.no_grad():
+                module(self.probes()["padded"])
+        except RuntimeError:  # of a table in float32 that does not fit the weights any more
+            cast_buffers(model, torch.bfloat16)
+        return module
 
     def probes(self) -> dict[str, Batch]:
         """Made-up batches that formats are compared on beside the rows; none for an export."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..fast.embeddings import token_table
 from ..method.filters import Batch
-from ..models.embeddings import token_table
 from ..models.load import LoadedModel
 from ..models.positions import position_limit
 from ..models.probe_rows import ProbeRows
@@ -27,7 +27,8 @@ _SAME = ("agreement", "agreement_exact", "agreement_pearson")
 """The share of predictions that are the same, as `Task.agreement` calls it, beside which it may give others."""
 _LONGEST = 512
 """Tokens of the longest row that is made up."""
-_BATCH = 32
+_BATCH, _NUMBERS = 32, 2**27
+"""Rows of a batch, if the logits of all models are not more numbers: over a vocabulary they take gigabytes."""
 
 
 @dataclass
@@ -100,20 +101,32 @@ def compare(
     lengths = split.features["length"]
     found = Comparison(len(split.rows), (min(lengths), max(lengths)))
     found.differences = {name: Difference() for name in list(models)[1:]}
+    of_token = 1
     with torch.inference_mode():
         for batch in probes.values():
-            _logits_of_all(models, task, batch, found.differences)
+            logits = _logits_of_all(models, task, batch, found.differences)[0]
+            of_token = max(of_token, logits.numel() // batch["input_ids"].numel())
 
     def forward(batch: Batch) -> Tensor:
         # The task's part of the logits alone: those over a vocabulary, of all rows, would not fit into memory.
         every = _logits_of_all(models, task, batch, found.differences)
         return torch.stack([task.scored(logits, batch) for logits in every], dim=1)
 
-    together = evaluation.predict(forward, task, split, tokenizer, torch.device("cpu"), _BATCH)
+    size = rows_of_batch(len(models) * max(lengths) * of_token)
+    together = evaluation.predict(forward, task, split, tokenizer, torch.device("cpu"), size)
     for place, name in enumerate(models):
         found.predictions[name] = task.decode([row[place] for row in together], split)
         found.scores[name] = task.score(found.predictions[name], split.rows)
     return found
+
+
+def rows_of_batch(of_row: int) -> int:
+    """So many rows that their logits fit into memory.
+
+    Args:
+        of_row: numbers for one row of all models.
+    """
+    return max(1, min(_BATCH, _NUMBERS // max(1, of_row)))
 
 
 def _logits_of_all(

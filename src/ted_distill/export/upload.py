@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -41,7 +42,7 @@ _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 _OF_MODEL = (
     *_WEIGHTS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-    "*.model", "chat_template.jinja", TRIM_NAME,
+    "*.model", "*.spm", "chat_template.jinja", TRIM_NAME,
 )  # fmt: skip
 _OF_FILTERS = (FILTERS_NAME, FILTERS_CONFIG_NAME, BLOCK_SCORES_NAME)
 _OF_ONNX = ("onnx/model.onnx", "onnx/model_quantized.onnx", EXPORT_NAME)
@@ -187,8 +188,12 @@ def _vocabulary_files(folder: Path) -> list[str]:
     config = read_json(folder / _TOKENIZER)
     name = str(config.get("tokenizer_class") or "") if isinstance(config, dict) else ""
     names = {name, name.removesuffix("Fast"), f"{name.removesuffix('Fast')}Fast"}
-    classes = [getattr(transformers, one, None) for one in names if one.endswith(("Tokenizer", "TokenizerFast"))]
-    return sorted({file for one in classes for file in getattr(one, "vocab_files_names", {}).values()})
+    found: set[str] = set()
+    for one in names:
+        # A class whose package is not installed says so instead.
+        with suppress(ImportError):
+            found |= {*getattr(getattr(transformers, one, None), "vocab_files_names", {}).values()}
+    return sorted(found)
 
 
 def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:

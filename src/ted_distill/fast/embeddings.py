@@ -110,12 +110,18 @@ def undo_seen_embeddings(model: nn.Module) -> int:
     return rows
 
 
-def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
-    """The input embeddings if they can be swapped, see `use_seen_embeddings`."""
+def token_table(model: PreTrainedModel) -> nn.Embedding | None:
+    """The embeddings of tokens; None in families that have no such table."""
     try:
         table = model.get_input_embeddings()
-    except NotImplementedError:
+    except (NotImplementedError, AttributeError):
         return None
+    return table if isinstance(table, nn.Embedding) else None
+
+
+def _table_of_its_own(model: PreTrainedModel) -> nn.Embedding | None:
+    """The input embeddings if they can be swapped, see `use_seen_embeddings`."""
+    table = token_table(model)
     if type(table) is not nn.Embedding or not table.weight.requires_grad:
         return None
     if table.max_norm is not None or table.scale_grad_by_freq or table.sparse:

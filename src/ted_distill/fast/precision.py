@@ -47,15 +47,32 @@ def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Round a module's weights to a type, but not its buffers: the angles of rotary positions must stay exact.
 
-    The layer that makes a score keeps its own, see `ExactLinear`.
+    The layer that makes a score keeps its own, see `ExactLinear`; so do those that transformers keeps in float32 when
+    it loads a model in this type, such as T5's, whose products are too large for float16.
     """
-    for part in module.modules():
-        if not isinstance(part, ExactLinear):
+    exact = _kept_in_float32(module, dtype)
+    for name, part in module.named_modules():
+        if not isinstance(part, ExactLinear) and not exact & {*name.split(".")}:
             for weight in part.parameters(recurse=False):
                 weight.data = weight.data.to(dtype)
 
 
+def cast_buffers(module: nn.Module, dtype: torch.dtype) -> None:
+    """Round a module's tables of numbers as well, all but the angles of rotary positions."""
+    for name, table in module.named_buffers():
+        if table.is_floating_point() and "inv_freq" not in name:
+            table.data = table.data.to(dtype)
+
+
+def _kept_in_float32(module: nn.Module, dtype: torch.dtype) -> set[str]:
+    """Names of the modules that transformers does not round to this type."""
+    always, of_float16 = "_keep_in_fp32_modules_strict", "_keep_in_fp32_modules"
+    asked = {torch.float16: (always, of_float16), torch.bfloat16: (always,)}.get(dtype, ())
+    return {name for part in module.modules() for key in asked for name in getattr(part, key, None) or ()}
+
+
 def restore_weights(model: nn.Module, originals: nn.Module) -> None:
-    """Give a cast model the weights of its uncast copy; both then share them."""
-    for weight, original in zip(model.parameters(), originals.parameters(), strict=True):
-        weight.data = original.data
+    """Give a cast model the weights and tables of its uncast copy; both then share them."""
+    for held, of in ((model.parameters(), originals.parameters()), (model.buffers(), originals.buffers())):
+        for tensor, original in zip(held, of, strict=True):
+            tensor.data = original.data

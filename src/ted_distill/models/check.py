@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..fast.embeddings import token_table
 from ..method.filters import Batch, FilteredModel, hidden_states_of
 from ..method.shapes import num_blocks, width
 from ..tasks import QuestionAnswering, SequenceClassification, Task
@@ -28,7 +29,6 @@ from ..tasks.text.causal_lm import CausalLM
 from ..tasks.text.language_modelling import LanguageModelling
 from ..tasks.text.masked_lm import MaskedLM
 from ..tasks.token_classification import TokenClassification
-from .embeddings import token_table
 from .positions import length_limit
 from .probe_rows import ProbeRows
 

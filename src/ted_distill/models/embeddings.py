@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..fast.embeddings import token_table
 from ..tasks import Task
 from ..tasks.reading.columns import listed, shown, values
 
@@ -44,15 +45,6 @@ def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tas
             f"{listed(map(shown, missing), 5)}); call model.resize_token_embeddings(len(tokenizer)) and save it, "
             "or use the tokenizer that the model was made with"
         )
-
-
-def token_table(model: PreTrainedModel) -> nn.Embedding | None:
-    """The embeddings of tokens; None in families that have no such table."""
-    try:
-        table = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        return None
-    return table if isinstance(table, nn.Embedding) else None
 
 
 def freeze_tokens(model: PreTrainedModel) -> None:

@@ -10,8 +10,8 @@ import logging
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..fast.embeddings import token_table
 from ..method.shapes import text_config
-from .embeddings import token_table
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import InputError
-from .embeddings import token_table
+from ..fast.embeddings import token_table
 from .trimmed_tokenizer import collecting
 
 _SIZES = "vocab_size", "decoder_vocab_size"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import collect, raise_if_any
 from ..fast.embeddings import predicts_tokens
-from ..fast.precision import cast_weights, resolve_dtype
+from ..fast.precision import cast_weights
 from ..method.filter_files import filters_fingerprint, save_filters
 from ..method.filters import FilteredModel, Filters
 from ..method.layer_losses import bind_layer_loss, bound_variances
@@ -35,6 +35,7 @@ from ..training.stage_defaults import DISTILL
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
 from .filter_starts import least_squares_start, start_from
+from .frozen import cast_frozen, pack_frozen
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .method_filters import MethodFilters, method_filters
 from .methods import LEARNED, LEAST_SQUARES, token_methods
@@ -301,7 +302,7 @@ def _frozen_teacher(
     teacher: LoadedModel, chosen: Chosen, task: Task, args: StageArguments, features: Dataset
 ) -> FilteredModel:
     """The teacher on the batches' device, in its own number type; its outputs are kept for later epochs and methods."""
-    dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
+    dtype = cast_frozen(teacher, args)
     model = teacher.with_filters(chosen.filters.teacher, task)
     if chosen.relations:
         model.record_relations(chosen.relations.teacher_block)
@@ -309,6 +310,7 @@ def _frozen_teacher(
     cast_weights(model, dtype)
     model.freeze().to(args.device)
     use_fast_modules(model, args, frozen=True, flash=chosen.relations is None)
+    pack_frozen(teacher, args)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
     return model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..fast.precision import cast_weights, resolve_dtype, restore_weights
+from ..fast.precision import resolve_dtype, restore_weights
 from ..method.filter_files import save_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
 from ..models.given import Model, as_name
@@ -26,6 +26,7 @@ from .block_scores import BLOCK_SCORES_NAME, block_scores_table
 from .filter_arguments import LearnFiltersArguments
 from .filter_learner import FilterLearner, LearnFiltersTrainer
 from .filter_starts import identity_start, scaled_start, start_from
+from .frozen import cast_frozen, pack_frozen
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .samples import drawn_batches
 from .stage_identity import Results, places, stage_identity
@@ -137,16 +138,15 @@ def filter_trainer(
     The model's outputs are kept for later epochs, of training and of validation rows, unless its dropout is on.
     """
     filter_arguments = filter_arguments or LearnFiltersArguments()
-    dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     token, frozen_dropout = filter_arguments.token(task), filter_arguments.frozen_dropout
     filters = Filters.random(config, initializer_range(loaded.model.config))
     heads = nn.ModuleList(task.filter_head(config.filter_output_dim, loaded.model) for _ in config.blocks)
-    loaded.identity  # noqa: B018  (of the weights before they are cast: it is kept)
-    cast_weights(loaded.model, dtype)
+    dtype = cast_frozen(loaded, args)
     learner = FilterLearner(loaded.with_filters(filters, task, token), heads, frozen_dropout)
     trainer = LearnFiltersTrainer(learner, args, task, loaded.tokenizer, data.train, data.validation)
     use_fast_modules(loaded.model, args, frozen=not frozen_dropout)
     if not frozen_dropout:
+        pack_frozen(loaded, args)
         keep = partial(states_cache, args, task, loaded, config.blocks, dtype, token)
         learner.filtered.cache = keep(data.train)
         trainer.caches = {name: keep(split.features) for name, split in data.validation.items()}

@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 from ..errors import InputError
 from ..fast.attention import undo_fast_attention, use_fast_attention
 from ..fast.dropout import undo_fast_dropout, use_fast_dropout
-from ..fast.embeddings import predicts_tokens, seen_tokens, undo_seen_embeddings, use_seen_embeddings
+from ..fast.embeddings import predicts_tokens, seen_tokens, token_table, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
-from ..fast.packed_linear import undo_packed_linear, use_packed_linear
-from ..models.embeddings import token_table
+from ..fast.packed_linear import undo_packed_linear
 from .shard_arguments import asks_for_fsdp
 from .stage_arguments import StageArguments
 
@@ -25,7 +24,7 @@ _ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
 def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = False, flash: bool = True) -> None:
-    """Swap attention, dropout and linear layers, as set by `disentangled_attention`, `fast_dropout`, `packed_linear`.
+    """Swap attention and dropout, as set by `disentangled_attention` and `fast_dropout`.
 
     Args:
         model: its weights, names and saved files do not change.
@@ -53,8 +52,6 @@ def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = F
             )
     if args.fast_dropout and not frozen:
         use_fast_dropout(model)
-    if args.packed_linear and frozen and not args.torch_compile and not asks_for_fsdp(args):
-        use_packed_linear(model)
 
 
 def freeze_unseen_rows(
