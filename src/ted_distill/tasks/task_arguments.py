@@ -62,7 +62,7 @@ class TaskArguments:
     version_2_with_negative: bool | None = None
     """QA: questions may have no answer [squad_v2, or seen in the data]"""
     row_separator: str = "auto"
-    """LM: eos after each row, none, or auto: none if rows end with newlines"""
+    """LM: eos after each row, none, or auto: none if nearly all training rows end with newlines"""
     stride: Annotated[int | None, at_least(1)] = None
     """LM: tokens from one scored window to the next [half]"""
     mlm_probability: Annotated[float, above(0, at_most=1)] = 0.15
