@@ -64,7 +64,7 @@ class TaskArguments:
     row_separator: str = "auto"
     """LM: eos after each row, none, or auto: none if nearly all training rows end with newlines"""
     stride: Annotated[int | None, at_least(1)] = None
-    """LM: tokens from one scored window to the next [half]"""
+    """LM: tokens from one scored window to the next, fewer than max_seq_length [half]"""
     mlm_probability: Annotated[float, above(0, at_most=1)] = 0.15
     """masked_lm: share of tokens to hide"""
     streaming: bool = False
