@@ -88,3 +88,111 @@ def test_lines_of_words_and_tags_are_known_by_their_form() -> None:
     assert looks_tagged(["Ada B-PER\n", "sang O\n", "\n", "# a comment\n", "Bo B-PER\n"])
     assert not looks_tagged(["the film was good\n", "It is O\n", "so it was\n"])
     assert not looks_tagged(["\n"])
+
+
+# --- tables that are not read past ----------------------------------------------------------------------------------
+
+WORDS = "the film about a dog and that bird in this city was very good but long indeed".split()  # noqa: SIM905
+
+
+def text(row: int, start: int = 0) -> str:
+    return " ".join(WORDS[(row * 7 + start + place) % len(WORDS)] for place in range(8)) + f" {row}"
+
+
+def guess_of(owner: TeacherFacts | None = None, rows: int = 400, **columns: Any) -> Guess:
+    data = Dataset.from_dict({name: [value(row) for row in range(rows)] for name, value in columns.items()})
+    return guess_task(data, look_at_columns(data), TaskArguments(), owner or teacher("BertForMaskedLM"))
+
+
+PRODUCTS = [f"{kind} of a rather long name, such as people give to a product" for kind in ("card", "loan", "bank")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "task", "label"),
+    [
+        ({"text": text, "label_id": lambda row: row % 5}, "sequence_classification", "label_id"),
+        ({"text": text, "intent_id": lambda row: f"intent{row % 5}"}, "sequence_classification", "intent_id"),
+        (
+            {"text": text, "intent": lambda row: "ab"[row % 2], "intent_id": lambda row: row % 2},
+            "sequence_classification",
+            "intent",
+        ),
+        ({"text": text, "product": lambda row: PRODUCTS[row % 3]}, "sequence_classification", "product"),
+        ({"text": text, "score": lambda row: f"{row % 97 / 20:.2f}"}, "regression", "score"),
+        ({"text": text, "label": lambda row: "12"[row % 2]}, "sequence_classification", "label"),
+        (
+            {"text": text, "labels": lambda row: ["joy", "calm"], "label_ids": lambda row: [3, 7]},
+            "multi_label_classification",
+            "labels",
+        ),
+    ],
+)
+def test_labels_are_found_whatever_they_look_like(columns: dict[str, Any], task: str, label: str) -> None:
+    found = guess_of(**columns)
+    assert (found.task, found.found.columns["label_column"]) == (task, label)
+
+
+def test_thousands_of_classes_are_classes_where_the_name_says_so() -> None:
+    found = guess_of(rows=6000, text=text, category=lambda row: f"part {row % 1200}")
+    assert (found.task, found.found.columns["label_column"]) == ("sequence_classification", "category")
+
+
+@pytest.mark.parametrize("name", ["plot", "notes"])
+def test_a_table_with_more_than_text_is_not_taken_for_text_alone(name: str) -> None:
+    with pytest.raises(InputError, match=r"label_column: expected a column that is surely a label, .*task=masked_lm"):
+        guess_of(text=text, **{name: lambda row: f"{text(row, 3)} {text(row, 5)} and {row * row}"})
+
+
+def test_dates_in_words_are_neither_labels_nor_texts() -> None:
+    columns = look_at_columns(Dataset.from_dict({"when": [f"May {1 + row % 28}, 2020" for row in range(400)]}))
+    assert columns["when"].kind == "other values"
+    assert guess_of(text=text, when=lambda row: f"{1 + row % 28} March 2020").task == "masked_lm"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {
+            "question": text,
+            "title": lambda row: f"the title of {text(row, 2)}",
+            "passage": lambda row: 9 * text(row, 4),
+        },
+        {"query": text, "product_title": lambda row: f"a {text(row, 2)}"},
+    ],
+)
+def test_the_first_of_two_texts_is_not_read_without_the_other(columns: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="text_pair_column: expected the text that belongs to") as error:
+        guess_of(**columns, label=lambda row: row % 2)
+    assert f"text_column={next(iter(columns))} alone" in str(error.value)
+
+
+def test_a_language_model_is_not_made_a_regressor_without_a_question() -> None:
+    def score(row: int) -> float:
+        return row % 97 / 97
+
+    with pytest.raises(InputError, match="give task=causal_lm for the text alone, or label_column=language_score"):
+        guess_of(teacher("GPT2LMHeadModel"), text=text, language_score=score)
+    assert guess_of(teacher("GPT2LMHeadModel"), text=text, score=score).task == "regression"
+
+
+def test_answers_are_found_beside_plausible_ones() -> None:
+    def answers(row: int) -> dict[str, Any]:
+        return {"text": [f"film {row}"], "answer_start": [0]}
+
+    columns = {"question": text, "context": lambda row: 3 * text(row), "is_impossible": lambda row: bool(row % 2)}
+    found = guess_of(**columns, answers=answers, plausible_answers=answers)
+    assert found.task == "question_answering"
+
+
+@pytest.mark.parametrize(
+    ("lines", "tagged"),
+    [
+        (["Ann U-PER", "went O", "to O", "New B-LOC", "York L-LOC", ""] * 30, True),
+        (["the DT", "dog NN", "ran VBD", ""] * 30, True),
+        (["it was", "a dark", "and stormy", "night in", ""] * 30, False),
+        ([f"a word{number}" for number in range(90)], False),
+        ([text(row) for row in range(90)], False),
+    ],
+)
+def test_words_with_tags_are_told_from_text(lines: list[str], tagged: bool) -> None:
+    assert looks_tagged(lines) is tagged

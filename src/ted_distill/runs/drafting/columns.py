@@ -21,11 +21,21 @@ _LOOKED_AT = 2000
 """Rows whose values are looked at one by one; different values are counted in all rows."""
 _FEW = 20
 """Rows so few that every value may be different although the column holds classes."""
-_ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d).*")
+_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+_ADDRESS = re.compile(
+    r"https?://\S+|\S+@\S+\.\w+|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d).*"
+    rf"|{_MONTH} \d{{1,2}}(st|nd|rd|th)?,? \d{{4}}.*|\d{{1,2}}\.? {_MONTH},? \d{{4}}.*"
+)
 """Addresses and dates: neither texts nor classes, however often they are repeated."""
 _CODE = re.compile(r"[-\d/:.,+ ]+|(?=\S*\d)[\w.:/#-]+")
 """Numbers and identifiers: what no model should read."""
 _IDENTIFIES = re.compile(r"(|id|idx|index|uid|uuid|guid|key|row|number|no|nr|unnamed.*|__.*__|.*[_-](id|idx|index))")
+
+
+SAYS_CLASS = re.compile(r"(.*[_ -])?(label|labels|class|category|intent|topic|target)(_?id)?")
+"""Names of columns of classes, also where these are written as numbers."""
+_LONGEST_NAME, _REPEATED = 200, 20
+"""Characters of a class's name, and how often each is there on average, for texts that are long for a name."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ def _are_plain(lists: list[Any]) -> bool:
 def _kind(name: str, seen: list[Any], distinct: int, filled: int, words: float) -> str:
     if isinstance(seen[0], bool):
         return CLASSES
-    identifies = bool(_IDENTIFIES.fullmatch(name.strip().lower()))
+    plain = name.strip().lower()
+    identifies = bool(_IDENTIFIES.fullmatch(plain)) and not SAYS_CLASS.fullmatch(plain)
     if isinstance(seen[0], (int, float)):
         if any(isinstance(value, float) and not value.is_integer() for value in seen):
             return NUMBERS
@@ -125,9 +136,11 @@ def _mostly(pattern: re.Pattern[str], seen: list[str]) -> bool:
 
 
 def _are_classes(seen: list[str], distinct: int, filled: int, words: float) -> bool:
-    """Whether texts are names of classes: short, and few different ones."""
-    if max(map(len, seen)) > 80 or float(np.mean([len(value) for value in seen])) > 40:
-        return False
+    """Whether texts are names of classes: short, and few different ones; or longer, and very few."""
+    length = float(np.mean([len(value) for value in seen]))
+    if max(map(len, seen)) > 80 or length > 40:
+        few = distinct * _REPEATED <= filled and 1 < distinct <= filled**0.5
+        return few and max(map(len, seen)) <= _LONGEST_NAME and length <= _LONGEST_NAME / 2
     if filled < _FEW:
         return words <= 2.5
     return distinct <= filled / 5 or (words <= 4 and distinct <= filled / 2)

@@ -10,7 +10,8 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError
-from ...models.load import apply_overrides
+from ...models.load import apply_overrides, load_config
+from ...models.positions import position_limit
 from ...tasks import QuestionAnswering, Task, TaskArguments, load_task
 from ..planning.features import PlannedData, look_at_data
 from .columns import look_at_columns
@@ -43,7 +44,7 @@ class Drafting:
         self.task: Task = load_task(self._arguments())
         self.model: PreTrainedModel = self._meta(self._config())
         self.fit: Fit = teacher_fit(self.teacher, self.model, self.task)
-        limit = self.teacher.longest(self.model)
+        limit = self._longest()
         self.lengths: Lengths | None = row_lengths(self.task, self.teacher.tokenizer, limit)
         self.limit = limit
         self.shape, self.latency = self._student()
@@ -153,6 +154,14 @@ class Drafting:
 
     def _meta(self, config: Any) -> PreTrainedModel:
         return meta_model(config, self.task, self.teacher.name, self.given.model)
+
+    def _longest(self) -> int | None:
+        """Tokens that the teacher and a student of its own kind allow; None if there is no limit."""
+        limits = [self.teacher.longest(self.model)]
+        if self.given.run.student:
+            config = load_config(self.given.run.student, self.given.model)
+            limits.append(position_limit(meta_model(config, self.task, self.given.run.student, self.given.model)))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _random(self, config: Any) -> PreTrainedModel:
         remote = self.given.model.trust_remote_code

@@ -25,10 +25,18 @@ _SAYS_TEXT = {
 _SAYS_LABEL = {
     "label", "labels", "class", "classes", "category", "categories", "target", "targets", "y", "sentiment", "intent",
     "topic", "topics", "score", "scores", "rating", "stars", "emotion", "emotions", "tag", "tags", "gold",
-    "polarity", "stance", "toxicity", "similarity", "grade", "relevance",
+    "polarity", "stance", "toxicity", "similarity", "grade", "relevance", "genre", "genres",
 }  # fmt: skip
+_HALVES = {"question", "query", "sentence1", "premise", "claim", "text_a", "text1"}
+"""Names of texts that are the first of two."""
+_LISTED_LABELS = re.compile(r"labels?|tags?|.*_ids?")
 _MOST_CLASSES = 1000
+"""Unless the name of a column says that it holds classes."""
 _WORD = re.compile(r"[^a-z]+")
+
+
+INFERRED = ("the only column that may be a label", "of the columns that may be labels, the one whose name says so")
+"""Why a column is taken for the label that has no usual name for one."""
 
 
 class Found(NamedTuple):
@@ -56,7 +64,8 @@ def answer_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> F
     """
     flat = {"answer_text", "answer_start"} <= set(columns)
     holders = [name for name, column in columns.items() if column.kind == ANSWERS]
-    if not flat and len(holders) != 1 and arguments.label_column not in holders:
+    named = arguments.label_column or "answers"
+    if not flat and len(holders) != 1 and named not in holders:
         return None
     answers = arguments.label_column or ("answers" if flat or "answers" in holders else holders[0])
     question, context = arguments.text_column or "question", arguments.text_pair_column or "context"
@@ -88,9 +97,13 @@ def tag_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Foun
         return Found({}, {})
     words = arguments.text_column or ("tokens" if "tokens" in lists else None)
     if words is None:
-        of_text = [column for column in lists.values() if _holds_text(column) and column.words >= 2]
+        of_text = [
+            column for column in lists.values()
+            if _holds_text(column) and column.words >= 2 and not _LISTED_LABELS.fullmatch(column.name.lower())
+        ]  # fmt: skip
         named = [column for column in of_text if column.name.lower() in ("words", "word", "text", "sentence", "form")]
-        words = next((column.name for column in named or of_text), None)
+        has_text = any(column.kind == TEXT for column in columns.values())
+        words = next((column.name for column in named or (() if has_text else of_text)), None)
     if words is None or words not in lists:
         return None
     tags = [name for name, column in lists.items() if name != words and _as_long(column, lists[words])]
@@ -138,6 +151,7 @@ def text_columns(columns: Mapping[str, Column], arguments: TaskArguments, label:
         return Found({"text_column": first, "text_pair_column": second}, {"text_column": why, "text_pair_column": why})
     usual = [name for name in USUAL_TEXTS if name in rest and rest[name].kind in (TEXT, CLASSES)]
     if len(usual) == 1 and not pairs:
+        _refuse_half(usual[0], rest, given)
         return Found({"text_column": usual[0], **given}, {"text_column": "a usual name for the text"})
     texts = [column for column in rest.values() if column.kind == TEXT]
     if not texts:
@@ -147,7 +161,18 @@ def text_columns(columns: Mapping[str, Column], arguments: TaskArguments, label:
     )
     if chosen is None:
         raise InputError(_ask("text", texts, columns, "; for pairs of texts also text_pair_column=THE OTHER"))
+    _refuse_half(chosen.name, rest, given)
     return Found({"text_column": chosen.name, **given}, {"text_column": why})
+
+
+def _refuse_half(name: str, rest: Mapping[str, Column], given: Mapping[str, str]) -> None:
+    """Ask for the second text where the first is one of two by its name, and others are there."""
+    others = [column.name for column in rest.values() if column.kind == TEXT and column.name != name]
+    if name.lower() in _HALVES and others and "text_pair_column" not in given:
+        raise InputError(
+            f"text_pair_column: expected the text that belongs to {name!r}, got columns {listed(others, 6)}; give "
+            f"text_column={name} and text_pair_column={' or '.join(others[:4])}, or text_column={name} alone"
+        )
 
 
 def label_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Found | None:
@@ -171,14 +196,16 @@ def label_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Fo
     if pattern := _probabilities(rest):
         return Found({"label_column": pattern}, {"label_column": "columns with the probability of each class"})
     possible = [column for column in rest.values() if _may_be_label(column)]
+    # The number of a class beside its name says nothing more.
+    others = {column.name.lower() for column in possible}
+    possible = [c for c in possible if not (c.name.lower().endswith("_id") and c.name.lower()[:-3] in others)]
     flags = [column for column in possible if column.is_flag]
     if len(flags) > 2 and not any(_say_name(column, _SAYS_LABEL) for column in possible):
         names = ",".join(column.name for column in flags)
         return Found({"label_column": names}, {"label_column": f"{len(flags)} columns of zeros and ones, one a label"})
     if not possible:
         return None
-    only, named = "the only column that may be a label", "of the columns that may be labels, the one whose name says so"
-    chosen, why = _only(possible, _SAYS_LABEL, only, named)
+    chosen, why = _only(possible, _SAYS_LABEL, *INFERRED)
     if chosen is None:
         more = f"; for several labels a row {','.join(c.name for c in flags)}" if len(flags) == len(possible) else ""
         raise InputError(_ask("label", possible, columns, more))
@@ -188,7 +215,8 @@ def label_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Fo
 def _may_be_label(column: Column) -> bool:
     if column.kind == LISTS:
         return column.words < 20 and len({str(row) for row in column.examples}) > 1
-    return column.kind == NUMBERS or (column.kind in (CLASSES, WHOLE) and 1 < column.distinct <= _MOST_CLASSES)
+    most = column.filled if _say_name(column, _SAYS_LABEL) else _MOST_CLASSES
+    return column.kind == NUMBERS or (column.kind in (CLASSES, WHOLE) and 1 < column.distinct <= most)
 
 
 def _probabilities(columns: Mapping[str, Column]) -> str | None:

@@ -21,7 +21,9 @@ from ...tasks.reading.tagged_words import USUAL_WORDS
 
 _FIRST = 5000
 """Rows of a stream that are looked at."""
-_TAG = re.compile(r"O|[BIES]-\S+")
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+_MOST_TAGS = 100
+"""Different tags, such as parts of speech, that words may have which are no entities."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,12 @@ def _read_hub(arguments: TaskArguments) -> Source:
 
 
 def looks_tagged(lines: Sequence[str]) -> bool:
-    """Whether lines of text are words with the tags of entities, one a line."""
+    """Whether lines of text are words with tags, one a line: of entities, or few others with blank lines between."""
     fields = [line.split() for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
     tagged = [parts for parts in fields if len(parts) > 1 and _TAG.fullmatch(parts[-1])]
-    return len(tagged) > 0.9 * len(fields) > 0
+    if len(tagged) > 0.9 * len(fields) > 0:
+        return True
+    width = max({*map(len, fields)}, key=[*map(len, fields)].count, default=0)
+    last = [parts[-1] for parts in fields if len(parts) == width]
+    few = len({*last}) <= min(_MOST_TAGS, len(last) / 10) and not any(map(str.islower, last))
+    return 2 <= width <= 4 and len(last) > 0.95 * len(fields) and few and "" in map(str.strip, lines)

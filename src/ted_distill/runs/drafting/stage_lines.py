@@ -55,7 +55,8 @@ def _training(drafting: Drafting) -> Iterator[Line]:
 def _finetune(drafting: Drafting) -> Iterator[Line]:
     config = drafting.teacher.config
     why = f"Peak; the default at width {width(config)}. `auto` tries several on a part of the rows."
-    yield Line("learning_rate", FINETUNE.rate_of(config), why)
+    if not _finetunes_student(drafting):  # whose default is another, unless it is as wide
+        yield Line("learning_rate", FINETUNE.rate_of(config), why)
     yield from _epochs(drafting, FINETUNE, "finetune")
 
 
@@ -102,10 +103,14 @@ def _rows_per_update(drafting: Drafting, section: str) -> int:
 
 def _finetunes(drafting: Drafting) -> bool:
     """Whether a model is fine-tuned: the teacher, or a student that is not made of it."""
-    sections, run = drafting.given.sections, drafting.given.run
-    tunes_teacher = sections.get("finetune_teacher") is not False and not drafting.takes_teacher_as_it_is
-    is_own = not drafting.chooses_student and not run.made_of_teacher
-    return tunes_teacher or (is_own and sections.get("finetune_student") is not False)
+    tunes_teacher = drafting.given.sections.get("finetune_teacher") is not False and not drafting.takes_teacher_as_it_is
+    return tunes_teacher or _finetunes_student(drafting)
+
+
+def _finetunes_student(drafting: Drafting) -> bool:
+    """Whether a student that is not made of the teacher is fine-tuned before it is distilled."""
+    is_own = not drafting.chooses_student and not drafting.given.run.made_of_teacher
+    return is_own and drafting.given.sections.get("finetune_student") is not False
 
 
 def _with_given(drafting: Drafting, name: str, lines: list[Line]) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,8 +17,8 @@ from ...tasks.reading.label_lists import SEPARATORS
 from ...tasks.reading.labels import label_values
 from ...tasks.reading.soft_labels import is_pattern
 from ...tasks.task_arguments import TaskArguments
-from .columns import CLASSES, LISTS, NUMBERS, OTHER, WHOLE, Column
-from .roles import Found, answer_columns, label_columns, tag_columns, text_columns
+from .columns import CLASSES, LISTS, NUMBERS, OTHER, SAYS_CLASS, WHOLE, Column
+from .roles import INFERRED, Found, answer_columns, label_columns, tag_columns, text_columns
 from .teacher_facts import SEQUENCE, TeacherFacts
 
 CLASSIFICATION, SEVERAL, SCORES = "sequence_classification", "multi_label_classification", "regression"
@@ -28,7 +29,6 @@ _SURELY_CLASSES, _SURELY_SCORES = 10, 50
 _WRITTEN_NUMBER = re.compile(r"[-+]?\d+,\d+\s*%?|[-+]?\d+([.,]\d+)?\s*%")
 """A number as people write it and programs do not read it: with a decimal comma, or in percent."""
 _SAYS_SCORE = re.compile(r"(.*[_ -])?(score|scores|similarity|relevance|rating|grade|price|age)")
-_SAYS_CLASS = re.compile(r"(.*[_ -])?(label|labels|class|category|intent|topic|target)(_?id)?")
 
 
 class Guess(NamedTuple):
@@ -75,6 +75,11 @@ def guess_task(
     if labels is None:
         return _text(columns, arguments, teacher, is_text)
     label = labels.columns["label_column"]
+    if task is None and teacher.text_task == "causal_lm" and labels.why["label_column"] in INFERRED:
+        raise InputError(
+            f"task: expected to be told what {teacher.name} is for, {_a(teacher.architecture)}, as column {label!r} "
+            f"may be a label, got nothing; give task=causal_lm for the text alone, or label_column={label}"
+        )
     texts = text_columns(columns, arguments, label)
     found = Found({**texts.columns, **labels.columns}, {**texts.why, **labels.why})
     kind, why = (task, "as given") if task else _by_labels(rows, columns, label, arguments, teacher)
@@ -97,6 +102,13 @@ def _text(columns: Mapping[str, Column], arguments: TaskArguments, teacher: Teac
     found = text_columns(columns, arguments, None)
     if "text_pair_column" in found.columns:
         found = text_columns(columns, replace(arguments, text_column=found.columns["text_column"]), None)
+    text = found.columns["text_column"]
+    others = [c.name for c in columns.values() if c.name != text and c.kind != OTHER and c.distinct != 1]
+    if others and not (is_text or arguments.text_column):
+        raise InputError(
+            f"label_column: expected a column that is surely a label, or text alone, got columns {listed(others, 10)} "
+            f"beside {text!r}; give label_column=NAME, or for text alone task={task}"
+        )
     return Guess(task, f"text without labels, and the teacher is {_a(teacher.architecture)}", found)
 
 
@@ -115,6 +127,11 @@ def _by_labels(
         return SCORES, f"{label!r} holds numbers with fractions, such as {column.examples[0]}"
     if column.kind == WHOLE or (column.kind == OTHER and column.examples and isinstance(column.examples[0], int)):
         return _whole(column, teacher)
+    if numbers := _written_numbers(rows, label):
+        if not all(number.is_integer() for number in numbers):
+            return SCORES, f"{label!r} holds numbers with fractions, such as {column.examples[0]}"
+        if column.distinct > _SURELY_CLASSES:
+            return _whole(column, teacher)
     if all(isinstance(value, str) and _WRITTEN_NUMBER.fullmatch(value.strip()) for value in column.examples):
         raise InputError(
             f"label_column: expected names, or numbers such as 4.6, in column {label!r}, got "
@@ -129,6 +146,16 @@ def _by_labels(
     return CLASSIFICATION, f"{label!r} is the label"
 
 
+def _written_numbers(rows: Dataset, label: str) -> list[float]:
+    """The numbers of a column of text that holds nothing else; none of any other column."""
+    fields = [value for value in label_values(rows, label) if value is not None]
+    try:
+        numbers = [float(value) for value in fields if isinstance(value, str)]
+    except ValueError:
+        return []
+    return numbers if len(numbers) == len(fields) and all(map(math.isfinite, numbers)) else []
+
+
 def _whole(column: Column, teacher: TeacherFacts) -> tuple[str, str]:
     what = f"{column.name!r} holds {column.distinct} different whole numbers"
     if teacher.head == SEQUENCE and _is_regressor(teacher):
@@ -140,7 +167,7 @@ def _whole(column: Column, teacher: TeacherFacts) -> tuple[str, str]:
     if 2 * column.distinct > column.filled:
         return SCORES, f"{what} in {column.filled} rows (if they are classes: task=sequence_classification)"
     name = column.name.strip().lower()
-    if _SAYS_CLASS.fullmatch(name):
+    if SAYS_CLASS.fullmatch(name):
         return CLASSIFICATION, f"{what}, and its name says classes (if they are scores: task=regression)"
     if column.distinct >= _SURELY_SCORES or _SAYS_SCORE.fullmatch(name):
         return SCORES, f"{what} (if they are classes: task=sequence_classification)"
