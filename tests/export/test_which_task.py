@@ -74,6 +74,20 @@ def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:
         comparing_task(model, own, rows, LOADING)
 
 
+def test_rows_that_are_given_take_the_place_of_a_data_set_of_the_hub(tmp_path: Path) -> None:
+    file = write_reviews(tmp_path, 4)
+    with publication(tmp_path / "model", {"stage": "finetune", "task": "sequence_classification"}) as folder:
+        save_tiny(folder, AutoModelForSequenceClassification)
+        of_hub = {"dataset_name": "me/mine", "dataset_config_name": "small", "test_split": "test"}
+        settings = {"task": "sequence_classification", **of_hub}
+        write_sealed(folder / "settings.json", {"identity": {"stage": "finetune", "task": settings}})
+    task, split, _ = comparing_task(str(tmp_path / "model"), None, str(file), LOADING)
+    assert (split, len(task.rows[split])) == ("test", 4)
+    rows = [{"text": "good", "label": "good"}, {"text": "bad", "label": "bad"}]
+    task, split, _ = comparing_task(str(tmp_path / "model"), None, rows, LOADING)
+    assert len(task.rows[split]) == 2
+
+
 def test_a_backbone_without_a_head_is_refused(tmp_path: Path) -> None:
     save_tiny(tmp_path, AutoModel)
     with pytest.raises(InputError, match=r"expected a checkpoint with a head.*BertModel; fine-tune it first"):

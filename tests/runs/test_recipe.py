@@ -287,6 +287,17 @@ def test_an_override_that_does_not_fit_is_refused(tmp_path: Path, override: str,
     assert message in str(error.value)
 
 
+def test_small_errors_are_told_apart_in_the_table() -> None:
+    results = {
+        name: {"metric": "spearmanr", "spearmanr": 80.0, "mse": mse, "parameters": 10, "seconds": 1.0}
+        for name, mse in (("teacher", 0.0011), ("kd", 0.0049))
+    }
+    table = results_table(results)
+    assert "| 80.00 |" in table.replace("  ", " ")
+    assert "0.0011" in table
+    assert "0.0049" in table
+
+
 def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None:
     common = {"metric": "f1", "parameters": 1000, "steps": 3, "total": 9, "best_f1": 99.0, "HasAns_total": 5}
     table = results_table(

@@ -87,6 +87,11 @@ def _made(
     if in_memory is not None or arguments.test_file or (arguments.validation_file and not arguments.validation_size):
         # Training rows are of no use, and there may be many.
         arguments = replace(arguments, train_file=None, unlabelled_file=None, streaming=False)
+    if not of_recipe and test is not None:
+        # Nor are those of the Hub that the checkpoint was trained on.
+        of_hub = ("dataset_name", "dataset_config_name", "dataset_revision", "validation_split", "test_split")
+        none: dict[str, Any] = {key: None for key in of_hub if key not in set_}
+        arguments = replace(arguments, **none)
     has_rows = of_recipe or in_memory is not None
     has_rows = has_rows or bool(arguments.test_file or arguments.validation_file or arguments.dataset_name)
     return load_task(arguments, test=in_memory), has_rows

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..runs.compare.verdicts import larger_p
+from ..runs.table import shown_score
 from . import texts, words
 
 Table = list[list[str]]
@@ -28,7 +29,7 @@ def scores_table(content: Mapping[str, Any]) -> Table:
                 *([words.score(one["deviation"])] if several else []),
                 words.interval(one["interval"]),
                 words.percent(one["gap_closed"]),
-                *(words.score(one["others"].get(name)) for name in others),
+                *(shown_score(name, one["others"].get(name)) for name in others),
                 words.short(found.get("parameters")),
                 f"{one['seconds']:,.0f}" if one["seconds"] else "",
             ]

@@ -23,16 +23,21 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     scores = _scores(next(iter(results.values())))
     rows = [["model", *scores, "parameters", "seconds", "folder"]]
     for name, result in results.items():
-        values = [f"{result[score]:.2f}" if score in result else "" for score in scores]
+        values = [shown_score(score, result.get(score)) for score in scores]
         trimmed = result.get(TRIMMED)
         folder = result.get("folder", "") + (f", {BEST}" if result.get("best") and not trimmed else "")
         rows.append([model_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
         if trimmed:
-            values = [f"{trimmed[score]:.2f}" if score in trimmed else "" for score in scores]
+            values = [shown_score(score, trimmed.get(score)) for score in scores]
             rows.append([f"{model_title(name, result)}, trimmed", *values, f"{trimmed['parameters']:,}", "", BEST])
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     return "\n\n".join([markdown_table(rows), *_notes(results)])
+
+
+def shown_score(name: str, value: float | None) -> str:
+    """A score in percent with two decimals; an error, which has the unit of the data, with three digits."""
+    return "" if value is None else f"{value:.3g}" if name.endswith(("mse", "loss")) else f"{value:.2f}"
 
 
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -68,6 +68,22 @@ def test_outputs_that_the_start_of_filters_needs_are_kept_before_the_training(co
     assert stage_one.other == pytest.approx(3 + 192 * 0.01)
 
 
+def test_rows_without_labels_make_epochs_longer_and_are_run_once(costs: Costs, tmp_path: Path) -> None:
+    """Three epochs of 24 + 24 features: 18 updates, of which 3 an epoch are of the further ones."""
+    with_more = replace(stage(tmp_path), steps=18, more_features=24)
+    outputs = replace(MEASURED, outputs=frozenset({"logits"}))
+    first, again = costs.stage(with_more, outputs), costs.stage(with_more, outputs)
+    assert first is not None
+    assert again is not None
+    assert first.training == 6 * 1.25 + 12 * 0.75
+    assert first.scoring == 9.0, "three evaluations, as without them"
+    assert again.training == 18 * 0.75
+    costs.kept_more = False
+    after_stage_one = costs.stage(with_more, outputs)
+    assert after_stage_one is not None
+    assert after_stage_one.training == 3 * 1.25 + 15 * 0.75
+
+
 def test_the_student_keeps_outputs_of_its_own(costs: Costs, tmp_path: Path) -> None:
     outputs = replace(MEASURED, outputs=frozenset({"block 1, one a row"}))
     of_teacher, of_student = (
@@ -151,6 +167,27 @@ def test_the_limits_of_a_container_and_of_groups_in_it_count(monkeypatch: pytest
     (tmp_path / "jobs" / "memory.max").write_text("123456\n")
     assert memory.there(cpu) == 123456
     assert whole is None or whole > 1234567
+
+
+def test_what_is_free_and_how_many_cores_there_are_is_what_the_container_leaves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
+    assert memory.cores() is None
+    own = memory._of_process("VmRSS")
+    (tmp_path / "memory.max").write_text(str(own + 3000))
+    (tmp_path / "memory.current").write_text(str(own + 1000))
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    found = memory.free(cpu)
+    assert found is not None
+    assert abs(found - (memory._of_process("VmRSS") + 2000)) < 10**8
+    assert memory.cores() == 2.5
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert memory.cores() is None
+    assert (memory.free(cpu) or 0) > 10**8
 
 
 def test_doubts_come_last_and_problems_are_raised() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ted_distill.runs.run import run
 from ted_distill.runs.side_by_side.jobs import Hello, Job
 from ted_distill.runs.side_by_side.shares import Share
 from ted_distill.runs.side_by_side.together import is_side_by_side, refuse_several
-from ted_distill.runs.side_by_side.workers import Workers
+from ted_distill.runs.side_by_side.workers import Workers, _Said
 from tiny import save_tiny, write_reviews
 
 SMALL = ["check=false", "report=false"]
@@ -50,6 +51,21 @@ def test_a_process_that_is_killed_is_told_in_one_line() -> None:
     assert isinstance(outcome, TrainingError)
     assert "ended by signal 9, as happens when memory runs out" in str(outcome)
     assert "\n" not in str(outcome)
+
+
+def test_a_process_that_was_killed_while_it_had_nothing_to_do_is_told_when_it_gets_a_job() -> None:
+    hello = Hello({}, ["ted"], False, frozenset(), str(Path.cwd()))
+    with Workers([Share(1), Share(1)], hello, {"kd": Job("no such run", "kd")}, {}) as pool:
+        for process in pool._processes:
+            process._process.kill()
+        pool.start(0, Node("kd"), {})
+        assert isinstance(pool.next()[1], TrainingError)
+        # By now the end of the other, which has no job, may have been seen or not.
+        pool._said.put(_Said(0, "a line"))
+        pool._processes[1]._process.wait()
+        time.sleep(0.2)
+        pool.start(1, Node("kd"), {})
+        assert "ended by signal 9" in str(pool.next()[1])
 
 
 def test_leaving_the_pool_ends_a_process_whatever_it_does() -> None:

@@ -65,6 +65,7 @@ class Costs:
         self.sample = sample
         self.write_speed = write_speed
         self.kept: set[str] = set()
+        self.kept_more = False
 
     def stage(self, planned: PlannedStage, measured: Measured) -> StageCost | None:
         """The cost of the next stage; None if the number of its updates is not known."""
@@ -96,9 +97,12 @@ class Costs:
         data = self.plan.data
         if not isinstance(data, PlannedData) or not isinstance(data.features, int):
             return int(planned.steps) if isinstance(planned.steps, int) else 1
+        return max(1, math.ceil((data.features + planned.more_features) / self._size(planned)))
+
+    def _size(self, planned: PlannedStage) -> int:
+        """Features of an update."""
         args = planned.args
-        size = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        return max(1, math.ceil(data.features / size))
+        return args.train_batch_size * args.world_size * args.gradient_accumulation_steps
 
     def _runs_of_teacher(self, planned: PlannedStage, measured: Measured, of_epoch: int) -> int:
         """Updates that run the frozen model: all without a cache, otherwise those of the first epoch, or none."""
@@ -113,7 +117,10 @@ class Costs:
             of_start = (name.removesuffix(ONE_A_ROW) for name in measured.outputs)
             self.kept |= measured.outputs | {*(of_start if started else ())}
         one_a_row = any(name.endswith(ONE_A_ROW) for name in measured.outputs)
-        return 0 if known or (started and not one_a_row) else min(steps, of_epoch)
+        # Stage I has seen none of the rows without labels.
+        of_more = 0 if self.kept_more else math.ceil(planned.more_features / self._size(planned))
+        self.kept_more = self.kept_more or planned.more_features > 0
+        return min(steps, of_more if known or (started and not one_a_row) else of_epoch)
 
     def _start_tokens(self) -> float:
         """Tokens on which the start of filters is measured."""
@@ -172,7 +179,8 @@ def disk_needs(plan: Plan, stages: list[tuple[PlannedStage, Measured]]) -> list[
     features = plan.data.features if isinstance(plan.data, PlannedData) else 0
     rows = features if isinstance(features, int) else 0
     checkpoints = [
-        (measured.checkpoint + _MOMENTS * measured.trained) * checkpoints_at_once(planned.args, rows)
+        (measured.checkpoint + _MOMENTS * measured.trained)
+        * checkpoints_at_once(planned.args, rows + planned.more_features)
         for planned, measured in stages
     ]
     kept = [planned.disk for planned, _ in stages if isinstance(planned.disk, int) and not planned.too_large]

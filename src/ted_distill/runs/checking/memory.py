@@ -15,6 +15,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Files with the limit of a group of processes, of version 2 and 1 of cgroups."""
+_USED = ("memory.current", "memory.usage_in_bytes")
+"""Files with what such a group holds."""
 
 
 def reset_peak(device: torch.device) -> None:
@@ -59,12 +61,32 @@ def free(device: torch.device) -> int | None:
     """Bytes that no other process takes; None if that is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    own = _of_process("VmRSS")
     available = _in_kilobytes(Path("/proc/meminfo"), "MemAvailable")
-    return available + _of_process("VmRSS") if available else None
+    known = [available + own] if available else []
+    known += [limit - used + own for folder in _groups() if (limit := _number(folder, _LIMITS)) is not None
+              if (used := _number(folder, _USED)) is not None]  # fmt: skip
+    return max(0, min(known)) if known else None
+
+
+def cores() -> float | None:
+    """Processors that the container lets this process use at once; None without such a limit."""
+    found = []
+    for folder in _groups():
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            found.append(int(quota) / int(period))
+    return min(found, default=None)
 
 
 def _limits() -> list[int]:
     """Limits of the container and of each group that this process is in; a word, or a very large number, is none."""
+    found = [_number(folder, _LIMITS) for folder in _groups()]
+    return [limit for limit in found if limit is not None]
+
+
+def _groups() -> set[Path]:
+    """The folders of the container and of each group that this process is in."""
     folders = {_CGROUP, _CGROUP / "memory"}
     with suppress(OSError):
         for line in _OWN_CGROUP.read_text(encoding="utf-8").splitlines():
@@ -72,12 +94,15 @@ def _limits() -> list[int]:
             root = _CGROUP / "memory" if "memory" in kinds.split(",") else _CGROUP
             own = root / place.strip("/")
             folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(_CGROUP))}
-    found = []
-    for folder in folders:
-        for name in _LIMITS:
-            with suppress(OSError, ValueError):
-                found.append(int((folder / name).read_text(encoding="ascii")))
-    return found
+    return folders
+
+
+def _number(folder: Path, names: tuple[str, ...]) -> int | None:
+    """What the first of these files that is there holds; None for a word."""
+    for name in names:
+        with suppress(OSError, ValueError):
+            return int((folder / name).read_text(encoding="ascii"))
+    return None
 
 
 def _of_process(name: str) -> int:

@@ -54,6 +54,8 @@ class PlannedStage:
     disk: int | Unknown | None
     """Bytes of hidden states in the cache; None if none are kept."""
     method: PlannedMethod | None = None
+    more_features: int = 0
+    """Those of rows without labels and of changed copies, in each epoch."""
 
     @property
     def warmup(self) -> int | Unknown:
@@ -92,9 +94,15 @@ def _stage(plan: Plan, name: str) -> PlannedStage:
     elif not isinstance(plan.data, Unknown) or "rows" in vars(plan.task):
         raise_if_any(search_problems(args, plan.task.rows))
     method = _method(plan, args, own) if isinstance(own, DistillArguments) else None
-    memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method)
-    more = _more_rows(plan, args, own) if isinstance(own, DistillArguments) else 0
-    return PlannedStage(name, args, _steps(plan, args, more), memory, disk, method)
+    more = _more_features(plan, _more_rows(plan, args, own)) if isinstance(own, DistillArguments) else 0
+    memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method, more)
+    return PlannedStage(name, args, _steps(plan, args, more), memory, disk, method, more)
+
+
+def _more_features(plan: Plan, rows: int) -> int:
+    """As many features for a row as the rows with labels have; 0 where their number is not known."""
+    features = 0 if isinstance(plan.data, Unknown) else plan.data.features
+    return 0 if isinstance(features, Unknown) or not rows else round(rows * features / len(plan.task.rows["train"]))
 
 
 def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
@@ -110,12 +118,11 @@ def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
 
 
 def _steps(plan: Plan, args: StageArguments, more: int = 0) -> int | Unknown:
-    """Optimizer steps, with `more` rows than those with labels. Raises `InputError` where there would be none."""
+    """Optimizer steps, with `more` features than of rows with labels. Raises `InputError` where there would be none."""
     features = plan.data if isinstance(plan.data, Unknown) else plan.data.features
     if isinstance(features, Unknown):
         return args.max_steps if args.max_steps > 0 else features
-    if more:
-        features += round(more * features / len(plan.task.rows["train"]))
+    features += more
     check_updates(args, features)
     return updates(args, features)
 
@@ -234,7 +241,9 @@ def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod |
     return learning_bytes(models[owner], plan.filters[owner], plan.task, batch, dtype)
 
 
-def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown | None:
+def _disk(
+    plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None, more: int = 0
+) -> int | Unknown | None:
     """Tokens x width x bytes of a number x blocks whose hidden states are kept: see `stages.lifecycle.states_cache`.
 
     Stage I also keeps those of the validation rows, and only those of the first token where its heads read no other.
@@ -248,7 +257,7 @@ def _disk(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | N
     if isinstance(model, PlannedModel) and isinstance(data, PlannedData) and isinstance(kept, int):
         if isinstance(data.features, Unknown):
             return data.features
-        features = data.features * (1 if method else data.all_to_train)
+        features = data.features + more if method else data.features * data.all_to_train
         tokens = features * (1 if plan.task.first_token_only and not method else data.tokens)
         dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
         return round(tokens * width(model.config) * dtype.itemsize * kept)

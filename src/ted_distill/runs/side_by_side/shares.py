@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..checking import memory as of_memory
 from ..graph import Node, makespan
 
 AUTO = "auto"
@@ -68,9 +70,8 @@ def this_machine(on_gpus: bool, memory: int | None, gpu_memory: int | None = Non
 
 
 def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(there, math.floor(of_memory.cores() or there)))
 
 
 def _gpus() -> tuple[str, ...]:

@@ -62,6 +62,8 @@ class Workers:
         self._said: queue.SimpleQueue[_Said] = queue.SimpleQueue()
         self._processes = [_Process(place, share, self._said) for place, share in enumerate(shares)]
         self._names: dict[int, str] = {}
+        self._ended: set[int] = set()
+        """Processes that ended on their own while they had nothing to do."""
         self._printed: dict[int, list[str]] = {}
         for process in self._processes:
             process.send(hello)
@@ -86,6 +88,8 @@ class Workers:
         job = self._jobs[node.name]
         self._names[place] = node.name
         teacher = done.get(self._teachers.get(job.run, "")) or {}
+        if place in self._ended:
+            self._said.put(_Said(place, None))  # once more, for this job
         self._processes[place].send(Begin(node.name, job, teacher))
 
     def next(self) -> tuple[str, Any]:
@@ -98,8 +102,10 @@ class Workers:
                 if what.trace and not isinstance(what.result, (InputError, TrainingError)):
                     what.result.__cause__ = WorkerError(what.trace)
                 return what.name, what.result
-            if what is None and place in self._names:
-                return self._names.pop(place), self._lost(place)
+            if what is None:
+                self._ended.add(place)
+                if place in self._names:
+                    return self._names.pop(place), self._lost(place)
             self._show(place, what)
 
     def _show(self, place: int, what: Any) -> None:
