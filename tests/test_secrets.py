@@ -9,8 +9,12 @@ import pytest
 import yaml
 from transformers import AutoModelForSequenceClassification
 
+from ted_distill import DistillArguments, LearnFiltersArguments, StageArguments, TaskArguments
 from ted_distill.cli.main import main
+from ted_distill.models.load import ModelArguments
 from ted_distill.output import command
+from ted_distill.runs.parsing import field_names
+from ted_distill.runs.recipe import RunArguments
 from ted_distill.secrets import content_without_secrets, without_secrets
 from tiny import save_tiny, write_reviews
 
@@ -44,11 +48,20 @@ def test_a_token_of_the_hub_is_hidden_wherever_it_is() -> None:
     [
         ["--include_num_input_tokens_seen", "all"], ["--average_tokens_across_devices", "true"],
         ["--text_column", "key"], ["--train_file", "tokens.csv"], ["key_column=x"], ["--monkey_count", "3"],
-        ["--url", "https://example.org/a@b"],
+        ["--url", "https://example.org/a@b"], ["--filter_token", "mean"], ["learn_filters.filter_token=mean"],
+        ["--train_file", "data/sk_snk_treebank_train.csv"], ["hf_internal_testing_tiny_random"],
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_secret_is_recorded(words: list[str]) -> None:
     assert without_secrets(words) == words
+
+
+def test_none_of_our_own_settings_is_taken_for_a_secret() -> None:
+    kinds = (RunArguments, TaskArguments, ModelArguments, DistillArguments, LearnFiltersArguments)
+    content = {key: "x" for kind in kinds for key in field_names(kind)}
+    assert content_without_secrets(content) == content
+    of_stages = dict.fromkeys(field_names(StageArguments), "x")
+    assert of_stages.keys() - content_without_secrets(of_stages).keys() == {"hub_token"}
 
 
 def test_a_recipe_is_recorded_without_its_secret_keys() -> None:

@@ -12,8 +12,14 @@ HIDDEN = "***"
 _NAME = re.compile(
     r"(.*[-_.])?(api_?key|access_?key|key|token|password|passwd|passphrase|secret|credentials?)", re.IGNORECASE
 )
-# Tokens of the Hub and of trackers, and passwords in addresses, whatever the argument that holds them.
-_VALUE = re.compile(r"\b(hf|api_org|ghp|github_pat|sk)[_-]\w{16,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+_NONE = {"filter_token"}
+"""Arguments of ours whose names end like those of secrets."""
+# Tokens of the Hub and of trackers, and passwords in addresses, whatever the argument that holds them. No name of a
+# file such as sk_snk_treebank_train: tokens have digits or capitals, and no parts.
+_VALUE = re.compile(
+    r"\b(?:api_org|ghp|github_pat)[_-]\w{16,}|\b(?:hf|sk)[_-](?:live_|test_|proj-)?(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,}"
+    r"|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"
+)
 
 _WORDS = r"(?:api_?key|access_?key|token|password|passwd|passphrase|secret|credentials?)"
 # A value right behind `hub_token=` or `--hub_token `, quoted or not.
@@ -26,7 +32,7 @@ def without_secrets(words: Iterable[str]) -> list[str]:
     hide = False
     for word in words:
         name, equals, _ = word.partition("=")
-        is_secret = _NAME.fullmatch(name.lstrip("-")) is not None
+        is_secret = _is_secret(name.lstrip("-"))
         if is_secret and equals:
             found.append(f"{name}={HIDDEN}")
         elif hide and not word.startswith("--"):
@@ -44,7 +50,7 @@ def content_without_secrets(content: Any) -> Any:
         return {
             key: content_without_secrets(value)
             for key, value in content.items()
-            if not (isinstance(key, str) and _NAME.fullmatch(key))
+            if not (isinstance(key, str) and _is_secret(key))
         }
     if isinstance(content, list):
         return [content_without_secrets(value) for value in content]
@@ -53,4 +59,13 @@ def content_without_secrets(content: Any) -> Any:
 
 def text_without_secrets(text: str) -> str:
     """A message with `***` for tokens, passwords in addresses, and values of secret flags and keys that it quotes."""
-    return _GIVEN.sub(rf"\1{HIDDEN}", _VALUE.sub(HIDDEN, text))
+
+    def hidden(given: re.Match[str]) -> str:
+        return f"{given[1]}{HIDDEN}" if _is_secret(given[1].strip("-= \t")) else given[0]
+
+    return _GIVEN.sub(hidden, _VALUE.sub(HIDDEN, text))
+
+
+def _is_secret(name: str) -> bool:
+    plain = name.rpartition(".")[2].lower().replace("-", "_")
+    return _NAME.fullmatch(name) is not None and plain not in _NONE

@@ -90,11 +90,11 @@ def test_what_comes_back_is_what_the_model_said_in_other_batches_too(
     tmp_path: Path, dtype: torch.dtype, per_token: bool
 ) -> None:
     model = _Model(dtype, per_token)
-    cache = StatesCache(tmp_path, np.array(LENGTHS), dtype)
+    cache = StatesCache(tmp_path, np.array(LENGTHS))
     for rows in ([2, 0], [1, 3]):
         cache(_batch(rows), [2, 4], model)
     assert model.asked == 2
-    for again in (cache, StatesCache(tmp_path, np.array(LENGTHS), dtype)):
+    for again in (cache, StatesCache(tmp_path, np.array(LENGTHS))):
         for rows, width in (([0, 1, 2, 3], 8), ([3, 1], 16), ([2], 7)):
             found = again(_batch(rows, width), [2, 4], model)
             assert [tuple(states.shape) for states in found.states] == [(len(rows), width, 4)] * 2
@@ -102,8 +102,19 @@ def test_what_comes_back_is_what_the_model_said_in_other_batches_too(
     assert model.asked == 2
 
 
+def test_states_keep_the_type_that_the_model_gives_them(tmp_path: Path) -> None:
+    """Some of a model in float16 may be kept in float32, since float16 does not hold its numbers."""
+    cache = StatesCache(tmp_path, np.array(LENGTHS))
+    live = _Model(torch.float32)(_batch([0, 1]))
+    large = Signals(live.logits, [states * 1e5 for states in live.states], [])
+    cache(_batch([0, 1]), [2, 4], lambda batch: large)
+    read = cache(_batch([0, 1]), [2, 4], lambda batch: pytest.fail("asked again"))
+    _assert_same(read, large, [0, 1], False)
+    assert all(states.dtype == torch.float32 and states.isfinite().all() for states in read.states)
+
+
 def test_a_batch_with_one_new_row_asks_the_model(tmp_path: Path) -> None:
-    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS))
     cache(_batch([0, 1]), [2, 4], model)
     cache(_batch([1, 2]), [2, 4], model)
     assert model.asked == 2
@@ -112,7 +123,7 @@ def test_a_batch_with_one_new_row_asks_the_model(tmp_path: Path) -> None:
 
 
 def test_blocks_come_in_the_order_they_are_asked_for_and_a_new_one_asks_the_model(tmp_path: Path) -> None:
-    model, cache, rows = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16), [0, 1]
+    model, cache, rows = _Model(), StatesCache(tmp_path, np.array(LENGTHS)), [0, 1]
     cache(_batch(rows), [2, 4], model)
     _assert_same(cache(_batch(rows), [4, 2], model), _Model(blocks=(4, 2))(_batch(rows)), rows)
     _assert_same(cache(_batch(rows), [4], model), _Model(blocks=(4,))(_batch(rows)), rows)
@@ -125,7 +136,7 @@ def test_blocks_come_in_the_order_they_are_asked_for_and_a_new_one_asks_the_mode
 
 
 def test_logits_alone_serve_a_method_without_layers_and_do_not_pretend_to_be_states(tmp_path: Path) -> None:
-    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, with_hidden_states=False)
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), with_hidden_states=False)
     cache(_batch([0, 1]), [2, 4], model)
     assert cache(_batch([1, 0]), [], model).states == []
     assert model.asked == 1
@@ -135,7 +146,7 @@ def test_logits_alone_serve_a_method_without_layers_and_do_not_pretend_to_be_sta
 
 def test_first_tokens_alone_take_the_place_of_one_token_a_row(tmp_path: Path) -> None:
     model = _Model(tokens=1, blocks=(2,))
-    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16, one_a_row=True)
+    cache = StatesCache(tmp_path, np.array(LENGTHS), one_a_row=True)
     cache(_batch([3, 0, 2]), [2], model)
     found = cache(_batch([0, 2]), [2], model)
     assert model.asked == 1
@@ -145,7 +156,7 @@ def test_first_tokens_alone_take_the_place_of_one_token_a_row(tmp_path: Path) ->
 
 
 def test_a_batch_without_row_numbers_is_never_looked_up(tmp_path: Path) -> None:
-    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    cache = StatesCache(tmp_path, np.array(LENGTHS))
     asked: list[object] = []
     cache({"input_ids": torch.zeros(1, 2)}, [], lambda batch: asked.append(batch) or Signals(torch.zeros(1), []))
     assert len(asked) == 1
@@ -155,7 +166,7 @@ def test_a_batch_without_row_numbers_is_never_looked_up(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_each_system")
 @pytest.mark.parametrize("damage", ["changed", "cut off", "never written"])
 def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
-    StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)(_batch([0, 1, 2, 3]), [2, 4], _Model())
+    StatesCache(tmp_path, np.array(LENGTHS))(_batch([0, 1, 2, 3]), [2, 4], _Model())
     file = tmp_path / "block_4.bin"
     data = bytearray(file.read_bytes())
     if damage == "changed":
@@ -166,7 +177,7 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
         data[-8:] = bytes(8)
     file.write_bytes(data)
     model = _Model()
-    cache = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    cache = StatesCache(tmp_path, np.array(LENGTHS))
     rows = [0, 3]
     for asked in (1, 1):
         found = cache(_batch(rows), [2, 4], model)
@@ -176,7 +187,7 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path, damage: str) -> None:
 
 def test_no_damaged_byte_of_any_file_of_a_cache_is_used(tmp_path: Path) -> None:
     rows = [0, 1, 2, 3]
-    StatesCache(tmp_path / "whole", np.array(LENGTHS), torch.bfloat16)(_batch(rows), [2, 4], _Model())
+    StatesCache(tmp_path / "whole", np.array(LENGTHS))(_batch(rows), [2, 4], _Model())
     live, damaged = _Model()(_batch(rows)), 0
     folder = Path(shutil.copytree(tmp_path / "whole", tmp_path / "damaged"))
     for file in sorted(folder.iterdir()):
@@ -187,7 +198,7 @@ def test_no_damaged_byte_of_any_file_of_a_cache_is_used(tmp_path: Path) -> None:
             if content is not None:
                 file.write_bytes(content)
             model = _Model()
-            found = StatesCache(folder, np.array(LENGTHS), torch.bfloat16)(_batch(rows), [2, 4], model)
+            found = StatesCache(folder, np.array(LENGTHS))(_batch(rows), [2, 4], model)
             assert torch.equal(found.logits, live.logits.float() if not model.asked else live.logits)
             for kept, states in zip(found.states, live.states, strict=True):
                 assert all(torch.equal(kept[row, :length], states[row, :length]) for row, length in enumerate(LENGTHS))
@@ -204,7 +215,7 @@ def test_a_disk_that_is_full_stops_the_keeping_and_not_the_training(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.pwrite", full)
-    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16)
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS))
     for _ in range(2):
         assert cache(_batch([0]), [2], model).states[0].shape == (1, 8, 4)
     assert model.asked == 2
@@ -404,7 +415,7 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
 
 def test_processes_run_a_model_they_share_together_or_not_at_all(tmp_path: Path) -> None:
     """One of them has no row left, another lacks a row: all run the model, and none of them waits for ever."""
-    cache, model = StatesCache(tmp_path, np.array(LENGTHS), torch.bfloat16), _Model()
+    cache, model = StatesCache(tmp_path, np.array(LENGTHS)), _Model()
     cache(_batch([0, 1]), model.blocks, model)
     told: list[bool] = []
 
@@ -436,7 +447,7 @@ def test_where_rows_begin_is_not_in_memory_unless_the_disk_is_full(
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(row_file.tempfile, "TemporaryFile", full)
-    cache = StatesCache(tmp_path / "cache", lengths, torch.float32)
+    cache = StatesCache(tmp_path / "cache", lengths)
     assert isinstance(cache.starts, np.memmap) != disk_is_full
     assert np.array_equal(cache.starts, np.concatenate([[0], lengths.cumsum()]))
     assert np.array_equal(cache.lengths, lengths)

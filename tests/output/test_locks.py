@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -101,3 +102,20 @@ def test_a_run_in_a_folder_where_another_works_is_refused_before_anything(tmp_pa
         run(read_recipe(tmp_path / "recipe.yaml", []))
     assert any("another process is working" in problem for problem in refused.value.problems)
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == [LOCK_NAME]
+
+
+def test_a_file_system_without_locks_is_used_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):
+        refuse_busy(tmp_path)
+        with locked(tmp_path):
+            assert "cannot lock" in caplog.text
+        assert not list(tmp_path.iterdir())
+    # One that an earlier version or another process has left there says nothing.
+    (tmp_path / ".ted-lock").touch()
+    refuse_busy(tmp_path)

@@ -105,6 +105,7 @@ def test_nothing_is_attached_to_loggers_afterwards(tmp_path: Path) -> None:
         ("ted run x --hub_token correct-horse --seed 1", "ted run x --hub_token *** --seed 1"),
         ("WANDB_API_KEY=abc; retrying", "WANDB_API_KEY=***; retrying"),
         ("https://me:secret@proxy.example failed", "https://***@proxy.example failed"),
+        ("ted learn-filters --filter_token mean --x", "ted learn-filters --filter_token mean --x"),
         ("the token of step 5, 3 tokens, --text_column key", "the token of step 5, 3 tokens, --text_column key"),
     ],
 )

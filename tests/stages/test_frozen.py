@@ -21,6 +21,7 @@ from transformers import (
     XGLMConfig,
     XGLMForCausalLM,
 )
+from transformers.utils import ModelOutput
 
 from ted_distill import StageArguments
 from ted_distill.fast.packed_linear import PackedLinear
@@ -38,8 +39,8 @@ def loaded(model: PreTrainedModel) -> Any:
     return SimpleNamespace(model=model, tokenizer=tokenizer, input_names=names, identity=None, name="a model")
 
 
-def arguments(folder: Path) -> StageArguments:
-    return StageArguments(str(folder), use_cpu=True, frozen_dtype="bfloat16")
+def arguments(folder: Path, **changes: Any) -> StageArguments:
+    return StageArguments(str(folder), use_cpu=True, frozen_dtype="bfloat16", **changes)
 
 
 def packed(model: PreTrainedModel) -> int:
@@ -59,6 +60,39 @@ def test_tables_that_do_not_fit_cast_weights_are_cast_too_and_come_back(tmp_path
     assert trial(loaded(model), arguments(tmp_path))().isfinite().all()  # type: ignore[misc]
     restore_weights(model, original)
     assert {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} == {torch.float32}
+
+
+class WithTable(BertForSequenceClassification):
+    """One that adds a table in float32 before a layer that autocast would mend."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("table", torch.full((config.hidden_size,), 0.5))
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        states = self.bert(*args, **options).last_hidden_state[:, 0] + self.table
+        return ModelOutput(logits=self.classifier(states))
+
+
+def test_models_are_tried_as_they_are_run_which_is_without_autocast(tmp_path: Path) -> None:
+    model = WithTable(BertConfig(**HEADS))
+    assert cast_frozen(loaded(model), arguments(tmp_path, bf16=True)) is torch.bfloat16
+    assert model.table.dtype == torch.bfloat16
+
+
+def test_a_model_whose_predictions_are_no_numbers_in_another_type_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = BertForSequenceClassification(BertConfig(**HEADS))
+    forward = model.forward
+
+    def overflowing(*args: Any, **options: Any) -> Any:
+        found = forward(*args, **options)
+        return found if model.classifier.weight.dtype == torch.float32 else ModelOutput(logits=found.logits * torch.nan)
+
+    monkeypatch.setattr(model, "forward", overflowing)
+    assert cast_frozen(loaded(model), arguments(tmp_path)) is torch.float32
+    assert "its predictions are not numbers" in caplog.text
 
 
 def test_a_model_that_does_not_run_in_another_type_stays_as_it_is(

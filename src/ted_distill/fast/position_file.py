@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -11,7 +12,13 @@ class PositionFile:
     """A file that is read and written at given positions. Where the system has no such calls: seek, under a lock."""
 
     def __init__(self, file: Path) -> None:
-        self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        binary = getattr(os, "O_BINARY", 0)
+        try:
+            self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | binary, 0o644)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            self.descriptor = os.open(file, os.O_RDONLY | binary)  # of another user: what it has can be read
         self._place = threading.Lock()
 
     def __del__(self) -> None:

@@ -49,12 +49,13 @@ _OURS = re.compile(rf"{_FILE}\.(bin|json|check)|\.{_FILE}\.[0-9a-f]+\.json|\.nfs
 class StatesCache:
     """A frozen model's outputs for features: `cache(batch, blocks, run)` reads them, or calls `run` and keeps them.
 
+    Hidden states are read back bit for bit, in the number type that they had.
+
     Several processes that share the frozen model's weights run it together or not at all: see `agree`.
 
     Args:
         folder: for one model and one set of features; see `cache_folder`.
         lengths: (N,) tokens kept of each feature.
-        dtype: type of the model's hidden states; they are read back bit for bit.
         one_a_row: keep one hidden state of each row: that of its first token, or the mean of all.
         with_hidden_states: False if they do not fit on the disk; then only the logits are kept.
     """
@@ -67,12 +68,10 @@ class StatesCache:
         self,
         folder: Path,
         lengths: np.ndarray,
-        dtype: torch.dtype,
         one_a_row: bool = False,
         with_hidden_states: bool = True,
     ) -> None:
         self.folder = folder
-        self.dtype = dtype
         self.one_a_row = one_a_row
         self.with_hidden_states = with_hidden_states
         self._files: dict[str, RowFile] = {}
@@ -133,7 +132,8 @@ class StatesCache:
             return
         tensors = [signals.logits.float()]
         if self.with_hidden_states:
-            tensors += [states.to(self.dtype) for states in (*signals.states, *signals.vectors)]
+            # In their own type: some families keep part of a cast model in float32, and float16 would not hold it.
+            tensors += [*signals.states, *signals.vectors]
         try:
             for name, tensor in zip(names, tensors, strict=False):
                 file = self._files.get(name) or self._open(name) or self._create(name, tensor)
@@ -206,7 +206,7 @@ def open_cache(
         )  # fmt: skip
     elif blocks:
         logger.info("hidden states of %d features: up to %.2f GB in %s", len(lengths), needed / 1e9, folder)
-    cache = StatesCache(folder, lengths, dtype, filter_token is not None, fits)
+    cache = StatesCache(folder, lengths, filter_token is not None, fits)
     cache.bytes_to_come = max(0, needed - _size(folder)) if fits else 0
     return cache
 

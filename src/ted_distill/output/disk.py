@@ -21,6 +21,10 @@ _WORDS_OF_FULL = (
 )  # fmt: skip
 
 
+_SHARED_MEMORY = "unable to write to file </torch_"
+"""What PyTorch says when processes that make batches have no room to hand them over."""
+
+
 class Need(NamedTuple):
     """Room that will be taken."""
 
@@ -68,7 +72,14 @@ def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Ite
     except Exception as error:
         if not is_full(error):
             raise
-        disk = min({_disk(folder) for folder in folders}, key=lambda disk: shutil.disk_usage(disk).free)
+        named = [Path(error.filename)] if isinstance(error, OSError) and isinstance(error.filename, str) else folders
+        disk = min({_disk(folder) for folder in named}, key=lambda disk: shutil.disk_usage(disk).free)
+        if _SHARED_MEMORY in str(error):
+            raise TrainingError(
+                f"{folders[0]}: expected room in shared memory (/dev/shm) for batches of dataloader_num_workers, got "
+                "none left; raise it (docker run --shm-size), or set dataloader_num_workers to 0, and the same command "
+                "resumes from the last checkpoint"
+            ) from error
         wanted = f"{readable_size(needed)} are needed" if needed else "more is needed"
         free = readable_size(shutil.disk_usage(disk).free)
         raise TrainingError(

@@ -24,6 +24,8 @@ except ImportError:  # Windows
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".ted-lock"
+_CANNOT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Where a file system has no locks."""
 _held: set[int] = set()
 
 
@@ -71,6 +73,9 @@ def refuse_busy(folder: Path) -> None:
         try:
             if not _lock(descriptor):
                 raise _busy(folder)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
         finally:
             os.close(descriptor)
 
@@ -88,8 +93,9 @@ def _take(folder: Path) -> list[int]:
                 raise _busy(folder)
         except OSError as error:
             os.close(descriptor)
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            if error.errno not in _CANNOT:
                 raise
+            file.unlink(missing_ok=True)
             logger.warning("%s: this file system cannot lock (%s); start no second run here", folder, error.strerror)
             return []
         except InputError:

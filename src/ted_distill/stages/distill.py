@@ -39,7 +39,7 @@ from .frozen import cast_frozen, pack_frozen
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .method_filters import MethodFilters, method_filters
 from .methods import LEARNED, LEAST_SQUARES, token_methods
-from .pair_balance import balanced_weights
+from .pair_balance import BATCH, ROWS, balanced_weights
 from .rate_search import run_with_rate
 from .relation_choice import Relations, choose_relations
 from .retest import with_test_scores
@@ -250,14 +250,14 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
     filtered = student.with_filters(filters.student, task).to(args.device)
     if relations:
         filtered.record_relations(relations.student_block)
+    if not chosen.train_embeddings:
+        freeze_tokens(student.model)
     settings = _loss_settings(chosen, filtered, teacher, task, args, data)
     if filters.student is not None:
         filters.student.requires_grad_(chosen.arguments.train_filters)
     use_fast_modules(student.model, args, flash=relations is None)
     if chosen.train_embeddings:
         freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
-    else:
-        freeze_tokens(student.model)
     inputs = None if own is None else TeacherInputs(own, task, chosen.tokenizers, len(data.train))
     return DistillTrainer(
         filtered, args, task, tokenizer, data.train, data.validation, data.test,
@@ -288,7 +288,8 @@ def _loss_settings(
         start_from(filters.student, least_squares_start(unfiltered, teacher, task, batches))
     weights = arguments.weights_of_pairs(len(filters.pairs))
     if arguments.balances_pairs and filters.pairs:
-        weights = balanced_weights(student, teacher, task, drawn_batches(task, args, tokenizer, data.train), losses)
+        batches = drawn_batches(task, args, tokenizer, data.train, most=ROWS, size=BATCH)
+        weights = balanced_weights(student, teacher, task, batches, losses)
     matched, relations = chosen.matched, chosen.relations
     return LossSettings(
         arguments.prediction_weight, arguments.layer_weight(filters.pairs), arguments.temperature,

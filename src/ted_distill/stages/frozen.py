@@ -37,15 +37,18 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
     if run is None:
         cast_weights(model, dtype)
         return dtype
+    # Cast where they are: on the device there may be room for the smaller type alone.
     before = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
     for cast in (cast_weights, cast_buffers):
         cast(model, dtype)
         try:
-            run()
+            if not run().isnan().any():
+                return dtype
+            reason = "its predictions are not numbers"
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever a family makes of a type that it does not expect
             reason = " ".join(str(error).split())[:150]
-        else:
-            return dtype
     for tensor, data in before:
         tensor.data = data
     cast_weights(model, torch.float32)
@@ -74,19 +77,19 @@ def pack_frozen(loaded: LoadedModel, args: StageArguments) -> None:
 
 
 def trial(loaded: LoadedModel, args: StageArguments) -> Callable[[], Tensor] | None:
-    """What a model says of one text, in the stage's precision; None where its weights are to be split over devices."""
+    """What a frozen model says of one text, on the stage's device; None where its weights will be split over more."""
     if asks_for_fsdp(args):
         return None
     encoded = loaded.tokenizer(_TEXT, return_tensors="pt")
     inputs = {name: encoded[name].to(args.device) for name in loaded.input_names if name in encoded}
-    half = torch.float16 if args.fp16 else torch.bfloat16
-    model = loaded.model.to(args.device)
+    model = loaded.model
 
     def run() -> Tensor:
         training = model.training
-        model.eval()
+        model.to(args.device).eval()
         try:
-            with torch.no_grad(), torch.autocast(args.device.type, half, enabled=bool(args.bf16 or args.fp16)):
+            # As frozen models are run.
+            with torch.no_grad(), torch.autocast(args.device.type, enabled=False):
                 return next(iter(model(**inputs).values())).float()
         finally:
             model.train(training)

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from torch import nn
+from transformers import PreTrainedModel
 
+from ..errors import InputError
 from ..fast.precision import resolve_dtype, restore_weights
 from ..method.filter_files import save_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
@@ -105,7 +107,7 @@ def _run(
         trainer.score()
     if cast:
         undo_fast_modules(loaded.model)
-        restore_weights(loaded.model, kept or load_model(loaded.name, task, model_arguments).model)
+        restore_weights(loaded.model, kept or _loaded_again(loaded, task, model_arguments))
     filters = trainer.whole.filtered.filters
 
     def write_files(folder: Path) -> None:
@@ -123,6 +125,17 @@ def _run(
     for warning in uninformed_heads(task, trainer.block_scores, data.validation):
         logger.warning("%s", warning)
     return results
+
+
+def _loaded_again(loaded: LoadedModel, task: Task, model_arguments: ModelArguments | None) -> PreTrainedModel:
+    """The model with the weights that it had before it was cast. Raises `InputError` if they are others by now."""
+    again = load_model(loaded.name, task, model_arguments)
+    if any(again.identity[part] != loaded.identity[part] for part in ("backbone", "head")):
+        raise InputError(
+            f"model_name_or_path: expected {loaded.name} as it was when its filters were learnt, got other weights; "
+            "give a model that does not change meanwhile (on the Hub: --model_revision), and learn them again"
+        )
+    return again.model
 
 
 def filter_trainer(

@@ -137,7 +137,10 @@ class OpenStage:
         found = check_folder(folder, self.identity)
         if found is not None:
             _remove_what_training_needed(folder)
-        elif read_sealed(folder / SETTINGS_NAME) != plain(self._settings()):
+        elif (before := read_sealed(folder / SETTINGS_NAME)) != plain(self._settings()):
+            if before is not None and before.get("identity") != plain(self.identity):
+                # Of a search with other settings, which had nothing else to lose.
+                shutil.rmtree(folder / TRIALS_NAME, ignore_errors=True)
             with atomic_files(folder) as partial:
                 write_sealed(partial / SETTINGS_NAME, self._settings())
         return found

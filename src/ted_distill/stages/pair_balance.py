@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 import torch
 
@@ -12,8 +11,8 @@ from ..method.filters import Batch, FilteredModel
 from ..method.layer_losses import LayerLoss, layer_losses
 from ..tasks.base import Task
 
-BATCHES = 8
-"""Number of batches on which gradients are measured."""
+ROWS, BATCH = 128, 4
+"""Rows on which gradients are measured, and how many of them at once, however training divides its batches."""
 
 
 def balanced_weights(
@@ -33,9 +32,11 @@ def balanced_weights(
     student.eval()
     weights = [weight for weight in student.model.parameters() if weight.requires_grad]
     sums = [[torch.zeros_like(weight) for weight in weights] for _ in losses]
-    for batch in islice(batches, BATCHES):
+    for batch in batches:
+        # Divided by one number for all batches, so that they add up to the same however they are cut.
+        one = torch.ones((), device=task.mask(batch).device)
         pair_losses = layer_losses(
-            student(batch, need_logits=False).states, teacher(batch).states, task.mask(batch), None, losses
+            student(batch, need_logits=False).states, teacher(batch).states, task.mask(batch), one, losses
         )
         for of_pair, loss in zip(sums, pair_losses, strict=True):
             found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)

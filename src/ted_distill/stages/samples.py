@@ -38,11 +38,14 @@ def drawn_batches(
     tokenizer: PreTrainedTokenizerBase,
     features: Dataset | IterableDataset,
     most: int | None = None,
+    size: int | None = None,
 ) -> Iterator[Batch]:
     """Batches of features drawn by the seed, on the stage's device.
 
     Args:
-        most: features [as many as have about `SAMPLE_TOKENS` tokens].
+        most: features [as many as have about `SAMPLE_TOKENS` tokens]. They are in the order of the file: whoever takes
+            only the first batches has the beginning of a sorted file.
+        size: features of a batch [as many as in training].
     """
     if most is None:
         length = task.max_seq_length if isinstance(features, IterableDataset) else np.mean(features["length"][:])
@@ -50,5 +53,5 @@ def drawn_batches(
     if not isinstance(features, IterableDataset):
         most = min(most, len(features))
     rows = watched(drawn(features, args.seed, most), "measuring states", most, "rows")
-    while chosen := list(islice(rows, args.per_device_train_batch_size)):
+    while chosen := list(islice(rows, size or args.per_device_train_batch_size)):
         yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -62,9 +63,11 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
         _batch(features[start : start + _BATCH], task, loaded, seed + start)
         for start in range(0, len(features), _BATCH)
     ]
-    longest = list(accumulate((len(feature["input_ids"]) for feature in features), max))
+    # In another order than the file's, whose first rows may be of one class or article.
+    mixed = np.random.default_rng(seed).permutation(len(features)).tolist()
+    longest = list(accumulate((len(features[row]["input_ids"]) for row in mixed), max))
     fitting = sum(length * number <= TOKENS for number, length in enumerate(longest, start=1))
-    together = _batch(features[: max(1, fitting)], task, loaded, seed)
+    together = _batch([features[row] for row in mixed[: max(1, fitting)]], task, loaded, seed)
 
     def run(model: PreTrainedModel, batch: Batch) -> ModelOutput:
         module = FilteredModel(

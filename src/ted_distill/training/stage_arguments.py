@@ -187,6 +187,11 @@ class StageArguments(TrainingArguments):
                 "resume_from_checkpoint: expected none, as a stage goes on from the last checkpoint of its own "
                 f"output_dir, got {shown(self.resume_from_checkpoint)}; leave it out"
             )
+        if self.save_on_each_node:
+            problems.append(
+                "save_on_each_node: expected false, as one process writes a stage's folder, which all have to see, got "
+                "true; leave it out"
+            )
         # Older versions of transformers have no such argument.
         if not getattr(self, "dataloader_in_order", True):
             problems.append(

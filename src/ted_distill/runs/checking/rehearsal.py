@@ -292,9 +292,7 @@ def _fresh_caches(trainer: StageTrainer, folder: Path) -> bool:
     frozen = _frozen(trainer)
     if frozen is None or not isinstance(cache := frozen.cache, StatesCache) or not cache.with_hidden_states:
         return False
-    frozen.cache = StatesCache(
-        folder / "fresh-cache", cache.lengths, cache.dtype, cache.one_a_row, cache.with_hidden_states
-    )
+    frozen.cache = StatesCache(folder / "fresh-cache", cache.lengths, cache.one_a_row, cache.with_hidden_states)
     return True
 
 
