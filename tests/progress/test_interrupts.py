@@ -6,10 +6,19 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from ted_distill.progress import noting_interrupts, raise_if_interrupted
+
+
+@pytest.fixture(autouse=True)
+def _as_at_a_keyboard() -> Iterator[None]:
+    """Tests may run in the background of a shell, where a job ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
