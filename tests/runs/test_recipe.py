@@ -254,7 +254,7 @@ def test_a_section_that_two_names_share_is_changed_for_one_of_them(tmp_path: Pat
     ("written", "meant"),
     [
         ("2024_01_05", "2024_01_05"), ("1.10", "1.10"), ("runs/exp #2", "runs/exp #2"), ("a: b", "a: b"), ("|", "|"),
-        ("yes", "yes"), ("#text", "#text"), ("'in quotes'", "in quotes"), ("null", None), ("", None),
+        ("yes", "yes"), ("#text", "#text"), ("'in quotes'", "in quotes"), ("null", None), ("Null", None), ("", None),
     ],
 )  # fmt: skip
 def test_a_text_in_an_override_is_what_it_looks_like(tmp_path: Path, written: str, meant: str | None) -> None:
@@ -263,6 +263,11 @@ def test_a_text_in_an_override_is_what_it_looks_like(tmp_path: Path, written: st
     assert content.get("text_column") == meant
     assert content["training"] | {"seed": 7} == content["training"]
     assert content["training"].get("run_name") == meant
+
+
+def test_the_word_off_for_a_strategy_is_what_it_is_in_a_file(tmp_path: Path) -> None:
+    recipe = read_recipe(tiny_recipe(tmp_path), ["training.eval_strategy=off", "training.save_strategy=no"])
+    assert stage_arguments(recipe, "kd")[0].eval_strategy == "no"
 
 
 @pytest.mark.parametrize(

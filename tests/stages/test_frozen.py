@@ -95,6 +95,31 @@ def test_a_model_whose_predictions_are_no_numbers_in_another_type_stays_as_it_is
     assert "its predictions are not numbers" in caplog.text
 
 
+def test_a_model_that_is_told_to_give_tuples_is_tried_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = BertForSequenceClassification(BertConfig(**HEADS, return_dict=False)).eval()
+    assert cast_frozen(loaded(model), arguments(tmp_path)) is torch.bfloat16
+    model.requires_grad_(False)
+    pack_frozen(loaded(model), arguments(tmp_path))
+    assert packed(model)
+    assert not caplog.records
+
+
+def test_tables_that_a_trial_has_moved_and_cast_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is moved to a GPU has other objects for its tables afterwards."""
+    model = WithTable(BertConfig(**HEADS))
+
+    def moved(device: object) -> Any:
+        model.table = model.table.clone()
+        return model
+
+    monkeypatch.setattr(model, "to", moved)
+    monkeypatch.setattr(model, "forward", lambda *args, **options: 1 / 0)
+    assert cast_frozen(loaded(model), arguments(tmp_path)) is torch.float32
+    assert model.table.dtype == torch.float32
+
+
 def test_a_model_that_does_not_run_in_another_type_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

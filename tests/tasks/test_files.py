@@ -483,6 +483,15 @@ def test_an_empty_field_is_a_row_without_labels_also_where_labels_are_numbers(tm
     assert rows_of("multi_label_classification", tmp_path, content, name)["label"][:] == [[1, 0], [0, 0], [0, 1]]
 
 
+def test_whole_numbers_that_pandas_writes_with_a_point_beside_empty_fields_are_the_same_labels(tmp_path: Path) -> None:
+    def labels(fields: list[str]) -> list[str] | None:
+        file = tmp_path / "rows.csv"
+        file.write_text("text,label\n" + "".join(f"a{number},{field}\n" for number, field in enumerate(fields)))
+        return load_task(TaskArguments("multi_label_classification", train_file=str(file))).label_names
+
+    assert labels(["1.0", "", "3.0"]) == labels(["1", "", "3"]) == labels(["1", "3"]) == ["1", "3"]
+
+
 # --- streams as files that are read whole ---------------------------------------------------------------------------
 
 

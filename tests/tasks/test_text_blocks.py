@@ -106,6 +106,13 @@ def test_one_document_that_ends_with_a_newline_makes_no_lines_of_the_others(tmp_
     assert ids_of(task, tokenizer).count(tokenizer.eos_token_id) == 20
 
 
+def test_documents_of_several_lines_are_no_lines() -> None:
+    texts = [f"def function_{number}():\n    return {number}\n" for number in range(20)]
+    task = given(train=Dataset.from_dict({"text": texts}))
+    tokenizer = tokenizer_with_ends()
+    assert ids_of(task, tokenizer).count(tokenizer.eos_token_id) == 20
+
+
 def test_all_splits_are_joined_as_the_training_rows_are() -> None:
     lines = [f"line {number} of a text\n" for number in range(20)]
     rest = Dataset.from_dict({"text": ["a last line", "the film was good."]})

@@ -58,7 +58,7 @@ def refused(**values: Any) -> list[str]:
         ("train_sampling_strategy", ["shuffled"]),
         ("label_smoothing_factor", [0.1, -1]),
         ("neftune_noise_alpha", [5]),
-        ("resume_from_checkpoint", ["runs/x/checkpoint-5", False]),
+        ("resume_from_checkpoint", ["runs/x/checkpoint-5"]),
         pytest.param(
             "dataloader_in_order",
             [False],

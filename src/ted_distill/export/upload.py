@@ -199,7 +199,13 @@ def _vocabulary_files(folder: Path) -> list[str]:
 def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:
     """The files of an export of this checkpoint. Raises `InputError` for any other folder."""
     check_inputs(export, "onnx")
-    if read_export(export).about.get("weights") != weights_of(checkpoint):
+    made_of = read_export(export).about.get("weights")
+    if not made_of:
+        raise InputError(
+            f"onnx: expected an export that says which weights it was made of, got {export}, which does not; export "
+            f"{checkpoint} again"
+        )
+    if made_of != weights_of(checkpoint):
         raise InputError(
             f"onnx: expected an export of {checkpoint}, got {export}, which was made of other weights; export this "
             "checkpoint again"
@@ -301,7 +307,7 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
                     "name, or make it private on the Hub"
                 )
             # What an earlier push left there of other weights would be taken for these.
-            former = [*_WEIGHTS, *_OF_FILTERS, *_OF_ONNX]
+            former = [*_WEIGHTS, "model.safetensors.index.json", *_OF_FILTERS, *_OF_ONNX]
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, repo_type="model", commit_message=arguments.message,
                 delete_patterns=former,

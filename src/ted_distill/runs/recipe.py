@@ -239,7 +239,8 @@ def apply_override(content: dict[str, Any], override: str) -> None:
             named = part == "student" and content.get(part) is not None
             content[part] = {"model": content[part]} if named else {}
         content = content[part]
-    written = _is_text(path, last) and value and value[0] not in _YAML_ALL_THE_SAME and value not in _NULLS
+    plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
+    written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
     content[last] = value if written else parse_yaml(value, f"override {key}")
 
 

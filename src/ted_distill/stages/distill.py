@@ -311,7 +311,7 @@ def _frozen_teacher(
     cast_weights(model, dtype)
     model.freeze().to(args.device)
     use_fast_modules(model, args, frozen=True, flash=chosen.relations is None)
-    pack_frozen(teacher, args)
+    pack_frozen(teacher, args, model.filters)
     if args.torch_compile:
         teacher.model.compile(backend=args.torch_compile_backend, mode=args.torch_compile_mode)
     return model

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..fast.packed_linear import undo_packed_linear, use_packed_linear
 from ..fast.precision import cast_buffers, cast_weights, resolve_dtype
@@ -21,6 +21,8 @@ from ..training.stage_arguments import StageArguments
 logger = logging.getLogger(__name__)
 
 _TEXT = "a few words"
+_TRIED = 4 * 10**9
+"""Bytes up to which weights in float32 are held beside the others until a model has been tried; larger ones are not."""
 _NEAR = 0.1
 """Share of the largest number by which packed layers may differ from others: rounding, and not another result."""
 
@@ -34,11 +36,13 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
     loaded.identity  # noqa: B018  (of the weights before they are cast: it is kept)
     model, dtype = loaded.model, resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     run = trial(loaded, args) if dtype != torch.float32 else None
-    if run is None:
+    if run is None or 4 * model.num_parameters() > _TRIED:
         cast_weights(model, dtype)
         return dtype
     # Cast where they are: on the device there may be room for the smaller type alone.
-    before = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
+    weights = [(weight, weight.data) for weight in model.parameters()]
+    tables = [(part, name, table) for part in model.modules() for name, table in part.named_buffers(recurse=False)]
+    tables = [(part, name, table.clone()) for part, name, table in tables]
     for cast in (cast_weights, cast_buffers):
         cast(model, dtype)
         try:
@@ -49,8 +53,10 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
             raise
         except Exception as error:  # whatever a family makes of a type that it does not expect
             reason = " ".join(str(error).split())[:150]
-    for tensor, data in before:
-        tensor.data = data
+    for weight, data in weights:
+        weight.data = data
+    for part, name, table in tables:
+        part._buffers[name] = table
     cast_weights(model, torch.float32)
     kind = str(dtype).removeprefix("torch.")
     logger.warning(
@@ -59,15 +65,18 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
     return torch.float32
 
 
-def pack_frozen(loaded: LoadedModel, args: StageArguments) -> None:
+def pack_frozen(loaded: LoadedModel, args: StageArguments, filters: nn.Module | None = None) -> None:
     """Pack the linear layers of a frozen model if that is asked for and changes nothing; see `fast.packed_linear`."""
-    if not args.packed_linear or args.torch_compile or asks_for_fsdp(args):
+    if not args.packed_linear or args.torch_compile or asks_for_fsdp(args) or args.device.type != "cpu":
         return
-    run = trial(loaded, args)
-    expected = None if run is None else run()
-    if not use_packed_linear(loaded.model) or run is None or expected is None:
+    if filters is not None:
+        use_packed_linear(filters)
+    run = trial(loaded, args) if loaded.model.dtype == torch.bfloat16 else None
+    if run is None:
         return
     try:
+        expected = run()
+        use_packed_linear(loaded.model)
         found = run()
         same = bool((found - expected).abs().max() <= _NEAR * (1 + expected.abs().max()))
     except Exception:  # such as a product with weights that are not where a module looks for them
@@ -90,7 +99,7 @@ def trial(loaded: LoadedModel, args: StageArguments) -> Callable[[], Tensor] | N
         try:
             # As frozen models are run.
             with torch.no_grad(), torch.autocast(args.device.type, enabled=False):
-                return next(iter(model(**inputs).values())).float()
+                return next(iter(model(**inputs, return_dict=True).values())).float()
         finally:
             model.train(training)
 

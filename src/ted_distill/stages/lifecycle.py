@@ -58,7 +58,7 @@ from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import search_problems
 from ..training.trainer import StageTrainer
 from ..training.update_counts import check_updates, refuse_untrained
-from .stage_identity import Results, check_folder, refuse_foreign, refuse_own_folder
+from .stage_identity import Results, check_folder, differences_of, refuse_foreign, refuse_own_folder
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class OpenStage:
         if found is not None:
             _remove_what_training_needed(folder)
         elif (before := read_sealed(folder / SETTINGS_NAME)) != plain(self._settings()):
-            if before is not None and before.get("identity") != plain(self.identity):
+            if before is not None and differences_of(before, plain(self.identity)):
                 # Of a search with other settings, which had nothing else to lose.
                 shutil.rmtree(folder / TRIALS_NAME, ignore_errors=True)
             with atomic_files(folder) as partial:

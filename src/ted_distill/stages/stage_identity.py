@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,7 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
         refuse_foreign(folder)
         return None
     found, manifest = _settings_and_manifest(folder)
-    compared = {key: value for key, value in found["identity"].items() if key in wanted}
-    if isinstance(arguments := compared.get("arguments"), dict):
-        compared["arguments"] = {key: value for key, value in arguments.items() if key in wanted["arguments"]}
-    compared = _divided_alike(compared, wanted)
-    differences = changes(compared, wanted, same_versions=found.get("versions") == versions())
+    differences = differences_of(found, wanted)
     # A stage that stopped before its first checkpoint has nothing to lose.
     if differences and (manifest is not None or last_checkpoint(folder)):
         state = "a finished stage" if manifest is not None else "an interrupted stage"
@@ -110,6 +106,15 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
     if damage := published_damage(folder, manifest):
         raise _damaged(folder, damage)
     return read_json(folder / RESULTS_NAME)
+
+
+def differences_of(settings: Mapping[str, Any], wanted: Identity) -> list[str]:
+    """What is another thing in a folder's recorded settings than in this stage's, or the part of it to compare."""
+    compared = {key: value for key, value in settings["identity"].items() if key in wanted}
+    if isinstance(arguments := compared.get("arguments"), dict):
+        compared["arguments"] = {key: value for key, value in arguments.items() if key in wanted["arguments"]}
+    compared = _divided_alike(compared, wanted)
+    return changes(compared, wanted, same_versions=settings.get("versions") == versions())
 
 
 def _divided_alike(found: Identity, wanted: Identity) -> Identity:

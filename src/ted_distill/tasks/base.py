@@ -147,7 +147,11 @@ class Task(ABC):
         # Sampled last: row numbers in messages are those of the file, and a sample may lack one of the labels.
         limits = {"train": self.arguments.max_train_samples}
         rows = {
-            name: sample_rows(rows, limits.get(name, self.arguments.max_eval_samples), self.keeps_order(rows))
+            name: sample_rows(
+                rows,
+                limits.get(name, self.arguments.max_eval_samples),
+                isinstance(rows, Dataset) and self.keeps_order(rows),
+            )
             for name, rows in splits.items()
         }
         self._say_what_is_there(rows)

@@ -48,9 +48,9 @@ class TaskArguments:
     max_seq_length: Annotated[int | None, at_least(2)] = None
     """maximum tokens per row [128; QA 384; LM 1024, masked 512]"""
     max_train_samples: Annotated[int | None, at_least(1)] = None
-    """train on a random sample of the rows"""
+    """train on a random sample of the rows; LM: on the first lines of one text"""
     max_eval_samples: Annotated[int | None, at_least(1)] = None
-    """score on a random sample of the rows"""
+    """score on a random sample of the rows; LM: on the first lines of one text"""
     doc_stride: Annotated[int, at_least(0)] = 128
     """QA: tokens that two windows share"""
     max_answer_length: Annotated[int, at_least(1)] = 30

@@ -182,7 +182,7 @@ class StageArguments(TrainingArguments):
                 "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "
                 "`ted push FOLDER OWNER/NAME`"
             )
-        if str(self.resume_from_checkpoint).lower() not in ("none", "true"):
+        if str(self.resume_from_checkpoint).lower() not in ("none", "true", "false"):
             problems.append(
                 "resume_from_checkpoint: expected none, as a stage goes on from the last checkpoint of its own "
                 f"output_dir, got {shown(self.resume_from_checkpoint)}; leave it out"

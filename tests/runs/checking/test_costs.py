@@ -184,6 +184,10 @@ def test_what_is_free_and_how_many_cores_there_are_is_what_the_container_leaves(
     assert found is not None
     assert abs(found - (memory._of_process("VmRSS") + 2000)) < 10**8
     assert memory.cores() == 2.5
+    # Files that the kernel keeps in memory are given back.
+    (tmp_path / "memory.current").write_text(str(own + 2500))
+    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 1500\n")
+    assert memory._used(tmp_path) == own + 1000
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert memory.cores() is None

@@ -49,6 +49,7 @@ CONTENT = {
         ),
         ({"chosen_weights": ["alone", "ted"]}, "scored with the weights that the recipe's evaluations chose; sd"),
         ({"chosen_weights": ["ted"]}, "the last weights, but for TED the best of several evaluations on these rows"),
+        ({"chosen_weights": ["ted"], "split": "test"}, "several evaluations on the validation rows; sd"),
         (
             {"steps": {"alone": 300, "ted": 1000}},
             "the same student, but do not train equally long: student alone 300 updates, TED 1,000 updates.",

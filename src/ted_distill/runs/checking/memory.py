@@ -17,6 +17,8 @@ _LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Files with the limit of a group of processes, of version 2 and 1 of cgroups."""
 _USED = ("memory.current", "memory.usage_in_bytes")
 """Files with what such a group holds."""
+_FILES = ("total_inactive_file", "inactive_file")
+"""Lines of `memory.stat` with the bytes of files that are given back when memory is short."""
 
 
 def reset_peak(device: torch.device) -> None:
@@ -65,7 +67,7 @@ def free(device: torch.device) -> int | None:
     available = _in_kilobytes(Path("/proc/meminfo"), "MemAvailable")
     known = [available + own] if available else []
     known += [limit - used + own for folder in _groups() if (limit := _number(folder, _LIMITS)) is not None
-              if (used := _number(folder, _USED)) is not None]  # fmt: skip
+              if (used := _used(folder)) is not None]  # fmt: skip
     return max(0, min(known)) if known else None
 
 
@@ -95,6 +97,19 @@ def _groups() -> set[Path]:
             own = root / place.strip("/")
             folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(_CGROUP))}
     return folders
+
+
+def _used(folder: Path) -> int | None:
+    """What a group of processes holds, without the files that the kernel keeps in memory as long as there is room."""
+    used = _number(folder, _USED)
+    if used is None:
+        return None
+    with suppress(OSError, ValueError):
+        for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, size = line.partition(" ")
+            if name in _FILES:
+                return max(0, used - int(size))
+    return used
 
 
 def _number(folder: Path, names: tuple[str, ...]) -> int | None:

@@ -141,7 +141,9 @@ def _weights(content: Content) -> str:
     if not chosen:
         return "the last weights"
     titles = " and ".join(METHODS[name].title for name in chosen)
-    return f"the last weights, but for {titles} the best of several evaluations on these rows, which favours it"
+    of = "these" if content["split"] == "validation" else "the validation"
+    favours = ", which favours it" if of == "these" else ""
+    return f"the last weights, but for {titles} the best of several evaluations on {of} rows{favours}"
 
 
 def _how_long(content: Content) -> str:

@@ -122,11 +122,15 @@ def _table(lines: Lines, delimiter: str, options: FileOptions) -> pa.Table:
     repeated = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
     if repeated:
         raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
-    return pa.table({name: _column(column, _is_text(name, column, options)) for name, column in named})
+    return pa.table({name: _column(*_as_read(name, column, options)) for name, column in named})
 
 
-def _is_text(name: str, fields: Sequence[str], options: FileOptions) -> bool:
-    return name in options.texts or (name in options.lists and "" in fields)
+def _as_read(name: str, fields: Sequence[str], options: FileOptions) -> tuple[Sequence[str], bool]:
+    """The fields of a column, and whether they are text whatever they look like."""
+    if name in options.lists and "" in fields and all(_DECIMAL.fullmatch(field) for field in fields if field):
+        # As whole numbers are named: pandas writes 1.0 for them beside empty fields.
+        return [str(int(float(field))) if field and float(field).is_integer() else field for field in fields], True
+    return fields, name in options.texts
 
 
 def _column(fields: Sequence[str], is_text: bool) -> pa.Array:

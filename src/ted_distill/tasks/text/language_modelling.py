@@ -96,7 +96,9 @@ class LanguageModelling(Task):
         filled = [text for text in (str(row[name] or "") for row in first if name) if text.strip()]
         # The last line of a file may end without one.
         filled = filled[:-1] or filled
-        return sum(text.endswith("\n") for text in filled) >= _MOST_LINES * max(len(filled), 1)
+        # A document may end with a newline too; a line has no other.
+        lines = sum(text.endswith("\n") and "\n" not in text[:-1] for text in filled)
+        return lines >= _MOST_LINES * max(len(filled), 1)
 
     @cached_property
     def _lines(self) -> bool:
