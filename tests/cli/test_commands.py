@@ -18,6 +18,7 @@ from ted_distill.cli import recipes
 from ted_distill.cli.command import Command
 from ted_distill.cli.dialect import changes
 from ted_distill.cli.main import COMMANDS, USAGE, main
+from ted_distill.export.folders import beside
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.stages.methods import METHODS
 from ted_distill.tasks import TASKS, describe_task
@@ -205,3 +206,36 @@ def test_a_table_is_printed_by_one_of_several_processes(
         monkeypatch.setattr("accelerate.PartialState.is_main_process", is_main)
         recipes._end({}, "out", recipes._AtTheEnd(False))
         assert ("the table" in capsys.readouterr().out) is is_main
+
+
+def test_a_student_alone_needs_no_teacher(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--student_name_or_path", "s", "--task", "sst2", "--output_dir", "x"]
+    assert main(["distill", "--method", "kd", *words]) == 2
+    assert "--teacher_name_or_path is missing" in capsys.readouterr().err
+    assert main(["distill", "--method", "alone", *words, "--seed", "-1"]) == 2
+    assert "teacher_name_or_path" not in capsys.readouterr().err
+
+
+def test_help_that_hides_flags_says_how_to_see_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--use_cpu" in said
+    assert "--per_device_eval_batch_size" in said
+    assert "--help-all lists further flags" in said
+
+
+@pytest.mark.parametrize("key", ["pairs", "filter_interval", "teacher_filter_interval"])
+def test_a_key_that_decides_stage_one_too_is_no_part_of_a_grid(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "stsb", "--grid", "mse_alpha=1,10", f"{key}=1,2"]) == 2
+    assert f"--grid: expected keys of Stage II alone, got {key}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("place", "expected"), [(".", "model-onnx"), ("..", "runs-onnx"), ("../model", "model-onnx")])
+def test_files_go_beside_a_checkpoint_however_it_is_named(
+    place: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "runs" / "model")
+    folder = beside(place, "onnx").resolve()
+    assert folder.name == expected
+    assert folder.parent in (tmp_path, tmp_path / "runs")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 import published_parity as parity  # a script, found once its folder is on the path
 from golden_case import Form, write_case
@@ -122,3 +123,9 @@ def test_as_published_keeps_what_a_task_is_otherwise():
 def test_a_task_the_published_code_does_not_have_is_refused():
     with pytest.raises(InputError, match="multi_label"):
         as_published(load_task("multi_label_classification"))
+
+
+def test_the_rows_that_a_task_was_given_stay():
+    rows = Dataset.from_dict({"text": ["a film", "a book"], "label": [0.5, 1.5]})
+    task = as_published(load_task("regression", train=rows, validation=rows))
+    assert task.rows["train"]["text"][:] == ["a film", "a book"]

@@ -292,6 +292,11 @@ def test_an_override_that_does_not_fit_is_refused(tmp_path: Path, override: str,
     assert message in str(error.value)
 
 
+def test_the_rate_that_a_search_found_is_no_score() -> None:
+    result = {"metric": "accuracy", "accuracy": 80.0, "learning_rate": 3e-4, "parameters": 10, "seconds": 1.0}
+    assert "learning_rate" not in results_table({"teacher": result})
+
+
 def test_small_errors_are_told_apart_in_the_table() -> None:
     results = {
         name: {"metric": "spearmanr", "spearmanr": 80.0, "mse": mse, "parameters": 10, "seconds": 1.0}

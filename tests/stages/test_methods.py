@@ -208,6 +208,18 @@ def test_relations_that_cannot_be_are_refused(
         )
 
 
+def test_relations_whose_first_run_leaves_no_gradient_are_refused(
+    models: dict[str, Path], reviews: Task, tmp_path: Path
+) -> None:
+    # The name of 5.23; older versions of transformers know the other one.
+    name = "activation" if hasattr(StageArguments, "activation_checkpointing") else "gradient"
+    again = {f"{name}_checkpointing": True, f"{name}_checkpointing_kwargs": {"use_reentrant": True}}
+    with pytest.raises(InputError, match="use_reentrant: expected false with attention relations"):
+        distill(
+            models["teacher"], models["student"], reviews, arguments(tmp_path, **again), DistillArguments("attention")
+        )
+
+
 def test_relations_are_added_to_filtered_states(
     models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
 ) -> None:

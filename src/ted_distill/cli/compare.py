@@ -81,6 +81,10 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
         say_files(report_at_the_end(f"{recipe.run.output_dir}/{COMPARISON}"))
 
 
+_OF_BOTH = {"pairs", "filter_interval", "teacher_filter_interval"}
+"""Keys of a recipe's top level that Stage II has as well."""
+
+
 def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """`KEY=V,V` words of `--grid`, and all other words: keys of a recipe's top level are never part of a grid."""
     from ..runs.recipe import TOP_KEYS
@@ -94,6 +98,11 @@ def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         elif word.startswith(("--grid=", "grid=")):
             grid.append(word.partition("=")[2])
             inside = False
+        elif inside and word.partition("=")[0] in _OF_BOTH:
+            raise InputError(
+                f"--grid: expected keys of Stage II alone, got {word.partition('=')[0]}, which also decides Stage I; "
+                "compare runs with each value, or give it before --grid"
+            )
         elif inside and not word.startswith("--") and "." not in word.partition("=")[0] and not _is_top(word, TOP_KEYS):
             grid.append(word)
         else:

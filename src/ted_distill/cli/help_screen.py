@@ -69,17 +69,22 @@ def reword(parser: argparse.ArgumentParser, ranges: Mapping[str, Range]) -> None
 
 def shorten(parser: argparse.ArgumentParser) -> None:
     """Hide the training arguments that few people set; they still work."""
-    hidden = field_names(TrainingArguments) - _SHOWN | _HIDDEN | {f"no_{name}" for name in _HIDDEN}
+    trains = any(action.dest == "num_train_epochs" for action in parser._actions)
+    hidden = _HIDDEN | {f"no_{name}" for name in _HIDDEN}
+    if trains:
+        hidden |= field_names(TrainingArguments) - _SHOWN
     for action in parser._actions:
         twins = [flag for flag in action.option_strings if "-" in flag.removeprefix("--")]
         action.option_strings = [flag for flag in action.option_strings if flag not in twins]
         if action.dest in hidden:
             action.help = argparse.SUPPRESS
     parser.usage = f"{parser.prog} [--config FILE.yaml or RECIPE] [flags]"
-    if any(action.dest == "num_train_epochs" for action in parser._actions):
+    if trains:
         parser.epilog = (
             "All flags of transformers.TrainingArguments work; --help-all lists them and the ones for speed."
         )
+    elif any(action.help is argparse.SUPPRESS for action in parser._actions):
+        parser.epilog = "--help-all lists further flags."
     # Two dataclasses may use the same group, which needs only one heading; the best-known arguments come last.
     by_title: dict[str | None, Any] = {}
     for group in parser._action_groups:

@@ -174,7 +174,8 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     titles = {name: score_title(name, results) for name in shown}
     width = max([28, *map(len, titles.values())])
     for name, value in shown.items():
-        sys.stdout.write(f"{titles[name]:<{width}} {f'{value:.2f}' if isinstance(value, float) else value}\n")
+        number = f"{value:g}" if name == "learning_rate" else f"{value:.2f}" if isinstance(value, float) else value
+        sys.stdout.write(f"{titles[name]:<{width}} {number}\n")
     for sentence in described(results):
         sys.stdout.write(f"{sentence}\n")
     if folder:

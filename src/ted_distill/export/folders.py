@@ -14,7 +14,11 @@ from ..stages.stage_identity import refuse_foreign, refuse_own_folder
 def beside(name: str, suffix: str) -> Path:
     """A checkpoint's folder with `-SUFFIX` after its name; of a Hub id, one in the current folder."""
     place = Path(name)
-    return place.with_name(f"{place.resolve().name}-{suffix}") if place.is_dir() else Path(f"{place.name}-{suffix}")
+    if not place.is_dir():
+        return Path(f"{place.name}-{suffix}")
+    # `.` and `..` have no name of their own.
+    place = place if place.name not in ("", "..") else place.resolve()
+    return place.with_name(f"{place.name}-{suffix}")
 
 
 def check_folder(folder: Path, stage: str, models: Iterable[str]) -> None:

@@ -33,12 +33,12 @@ class TokenSums:
             states: (N, D) of real tokens only.
             targets: (N, E) of the same tokens.
         """
-        states = _exact(states)
+        states = in_float64(states)
         self.count += len(states)
         self._states = self._states.to(states.device) + states.sum(dim=0)
         self._squares = self._squares.to(states.device) + states.T @ states
         if targets is not None:
-            targets = _exact(targets).to(states.device)
+            targets = in_float64(targets).to(states.device)
             self._targets = self._targets.to(states.device) + targets.sum(dim=0)
             self._products = self._products.to(states.device) + states.T @ targets
 
@@ -138,6 +138,6 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return layer
 
 
-def _exact(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has no such type."""
+def in_float64(tensor: Tensor) -> Tensor:
+    """Without a graph, in float64, on the CPU where the device has no such type."""
     return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device).double()

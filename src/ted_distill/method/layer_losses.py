@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .closed_form import in_float64
 from .losses import masked_mean, wide
 
 LayerLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -185,7 +186,7 @@ def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tens
     count = 0
     sums = squares = torch.zeros(())
     for states, mask in batches:
-        tokens = torch.stack([of_pair[mask != 0].double() for of_pair in states])
+        tokens = torch.stack([in_float64(of_pair[mask != 0]) for of_pair in states])
         count += tokens.shape[1]
         sums, squares = sums + tokens.sum(dim=1), squares + tokens.square().sum(dim=1)
     if count == 0:

@@ -77,13 +77,17 @@ def as_published(task: Task) -> Task:
     Raises:
         InputError: the published code does not have this kind of task.
     """
+    published: Task
     if isinstance(task, QuestionAnswering):
-        return PublishedQuestionAnswering(task.arguments)
-    if isinstance(task, Regression):
-        return PublishedRegression(task.arguments, task.preset)
-    if type(task) is SequenceClassification:
-        return PublishedClassification(task.arguments, task.preset)
-    raise InputError(
-        f"task: the published code has classification, regression and question answering, but not {task.name}; "
-        "use the task as it is"
-    )
+        published = PublishedQuestionAnswering(task.arguments)
+    elif isinstance(task, Regression):
+        published = PublishedRegression(task.arguments, task.preset)
+    elif type(task) is SequenceClassification:
+        published = PublishedClassification(task.arguments, task.preset)
+    else:
+        raise InputError(
+            f"task: the published code has classification, regression and question answering, but not {task.name}; "
+            "use the task as it is"
+        )
+    published.given = task.given
+    return published

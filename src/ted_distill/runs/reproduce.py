@@ -76,7 +76,8 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
         TrainingError: see the stages.
     """
     recipe, then = _read(folder)
-    again = output_dir or folder.with_name(f"{folder.name}-again")
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    again = output_dir or named.with_name(f"{named.name}-again")
     if again.resolve() == folder.resolve():
         raise InputError(f"output_dir: expected another folder than that of the run, got {again}; give another")
     repeated = read_recipe(folder / "recipe.yaml", [f"output_dir={again}", "keep=all", "require=null"])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from ..errors import InputError
+from ..method.closed_form import in_float64
 from ..method.filters import Batch, FilteredModel
 from ..method.layer_losses import LayerLoss, layer_losses
 from ..tasks.base import Task
@@ -43,7 +44,7 @@ def balanced_weights(
             for total, gradient in zip(of_pair, found, strict=True):
                 if gradient is not None:
                     total += gradient
-    norms = [float(torch.stack([total.double().norm() for total in of_pair]).norm()) for of_pair in sums]
+    norms = [float(torch.stack([in_float64(total).norm() for total in of_pair]).norm()) for of_pair in sums]
     if not all(0 < norm < float("inf") for norm in norms):
         raise InputError(
             f"pair_weights: expected gradients above 0 to balance, got {', '.join(f'{norm:g}' for norm in norms)}; "

@@ -49,6 +49,12 @@ def choose_relations(
             "torch_compile: expected false with attention relations, which are recorded while a model runs, got true; "
             "leave it out or choose method ted"
         )
+    kwargs = [getattr(args, f"{name}_checkpointing_kwargs", None) for name in ("activation", "gradient")]
+    if any(isinstance(given, dict) and given.get("use_reentrant") for given in kwargs):
+        problems.append(
+            "use_reentrant: expected false with attention relations, whose first run would leave no gradient, got "
+            "true; leave it out or choose method ted"
+        )
     blocks = (1, 1)
     widths: list[int] = []
     with collect(problems):

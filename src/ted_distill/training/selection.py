@@ -23,7 +23,7 @@ SCORES_OF = "scores_of"
 """Key of results: whose scores they are, if not the model's."""
 
 _CANDIDATE = "candidate"
-_FACTS = {"evaluations", "best_step"}
+_FACTS = {"evaluations", "best_step", "learning_rate"}
 _COSTS = {"seconds", "parameters", "steps", "train_features"}
 
 
