@@ -18,6 +18,7 @@ from ted_distill import (
     DistillArguments,
     DistillTrainer,
     LearnFiltersArguments,
+    StageArguments,
     Task,
     distill,
     finetune,
