@@ -172,7 +172,8 @@ def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:
     # A student needs a task only where its rows say what is kept; exports and benches find it by the checkpoint.
     if {"narrow", "max_changed", "formats"} & values.keys():
         names.remove("task")
-    if values.get("method") == "alone":
+    methods = [part.of_method for part in parsed if hasattr(part, "of_method")]
+    if methods and not methods[0].needs_teacher:
         names.remove("teacher_name_or_path")
     missing = [name for name in names if name in values and not values[name]]
     if "learning_rate" in values and not given.get("output_dir"):

@@ -51,8 +51,8 @@ from .session import OnnxModel, file_as_module
 from .which_task import Test, comparing_task
 
 EXPORT_NAME = "export.json"
-_WEIGHTS = "model*.safetensors"
-"""Not those of filters, which may lie beside them."""
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+"""Files of a checkpoint's weights, whole or in parts; not those of filters, which may lie beside them."""
 FLOAT, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 _STAGE = "export"
 
@@ -84,7 +84,8 @@ def read_export(folder: str | Path) -> Exported:
 
 def weights_of(checkpoint: str | Path) -> list[str]:
     """Fingerprints of the files with a checkpoint's weights, by which an export knows it; none of a name of the Hub."""
-    return sorted(file_fingerprint(file) for file in Path(checkpoint).glob(_WEIGHTS))
+    files = [file for pattern in WEIGHTS for file in Path(checkpoint).glob(pattern)]
+    return sorted(map(file_fingerprint, files))
 
 
 def export_onnx(

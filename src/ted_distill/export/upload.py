@@ -35,12 +35,11 @@ from ..ranges import check_ranges, described
 from ..secrets import text_without_secrets
 from ..stages.block_scores import BLOCK_SCORES_NAME
 from ..tasks import load_task
-from .exporting import EXPORT_NAME, read_export, weights_of
+from .exporting import EXPORT_NAME, WEIGHTS, read_export, weights_of
 from .which_task import arguments_of
 
-_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 _OF_MODEL = (
-    *_WEIGHTS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json",
+    *WEIGHTS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "*.model", "*.spm", "chat_template.jinja", TRIM_NAME,
 )  # fmt: skip
@@ -151,7 +150,7 @@ def files_to_push(folder: Path, arguments: PushArguments) -> dict[str, Path]:
     with collect(problems):
         check_inputs(folder)
     found = {name: folder / name for name in _matching(folder, (*_OF_MODEL, *_vocabulary_files(folder)))}
-    if not any(fnmatch(name, pattern) for name in found for pattern in _WEIGHTS):
+    if not any(fnmatch(name, pattern) for name in found for pattern in WEIGHTS):
         problems.append(
             f"checkpoint: expected weights in model.safetensors, got {folder} without any; give another folder, such "
             "as a run's best"
@@ -307,7 +306,7 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
                     "name, or make it private on the Hub"
                 )
             # What an earlier push left there of other weights would be taken for these.
-            former = [*_WEIGHTS, "model.safetensors.index.json", *_OF_FILTERS, *_OF_ONNX]
+            former = [*WEIGHTS, "model.safetensors.index.json", *_OF_FILTERS, *_OF_ONNX]
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, repo_type="model", commit_message=arguments.message,
                 delete_patterns=former,

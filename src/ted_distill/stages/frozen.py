@@ -41,8 +41,9 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
         return dtype
     # Cast where they are: on the device there may be room for the smaller type alone.
     weights = [(weight, weight.data) for weight in model.parameters()]
-    tables = [(part, name, table) for part in model.modules() for name, table in part.named_buffers(recurse=False)]
-    tables = [(part, name, table.clone()) for part, name, table in tables]
+    tables = [
+        (part, name, table.clone()) for part in model.modules() for name, table in part.named_buffers(recurse=False)
+    ]
     for cast in (cast_weights, cast_buffers):
         cast(model, dtype)
         try:
