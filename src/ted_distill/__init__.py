@@ -2,9 +2,9 @@
 
     task = load_task("sst2")
     finetune("microsoft/deberta-v3-base", task, StageArguments("runs/teacher"))
+    finetune("microsoft/deberta-v3-xsmall", task, StageArguments("runs/student"))
     learn_filters("runs/teacher", task, StageArguments("runs/teacher_filters"))
-    ...
-    distill("runs/teacher_filters", "runs/student_filters", task, StageArguments("runs/ted"))
+    distill("runs/teacher_filters", "runs/student", task, StageArguments("runs/ted"))
 
 The names below are the public ones. They are imported when first used: importing torch and transformers takes seconds,
 and `ted --help` needs neither.

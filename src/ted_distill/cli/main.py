@@ -95,7 +95,7 @@ _STAGES = {
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",
         convert.import_published, read=convert.read_import,
     ),
-    "env": Command("env", "versions and hardware, for a report of a bug", reproduce.env, read=reproduce.read_env),
+    "env": Command("env", "versions and hardware, for a bug report", reproduce.env, read=reproduce.read_env),
 }  # fmt: skip
 COMMANDS: dict[str, Command] = {**_RECIPES, **_STAGES}
 

@@ -1,4 +1,4 @@
-"""`ted reproduce` and `ted env`: a run once more, and what a report of a bug needs."""
+"""`ted reproduce` and `ted env`: a run once more, and what a bug report needs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reproduce(folder: Path, output_dir: Path | None, tolerance: float) -> None:
 def read_env(words: list[str]) -> tuple[Any, ...] | None:
     """Nothing, which is all `ted env` needs; None if help was printed."""
     if wants_help(words):
-        sys.stdout.write("usage: ted env [--help]\n\nVersions and hardware, for a report of a bug.\n")
+        sys.stdout.write("usage: ted env [--help]\n\nVersions and hardware, for a bug report.\n")
         return None
     return ()
 
