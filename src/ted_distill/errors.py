@@ -69,6 +69,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """Why something failed, as one line of at most `most` characters: what libraries say may go on for pages."""
+    text = " ".join(str(error).split())
+    return text[:most] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing."""
     near = get_close_matches(name, list(known), n=1)

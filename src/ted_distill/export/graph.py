@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .requirements import quietly
 
 OPSET = 20
@@ -58,10 +58,10 @@ def write_graph(model: PreTrainedModel, inputs: Mapping[str, Tensor], file: Path
             exported: Any = OnnxExporter().export(model, dict(inputs), options)
     # The tracer, the translation of operators and the optimiser fail in many ways, and with remote code in any.
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
         raise InputError(
             f"export: expected {name} ({type(model).__name__}) to be written as ONNX by transformers' exporter, got an "
-            f"error ({type(error).__name__}: {reason}); use a model of another family, or a newer transformers"
+            f"error ({type(error).__name__}: {reason_of(error)}); use a model of another family, or a newer "
+            "transformers"
         ) from error
     # transformers 5.17 gives what torch made, which holds the graph as `model`.
     graph = serialize_model(exported.program if hasattr(exported, "program") else exported.model)

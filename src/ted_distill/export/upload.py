@@ -22,7 +22,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..errors import InputError, TrainingError, collect, raise_if_any, shown
+from ..errors import InputError, TrainingError, collect, raise_if_any, reason_of, shown
 from ..method.filter_files import FILTERS_CONFIG_NAME, FILTERS_NAME
 from ..models.given import Model, as_name
 from ..models.load import ModelArguments
@@ -261,9 +261,8 @@ def _card(folder: Path, repo_id: str, arguments: PushArguments) -> str:
     try:
         card = ModelCard.load(file)
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"card: expected metadata that the Hub reads, got an error in {file} ({reason[:200]})"
+            f"card: expected metadata that the Hub reads, got an error in {file} ({reason_of(error)})"
         ) from error
     data: ModelCardData = card.data
     if arguments.license:
@@ -290,7 +289,7 @@ def _repo_problems(repo_id: str) -> Iterator[str]:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        yield f"repo_id: expected owner/name, got {shown(repo_id)} ({' '.join(str(error).split())[:150]}); correct it"
+        yield f"repo_id: expected owner/name, got {shown(repo_id)} ({reason_of(error)}); correct it"
 
 
 def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
@@ -315,7 +314,7 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
         raise
     # Errors of the connection are those of a library that depends on the version of huggingface_hub.
     except Exception as error:
-        reason = text_without_secrets(" ".join(str(error).split()))[:300]
+        reason = text_without_secrets(reason_of(error, 3_000))[:300]
         raise TrainingError(
             f"expected the Hub to take {short_name(repo_id)}, got an error ({reason}); log in with `hf auth login`, "
             "and check the name and the connection"

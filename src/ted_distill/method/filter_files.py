@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import InputError, raise_if_any
+from ..errors import InputError, raise_if_any, reason_of
 from ..identity import fingerprint, weights_fingerprint
 from .filters import FilterConfig, Filters
 from .shapes import num_blocks, width
@@ -72,7 +72,7 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
     except (RuntimeError, SafetensorError, OSError) as error:
         raise InputError(
             f"{owner} filters: {folder / FILTERS_NAME} does not hold what {FILTERS_CONFIG_NAME} describes "
-            f"({str(error).splitlines()[-1].strip()}); make them again with `ted learn-filters`"
+            f"({reason_of(error)}); make them again with `ted learn-filters`"
         ) from error
     # Filters written by version 0.1.0 do not have their own sum.
     if sums["filters_sha256"] not in (None, _fingerprint(weights, config)):

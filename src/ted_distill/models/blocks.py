@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..method.shapes import num_blocks
 
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
@@ -166,11 +166,10 @@ def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
         rebuilt.load_state_dict(student.state_dict())
     except Exception as error:
-        reason = next(iter(reversed(str(error).splitlines())), type(error).__name__).strip()
         raise InputError(
             f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "
-            f"weights of a block depend on its position ({reason}); keep block 1, the only one of its kind, or give a "
-            "student"
+            f"weights of a block depend on its position ({reason_of(error)}); keep block 1, the only one of its kind, "
+            "or give a student"
         ) from error
     rebuilt.tie_weights()
     if student.can_generate():

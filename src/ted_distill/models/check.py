@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..fast.embeddings import token_table
 from ..method.filters import Batch, FilteredModel, hidden_states_of
 from ..method.shapes import num_blocks, width
@@ -127,8 +127,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
 
 
 # --- what is wrong with the results --------------------------------------------------------------------------------

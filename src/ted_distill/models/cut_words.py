@@ -9,7 +9,7 @@ from itertools import islice
 
 from tokenizers import Encoding, Tokenizer
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..tasks.reading.corpus import Text
 
 _WORD = re.compile(r"\S+")
@@ -56,7 +56,7 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[Text]) -> list[Encoding]:
             found |= dict(zip(places, tokenizer.encode_batch(given, is_pretokenized=in_words), strict=True))
         except Exception as error:
             raise InputError(
-                f"tokenizer: expected one that cuts every text, got an error ({str(error)[:200]}); leave out such texts"
+                f"tokenizer: expected one that cuts every text, got an error ({reason_of(error)}); leave out such texts"
             ) from error
     return [found[place] for place in range(len(texts))]
 

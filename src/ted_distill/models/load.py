@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..identity import (
     Identity,
     backbone_fingerprint,
@@ -259,9 +259,8 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
                 f"model: expected {name} to need no code but that of transformers, got a model with code of its own; "
                 "read it, then set --trust_remote_code"
             ) from error
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason}"
+            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason_of(error)}"
             f"{not_a_folder_either(name)}); check the name and the files"
         ) from error
 
@@ -306,7 +305,7 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
             try:
                 setattr(config, key, yaml.safe_load(value))
             except Exception as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
+                reason = reason_of(error.__cause__ or error)
                 problems.append(
                     f"config_overrides: expected a value of {key} that the config of {name} accepts, got {value} "
                     f"({reason}); change it"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .wiring import WIRINGS, Kept, Wiring
 
 Narrow = Literal["truncated", "random", "important"]
@@ -92,7 +92,7 @@ def narrow_model(
     except Exception as error:
         raise InputError(
             f"hidden_size: expected a width that a {type(model).__name__} can have, got {hidden_size} "
-            f"({' '.join(str(error).split())[:200]}); choose another, or keep the width"
+            f"({reason_of(error)}); choose another, or keep the width"
         ) from error
     if weights != "random":
         kept = kept or _leading(model, student)

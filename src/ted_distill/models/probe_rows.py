@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..method.filters import Batch
 from ..tasks.padding import padded
 
@@ -107,5 +107,5 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> tuple[list[int],
     except Exception as error:
         raise InputError(
             f"tokenizer {tokenizer.name_or_path}: expected one that makes tokens of text, got an error "
-            f"({type(error).__name__}: {str(error)[:200]}); use a model of another family"
+            f"({type(error).__name__}: {reason_of(error)}); use a model of another family"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedTokenizerFast, set_seed
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..tasks import MaskedLM, Task
 
 END = "<|endoftext|>"
@@ -45,7 +45,7 @@ def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
     except Exception as error:
         raise InputError(
             f"from_scratch: expected values that the config of {family} accepts, got an error "
-            f"({str(error).splitlines()[0]}); change them"
+            f"({reason_of(error)}); change them"
         ) from error
 
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import GateError, InputError
+from ..errors import GateError, InputError, reason_of
 from ..tasks.reading.columns import shown
 from ..tasks.reading.corpus import Text
 from .cut_words import encoded
@@ -100,7 +100,7 @@ def _outputs(model: PreTrainedModel, inputs: BatchEncoding) -> list[Tensor]:
             found = model(**inputs, output_hidden_states=True)
     except Exception as error:
         raise InputError(
-            f"model: expected {type(model).__name__} to read texts, got an error ({str(error)[:200]}); it cannot be "
+            f"model: expected {type(model).__name__} to read texts, got an error ({reason_of(error)}); it cannot be "
             "trimmed, as its outputs cannot be compared"
         ) from error
     return [output for value in found.values() for output in _tensors(value)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..fast.embeddings import token_table
 from .trimmed_tokenizer import collecting
 
@@ -72,7 +72,7 @@ def trim_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
         small = type(model)(config).to(model.dtype).train(model.training)
     except Exception as error:
         raise InputError(
-            f"model: expected {type(model).__name__} with {len(kept):,} tokens, got an error ({str(error)[:200]}); it "
+            f"model: expected {type(model).__name__} with {len(kept):,} tokens, got an error ({reason_of(error)}); it "
             "cannot be trimmed"
         ) from error
     rows, state = torch.tensor(kept), model.state_dict()

@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _KINDS = "WordPiece", "WordLevel", "BPE", "Unigram"
@@ -102,7 +102,7 @@ def as_tokenizer(content: Content) -> Tokenizer:
     # Errors of the library have no common class.
     except Exception as error:
         raise InputError(
-            f"tokenizer: expected a tokenizer.json that can be read again, got an error ({str(error)[:200]}); this "
+            f"tokenizer: expected a tokenizer.json that can be read again, got an error ({reason_of(error)}); this "
             "tokenizer cannot be trimmed"
         ) from error
 

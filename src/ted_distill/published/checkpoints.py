@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ..errors import InputError, raise_if_any
+from ..errors import InputError, raise_if_any, reason_of
 from ..method.filter_files import load_filters, save_filters
 from ..method.filters import FilterConfig, Filters
 from ..output import check_writable, command, foreign_names, locked, publication, read_json, write_json
@@ -113,10 +113,9 @@ def find_checkpoint(source: str | Path) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=names))
     except (OSError, ValueError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
             f"source: expected a folder or a Hub id, got {source}: there is no such folder, and the Hub gave none "
-            f"({reason})"
+            f"({reason_of(error)})"
         ) from error
 
 

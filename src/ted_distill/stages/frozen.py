@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..errors import reason_of
 from ..fast.packed_linear import undo_packed_linear, use_packed_linear
 from ..fast.precision import cast_buffers, cast_weights, resolve_dtype
 from ..models.load import LoadedModel
@@ -53,7 +54,7 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a family makes of a type that it does not expect
-            reason = " ".join(str(error).split())[:150]
+            reason = reason_of(error)
     for weight, data in weights:
         weight.data = data
     for part, name, table in tables:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import TrainerState
 
-from ..errors import TrainingError
+from ..errors import TrainingError, reason_of
 from ..fast.states_cache import StatesCache
 from ..output import (
     STATE_NAME,
@@ -78,10 +78,9 @@ def readable(checkpoint: str | None) -> Iterator[None]:
         OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
         pickle.UnpicklingError,
     ) as error:  # fmt: skip
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"{checkpoint}: expected a checkpoint of this stage, got files that cannot be read "
-            f"({reason[:_SHOWN]}); delete it, and the same command resumes from an older one, or starts anew"
+            f"({reason_of(error, _SHOWN)}); delete it, and the same command resumes from an older one, or starts anew"
         ) from error
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerContro
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import SaveStrategy
 
-from ..errors import InputError, NotFiniteError, TrainingError
+from ..errors import InputError, NotFiniteError, TrainingError, reason_of
 from ..fast.memory import keep_freed_memory
 from ..method.filters import Batch
 from ..output import (
@@ -128,7 +128,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             try:
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except torch.OutOfMemoryError as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]
+                reason = reason_of(error, _SHOWN)
         if reason:
             raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries()))
         self._stop_if_not_finite()

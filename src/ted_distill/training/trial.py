@@ -13,7 +13,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 
-from ..errors import nearest, shown
+from ..errors import nearest, reason_of, shown
 
 _OF_A_MODEL = ("galore", "apollo", "lomo")
 """Parts of names of optimizers that are made for a model: without one, it is only known whether they are installed."""
@@ -42,8 +42,8 @@ def optimizer_problems(args: TrainingArguments) -> list[str]:
             return []
         given = f" with optim_args {shown(args.optim_args)}" if args.optim_args else ""
         return [
-            f"optim: expected an optimizer that can be made here, got {name}{given} ({_reason(error)}); choose another "
-            "one, such as adamw_torch, or install what it needs"
+            f"optim: expected an optimizer that can be made here, got {name}{given} ({reason_of(error)}); choose "
+            "another one, such as adamw_torch, or install what it needs"
         ]
     return []
 
@@ -69,7 +69,7 @@ def schedule_problems(args: TrainingArguments) -> list[str]:
         if isinstance(schedule, LambdaLR):
             reason = _wrong_factor(schedule, steps)
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
     if not reason:
         return []
     if options:
@@ -104,8 +104,3 @@ def tracker_problems(report_to: Any) -> list[str]:
         elif name not in installed:
             problems.append(f"report_to: expected a tracker that is installed, got {name}; install it or leave it out")
     return problems
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what a library says, which may go on for pages."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 
-from ...errors import QUOTED, InputError
+from ...errors import QUOTED, InputError, reason_of
 from ...method.filters import FilterConfig
 from ...method.shapes import width
 from ...models.load import LoadedModel
@@ -311,7 +311,7 @@ def _failed(stage: PlannedStage, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__} ({next(iter(str(error).splitlines()), '')[: 2 * QUOTED]})"
+    return f"{type(error).__name__} ({reason_of(error, 2 * QUOTED)})"
 
 
 def _machine(args: StageArguments) -> str:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ...errors import InputError
+from ...errors import InputError, reason_of
 from ...models.heads import in_backbone
 from ...models.load import ModelArguments, load_config, load_pretrained
 from ...models.places import resolve_place
@@ -115,10 +115,9 @@ def meta_model(config: PretrainedConfig, task: Task, name: str, arguments: Model
         with torch.device("meta"):
             return task.auto_model.from_config(config, trust_remote_code=arguments.trust_remote_code)
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"teacher: expected a model that can have a head for task {task.name}, got {name} ({reason}); use another "
-            "teacher or another task"
+            f"teacher: expected a model that can have a head for task {task.name}, got {name} ({reason_of(error)}); "
+            "use another teacher or another task"
         ) from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...errors import InputError, collect, raise_if_any
+from ...errors import InputError, collect, raise_if_any, reason_of
 from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks
 from ...models.blocks import student_from_teacher
@@ -209,9 +209,9 @@ def _without_weights(recipe: Recipe, name: str, config: PretrainedConfig, task: 
         with torch.device("meta"):
             return task.auto_model.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"model: expected a config that makes a {task.auto_model.__name__}, got {name} ({reason}); use another"
+            f"model: expected a config that makes a {task.auto_model.__name__}, got {name} ({reason_of(error)}); use "
+            "another"
         ) from error
 
 

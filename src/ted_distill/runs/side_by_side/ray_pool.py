@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import InputError, TrainingError
+from ...errors import InputError, TrainingError, reason_of
 from ..graph import Node
 from .jobs import Begin, Ended, Hello, Job
 from .worker import OpenRuns, result_of
@@ -67,10 +67,9 @@ class RayPool:
         try:
             ended: Ended = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             return name, TrainingError(
-                f"launcher: expected the task {name} of the cluster to end, got {type(error).__name__} ({reason}); "
-                "start the same command again"
+                f"launcher: expected the task {name} of the cluster to end, got {type(error).__name__} "
+                f"({reason_of(error)}); start the same command again"
             )
         return name, ended.result
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ...errors import reason_of
 from ..graph import Node, depending_on, ready
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def work_through(
         elif isinstance(outcome, Exception):
             failure = failure or outcome
             if running:
-                logger.warning("%s failed (%s); waiting for %s", name, _brief(outcome), ", ".join(running))
+                logger.warning("%s failed (%s); waiting for %s", name, reason_of(outcome), ", ".join(running))
         else:
             results[name] = outcome
     if failure is not None:
@@ -70,7 +71,3 @@ def work_through(
     if left:
         raise AssertionError(f"{', '.join(left)} need what is never done")
     return results
-
-
-def _brief(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ... import identity
-from ...errors import InputError
+from ...errors import InputError, reason_of
 from .arrow_types import plain_table
 from .columns import listed
 from .conll import is_table, read_conll
@@ -90,7 +90,7 @@ def problems_of(path: Path, flag: str) -> Iterator[None]:
         raise InputError(f"{flag} {path}: expected a file that may be read, got {error.strerror}; change it") from error
     # Damaged files make libraries raise anything: there is no list of it to rely on.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        reason = reason_of(error)
         raise InputError(
             f"{flag} {path}: expected a complete file, its text in UTF-8, got one that cannot be read to its end "
             f"({reason}); replace it"

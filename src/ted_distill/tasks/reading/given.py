@@ -9,7 +9,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from ...errors import InputError, collect, raise_if_any, shown
+from ...errors import InputError, collect, raise_if_any, reason_of, shown
 from .arrow_types import plain_dataset
 
 if TYPE_CHECKING:
@@ -64,5 +64,6 @@ def _made(make: Any, split: str) -> Dataset:
     try:
         return make()
     except (pa.ArrowException, datasets.exceptions.DatasetsError, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{split}: expected columns of one type each, got others ({reason}); convert them") from error
+        raise InputError(
+            f"{split}: expected columns of one type each, got others ({reason_of(error)}); convert them"
+        ) from error

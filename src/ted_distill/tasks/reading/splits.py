@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import datasets
 from datasets import Dataset, IterableDataset
 
-from ...errors import InputError, collect, raise_if_any
+from ...errors import InputError, collect, raise_if_any, reason_of
 from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
 from .columns import listed
@@ -159,7 +159,7 @@ def _read_hub(
         found = datasets.load_dataset(name, config, **options)
     # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = reason_of(error)
         raise InputError(
             f"{title}: expected it from the Hub, got an error ({reason}); check the name and the connection, "
             "or set --train_file and --validation_file"
