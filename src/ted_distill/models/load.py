@@ -75,6 +75,11 @@ class ModelArguments:
     trust_remote_code: bool = False
     """run code that comes with a Hub model"""
 
+    @classmethod
+    def trusting_as(cls, other: ModelArguments | None) -> ModelArguments:
+        """For another model of the same stage: its code is trusted alike, nothing else is taken over."""
+        return cls(trust_remote_code=bool(other and other.trust_remote_code))
+
     @property
     def hub(self) -> dict[str, Any]:
         """Options for every `from_pretrained`."""

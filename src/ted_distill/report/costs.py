@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +27,7 @@ from ..models.load import LoadedModel, load_config, load_model
 from ..output import MANIFEST_NAME, DamagedFileError, atomic_files, read_json, read_sealed, write_sealed
 from ..runs.kept_predictions import scored_split
 from ..runs.table import BEST, TRIMMED
-from ..stages.evaluate import PRECISIONS, scoring_device
+from ..stages.evaluate import scoring_autocast, scoring_device
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
 from .comparison import COMPARISON_NAME
@@ -158,9 +157,7 @@ def _bytes(folder: Path) -> int | None:
 def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> tuple[dict[str, float], Any]:
     """Rows a second by shape, and how they were measured."""
     device = scoring_device(args.use_cpu)
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    dtype = PRECISIONS[precision]
-    autocast = partial(torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    autocast = scoring_autocast(device, args.autocast_type)
     size = args.per_device_eval_batch_size
     rows = task.rows[scored_split(task)]
     rows = rows.select(range(min(_MOST_ROWS, len(rows))))
@@ -182,7 +179,7 @@ def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) ->
         "unit": "block" if task.running_text else "row",
         "passes": _PASSES,
         "batch_size": size,
-        "precision": precision,
+        "precision": args.autocast_type,
         "device": device.type,
         "threads": torch.get_num_threads(),
     }

@@ -80,7 +80,6 @@ def kept_predictions(
     Raises:
         InputError: no such model, bad data, or a folder with other content.
     """
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     offer_labels_of(model, task, loading)
     split = scored_split(task)
     loaded = load_model(model, task, loading)
@@ -92,11 +91,11 @@ def kept_predictions(
             "task": task.identity["task"],
             "labels": task.label_names,
             "rows": rows_fingerprint(task.rows[split]),
-            "precision": precision,
+            "precision": args.autocast_type,
         }
     )
     if not _is_kept(folder, identity):
-        _make(folder, identity, loaded, task, args, precision)
+        _make(folder, identity, loaded, task, args)
     return _read(folder, task, split)
 
 
@@ -130,15 +129,13 @@ def _is_kept(folder: Path, identity: Identity) -> bool:
     return not damage and found.get("identity") == identity
 
 
-def _make(
-    folder: Path, identity: Identity, loaded: LoadedModel, task: Task, args: StageArguments, precision: str
-) -> None:
+def _make(folder: Path, identity: Identity, loaded: LoadedModel, task: Task, args: StageArguments) -> None:
     logger.warning("== predictions of %s on %s rows of %s", loaded.name, identity["split"], task.name)
     rows = task.rows[identity["split"]]
     split = Split(rows, task.encode(rows, loaded.tokenizer))
     device = scoring_device(args.use_cpu)
     with showing(quiet=bool(args.disable_tqdm)):
-        logits = predict_split(loaded, task, split, device, args.per_device_eval_batch_size, precision)
+        logits = predict_split(loaded, task, split, device, args.per_device_eval_batch_size, args.autocast_type)
     if PartialState().is_main_process:
         predictions = task.decode(logits, split)
         arrays = {

@@ -29,15 +29,16 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     Raises:
         InputError: no such model, or bad data.
     """
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     offer_labels_of(model, task, model_arguments)
     loaded = load_model(model, task, model_arguments)
     data = {**task.identity, "test": task.test_identity}
-    identity = plain({**data, "model": loaded.identity, "precision": precision})
+    identity = plain({**data, "model": loaded.identity, "precision": args.autocast_type})
     known = _read(file)
     if known.get("identity") != identity:
         logger.warning("== scoring %s on %s", model, task.name)
-        scores = score_models({"model": loaded}, task, args.per_device_eval_batch_size, precision, use_cpu=args.use_cpu)
+        scores = score_models(
+            {"model": loaded}, task, args.per_device_eval_batch_size, args.autocast_type, use_cpu=args.use_cpu
+        )
         known = {"identity": identity, "model": short_name(model), "scores": scores}
         if PartialState().is_main_process:
             with atomic_files(file.parent) as partial:

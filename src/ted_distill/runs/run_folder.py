@@ -106,4 +106,4 @@ class RunFolder:
         """How a model is loaded: what this run has trained holds the changes to its config already."""
         if model in self.raw.values():
             return self.recipe.model
-        return ModelArguments(trust_remote_code=self.recipe.model.trust_remote_code)
+        return ModelArguments.trusting_as(self.recipe.model)

@@ -95,7 +95,7 @@ def open_distill(
     needed = {"teacher": teacher_name_or_path} if arguments.of_method.needs_teacher else {}
     named = {**needed, "student": student_name_or_path}
     # Revision and overrides are for the student only; `trust_remote_code` is for both models.
-    trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
+    trust = ModelArguments.trusting_as(model_arguments)
     loading = {"teacher": teacher_arguments or trust, "student": model_arguments}
     labels_from = next(iter(named))
     offer_labels_of(named[labels_from], task, loading[labels_from])

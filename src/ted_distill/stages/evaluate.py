@@ -91,7 +91,7 @@ def evaluate(
         models["model"] = load_model(model_name_or_path, task, model_arguments)
     with collect(problems):
         if teacher_name_or_path is not None:
-            trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
+            trust = ModelArguments.trusting_as(model_arguments)
             models["teacher"] = load_model(teacher_name_or_path, task, trust)
     raise_if_any(problems)
     with showing():
@@ -200,11 +200,6 @@ def predict_split(
         tokenizer: the one that made the features [the model's].
     """
     model = loaded.as_module(task).eval().to(device)
-    dtype = PRECISIONS[mixed_precision]
-    # Not accelerate's: it allows only one precision per process, and a stage may have run in another.
-    autocast: Callable[[], AbstractContextManager[Any]] = partial(
-        torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
-    )
     return evaluation.predict(
         lambda batch: task.scored(model(batch).logits, batch),
         task,
@@ -212,8 +207,16 @@ def predict_split(
         tokenizer or loaded.tokenizer,
         device,
         batch_size,
-        autocast,
+        scoring_autocast(device, mixed_precision),
     )
+
+
+def scoring_autocast(device: torch.device, mixed_precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """What makes the context that a model is scored in: not accelerate's, which allows only one precision per process,
+    and a stage may have run in another.
+    """
+    dtype = PRECISIONS[mixed_precision]
+    return partial(torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def score_predictions(predictions_file: str | Path, task: Task, split: str | None = None) -> Metrics:

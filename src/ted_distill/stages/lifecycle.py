@@ -146,9 +146,8 @@ class OpenStage:
         return found
 
     def _settings(self) -> dict[str, Any]:
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         found = {"identity": plain(self.identity), "places": self.places, "versions": versions()}
-        return found | {"global_batch": batch, "processes": self.args.world_size}
+        return found | {"global_batch": self.args.global_batch, "processes": self.args.world_size}
 
 
 def prepare(

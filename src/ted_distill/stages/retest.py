@@ -31,11 +31,15 @@ def with_test_scores(
     if task.test_identity is None:
         return kept
     logger.warning("%s is finished; scoring it on test rows that it was not scored on", args.output_dir)
-    trust = ModelArguments(trust_remote_code=bool(model_arguments and model_arguments.trust_remote_code))
+    trust = ModelArguments.trusting_as(model_arguments)
     loaded = load_model(Path(args.output_dir), task, trust)
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     scores = score_models(
-        {"model": loaded}, task, args.per_device_eval_batch_size, precision, splits=(TEST,), use_cpu=args.use_cpu
+        {"model": loaded},
+        task,
+        args.per_device_eval_batch_size,
+        args.autocast_type,
+        splits=(TEST,),
+        use_cpu=args.use_cpu,
     )
     del scores["parameters"]
     kept["scored_on"][TEST] = scored_on(task)[TEST]

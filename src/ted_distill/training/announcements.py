@@ -22,7 +22,7 @@ def first_line(args: StageArguments, rows: int | None, features: int | None, upd
     precision = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
     batch = f"{size} per device x {accumulated} accumulated x {number(args.world_size, 'process')}"
     return (
-        f"{args.output_dir}: training on {data}, global batch {size * accumulated * args.world_size} = {batch}, "
+        f"{args.output_dir}: training on {data}, global batch {args.global_batch} = {batch}, "
         f"{duration}, on {args.device.type} in {precision}"
     )
 

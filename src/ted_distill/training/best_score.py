@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 
+from transformers import TrainingArguments
+
 from ..errors import nearest, shown
 from ..tasks.base import TEST, Task
 from . import evaluation
@@ -45,6 +47,11 @@ def with_score(args: StageArguments, task: Task) -> StageArguments:
         mode = "max" if args.greater_is_better else "min"
         args.lr_scheduler_kwargs = {"mode": mode, **(args.lr_scheduler_kwargs or {})}
     return args
+
+
+def chosen_score(args: TrainingArguments) -> str:
+    """The name of the score that decides, without the prefix that transformers gives it."""
+    return str(args.metric_for_best_model).removeprefix("eval_")
 
 
 def _name(args: StageArguments, task: Task) -> str:

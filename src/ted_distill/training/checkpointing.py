@@ -26,7 +26,9 @@ from ..output import (
     seal_checkpoint,
     unsealed_checkpoints,
 )
+from .contradictions import text_of
 from .stage_arguments import StageArguments
+from .update_counts import saves, updates
 
 _SHOWN = 80
 
@@ -127,14 +129,10 @@ def _moments(args: StageArguments) -> int:
 
 def checkpoints_at_once(args: StageArguments, rows: int) -> int:
     """The most checkpoints that are on the disk at once: those kept, the best one, and the one being written."""
-    strategy = str(getattr(args.save_strategy, "value", args.save_strategy))
-    if strategy == "no":
+    if text_of(args.save_strategy) == "no":
         return 0
-    of_epoch = max(1, math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size)))
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(of_epoch * args.num_train_epochs)
-    every = of_epoch if strategy != "steps" or args.save_steps <= 0 else args.save_steps
-    every = max(1, round(every * steps)) if every < 1 else every
-    written = max(1, math.ceil(steps / every))
+    of_epoch = max(1, math.ceil(rows / args.global_batch))
+    written = max(1, saves(args, updates(args, max(1, rows)), of_epoch))
     if not args.save_total_limit or args.save_total_limit < 0:
         return written
     return min(written, max(args.save_total_limit, 2 if args.load_best_model_at_end else 1) + 1)

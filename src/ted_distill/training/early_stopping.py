@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .best_score import chosen_score
 from .selection import is_candidate
 
 
@@ -26,7 +27,7 @@ class EarlyStopping(EarlyStoppingCallback):
 
 def evaluations_without_gain(args: TrainingArguments, state: TrainerState) -> int:
     """How many evaluations the log has since the last one that was better than the best before it."""
-    name = "eval_" + str(args.metric_for_best_model).removeprefix("eval_")
+    name = f"eval_{chosen_score(args)}"
     better = np.greater if args.greater_is_better else np.less
     best, waited = None, 0
     for entry in state.log_history:

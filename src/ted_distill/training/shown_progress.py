@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import IntervalStrategy
 
 from ..progress import Score, current_display, raise_if_interrupted
+from .best_score import chosen_score
 from .stage_arguments import StageArguments
 
 
@@ -24,9 +25,8 @@ class ShownProgress(TrainerCallback):
 
     def on_train_begin(self, args: StageArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """The first step, or the one after a checkpoint's."""
-        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         display = current_display()
-        display.begin_training(state.global_step, state.max_steps, rows, evaluations_left(args, state))
+        display.begin_training(state.global_step, state.max_steps, args.global_batch, evaluations_left(args, state))
         # Of before an interruption.
         points = [entry for entry in state.log_history if "loss" in entry]
         display.recall(points[-1] if points else None, self._last_score(args, state))
@@ -55,7 +55,7 @@ class ShownProgress(TrainerCallback):
 
     def _last_score(self, args: StageArguments, state: TrainerState) -> Score | None:
         """The score that decides, as of the last evaluation in the log."""
-        name = str(args.metric_for_best_model).removeprefix("eval_")
+        name = chosen_score(args)
         scored = [(entry["step"], entry[f"eval_{name}"]) for entry in state.log_history if f"eval_{name}" in entry]
         if not scored:
             return None

@@ -139,6 +139,16 @@ class StageArguments(TrainingArguments):
         leave_to_flags(self)
         self._use_one_device()
 
+    @property
+    def autocast_type(self) -> str:
+        """`bf16`, `fp16` or `no`: the type that a forward pass computes in."""
+        return "bf16" if self.bf16 else "fp16" if self.fp16 else "no"
+
+    @property
+    def global_batch(self) -> int:
+        """Features of one update, of all its micro-batches and processes."""
+        return int(self.train_batch_size * self.gradient_accumulation_steps * self.world_size)
+
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Updates of warm-up: a share is rounded down, as the first update of a warm-up has a rate of 0, which would be
         all that a very short training has.

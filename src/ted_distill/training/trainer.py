@@ -29,6 +29,7 @@ from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from . import evaluation
 from .announcements import first_line, not_finite
+from .best_score import chosen_score
 from .early_stopping import EarlyStopping, evaluations_without_gain
 from .fitting_memory import divide_anew, what_fits
 from .saving_trainer import SavingTrainer
@@ -138,7 +139,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         scores = logged_scores(self.state, self.state.best_global_step) if chosen else {}
         if self.validation and not scores:
             scores = self.score()
-        chosen_by = str(self.args.metric_for_best_model).removeprefix("eval_") if chosen else None
+        chosen_by = chosen_score(self.args) if chosen else None
         whose = {SCORES_OF: self.scores_of} if self.scores_of else {}
         facts = selection(self.state, self.task, chosen_by, bool(self.test))
         return {**self.test_scores(), **scores, **whose, **facts}
@@ -318,7 +319,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
     # --- checkpoints ------------------------------------------------------------------------------------------
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        name = str(self.args.metric_for_best_model).removeprefix("eval_")
+        name = chosen_score(self.args)
         if f"eval_{name}" not in metrics:
             known = ", ".join(key.removeprefix("eval_") for key in metrics)
             raise InputError(f"metric_for_best_model: expected one of {known}, got {name}")

@@ -44,7 +44,8 @@ def _times(strategy: str, every: float, updates: int, of_epoch: int) -> int:
         return math.ceil(updates / of_epoch)
     if strategy != "steps":
         return 0
-    return int(updates // (max(1, math.ceil(every * updates)) if every < 1 else every))
+    # After the last update too.
+    return math.ceil(updates / (max(1, math.ceil(every * updates)) if every < 1 else every))
 
 
 def check_updates(args: StageArguments, features: int) -> None:

@@ -63,7 +63,7 @@ class UpdateTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if self.args.train_sampling_strategy == "random":
             return EpochSampler(len(dataset), seed)
-        return EpochLengthSampler(self.global_batch, list(dataset["length"]), seed)
+        return EpochLengthSampler(self.args.global_batch, list(dataset["length"]), seed)
 
     def _stream_position(self) -> tuple[int, int]:
         """How often a resumed training has read its stream to the end, and the micro-batches it has read since.
@@ -93,11 +93,6 @@ class UpdateTrainer(Trainer):
         if isinstance(rows, ProcessRows) and micro_batches and file.is_file() and not self.args.dataloader_num_workers:
             with readable(str(checkpoint)):
                 rows.go_on(micro_batches, read_place(file))
-
-    @property
-    def global_batch(self) -> int:
-        """Rows of one update, of all its micro-batches and processes."""
-        return self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState
+from transformers.trainer_callback import DefaultFlowCallback
 
 from quick_stages import quick_arguments, reviews_task
 from ted_distill.output import Need
@@ -118,8 +120,9 @@ def test_a_search_for_the_rate_takes_more_than_the_stage(costs: Costs, tmp_path:
     [
         ({}, 3, 3),
         ({"eval_strategy": "no", "save_strategy": "no"}, 1, 0),
-        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 4}, 4, 2),
-        ({"eval_strategy": "steps", "save_strategy": "best", "eval_steps": 0.5}, 1, 1),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 4}, 5, 3),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 3, "save_steps": 9}, 3, 1),
+        ({"eval_strategy": "steps", "save_strategy": "best", "eval_steps": 0.5}, 2, 2),
         ({"eval_on_start": True}, 4, 3),
     ],
 )
@@ -128,6 +131,20 @@ def test_evaluations_and_checkpoints_are_counted(
 ) -> None:
     args = quick_arguments(tmp_path, **arguments)
     assert (evaluations(args, 9, 3), saves(args, 9, 3)) == (scored, saved)
+
+
+@pytest.mark.parametrize(("every", "updates"), [(2, 9), (3, 9), (4, 9), (9, 9), (20, 9), (0.5, 9), (0.3, 10)])
+def test_evaluations_and_checkpoints_are_as_many_as_transformers_makes(
+    tmp_path: Path, every: float, updates: int
+) -> None:
+    args = quick_arguments(tmp_path, eval_strategy="steps", save_strategy="steps", eval_steps=every, save_steps=every)
+    state = TrainerState(max_steps=updates)
+    state.compute_steps(args, updates)
+    scored = saved = 0
+    for state.global_step in range(1, updates + 1):
+        asked = DefaultFlowCallback().on_step_end(args, state, TrainerControl())
+        scored, saved = scored + asked.should_evaluate, saved + asked.should_save
+    assert (evaluations(args, updates, 3), saves(args, updates, 3)) == (scored, saved)
 
 
 def test_a_table_names_every_stage(costs: Costs, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from ted_distill.cli.main import main
 from ted_distill.runs import run as runs
 from ted_distill.runs.checking import Report, examine, rehearsal
 from ted_distill.runs.checking import memory as memory_of
-from ted_distill.runs.checking.examine import RECOMPUTING, WHOLE
+from ted_distill.runs.checking.examine import WHOLE
 from ted_distill.runs.planning import plan
 from ted_distill.runs.run import check_recipe
+from ted_distill.training.fitting_memory import RECOMPUTES
 from tiny import save_tiny, tiny_tokenizer, write_reviews
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -217,7 +218,7 @@ def test_every_kind_of_task_can_be_checked(task: str, tmp_path: Path) -> None:
     [
         ["student_hidden_size=8", "ted.student_filters=learned"],
         ["methods=[attention,ted_attention]", "start_from=finetuned"],
-        ["finetune_teacher={}", "training.gradient_accumulation_steps=2", f"training.{RECOMPUTING}=true"],
+        ["finetune_teacher={}", "training.gradient_accumulation_steps=2", f"training.{RECOMPUTES}=true"],
         ["distill.learning_rate=auto", "training.cache_limit=0", "training.eval_strategy=no"],
     ],
     ids=["narrower", "relations", "accumulated", "searched"],

@@ -97,12 +97,7 @@ class Costs:
         data = self.plan.data
         if not isinstance(data, PlannedData) or not isinstance(data.features, int):
             return int(planned.steps) if isinstance(planned.steps, int) else 1
-        return max(1, math.ceil((data.features + planned.more_features) / self._size(planned)))
-
-    def _size(self, planned: PlannedStage) -> int:
-        """Features of an update."""
-        args = planned.args
-        return args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        return max(1, math.ceil((data.features + planned.more_features) / planned.args.global_batch))
 
     def _runs_of_teacher(self, planned: PlannedStage, measured: Measured, of_epoch: int) -> int:
         """Updates that run the frozen model: all without a cache, otherwise those of the first epoch, or none."""
@@ -118,7 +113,7 @@ class Costs:
             self.kept |= measured.outputs | {*(of_start if started else ())}
         one_a_row = any(name.endswith(ONE_A_ROW) for name in measured.outputs)
         # Stage I has seen none of the rows without labels.
-        of_more = 0 if self.kept_more else math.ceil(planned.more_features / self._size(planned))
+        of_more = 0 if self.kept_more else math.ceil(planned.more_features / planned.args.global_batch)
         self.kept_more = self.kept_more or planned.more_features > 0
         return min(steps, of_more if known or (started and not one_a_row) else of_epoch)
 

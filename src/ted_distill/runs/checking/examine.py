@@ -26,6 +26,7 @@ from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
 from ...output.disk import readable_size
 from ...tasks import Task
+from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
 from ..planning.features import without_progress_bars
@@ -62,15 +63,9 @@ class Extent:
     """Also what a run says by itself, and what only memory and disks can tell."""
 
 
-RECOMPUTING = next(
-    name
-    for name in ("activation_checkpointing", "gradient_checkpointing")
-    if name in StageArguments.__dataclass_fields__
-)
-"""The argument that trades time for memory: newer versions of transformers have another name for it."""
 _LESS_MEMORY = (
     "lower per_device_train_batch_size and raise gradient_accumulation_steps, lower max_seq_length, or set "
-    f"{RECOMPUTING}: true"
+    f"{RECOMPUTES}: true"
 )
 WHOLE = Extent(rows=200, operations=2e12, batches=3, seconds=10, updates=0, whole=True)
 """`ted check`."""

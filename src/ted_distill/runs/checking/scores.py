@@ -117,9 +117,8 @@ def score_sample(models: dict[str, LoadedModel], task: Task, args: StageArgument
 
 
 def _predicted(loaded: LoadedModel, task: Task, split: Split, args: StageArguments) -> Any:
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
     device, size = scoring_device(args.use_cpu), args.per_device_eval_batch_size
-    return task.decode(predict_split(loaded, task, split, device, size, precision), split)
+    return task.decode(predict_split(loaded, task, split, device, size, args.autocast_type), split)
 
 
 # --- chance -----------------------------------------------------------------------------------------------------

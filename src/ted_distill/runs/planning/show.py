@@ -151,12 +151,11 @@ def _table(stages: list[PlannedStage]) -> list[list[str]]:
     rows = [["stage", "steps", "rows per step", "learning rate", "warm-up", "memory", "cache"]]
     for stage in stages:
         args = stage.args
-        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
         peak = f"{args.learning_rate:g}" if isinstance(args.learning_rate, float) else args.learning_rate or "?"
         rate = f"{peak} {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}"
         cache = "" if stage.disk is None else _bytes(stage.disk) + (" (too large)" if stage.too_large else "")
-        numbers = [_number(stage.steps), f"{batch:,}", rate, _number(stage.warmup), _bytes(stage.memory), cache]
-        rows.append([stage.name, *numbers])
+        steps, warmup = _number(stage.steps), _number(stage.warmup)
+        rows.append([stage.name, steps, f"{args.global_batch:,}", rate, warmup, _bytes(stage.memory), cache])
     return rows
 
 
