@@ -59,7 +59,7 @@ def test_a_command_of_a_page_has_a_name_and_flags_that_exist(
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     for word in rest:  # keys are looked at in a recipe that is there
         if word.endswith(".yaml") and "/" not in word:
-            Path(word).write_text("task: sequence_classification\nteacher: PATH\noutput_dir: runs/x\n")
+            Path(word).write_text("task: sequence_classification\nteacher: PATH\n")
     assert not UNKNOWN.search(refusal(name, rest))
 
 
@@ -77,7 +77,7 @@ def refusal(name: str, words: list[str]) -> str:
 @pytest.mark.parametrize("name", ["run", "compare", "plan", "check", "init", "bench", "export", "finetune"])
 def test_a_flag_that_does_not_exist_would_be_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("my.yaml").write_text("task: sequence_classification\nteacher: PATH\noutput_dir: runs/x\n")
+    Path("my.yaml").write_text("task: sequence_classification\nteacher: PATH\n")
     words = [] if name == "finetune" else ["my.yaml"]
     assert UNKNOWN.search(refusal(name, [*words, "--no_such_flag", "1"]))
 
@@ -88,10 +88,10 @@ def test_every_command_of_the_start_page_does_what_it_says(
 ) -> None:
     """On a tiny model and one step a stage; installing is what `make install` does."""
     monkeypatch.chdir(tmp_path)
-    save_tiny(tmp_path / "PATH", AutoModel, "bert", blocks=4)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "PATH")
+    save_tiny(tmp_path / "TEACHER", AutoModel, "bert", blocks=4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "TEACHER")
     tokenizer.model_max_length = 64
-    tokenizer.save_pretrained(tmp_path / "PATH")
+    tokenizer.save_pretrained(tmp_path / "TEACHER")
     tickets.write(tmp_path, 40)
     (tmp_path / "train.csv").rename(tmp_path / "tickets.csv")
     page = ROOT / "docs" / "start.md"

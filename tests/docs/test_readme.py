@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from ted_distill.cli.main import main
+from ted_distill.runs.recipe import read_recipe
 from tiny import save_tiny, write_questions
 
 ROOT = Path(__file__).parents[2]
@@ -82,19 +83,23 @@ def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], flo
     quick.append("doc_stride=8")
     more = {"check": quick, "run": quick, "compare": [*quick, "--seeds", "1"]}
     for line in lines:
-        words = [word.replace("PATH", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
+        words = [word.replace("TEACHER", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
         assert main([*words, *more.get(words[0], [])]) == 0, capsys.readouterr().err
     table = (home / "runs" / "x" / "results.md").read_text()
     assert all(name in table for name in ("teacher", "student, fine-tuned", "student alone", "KD", "LWD", "TED"))
 
 
-def test_every_other_line_of_a_bash_block_is_a_target_of_make() -> None:
+def test_every_other_line_of_a_bash_block_installs_or_is_a_target_of_make() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    lines = [line.split("#")[0].split() for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    for words in lines:
-        if words[0] != "ted":
-            assert words[0] == "make"
-            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE)
+        elif extra := re.fullmatch(r"pip install -e '\.\[(\w+)\]'", line):
+            assert re.search(rf"^{extra[1]} = \[", project, flags=re.MULTILINE)
+        else:
+            assert line.startswith(("ted ", "python -m venv "))
 
 
 def test_every_page_and_script_that_is_named_is_there() -> None:
@@ -102,3 +107,11 @@ def test_every_page_and_script_that_is_named_is_there() -> None:
         "recipes/offline/TASK.yaml"
     }:
         assert (ROOT / name).is_file(), name
+
+
+def test_the_recipe_is_whole_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("yaml")
+    Path("stsb.yaml").write_text(block)
+    recipe = read_recipe("stsb.yaml")
+    assert (recipe.run.output_dir, recipe.run.student_layers, recipe.task.task) == ("runs/stsb", [2, 4, 6], "stsb")

@@ -63,11 +63,8 @@ def _taken(flag: str, words: list[str]) -> tuple[str | None, list[str]]:
     return value, others
 
 
-def recipe_of(command: str, words: list[str], named: bool = False) -> tuple[Path | None, Recipe]:
+def recipe_of(command: str, words: list[str]) -> tuple[Path | None, Recipe]:
     """The recipe that words name, and its file; or the one drafted of flags alone, which is printed, and None.
-
-    Args:
-        named: the run's folder, if nothing else names it, is named after the file.
 
     Raises:
         InputError: no recipe, or one that is refused.
@@ -82,7 +79,7 @@ def recipe_of(command: str, words: list[str], named: bool = False) -> tuple[Path
             sys.stdout.write(f"{draft.text}\n")
         return None, draft.recipe
     file = find_recipe(name)
-    return file, read_recipe(file, given, output_dir=f"runs/{file.stem}" if named else None)
+    return file, read_recipe(file, given)
 
 
 def run(recipe: Any, only: str | None = None) -> None:
@@ -110,7 +107,7 @@ def read_show(words: list[str]) -> tuple[Any, ...] | None:
             f"{EITHER}\n\n{_WITHOUT}\n"
         )
         return None
-    return recipe_of("show", words, named=True)
+    return recipe_of("show", words)
 
 
 def show(file: Path | None, recipe: Any) -> None:
@@ -169,7 +166,7 @@ def read_check(words: list[str]) -> tuple[Any, ...] | None:
             f"{EITHER}\n\n{_WITHOUT}\n"
         )
         return None
-    return (recipe_of("check", words, named=True)[1],)
+    return (recipe_of("check", words)[1],)
 
 
 def check(recipe: Any) -> None:

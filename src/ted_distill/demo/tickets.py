@@ -3,7 +3,8 @@
     python -m ted_distill.demo.tickets FOLDER [--rows 400]
 
 Each ticket is two sentences: one about what the customer wants, which says the class in one of several ways, and one
-about something else, which may sound like another class. One label in twenty is wrong, as in files that people label.
+about something else, which may sound like another class. One label in twenty is drawn at random, as people
+err who label files.
 """
 
 from __future__ import annotations

@@ -116,12 +116,13 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
 
     Args:
         file: a YAML file, or the name of a recipe that comes with the package (`ted list`).
-        output_dir: the run's folder if neither the recipe nor an override names one.
+        output_dir: the run's folder if neither the recipe nor an override names one [`runs/`, and the file's name].
 
     Raises:
         InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
-    return make_recipe(read_yaml(find_recipe(file), "recipe"), overrides, output_dir)
+    found = find_recipe(file)
+    return make_recipe(read_yaml(found, "recipe"), overrides, output_dir or f"runs/{found.stem}")
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:

@@ -23,7 +23,7 @@ class RunArguments:
     """The models and methods of a run: the top level of a recipe, together with the keys of its task."""
 
     output_dir: Annotated[str | None, a_path()] = None
-    """the run's folder"""
+    """the run's folder [runs/NAME for the recipe NAME.yaml]"""
     report: bool = True
     """write `report.html`, `.md` and `.json` at the end"""
     teacher: str | None = None
