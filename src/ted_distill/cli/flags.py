@@ -31,6 +31,7 @@ class Parser(HfArgumentParser):
     def __init__(self, kinds: Sequence[type], **options: Any) -> None:
         super().__init__(list(kinds), allow_abbrev=False, add_help=False, formatter_class=HelpFormatter, **options)
         settings = settings_of(kinds)
+        self.usual = {action.dest: action.default for action in self._actions}
         for action in self._actions:
             action.default = argparse.SUPPRESS
             if action.nargs == 0:
@@ -154,7 +155,7 @@ def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[
     """
     parser = Parser(kinds, prog=f"ted {command}", description=title)
     if {"-h", "--help", "--help-all"} & set(argv):
-        reword(parser, {name: allowed for kind in kinds for name, allowed in ranges_of(kind).items()})
+        reword(parser, parser.usual, {name: allowed for kind in kinds for name, allowed in ranges_of(kind).items()})
         if "--help-all" not in argv:
             shorten(parser)
         sys.stdout.write(parser.format_help())

@@ -57,14 +57,25 @@ class HelpFormatter(argparse.HelpFormatter):
         return ", ".join(action.option_strings)
 
 
-def reword(parser: argparse.ArgumentParser, ranges: Mapping[str, Range]) -> None:
-    """Describe well-known training arguments briefly, and say which numbers an argument may be."""
+def reword(parser: argparse.ArgumentParser, usual: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Describe well-known training arguments briefly, and say what an argument is by default, and which numbers it may
+    be.
+    """
     trains = any(action.dest == "num_train_epochs" for action in parser._actions)
     for action in parser._actions:
         # Other commands have arguments of the same names, and words of their own for them.
         text = WORDS.get(action.dest, action.help) if trains or not action.help else action.help
         short = ranges[action.dest].short if action.dest in ranges else ""
-        action.help = f"{text} ({short})" if short else text
+        default = "" if "[" in (text or "") else _shown_default(usual.get(action.dest))
+        action.help = f"{text or ''}{default}" + (f" ({short})" if short else "")
+
+
+def _shown_default(default: Any) -> str:
+    """` [VALUE]` for a number or a word; what is off or left out needs no mention."""
+    value = getattr(default, "value", default)
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or value == "":
+        return ""
+    return f" [{value:g}]" if isinstance(value, float) else f" [{value}]"
 
 
 def shorten(parser: argparse.ArgumentParser) -> None:
@@ -81,10 +92,10 @@ def shorten(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} [--config FILE.yaml or RECIPE] [flags]"
     if trains:
         parser.epilog = (
-            "All flags of transformers.TrainingArguments work; --help-all lists them and the ones for speed."
+            "[x] is the default, (x) what is allowed. --help-all lists all flags, those of TrainingArguments too."
         )
     elif any(action.help is argparse.SUPPRESS for action in parser._actions):
-        parser.epilog = "--help-all lists further flags."
+        parser.epilog = "[x] is the default, (x) what is allowed. --help-all lists further flags."
     # Two dataclasses may use the same group, which needs only one heading; the best-known arguments come last.
     by_title: dict[str | None, Any] = {}
     for group in parser._action_groups:

@@ -111,7 +111,7 @@ def _overview() -> str:
             "usage: ted COMMAND [flags]\n",
             "Turn a large fine-tuned transformer into a small, fast one (task-aware layer-wise distillation, TED).\n",
             *groups,
-            "Flags may also be in a file: --config FILE.yaml (flags on the command line win).\n",
+            "Flags may also be in a file: --config FILE.yaml (flags on the command line win). ted --version.\n",
         ]
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -22,6 +21,20 @@ _WITHOUT = (
     "(ted init --help), and use it."
 )
 
+_RUN = """\
+All stages of a recipe in one folder, then a table and a report. Stages that are finished are skipped, so the same
+command resumes an interrupted run. RECIPE is a YAML file, or a name that `ted list` prints; docs/recipes.md has its
+keys and sections. Often set:
+
+  teacher=MODEL train_file=FILE output_dir=FOLDER
+  methods=[alone,kd,ted]        which students are trained
+  ted.mse_alpha=100             a key of one stage or method; training.KEY for all, distill.KEY for all methods
+  finetune_teacher=false        the teacher is fine-tuned already
+  --require 'ted.f1 >= 80'      exit code 4 where it does not hold; teacher.f1 may be on the right
+  --workers N                   stages that do not wait for each other, at once, or auto [1]
+  --launcher ray                make them as tasks of a Ray cluster
+  --only STEP                   one step of `ted plan`"""
+
 _NEXT = """
 Next, with a model and data of your own:
   ted init MODEL --train_file FILE -o my.yaml   write a recipe, every value with its reason
@@ -37,13 +50,8 @@ def read_run(words: list[str]) -> tuple[Any, ...] | None:
     Raises:
         InputError: no recipe, or one that is refused.
     """
-    from ..runs import run as runs
-    from ..runs.recipe import Recipe
-
     if wants_help(words):
-        documents = [inspect.cleandoc(thing.__doc__ or "") for thing in (runs, Recipe)]
-        about = ["RECIPE is a YAML file, or a name that `ted list` prints.", EITHER, _WITHOUT]
-        sys.stdout.write("\n\n".join([f"usage: ted run RECIPE {CHANGES}", "\n".join(about), *documents]) + "\n")
+        sys.stdout.write(f"usage: ted run RECIPE {CHANGES}\n\n{_RUN}\n\n{EITHER}\n\n{_WITHOUT}\n")
         return None
     only, others = _taken("only", words)
     return recipe_of("run", others)[1], only

@@ -28,8 +28,12 @@ class TwoModels:
 
     _argument_group_name: ClassVar[str] = "models"
 
-    teacher_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned teacher"})
-    student_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned student"})
+    teacher_name_or_path: str | None = field(
+        default=None, metadata={"help": "the teacher; for ted the folder that `ted learn-filters` made of it"}
+    )
+    student_name_or_path: str | None = field(
+        default=None, metadata={"help": "the student: fine-tuned, or made by `ted student`"}
+    )
 
 
 _OF_MODELS = ("model_name_or_path", "teacher_name_or_path", "output_dir")

@@ -38,8 +38,10 @@ def verdicts(content: Content) -> list[str]:
     seeds = len(content["seeds"])
     sentences = [_verdict(pair, content["metric"], content["lower_is_better"]) for pair in content["comparisons"]]
     if sentences and seeds < LEAST_SEEDS:
-        number = "One seed tells" if seeds == 1 else "Two seeds tell"
-        sentences.append(f"{number} methods apart hardly ever: give --seeds {LEAST_SEEDS} or more, better 5.")
+        number = "One seed" if seeds == 1 else "Two seeds"
+        sentences.append(
+            f"{number} can hardly ever tell methods apart: use --seeds {LEAST_SEEDS} or more, preferably 5."
+        )
     return sentences
 
 
