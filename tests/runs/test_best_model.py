@@ -21,6 +21,7 @@ from ted_distill.runs.compare.comparison import compare
 from ted_distill.runs.run import run
 from ted_distill.runs.run_folder import RunFolder
 from ted_distill.tasks import load_task
+from ted_distill.training.stage_arguments import StageArguments
 
 SHORT = ["methods=[kd]", "training.num_train_epochs=1", "training.eval_strategy=epoch", "training.save_strategy=epoch"]
 
@@ -34,20 +35,49 @@ def _recipe(file: Path, folder: Path, *changes: str) -> Recipe:
     return read_recipe(file, [*SHORT, f"output_dir={folder}", *changes])
 
 
-def test_the_best_student_has_the_best_score_to_choose_by_and_not_on_test_rows() -> None:
+def test_the_best_student_has_the_best_score_to_choose_by_and_not_on_test_rows(tmp_path: Path) -> None:
     task = load_task("sequence_classification")
+    args = StageArguments(str(tmp_path))
     results = {
         "teacher": {task.metric: 99.0},
         "alone": {task.metric: 80.0, f"test_{task.metric}": 90.0},
         "kd": {task.metric: 82.0, f"test_{task.metric}": 70.0},
         "ted": {task.metric: 82.0},
     }
-    assert best_method(results, ["alone", "kd"], task) == "kd"
-    assert best_method(results, ["alone", "kd", "ted"], task) == "ted"
+    two, three = dict.fromkeys(["alone", "kd"], args), dict.fromkeys(["alone", "kd", "ted"], args)
+    assert best_method(results, two, task) == "kd"
+    assert best_method(results, three, task) == "ted"
     results["kd"][f"last_{task.metric}"], results["ted"][f"last_{task.metric}"] = 81.0, 80.0
-    assert best_method(results, ["alone", "kd", "ted"], task) == "kd", "its last evaluation was better"
+    assert best_method(results, three, task) == "kd", "its last evaluation was better"
     perplexity = load_task("causal_lm")
-    assert best_method({"kd": {"perplexity": 9.0}, "ted": {"perplexity": 11.0}}, ["kd", "ted"], perplexity) == "kd"
+    last = dict.fromkeys(["kd", "ted"], args)
+    assert best_method({"kd": {"perplexity": 9.0}, "ted": {"perplexity": 11.0}}, last, perplexity) == "kd"
+
+
+def test_the_best_student_is_chosen_by_the_score_that_chose_its_weights(tmp_path: Path) -> None:
+    task = load_task("sequence_classification")
+    results = {"alone": {"accuracy": 90.0, "f1_macro": 10.0}, "kd": {"accuracy": 89.0, "f1_macro": 80.0}}
+    usual = StageArguments(str(tmp_path))
+    named = StageArguments(str(tmp_path), metric_for_best_model="eval_f1_macro")
+    assert best_method(results, dict.fromkeys(results, usual), task) == "alone"
+    assert best_method(results, dict.fromkeys(results, named), task) == "kd"
+    assert best_method(results, {"alone": usual, "kd": named}, task) == "alone", "they disagree: the task's own"
+
+
+@pytest.mark.parametrize("wanted", ["keep=best", "student_trim=train", "require=['best.accuracy >= 1']"])
+@pytest.mark.parametrize("without", ["validation_file", "methods"])
+def test_what_needs_a_best_student_is_refused_where_none_can_be_chosen(
+    recipe_file: Path, tmp_path: Path, wanted: str, without: str
+) -> None:
+    rows = read_recipe(recipe_file).task.validation_file
+    change = "methods=[]" if without == "methods" else "validation_file=null"
+    more = [] if without == "methods" else [f"test_file={rows}"]
+    recipe = _recipe(recipe_file, tmp_path / "run", change, *more, "training.eval_strategy=no", wanted)
+    with pytest.raises(InputError) as refused:
+        run(recipe)
+    missing = "at least one method" if without == "methods" else "validation rows"
+    assert any(f"{wanted.partition('=')[0]}" in one and missing in one for one in refused.value.problems)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
+from ..training.best_score import deciding_score
+from ..training.stage_arguments import StageArguments
 from .recipe import SCORE_ON, Recipe
 from .table import BEST
 
@@ -40,20 +43,43 @@ _WEIGHTS = (".safetensors", ".bin", ".pt")
 _DERIVED = {"versions", "files", "sum"}
 
 
-def best_method(results: Mapping[str, Results], methods: list[str], task: Task) -> str | None:
+def best_method(results: Mapping[str, Results], arguments: Mapping[str, StageArguments], task: Task) -> str | None:
     """The method whose student has the best score to choose by (never one on test rows).
 
     Of equals the one with the better last evaluation, which was not chosen; of equals in that too, the later one.
+
+    Args:
+        arguments: those of each method; the score that all of them choose weights by decides here too.
     """
-    sign = -1 if task.metric in task.lower_is_better else 1
-    scored = [method for method in methods if task.metric in results[method]]
-    last = f"last_{task.metric}"
+    scored = [method for method in arguments if task.metric in results[method]]
+    named = {deciding_score(arguments[method], task, results[method]) for method in scored}
+    metric, sign = (
+        next(iter(named)) if len(named) == 1 else (task.metric, 1 - 2 * (task.metric in task.lower_is_better))
+    )
+    last = f"last_{metric}"
 
     def order(method: str) -> tuple[float, float]:
         found = results[method]
-        return sign * found[task.metric], sign * found[last if last in found else task.metric]
+        return sign * found[metric], sign * found[last if last in found else metric]
 
     return max(reversed(scored), key=order, default=None)
+
+
+def best_problems(recipe: Recipe, task: Task) -> list[str]:
+    """What a recipe wants of the best student, where none can be chosen."""
+    wanted = {
+        "keep: best": recipe.run.keep == "best",
+        "student_trim": recipe.run.student_trim is not None,
+        "require": any(re.search(rf"\b{BEST}\.", text) for text in recipe.run.require or []),
+    }
+    if recipe.run.methods and "validation" in task.rows:
+        return []
+    why = "validation rows to choose it on" if recipe.run.methods else "at least one method in `methods`"
+    return [
+        f"{name}: expected a best student, which needs {why}, got none; add them or leave it out"
+        for name, asked in wanted.items()
+        if asked
+    ]
 
 
 def refuse_foreign_best(folder: Path) -> None:

@@ -29,8 +29,10 @@ from ..secrets import content_without_secrets
 from ..stages.lifecycle import prepare
 from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task
+from ..training.stage_arguments import StageArguments
 from .best_model import (
     best_method,
+    best_problems,
     bytes_below,
     drop_steps,
     drop_weights,
@@ -187,6 +189,9 @@ class RunOfRecipe(Steps):
             missing = [(owner, model) for owner, model in planned.models.items() if isinstance(model, Unknown)]
             problems += [f"{owner}: {model.why}" for owner, model in missing]
             self.schedule = run_schedule(plan_stages(planned))
+        if self.at.shared == self.at.folder:
+            with collect(problems):
+                raise_if_any(best_problems(self.recipe, self.task))
         raise_if_any(problems)
         if not self.given:  # otherwise another run has begun with the same models
             there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
@@ -322,7 +327,9 @@ class RunOfRecipe(Steps):
             if self.at.shared == folder:
                 # One process alone: files that it is still writing would be gone under the eyes of the others.
                 on_main(lambda: logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6))
-            if self.recipe.run.keep == "best" and self.at.shared == folder:
+            # Without a best student, which `check` refuses, all models would be lost.
+            kept = any(found.get("best") for found in results.values())
+            if self.recipe.run.keep == "best" and self.at.shared == folder and kept:
                 on_main(lambda: drop_steps(self.at.dropped, self.read, self.task, self.further, results))
             return results
 
@@ -333,11 +340,14 @@ class RunOfRecipe(Steps):
         for node in self.nodes:
             self.steps_made[node.name] = self._made(node.name)
         results = self.table(self.steps_made)
-        best = best_method(results, self.recipe.run.methods, self.task)
+        best = best_method(results, self._method_arguments(), self.task)
         if best is not None and self.at.shared == self.at.folder:
             self._publish_best(best, results[best])
         self._write_results(results)
         return results
+
+    def _method_arguments(self) -> dict[str, StageArguments]:
+        return {method: self.at.arguments(method)[0] for method in self.recipe.run.methods}
 
     def _publish_best(self, best: str, results: Results) -> None:
         """Publish the best student as RUN/best, with fewer tokens and its scores with these if the recipe says so."""

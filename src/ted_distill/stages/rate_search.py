@@ -21,6 +21,7 @@ from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import on_main
 from ..progress import current_display
 from ..tasks.base import Task
+from ..training.best_score import deciding_score
 from ..training.stage_arguments import AUTO, StageArguments
 from .held_out import hold_out
 from .lifecycle import TRIALS_NAME, OpenStage
@@ -81,20 +82,21 @@ def search(
             trial = open_trial(split, _trial_arguments(args, folder, rate, share))
             with current_display().show_part(f"trying rate {rate:g}"):
                 try:
-                    scores[rate] = float(trial.result()[task.metric])
+                    found_scores = trial.result()
                 except NotFiniteError as error:
                     logger.warning("learning rate: %s failed (%s)", name, error)
                     continue
-            logger.warning("learning rate: %s gives %s %.2f", name, task.metric, scores[rate])
+            metric, sign = deciding_score(args, task, found_scores)
+            scores[rate] = float(found_scores[metric])
+            logger.warning("learning rate: %s gives %s %.2f", name, metric, scores[rate])
         if not scores:
             raise NotFiniteError(
                 f"learning_rate: expected one of {', '.join(f'{rate:g}' for rate in rates)} to train, but the loss "
                 "became infinite or NaN with each; check the data, or give a lower learning_rate"
             )
         found[f"{share:.0%}"] = {f"{rate:g}": round(score, 4) for rate, score in scores.items()}
-        sign = 1 if task.metric in task.lower_is_better else -1
         # Of equal scores, the rate nearest to the default.
-        rates = sorted(scores, key=lambda rate: (sign * scores[rate], abs(np.log(rate / default))))
+        rates = sorted(scores, key=lambda rate: (-sign * scores[rate], abs(np.log(rate / default))))
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     return rates[0], found
 

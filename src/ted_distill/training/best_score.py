@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Container
 
 from transformers import TrainingArguments
 
@@ -52,6 +53,20 @@ def with_score(args: StageArguments, task: Task) -> StageArguments:
 def chosen_score(args: TrainingArguments) -> str:
     """The name of the score that decides, without the prefix that transformers gives it."""
     return str(args.metric_for_best_model).removeprefix("eval_")
+
+
+def deciding_score(args: StageArguments, task: Task, found: Container[str]) -> tuple[str, int]:
+    """The score that decides between results, and its sign: 1 if greater is better, else -1.
+
+    It is what `metric_for_best_model` names, so that all that is chosen is chosen alike, and the task's main score
+    where nothing is named or the results have no such score.
+
+    Args:
+        found: names of the scores that the results have.
+    """
+    name = _name(args, task)
+    name = name if name in found else task.metric
+    return name, 1 if _greater_is_better(name, task) else -1
 
 
 def _name(args: StageArguments, task: Task) -> str:

@@ -20,6 +20,7 @@ from ...stages import DistillArguments
 from ...stages.held_out import hold_out
 from ...stages.methods import METHODS
 from ...tasks import Task
+from ...training.best_score import deciding_score, score_names
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import LEAST_ROWS
 from ..parsing import field_names
@@ -94,7 +95,6 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
     split = hold_out(task, seed)
     scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
     points = _points(grid, recipe.run.methods)
-    sign = -1 if task.metric in task.lower_is_better else 1
     tried = [(method, point) for method, of_method in points.items() for point in of_method]
     trials = [
         recipe_of(recipe, folder / _folder_name(method, point), [method], {method: point}) for method, point in tried
@@ -115,7 +115,9 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
                 f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; "
                 "try lower learning rates"
             )
-        chosen[method] = max(finite, key=lambda point: sign * scores[method][_name(point)])
+        _, sign = _decides(recipe, method, split)
+        best = max(sign * scores[method][_name(point)] for point in finite)
+        chosen[method] = next(point for point in finite if sign * scores[method][_name(point)] == best)
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     return Search(chosen, scores, len(split.rows["validation"]))
 
@@ -130,9 +132,15 @@ def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, An
     except NotFiniteError as error:
         logger.warning("grid: %s with %s failed (%s)", method, _name(point), error)
         return {}
-    score = float(found[f"last_{split.metric}"] if f"last_{split.metric}" in found else found[split.metric])
-    logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, _name(point), split.metric, score)
+    metric, _ = _decides(trial.recipe, method, split)
+    score = float(found[f"last_{metric}"] if f"last_{metric}" in found else found[metric])
+    logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, _name(point), metric, score)
     return {_name(point): score}
+
+
+def _decides(recipe: Recipe, method: str, split: Task) -> tuple[str, int]:
+    """The score on the rows held out that chooses for a method, and its sign."""
+    return deciding_score(stage_arguments(recipe, method)[0], split, score_names(split))
 
 
 def _trying(point: Settings) -> str:
