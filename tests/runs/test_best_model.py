@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -162,6 +163,29 @@ def test_results_that_were_kept_are_of_all_rows_that_a_run_scores_on(recipe_file
     rows = further["more"].rows
     fewer = {"more": further["more"].with_rows({**rows, "validation": rows["validation"].select(range(3))})}
     assert changes(before, run_identity(recipe, task, fewer))
+
+
+def test_results_that_were_kept_are_of_these_models_and_rows_wherever_they_lie(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Path(str(read_recipe(recipe_file).task.train_file))
+    shutil.copytree(str(read_recipe(recipe_file).run.teacher), tmp_path / "teacher")
+    shutil.copyfile(rows, tmp_path / f"again{rows.suffix}")
+
+    def identity(*changes: str) -> Any:
+        recipe = _recipe(recipe_file, tmp_path / "run", f"teacher={tmp_path / 'teacher'}", *changes)
+        return run_identity(recipe, load_task(recipe.task), {})
+
+    before = identity()
+    assert identity(f"train_file={tmp_path / f'again{rows.suffix}'}") == before
+    (tmp_path / "teacher" / "README.md").write_text("A card.", encoding="utf-8")
+    assert identity() == before
+    shutil.move(tmp_path / "teacher", tmp_path / "moved")
+    assert identity(f"teacher={tmp_path / 'moved'}") == before
+    weights = tmp_path / "moved" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    (difference,) = changes(before, identity(f"teacher={tmp_path / 'moved'}"))
+    assert "teacher" in difference
 
 
 @pytest.mark.long

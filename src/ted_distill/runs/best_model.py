@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..identity import Identity, changes, plain, rows_fingerprint
+from ..identity import Identity, changes, file_fingerprint, plain, rows_fingerprint
 from ..output import (
     DamagedFileError,
     atomic_files,
@@ -29,9 +29,10 @@ from ..output import (
 from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
-from ..tasks import Task
+from ..tasks import Task, TaskArguments
 from ..training.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
+from .parsing import field_names
 from .recipe import SCORE_ON, Recipe
 from .table import BEST
 
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 KEPT_NAME = "kept.json"
 """What remains of a run whose models were dropped: its identity and its results."""
 _WEIGHTS = (".safetensors", ".bin", ".pt")
+_NOT_READ = (".md", ".log", ".lock", ".html")
+"""Extensions of files in a model's folder that no model is read from."""
+_MODELS = ("teacher", "student")
+"""Keys of models that a recipe may give."""
 _DERIVED = {"versions", "files", "sum"}
 
 
@@ -168,14 +173,38 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
     Args:
         further: the tasks of `score_on`.
     """
-    without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check")
+    without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check", *_MODELS)
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
-    found = {"recipe": content, "data": task.identity["data"], "test": task.test_identity}
+    found = {"recipe": _without_files(content), "data": task.identity["data"], "test": task.test_identity}
+    found |= {owner: _model_identity(str(content_of)) for owner, content_of in _given_models(recipe).items()}
     if task.unlabelled_rows is not None:
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
     for name, other in further.items():
         found[f"{SCORE_ON} {name}"] = [other.identity["data"], other.test_identity]
     return plain(found)
+
+
+def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and sections without the paths of data: rows count by what they are, not by where they lie."""
+    files = {name for name in field_names(TaskArguments) if name.endswith("_file")}
+    return {
+        key: _without_files(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if key not in files
+    }
+
+
+def _given_models(recipe: Recipe) -> dict[str, str]:
+    return {owner: name for owner in _MODELS if (name := getattr(recipe.run, owner)) is not None}
+
+
+def _model_identity(name: str) -> Identity:
+    """Of a folder what its files hold, of a name of the Hub the name."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return {"name": name}
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in _NOT_READ)
+    return {"files": {file.name: file_fingerprint(file) for file in files if not file.name.startswith(".")}}
 
 
 def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str, Task]) -> dict[str, Results] | None:
@@ -196,7 +225,12 @@ def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str,
         ) from error
     if kept is None:
         return None
-    differences = changes(kept["identity"], run_identity(recipe, task, further))
+    wanted = run_identity(recipe, task, further)
+    # A folder that is not there any more cannot have changed.
+    gone = [
+        owner for owner in _MODELS if "name" in wanted.get(owner, {}) and "files" in kept["identity"].get(owner, {})
+    ]
+    differences = changes(kept["identity"], wanted | {owner: kept["identity"][owner] for owner in gone})
     if recipe.run.keep != "best":
         differences = [*differences, "keep"]
     if differences:

@@ -142,8 +142,10 @@ def test_all_seeds_that_were_made_with_other_settings_are_named_at_once(
 ) -> None:
     recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
     compare(recipe, 2, resamples=240)
+    recorded = (tmp_path / "run" / "compare" / "recipe.yaml").read_text(encoding="utf-8")
     with pytest.raises(InputError) as refused:
         compare({**recipe, "kd": {"learning_rate": 0.0123}}, 3, resamples=240)
+    assert (tmp_path / "run" / "compare" / "recipe.yaml").read_text(encoding="utf-8") == recorded
     assert [f"seed-{seed}" in str(refused.value) for seed in (1, 2, 3)] == [True, True, False]
     assert len(refused.value.problems) == 2
 

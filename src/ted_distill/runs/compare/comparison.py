@@ -49,6 +49,7 @@ from .verdicts import page, summary, verdicts
 logger = logging.getLogger(__name__)
 
 NAME = "compare.json"
+RECIPE_NAME = "recipe.yaml"
 _HEAD = "# The recipe of this comparison, as `ted compare` read it.\n"
 
 
@@ -109,11 +110,14 @@ def compare(
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
-        on_main(lambda: _record(folder, recipe))
+        if not (folder / RECIPE_NAME).exists():
+            on_main(lambda: _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search", rows) if grid else None
         names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]
         recipes = [_of_seed(recipe, folder, seed, found) for seed in range(1, seeds + 1)]
         given = make_runs_together(names, recipes, shared, task, rows, predicts=True)
+        # A recipe that is refused leaves that of the comparison that is there.
+        on_main(lambda: _record(folder, recipe))
         done: list[_Seed] = []
         for name, of_seed, made in zip(names, recipes, given, strict=True):
             with within(name):
@@ -189,7 +193,7 @@ def _record(folder: Path, recipe: Recipe) -> None:
     remove_leftovers(folder)
     text = yaml.safe_dump(content_without_secrets(recipe.content), sort_keys=False, allow_unicode=True)
     with atomic_files(folder) as written:
-        (written / "recipe.yaml").write_text(_HEAD + text, encoding="utf-8")
+        (written / RECIPE_NAME).write_text(_HEAD + text, encoding="utf-8")
 
 
 def _of_seed(recipe: Recipe, folder: Path, seed: int, found: Search | None) -> Recipe:
