@@ -70,9 +70,17 @@ def shown(value: Any) -> str:
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
-    """Why something failed, as one line of at most `most` characters: what libraries say may go on for pages."""
-    text = " ".join(str(error).split())
-    return text[:most] or type(error).__name__
+    """Why something failed, in one line of at most `most` characters: what libraries say may go on for pages.
+
+    It is the first line of the error's text, with the next one where it ends with a colon; without a text, its type.
+    """
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    for line in lines[1:]:
+        if not text.endswith(":"):
+            break
+        text = f"{text} {line}"
+    return text[:most]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

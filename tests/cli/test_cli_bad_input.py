@@ -324,7 +324,7 @@ def test_nothing_to_score_on_is_refused_with_both_ways_out(
     refused: Callable[..., str], folder: Path, out: Path
 ) -> None:
     said = refused("finetune", "--model_name_or_path", folder / "student", *reviews(folder)[:4], "--output_dir", out)
-    assert "nothing to score on; give --validation_file, or set --eval_strategy no" in said
+    assert "expected rows to score on, got none; give --validation_file, or set --eval_strategy no" in said
 
 
 def test_an_empty_file_and_one_without_rows_are_refused(

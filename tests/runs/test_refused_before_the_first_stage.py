@@ -197,7 +197,7 @@ def test_a_direction_that_contradicts_the_score_is_refused(recipe: Any) -> None:
 
 
 def test_data_without_rows_to_score_on_are_refused_for_all_stages_that_score(recipe: Any) -> None:
-    with pytest.raises(InputError, match="data: nothing to score on; give --validation_file"):
+    with pytest.raises(InputError, match="data: expected rows to score on, got none; give --validation_file"):
         run(read_recipe(recipe(validation_file=None, finetune={"eval_strategy": "no"})))
 
 

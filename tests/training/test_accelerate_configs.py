@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,8 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 def launch_line(file: Path) -> list[str]:
     """What stands after `accelerate launch` in the comment of a config."""
-    (line,) = [line for line in file.read_text(encoding="utf-8").splitlines() if "accelerate launch" in line]
+    text = re.sub(r"\\\n# +", "", file.read_text(encoding="utf-8"))  # a line that goes on
+    (line,) = [line for line in text.splitlines() if "accelerate launch" in line]
     return shlex.split(line.lstrip("# "))[2:]
 
 

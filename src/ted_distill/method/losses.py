@@ -185,9 +185,6 @@ def score_loss(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> T
     return _mean((scores - labels.to(scores.dtype)).square(), count)
 
 
-# --- language modelling: losses over a vocabulary, in chunks --------------------------------------------------
-
-
 # --- shared pieces --------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import nn
 from transformers import PretrainedConfig
 
 from ..errors import InputError
@@ -10,6 +11,15 @@ from ..errors import InputError
 def num_blocks(config: PretrainedConfig) -> int:
     """The number of blocks; of an encoder-decoder, those of its encoder. Raises `InputError` if there is none."""
     return _number(config, "num_hidden_layers")
+
+
+def block_lists(model: nn.Module) -> list[nn.ModuleList]:
+    """The lists of blocks inside a model of transformers; none in families that have no such list."""
+    try:
+        total = num_blocks(model.config)
+    except (InputError, AttributeError):
+        return []
+    return [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == total]
 
 
 def width(config: PretrainedConfig) -> int:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import InputError, reason_of
 from ..fast.embeddings import token_table
 from ..method.filters import Batch, FilteredModel, hidden_states_of
-from ..method.shapes import num_blocks, width
+from ..method.shapes import block_lists, num_blocks, width
 from ..tasks import QuestionAnswering, SequenceClassification, Task
 from ..tasks.text.causal_lm import CausalLM
 from ..tasks.text.language_modelling import LanguageModelling
@@ -269,11 +269,6 @@ def _reads(module: FilteredModel, batch: Batch) -> bool:
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
     """The list of blocks; None if there is no one list that a row goes through, as in encoder-decoders."""
-    try:
-        total = num_blocks(model.config)
-    except InputError:
-        return None
     if getattr(model.config, "is_encoder_decoder", False):
         return None
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == total)
-    return next(lists, None)
+    return next(iter(block_lists(model)), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,3 @@ def thinned(curve: Curve) -> Curve:
         groups = [head[start : start + size] for start in range(0, len(head), size)]
         curve = [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups] + [last]
     return [(step, float(f"{value:.5g}")) for step, value in curve]
-
-
-def last_values(curves: Iterable[tuple[str, Curve]]) -> dict[str, float]:
-    """The last value of each curve."""
-    return {name: curve[-1][1] for name, curve in curves if curve}

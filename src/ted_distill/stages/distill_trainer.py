@@ -16,8 +16,7 @@ from ..method.layer_losses import LayerLoss, layer_losses, mean_of_pairs
 from ..method.losses import distillation_loss, schedule_weights
 from ..method.relations import relation_loss
 from ..models.load import read_weights
-from ..tasks.base import Counts, Metrics, Task
-from ..training import evaluation
+from ..tasks.base import Counts, Task
 from ..training.labelled import labelled_loss
 from ..training.trainer import StageTrainer
 from .teacher_inputs import TeacherInputs
@@ -145,10 +144,6 @@ class DistillTrainer(StageTrainer):
                 yield f"layer_loss/teacher_{teacher}_student_{student}", loss
         else:
             yield name, terms
-
-    def score(self) -> Metrics:
-        """Scores of the student's own predictions."""
-        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
         """Write the plain student, with its filters next to it."""

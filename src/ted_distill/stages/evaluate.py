@@ -250,4 +250,4 @@ def check_validation(task: Task) -> None:
         InputError: bad rows, or no rows.
     """
     if "validation" not in task.rows and TEST not in task.rows:
-        raise InputError("data: nothing to score on; give --validation_file or --test_file")
+        raise InputError("data: expected rows to score on, got none; give --validation_file or --test_file")

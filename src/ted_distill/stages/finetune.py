@@ -12,8 +12,7 @@ from ..method.filters import Batch
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..progress import remembering
-from ..tasks.base import Counts, Metrics, Task
-from ..training import evaluation
+from ..tasks.base import Counts, Task
 from ..training.model_card import write_card
 from ..training.new_heads import start_at_the_mean
 from ..training.speed import freeze_unseen_rows, use_fast_modules
@@ -35,10 +34,6 @@ class FinetuneTrainer(StageTrainer):
     def loss_terms(self, model: nn.Module, batch: Batch, counts: Counts) -> dict[str, Tensor]:
         """Only the prediction loss."""
         return {"loss": self.task.loss(model(batch).logits, batch, counts.labels)}
-
-    def score(self) -> Metrics:
-        """Scores of the model's own predictions."""
-        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def save_weights(self, folder: Path) -> None:
         """Write a plain checkpoint."""

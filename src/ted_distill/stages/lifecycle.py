@@ -204,9 +204,9 @@ def _check_rows(task: Task, args: StageArguments) -> None:
     rows = task.rows
     problems = []
     if "train" not in rows:
-        problems.append("data: nothing to train on; give --train_file")
+        problems.append("data: expected rows to train on, got none; give --train_file")
     if "validation" not in rows and args.load_best_model_at_end:
-        problems.append("data: nothing to score on; give --validation_file, or set --eval_strategy no")
+        problems.append("data: expected rows to score on, got none; give --validation_file, or set --eval_strategy no")
     if isinstance(rows.get("train"), IterableDataset) and args.max_steps <= 0:
         problems.append("max_steps: expected a number of steps, as the end of a stream is not known; set it")
     raise_if_any([*problems, *search_problems(args, rows)])

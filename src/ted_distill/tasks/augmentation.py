@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,6 @@ from datasets import Dataset, DatasetInfo
 from transformers import PreTrainedTokenizerBase
 
 Augmentation = Literal["mask", "replace", "swap"]
-AUGMENTATIONS = get_args(Augmentation)
 MASKED, REPLACED, SWAPPED = 0.15, 0.10, 0.5
 """Share of tokens that are hidden, of tokens that others replace, and of pairs that get another second text."""
 

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed import all_reduce, broadcast
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ..errors import InputError
-from ..method.shapes import num_blocks
+from ..method.shapes import block_lists
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -113,15 +112,6 @@ def _reshard(module: nn.Module) -> None:
 # --- what is sharded together ---------------------------------------------------------------------------------
 
 
-def block_lists(model: nn.Module) -> list[nn.ModuleList]:
-    """The lists of blocks inside a model of transformers; none in families that have no such list."""
-    try:
-        total = num_blocks(model.config)
-    except (InputError, AttributeError):
-        return []
-    return [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == total]
-
-
 def block_classes(model: nn.Module) -> list[str]:
     """Names of the classes of a model's blocks, each of which is gathered by itself."""
     return sorted({type(block).__name__ for blocks in block_lists(model) for block in blocks})
@@ -144,8 +134,3 @@ def agreed(device: torch.device) -> Any:
         return bool(everywhere)
 
     return agree
-
-
-def all_finite(weights: Iterator[tuple[str, Tensor]]) -> str | None:
-    """The name of the first weight that is not finite, or None."""
-    return next((name for name, weight in weights if not torch.isfinite(weight).all()), None)

@@ -106,9 +106,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         tensors into scalars.
         """
 
-    @abstractmethod
     def score(self) -> Metrics:
-        """Scores of the module as it is now, on every validation split."""
+        """Scores of the model's own predictions as it is now, on every validation split."""
+        return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.validation)
 
     def term_names(self, name: str, terms: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Names and scalars of one entry of `loss_terms`."""
