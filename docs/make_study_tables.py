@@ -36,6 +36,7 @@ TITLES = {
     "mrpc": "MRPC (F1)",
     "cola": "CoLA (Matthews)",
     "wnut_17": "WNUT-17 (F1 of names)",
+    "wnut_17_256": "WNUT-17, student of width 256 (F1)",
     "squad_lite": "SQuAD 1.1, 4,000 questions (F1)",
     "wikitext-2": "WikiText-2 (perplexity)",
     "tickets": "400 tickets, 2 epochs (accuracy)",
