@@ -120,11 +120,11 @@ def test_a_path_that_no_file_system_holds_is_refused() -> None:
         assert not range_problems(TaskArguments, {"train_file": path})
 
 
-def test_help_says_which_numbers_are_allowed() -> None:
+def test_help_says_which_numbers_are_allowed_and_what_is_the_default() -> None:
     parser = Parser((Oven,))
-    reword(parser, ranges_of(Oven))
+    reword(parser, parser.usual, ranges_of(Oven))
     text = parser.format_help()
-    assert "degrees (> 0, <= 300)" in text
+    assert "degrees [180] (> 0, <= 300)" in text
 
 
 def test_texts_of_a_literal_are_the_only_ones_and_grow_with_their_table() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from ..ranges import a_path, at_least, check_ranges, described
@@ -17,31 +17,22 @@ class BenchArguments:
 
     _argument_group_name: ClassVar[str] = "bench"
 
-    teacher: str | None = field(
-        default=None, metadata={"help": "folder or Hub id of the model that all others are compared with"}
-    )
-    test: str | None = field(
-        default=None, metadata={"help": "score on, and time, the rows of this recipe or data file [generated texts]"}
-    )
-    formats: list[Format] | None = field(
-        default=None, metadata={"help": "formats to measure [all that this machine runs well]"}
-    )
-    output_dir: Annotated[str | None, a_path()] = field(
-        default=None,
-        metadata={"help": "folder for the table and the plot [RUN/bench, or CHECKPOINT-bench]"},
-    )
-    rounds: Annotated[int, at_least(1)] = field(
-        default=7, metadata={"help": "times that every candidate has its turn; what is said is the median [7]"}
-    )
-    rows: Annotated[int, at_least(1)] = field(
-        default=128, metadata={"help": "rows of a turn, at most; fewer where models are slow [128]"}
-    )
-    threads: Annotated[int, at_least(1)] = field(
-        default=1, metadata={"help": "threads that a model may use while it is timed [1]"}
-    )
-    cards: bool = field(
-        default=False, metadata={"help": "also put the figures of each checkpoint into a section of its README.md"}
-    )
+    teacher: str | None = None
+    """folder or Hub id of the model that all others are compared with"""
+    test: str | None = None
+    """score on, and time, the rows of this recipe or data file [generated texts]"""
+    formats: list[Format] | None = None
+    """formats to measure [all that this machine runs well]"""
+    output_dir: Annotated[str | None, a_path()] = None
+    """folder for the table and the plot [RUN/bench, or CHECKPOINT-bench]"""
+    rounds: Annotated[int, at_least(1)] = 7
+    """times that every candidate has its turn; what is said is the median [7]"""
+    rows: Annotated[int, at_least(1)] = 128
+    """rows of a turn, at most; fewer where models are slow [128]"""
+    threads: Annotated[int, at_least(1)] = 1
+    """threads that a model may use while it is timed [1]"""
+    cards: bool = False
+    """also put the figures of each checkpoint into a section of its README.md"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

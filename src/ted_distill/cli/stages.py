@@ -3,66 +3,69 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ..errors import raise_if_any
-from ..ranges import a_path, at_least, range_problems
+from ..ranges import a_path, at_least, described, range_problems
 
 # Other imports of the package are inside: they import torch, and `ted --help` should not.
 
 
+@described
 @dataclass
 class OneModel:
     """The model of a stage that has one."""
 
     _argument_group_name: ClassVar[str] = "models"
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "folder or Hub id"})
+    model_name_or_path: str | None = None
+    """folder or Hub id"""
 
 
+@described
 @dataclass
 class TwoModels:
     """The models of Stage II."""
 
     _argument_group_name: ClassVar[str] = "models"
 
-    teacher_name_or_path: str | None = field(
-        default=None, metadata={"help": "the teacher; for ted the folder that `ted learn-filters` made of it"}
-    )
-    student_name_or_path: str | None = field(
-        default=None, metadata={"help": "the student: fine-tuned, or made by `ted student`"}
-    )
+    teacher_name_or_path: str | None = None
+    """the teacher; for ted the folder that `ted learn-filters` made of it"""
+    student_name_or_path: str | None = None
+    """the student: fine-tuned, or made by `ted student`"""
 
 
 _OF_MODELS = ("model_name_or_path", "teacher_name_or_path", "output_dir")
 """What predictions that are there already have no use for."""
 
 
+@described
 @dataclass
 class EvaluateArguments:
     """What to score, and where the results go."""
 
     _argument_group_name: ClassVar[str] = "scoring"
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "the fine-tuned model to score"})
-    teacher_name_or_path: str | None = field(default=None, metadata={"help": "also score how often this model agrees"})
-    predictions_file: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "score these predictions instead of a model"}
-    )
-    split: str | None = field(
-        default=None, metadata={"help": "validation or test: the rows that predictions_file is of [the only ones]"}
-    )
-    output_dir: Annotated[str | None, a_path()] = field(
-        default=None, metadata={"help": "folder for the scores and the predictions"}
-    )
-    per_device_eval_batch_size: Annotated[int, at_least(1)] = field(
-        default=32, metadata={"help": "rows per batch [32]"}
-    )
-    bf16: bool | None = field(default=None, metadata={"help": "bf16 autocast [where the machine multiplies in bf16]"})
-    fp16: bool = field(default=False, metadata={"help": "fp16 autocast"})
-    use_cpu: bool = field(default=False, metadata={"help": "score on the CPU although there is a GPU"})
+    model_name_or_path: str | None = None
+    """the fine-tuned model to score"""
+    teacher_name_or_path: str | None = None
+    """also score how often this model agrees"""
+    predictions_file: Annotated[str | None, a_path()] = None
+    """score these predictions instead of a model"""
+    split: str | None = None
+    """validation or test: the rows that predictions_file is of [the only ones]"""
+    output_dir: Annotated[str | None, a_path()] = None
+    """folder for the scores and the predictions"""
+    per_device_eval_batch_size: Annotated[int, at_least(1)] = 32
+    """rows per batch [32]"""
+    bf16: bool | None = None
+    """bf16 autocast [where the machine multiplies in bf16]"""
+    fp16: bool = False
+    """fp16 autocast"""
+    use_cpu: bool = False
+    """score on the CPU although there is a GPU"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges, and for two precisions."""
@@ -170,7 +173,8 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
     from accelerate import PartialState
 
-    from ..training.selection import described, score_title
+    from ..training.selection import described as sentences_on
+    from ..training.selection import score_title
 
     if not PartialState().is_main_process:
         return
@@ -180,7 +184,7 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     for name, value in shown.items():
         number = f"{value:g}" if name == "learning_rate" else f"{value:.2f}" if isinstance(value, float) else value
         sys.stdout.write(f"{titles[name]:<{width}} {number}\n")
-    for sentence in described(results):
+    for sentence in sentences_on(results):
         sys.stdout.write(f"{sentence}\n")
     if folder:
         sys.stdout.write(f"{Path(folder)}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from ..ranges import above, between, check_ranges, described
@@ -15,16 +15,14 @@ class ExportArguments:
 
     _argument_group_name: ClassVar[str] = "export"
 
-    int8: bool = field(default=False, metadata={"help": "also write onnx/model_quantized.onnx, with weights in int8"})
-    test: str | None = field(
-        default=None, metadata={"help": "compare on the rows of this recipe or data file [generated texts]"}
-    )
-    max_changed: Annotated[float, between(0, 1)] = field(
-        default=0.02, metadata={"help": "largest share of predictions that int8 may change; of scores, see docs"}
-    )
-    max_difference: Annotated[float, above(0)] = field(
-        default=1e-4, metadata={"help": "largest difference of a logit of onnx/model.onnx from PyTorch's"}
-    )
+    int8: bool = False
+    """also write onnx/model_quantized.onnx, with weights in int8"""
+    test: str | None = None
+    """compare on the rows of this recipe or data file [generated texts]"""
+    max_changed: Annotated[float, between(0, 1)] = 0.02
+    """largest share of predictions that int8 may change; of scores, see docs"""
+    max_difference: Annotated[float, above(0)] = 1e-4
+    """largest difference of a logit of onnx/model.onnx from PyTorch's"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

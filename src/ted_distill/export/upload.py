@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,14 +57,18 @@ class PushArguments:
 
     _argument_group_name: ClassVar[str] = "push"
 
-    private: bool = field(default=False, metadata={"help": "in a repository that only its owner sees"})
-    with_filters: bool = field(default=False, metadata={"help": "also the filters of Stage I or II"})
-    onnx: str | None = field(default=None, metadata={"help": "also the files of this folder of `ted export`"})
-    license: str | None = field(
-        default=None, metadata={"help": "its short name, such as apache-2.0 [what the card says, if it says one]"}
-    )
-    message: str = field(default="Upload by ted-distill", metadata={"help": "the message of the commit"})
-    dry_run: bool = field(default=False, metadata={"help": "check everything and list the files; upload nothing"})
+    private: bool = False
+    """in a repository that only its owner sees"""
+    with_filters: bool = False
+    """also the filters of Stage I or II"""
+    onnx: str | None = None
+    """also the files of this folder of `ted export`"""
+    license: str | None = None
+    """its short name, such as apache-2.0 [what the card says, if it says one]"""
+    message: str = "Upload by ted-distill"
+    """the message of the commit"""
+    dry_run: bool = False
+    """check everything and list the files; upload nothing"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

@@ -10,7 +10,7 @@ sample of them the same outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -50,18 +50,22 @@ class TrimArguments:
 
     _argument_group_name: ClassVar[str] = "trim"
 
-    texts: list[str] | None = field(default=None, metadata={"help": "data files whose tokens are kept"})
-    other: list[str] | None = field(
-        default=None, metadata={"help": "data files to say how many words are cut otherwise [a tenth of the texts]"}
-    )
-    text_column: list[str] | None = field(default=None, metadata={"help": "columns to read [all that hold text]"})
-    delimiter: str | None = field(default=None, metadata={"help": "between the fields of csv and tsv files"})
-    encoding: str | None = field(default=None, metadata={"help": "of text files [utf-8]"})
-    check_rows: Annotated[int, between(1, 10_000)] = field(
-        default=32, metadata={"help": "texts whose outputs are compared with those of the whole model"}
-    )
-    model_revision: str = field(default="main", metadata={"help": "the checkpoint's branch, tag or commit on the Hub"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a Hub model"})
+    texts: list[str] | None = None
+    """data files whose tokens are kept"""
+    other: list[str] | None = None
+    """data files to say how many words are cut otherwise [a tenth of the texts]"""
+    text_column: list[str] | None = None
+    """columns to read [all that hold text]"""
+    delimiter: str | None = None
+    """between the fields of csv and tsv files"""
+    encoding: str | None = None
+    """of text files [utf-8]"""
+    check_rows: Annotated[int, between(1, 10_000)] = 32
+    """texts whose outputs are compared with those of the whole model"""
+    model_revision: str = "main"
+    """the checkpoint's branch, tag or commit on the Hub"""
+    trust_remote_code: bool = False
+    """run code that comes with a Hub model"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""
