@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Step 0: fine-tune teacher and student on SQuAD 2.0 with the published hyper-parameters.
+# Fine-tune teacher and student on SQuAD 2.0 with the published hyper-parameters.
 #
 #   scripts/finetune.sh [flags for both, such as --max_train_samples 1000]
 #

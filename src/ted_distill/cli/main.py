@@ -56,7 +56,7 @@ _RECIPES = {
 }  # fmt: skip
 _STAGES = {
     "finetune": Command(
-        "finetune --help", "step 0: fine-tune one model on a task",
+        "finetune --help", "fine-tune one model on a task",
         stages.finetune, stages.finetune_kinds, trains=True,
     ),
     "learn-filters": Command(

@@ -1,4 +1,4 @@
-"""Step 0: fine-tune one model on the task."""
+"""Fine-tune one model on the task: what comes before Stage I."""
 
 from __future__ import annotations
 

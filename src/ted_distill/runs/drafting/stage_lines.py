@@ -20,7 +20,7 @@ _UPDATES, _MOST_EPOCHS = 200, 20
 _STREAM_STEPS, _EVALUATIONS = 1000, 5
 _TITLES = {
     "training": "All stages.",
-    "finetune": "Step 0: the teacher learns the task.",
+    "finetune": "Before Stage I: the teacher learns the task.",
     "learn_filters": "Stage I: filters learn what the task needs of each layer.",
     "distill": "Stage II: the student learns from the teacher.",
 }
