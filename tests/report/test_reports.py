@@ -333,3 +333,32 @@ def test_a_comparison_is_reported_with_its_seeds_and_pairs(reviews: Path, tmp_pa
     page = (shared / "compare" / "report.html").read_text(encoding="utf-8")
     assert "Which methods can be told apart" in page
     assert "Curves are those of seed 1." in page
+
+
+def test_a_report_has_the_rows_wherever_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    finished = tiny_run(home, "sequence_classification", **QUICK, train_file="train.jsonl", teacher="big",
+                        validation_file="validation.jsonl", output_dir="run")  # fmt: skip
+    write_report(finished)
+    said = read(finished)["agreement"]
+    assert said
+    assert not read(finished)["missing"]
+    monkeypatch.chdir(elsewhere)
+    assert write_reviews(elsewhere, 6, "validation").name == "validation.jsonl", "which the recipe does not mean"
+    assert main(["report", str(finished)]) == 0
+    assert read(finished)["agreement"] == said
+    # A run that was moved alone still finds what it was given where the command is.
+    shutil.copytree(finished, elsewhere / "moved")
+    shutil.rmtree(finished)
+    assert read_recipe(elsewhere / "moved" / "recipe.yaml").task.train_file == "train.jsonl"
+
+
+def test_a_run_with_test_rows_alone_is_reported(tmp_path: Path) -> None:
+    test = write_reviews(tmp_path, 10, "test")
+    finished = tiny_run(tmp_path, "sequence_classification", **QUICK, validation_file=None, test_file=str(test))
+    write_report(finished)
+    assert [one["name"] for one in read(finished)["scores"]["models"]] == ["teacher", "student", "alone", "kd"]
+    assert "10 rows" in (finished / "report.md").read_text(encoding="utf-8")

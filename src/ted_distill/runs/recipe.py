@@ -20,6 +20,7 @@ from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
 from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, settings_of, with_numbers
 from .recipe_files import find_recipe
+from .recorded import seen_from_here
 from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
         InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
     found = find_recipe(file)
-    return make_recipe(read_yaml(found, "recipe"), overrides, output_dir or f"runs/{found.stem}")
+    content = seen_from_here(read_yaml(found, "recipe"), found)
+    return make_recipe(content, overrides, output_dir or f"runs/{found.stem}")
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
 from accelerate import PartialState
 
 from ..errors import InputError, collect, nearest, raise_if_any, shown
@@ -25,7 +24,6 @@ from ..output import (
     write_json,
 )
 from ..progress import current_display, logged_into, remembering, showing
-from ..secrets import content_without_secrets
 from ..stages.lifecycle import prepare
 from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task
@@ -49,6 +47,7 @@ from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
 from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import FINETUNE, LEARN_FILTERS, Recipe
+from .recorded import recorded_text
 from .schedule import run_schedule
 from .side_by_side.together import Started, make_together, refuse_several
 from .steps import STUDENT_INIT, TEACHER_INIT, Steps
@@ -387,9 +386,9 @@ class RunOfRecipe(Steps):
         if PartialState().is_main_process:
             for folder in (self.at.folder, self.at.folder / "scores", self.at.shared / "scores"):
                 remove_leftovers(folder)
-            text = yaml.safe_dump(content_without_secrets(self.recipe.content), sort_keys=False, allow_unicode=True)
+            text = recorded_text(self.recipe.content, RECIPE_HEAD, self.at.folder)
             with atomic_files(self.at.folder) as partial:
-                (partial / "recipe.yaml").write_text(RECIPE_HEAD + text, encoding="utf-8")
+                (partial / "recipe.yaml").write_text(text, encoding="utf-8")
 
     def _write_results(self, results: dict[str, Results]) -> None:
         if PartialState().is_main_process:

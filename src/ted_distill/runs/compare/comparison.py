@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ...errors import InputError, collect, raise_if_any, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
@@ -30,7 +29,6 @@ from ...output import (
     write_json,
 )
 from ...progress import logged_into, within
-from ...secrets import content_without_secrets
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
@@ -38,6 +36,7 @@ from ..best_model import KEPT_NAME
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
+from ..recorded import recorded_text
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON
 from ..together import make_runs_together
@@ -191,9 +190,8 @@ def _check_models(shared: Path) -> None:
 
 def _record(folder: Path, recipe: Recipe) -> None:
     remove_leftovers(folder)
-    text = yaml.safe_dump(content_without_secrets(recipe.content), sort_keys=False, allow_unicode=True)
     with atomic_files(folder) as written:
-        (written / RECIPE_NAME).write_text(_HEAD + text, encoding="utf-8")
+        (written / RECIPE_NAME).write_text(recorded_text(recipe.content, _HEAD, folder), encoding="utf-8")
 
 
 def _of_seed(recipe: Recipe, folder: Path, seed: int, found: Search | None) -> Recipe:
