@@ -71,6 +71,16 @@ class ModelLabels:
         """See `Task.has_offer`."""
         return bool(self._offered)
 
+    @property
+    def offered_order(self) -> list[str] | None:
+        """The task's labels in the order of the model that was offered; None if they are not its labels."""
+        known = self._label_names or ()
+        for offered in self._offered:
+            places = match_names(offered, known)
+            if len(places) == len(known) and None not in places:
+                return [known[place] for place in places if place is not None]
+        return None
+
     def in_order(self, names: Iterable[str]) -> list[str]:
         """The names in the order that they would have if the data held them all."""
         return sorted_names(names)
