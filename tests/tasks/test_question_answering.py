@@ -218,6 +218,8 @@ def test_every_problem_of_the_rows_is_reported_at_once() -> None:
     assert "got 1 that is not there (first: 'ok': 'b' at 0, where the context has 'a')" in problems[5]
     # Only predictions are kept by id.
     assert not any("more than once" in problem for problem in qa.problems(rows_of(qa, [good, good], "train"), "train"))
+    unlabelled = qa.without_labels(Dataset.from_list([good, good]))
+    assert list(qa.unlabelled_problems(unlabelled)) == []
 
 
 def test_no_rows_is_a_problem() -> None:

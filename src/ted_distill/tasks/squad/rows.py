@@ -14,6 +14,7 @@ from ...errors import InputError, raise_if_any
 from ..reading.columns import is_text_like, missing_column, row_list, shown
 from ..reading.label_lists import parsed_list
 from ..reading.mapped import mapped
+from ..unlabelled import UNLABELLED
 
 ROW_FEATURES = Features(
     {
@@ -178,7 +179,7 @@ def row_problems(rows: Dataset, split: str) -> Iterator[str]:
     named = [f"row {number + 1}" if id_ is None else shown(id_) for number, id_ in enumerate(ids)]
     repeated = [id_ for id_, count in Counter(ids).items() if count > 1 and id_ is not None]
     # Predictions are kept by id; training does not use it.
-    if repeated and split != "train":
+    if repeated and split not in ("train", UNLABELLED):
         yield (
             f"{split}: expected a different id for every question, got {some(len(repeated), 'id', repeated)} more than "
             "once; give every question its own"
