@@ -348,6 +348,22 @@ def test_rows_to_score_on_that_are_trained_on_are_counted(
     assert not other or not overlaps(load_task(TaskArguments(name, **other)), caplog)
 
 
+@pytest.mark.parametrize("name", DATA)
+def test_rows_to_score_on_that_are_trained_on_without_labels_are_counted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, scored, count = DATA[name]
+    files = {
+        "train_file": write(tmp_path / "a.jsonl", train),
+        "unlabelled_file": write(tmp_path / "b.jsonl", train),
+        "test_file": write(tmp_path / "c.jsonl", scored),
+    }
+    found = overlaps(load_task(TaskArguments(name, **files)), caplog)
+    where = ("the training rows; scores", "the training rows without labels; scores")
+    said = f"test: expected rows that are not trained on, got {count} whose text is in "
+    assert [line.startswith(said + place) for line, place in zip(found, where, strict=True)] == [True, True]
+
+
 def test_of_running_text_only_long_lines_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = ["= A heading =\n", "\n", "A line with as many words as only a copy of it has.\n"]
     files = {"train_file": write(tmp_path / "a.txt", "".join(lines)), "validation_file": ""}

@@ -189,13 +189,14 @@ class Task(ABC):
             if summary := self.describe_labels(rows):
                 notice(f"{name}: {summary}", about)
         if "train" in whole:
-            warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text, about)
+            columns = self.text_columns(whole["train"])
+            warn_of_overlap(whole, columns, self.running_text, self._unlabelled, about)
 
     def overlaps(self) -> Iterator[str]:
         """A warning for each split to score on that has texts of training rows; none for streams."""
         whole = {name: rows for name, rows in self.rows.items() if not isinstance(rows, IterableDataset)}
         if "train" in whole:
-            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text)
+            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text, self._unlabelled)
 
     @cached_property
     def identity(self) -> Identity:
