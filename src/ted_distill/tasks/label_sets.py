@@ -56,6 +56,7 @@ class ModelLabels:
 
     def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
         """See `Task.offer_labels`."""
+        offered = [[name.strip() for name in names] for names in offered]
         if self._official or offered == self._offered:
             return
         self._offered = offered

@@ -85,8 +85,23 @@ def text_names(named: TextColumns) -> set[str]:
 
 
 def label_columns(label: str, available: Sequence[str]) -> list[str]:
-    """The columns that a label column names: itself, or a, b and c for `a,b,c`."""
-    return [label] if label in available else label.split(",")
+    """The columns that a label column names: itself, or a, b and c for `a,b,c`; with or without blanks around them."""
+    if label in available or "," not in label:
+        return [label]
+    stripped = {name.strip(): name for name in reversed(available)}
+    return [part if part in available else stripped.get(part.strip(), part.strip()) for part in label.split(",")]
+
+
+def distinct_names(names: Sequence[str], where: str) -> list[str]:
+    """Names of classes without blanks around them. Raises `InputError` if two are then the same."""
+    found = [name.strip() for name in names]
+    if len(set(found)) < len(found):
+        twice = next(name for place, name in enumerate(found) if name in found[:place])
+        raise InputError(
+            f"{where}: expected different names of classes, got {shown(twice)} twice; rename or remove one (blanks "
+            "around a name do not count)"
+        )
+    return found
 
 
 def _not_unique(split: str, role: str, candidates: Sequence[str], available: Sequence[str]) -> str:

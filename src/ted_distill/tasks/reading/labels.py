@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any
-from .columns import listed, row_list, shown, values
+from .columns import distinct_names, listed, row_list, shown, values
 from .label_lists import parsed_list
 from .notices import notice
 
@@ -166,10 +166,14 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
 
 
 def declared_names(rows: Dataset, column: str) -> list[str] | None:
-    """The names of a `ClassLabel` feature, alone or in lists; None for other columns."""
+    """The names of a `ClassLabel` feature, alone or in lists; None for other columns.
+
+    Raises:
+        InputError: two names differ only by blanks around them.
+    """
     feature = rows.features[column]
     feature = getattr(feature, "feature", feature)
-    return list(feature.names) if isinstance(feature, ClassLabel) else None
+    return distinct_names(feature.names, f"column {shown(column)}") if isinstance(feature, ClassLabel) else None
 
 
 def seen_names(
