@@ -24,11 +24,11 @@ from transformers.utils import ModelOutput
 from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
-from .reading.columns import TextColumns, text_names
+from .reading.columns import TextColumns, numbered, text_names
 from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
 from .reading.overlap import overlaps, warn_of_overlap
-from .reading.splits import read_splits, sample_rows
+from .reading.splits import Splits, read_splits, sample_rows
 from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 from .unlabelled import UNLABELLED, read_unlabelled
@@ -126,7 +126,7 @@ class Task(ABC):
             raise InputError(
                 f"streaming: expected false, as task {self.name} needs all its rows at once, got true; leave it out"
             )
-        found: dict[str, Dataset] = {}
+        found = Splits()
         with collect(problems):
             found = read_splits(
                 self.arguments,
@@ -138,9 +138,11 @@ class Task(ABC):
                 keeps_order=self.keeps_order,
             )
         for name, rows in found.items():
-            with collect(problems):
+            with collect(problems), numbered(found.rows_of_file.get(name)):
                 splits[name] = self.normalise(rows, name)
-        problems += [problem for name, rows in splits.items() for problem in self.problems(rows, name)]
+        for name, rows in splits.items():
+            with numbered(found.rows_of_file.get(name)):
+                problems += self.problems(rows, name)
         with collect(problems):
             self._unlabelled = read_unlabelled(self, ready="train" in splits)
         raise_if_any(problems)

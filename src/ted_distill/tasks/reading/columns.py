@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -180,9 +182,28 @@ def missing_column(split: str, name: str, available: Sequence[str], what_to_do: 
     return f"{split}: expected a column {shown(name)}, got columns {listed(available)}; {what_to_do}"
 
 
+_rows_of_file: ContextVar[Sequence[int] | None] = ContextVar("rows of the file", default=None)
+
+
+@contextmanager
+def numbered(rows_of_file: Sequence[int] | None) -> Iterator[None]:
+    """Rows that messages name inside are some of a file: each has its number there, counted from 0 [its place]."""
+    token = _rows_of_file.set(rows_of_file)
+    try:
+        yield
+    finally:
+        _rows_of_file.reset(token)
+
+
+def row_number(place: int) -> int:
+    """The number of a row in its file, counted from 1."""
+    rows = _rows_of_file.get()
+    return 1 + (place if rows is None else rows[place])
+
+
 def row_list(numbers: Iterable[int]) -> str:
     """Rows by number: "2 rows (3, 8; counted from 1)", the first five only."""
-    rows = [str(number + 1) for number in numbers]
+    rows = [str(row_number(number)) for number in numbers]
     return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} ({listed(rows, 5)}; counted from 1)"
 
 
