@@ -74,7 +74,7 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
         if isinstance(first, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", first):
             raise InputError(
                 f"{split}: expected numbers with a decimal point in column {column!r}, got {shown(first)} in "
-                f"{row_list(broken)}; write {first.strip().replace(',', '.')}"
+                f"{row_list(broken)}; write {_without_comma(first.strip())}"
             )
         raise InputError(
             f"{split}: expected finite numbers in column {column!r}, at most {LARGEST_SCORE:g}, got "
@@ -82,6 +82,15 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
             "for class names"
         )
     return scores
+
+
+def _without_comma(number: str) -> str:
+    """How to write a number that has a comma, which may be that of thousands if three digits follow."""
+    point, none = number.replace(",", "."), number.replace(",", "")
+    # No comma of thousands comes after a zero, or after more than three digits.
+    if re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", number):
+        return f"{none} if the comma is for thousands, or {point} if it is the decimal point"
+    return point
 
 
 def label_name(value: Any) -> str | None:
