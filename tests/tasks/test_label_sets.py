@@ -14,6 +14,7 @@ from transformers import BertConfig
 
 from ted_distill import InputError, Task, TaskArguments, load_task
 from ted_distill.models.labels import label_order
+from ted_distill.stages.held_out import hold_out
 from ted_distill.tasks import Split
 from ted_distill.tasks.label_sets import completed, match_names
 
@@ -123,6 +124,19 @@ def test_numbers_are_those_of_logits_without_names(tmp_path: Path) -> None:
     task.offer_labels([["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "1", "2"]])
     assert task.label_names == ["0", "1", "2"]
     assert task.rows["validation"]["label"][:] == [0, 2, 2]
+
+
+def test_rows_held_out_stay_what_they_are_whatever_is_offered_to_them_later() -> None:
+    rows = Dataset.from_list([{"text": f"text {row}", "label": ["neg", "pos"][row % 2]} for row in range(40)])
+    task = load_task("sequence_classification", train=rows)
+    task.offer_labels([["pos", "neu", "neg"]])
+    split = hold_out(task, 42)
+    before, names = split.rows, split.label_names
+    assert {name: len(part) for name, part in before.items()} == {"train": 34, "validation": 6}
+    split.offer_labels([["neg", "neu", "pos"]])
+    split.offer_labels([["neg", "neu", "pos", "more"]])
+    assert split.rows is before
+    assert split.label_names == names == ["neg", "neu", "pos"]
 
 
 def test_tags_that_the_data_lack_get_numbers_too(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ class Task(ABC):
     pipeline_tag: ClassVar[str]
     """The Hub's name for the task, for the model card."""
     metric: str
+    _settled: bool = False
+    """The rows are a part of another task's (`with_rows`): no labels are offered to them any more."""
 
     def __init__(self, arguments: TaskArguments) -> None:
         self.arguments = arguments
@@ -177,6 +179,7 @@ class Task(ABC):
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             del vars(other)[name]
         vars(other)["rows"] = rows
+        other._settled = True
         return other
 
     def leave_out_unlabelled(self) -> None:

@@ -51,13 +51,16 @@ class ModelLabels:
     _offered: Sequence[Sequence[str]] = ()
     _completed: bool = False
     """The label names are not those of the data alone."""
+    _settled: bool = False
+    """See `Task`."""
     _official: bool = False
     """The classes are known without looking at the data."""
 
     def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
         """See `Task.offer_labels`."""
         offered = [[name.strip() for name in names] for names in offered]
-        if self._official or offered == self._offered:
+        # Rows that are a part of others cannot be read again.
+        if self._official or self._settled or offered == self._offered:
             return
         self._offered = offered
         known = self._label_names
