@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -411,9 +413,47 @@ def test_a_stream_gives_the_rows_of_the_file(read: Callable, tmp_path: Path, nam
     assert [row["text"].strip() for row in rows] == texts
 
 
+def parquet(texts: list[str]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), sink)
+    return sink.getvalue()
+
+
+ANY_FILE: dict[str, tuple[str, bytes]] = {
+    "parquet, gzipped": ("x.parquet.gz", gzip.compress(parquet(["a", "b"]))),
+    "csv, gzipped": ("x.csv.gz", gzip.compress(b"text,b\na,c\nb,d\n")),
+    "csv of Excel": ("x.csv", b"sep=;\r\ntext;b\r\na;c,d\r\n"),
+    "csv of Excel, marked": ("x.csv", b"\xef\xbb\xbfsep=|\ntext|b\na,b;c|d\n"),
+    "tsv of Excel": ("x.tsv", b'sep=\t\ntext\tb\na"b\tc\n'),
+    "tsv of Excel with another delimiter": ("x.tsv", b"sep=;\ntext;b\na;c\n"),
+    "text with other line ends": ("x.txt", "a\u2028b\x0cc\x85d\x0be\x1cf\rg\r\nh\n\ni".encode()),
+    "text, marked": ("x.txt", b"\xef\xbb\xbfa\nb"),
+}
+
+
+@pytest.mark.parametrize("kind", ANY_FILE)
+def test_a_stream_has_the_rows_of_the_whole_file(read: Callable, kind: str) -> None:
+    name, content = ANY_FILE[kind]
+    whole = read(name, content).to_list()
+    assert list(read(name, content, streaming=True)) == whole
+    assert "text" in whole[0]
+
+
+def test_only_ends_of_lines_end_texts(read: Callable) -> None:
+    lines = ["a\u2028b\x0cc\x85d\x0be\x1cf\r", "g\r\n", "h\n", "\n", "i"]
+    assert read("x.txt", "".join(lines))["text"][:] == lines
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_what_is_wrong_after_the_line_of_excel_has_its_line_of_the_file(read: Callable, streaming: bool) -> None:
+    with pytest.raises(InputError, match="line 4: expected 2 fields, as in the first line, got 1, separated by ';'"):
+        list(read("x.csv", "sep=;\ntext;b\na;1\nb\n", streaming=streaming))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
+        ("x.csv", "text,text\na,1\n", "line 1: expected different column names, got 'text' twice"),
         ("x.csv", "text,b\na,1\nb\n", "line 3: expected 2 fields, as in the first line, got 1"),
         ("x.jsonl", '{"text": "a"}\n{"text', "line 2: expected a JSON record"),
         ("x.jsonl", "[1]", "line 1: expected a record"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 
-from ted_distill import TaskArguments, load_task
-from ted_distill.tasks.reading.held_out import quotas, stratified
+from ted_distill import InputError, TaskArguments, load_task
+from ted_distill.tasks.reading.held_out import SAMPLE_SEED, held_out, quotas, stratified
 
 
 def test_each_class_gives_its_share() -> None:
@@ -51,3 +53,43 @@ def test_scores_and_label_sets_are_held_out_at_random(tmp_path: Path) -> None:
     pd.DataFrame({"text": ["a b"] * 20, "label": [["x"], ["x", "y"]] * 10}).to_json(file, orient="records", lines=True)
     task = load_task(TaskArguments(task="multi_label_classification", train_file=str(file), validation_size=5))
     assert len(task.rows["validation"]) == 5
+
+
+def good_row(task: str, number: int) -> dict[str, Any]:
+    return {
+        "regression": {"text": "a", "label": str(number)},
+        "sequence_classification": {"text": "a", "label": "xy"[number % 2]},
+        "multi_label_classification": {"text": "a", "label": ["xy"[number % 2]]},
+        "token_classification": {"tokens": ["a"], "tags": ["Ox"[number % 2]]},
+        "causal_lm": {"text": "a line"},
+        "squad": {
+            "id": str(number), "context": "ada", "question": "q", "answers": {"text": ["ada"], "answer_start": [0]}
+        },
+    }[task]  # fmt: skip
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "regression": ({"label": "1,5,0"}, "expected finite numbers"),
+    "sequence_classification": ({"label": "-1"}, "expected public labels"),
+    "multi_label_classification": ({"label": ["x", "x"]}, "expected each label once per row"),
+    "token_classification": ({"tags": ["O", "O"]}, "expected as many tags as words"),
+    "causal_lm": ({"text": None}, "expected text in every row"),
+    "squad": ({"id": None, "question": None}, "expected a question in every row"),
+}
+
+
+@pytest.mark.parametrize("task", BAD)
+@pytest.mark.parametrize("bad", [3, 76, 99])
+def test_refusals_name_the_rows_of_the_file_wherever_they_are_held_out(task: str, bad: int) -> None:
+    wrong, said = BAD[task]
+    rows = [good_row(task, number) for number in range(100)]
+    rows[bad].update(wrong)
+    with pytest.raises(InputError) as error:
+        _ = load_task(TaskArguments(task, validation_size=10), train=Dataset.from_list(rows)).rows
+    [problem] = [problem for problem in error.value.problems if said in problem]
+    assert f"1 row ({bad + 1}; counted from 1)" in problem or f"1 row (first: row {bad + 1})" in problem
+
+
+def test_rows_at_random_are_those_that_datasets_draws() -> None:
+    drawn = Dataset.from_dict({"row": range(57)}).train_test_split(test_size=9, seed=SAMPLE_SEED)
+    assert held_out(57, 9, None) == (drawn["train"]["row"][:], drawn["test"]["row"][:])

@@ -5,10 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+from transformers import BertConfig
 
 from ted_distill import InputError, Task, TaskArguments, load_task
+from ted_distill.models.labels import label_order
+from ted_distill.stages.held_out import hold_out
+from ted_distill.tasks import Split
 from ted_distill.tasks.label_sets import completed, match_names
 
 
@@ -119,6 +126,19 @@ def test_numbers_are_those_of_logits_without_names(tmp_path: Path) -> None:
     assert task.rows["validation"]["label"][:] == [0, 2, 2]
 
 
+def test_rows_held_out_stay_what_they_are_whatever_is_offered_to_them_later() -> None:
+    rows = Dataset.from_list([{"text": f"text {row}", "label": ["neg", "pos"][row % 2]} for row in range(40)])
+    task = load_task("sequence_classification", train=rows)
+    task.offer_labels([["pos", "neu", "neg"]])
+    split = hold_out(task, 42)
+    before, names = split.rows, split.label_names
+    assert {name: len(part) for name, part in before.items()} == {"train": 34, "validation": 6}
+    split.offer_labels([["neg", "neu", "pos"]])
+    split.offer_labels([["neg", "neu", "pos", "more"]])
+    assert split.rows is before
+    assert split.label_names == names == ["neg", "neu", "pos"]
+
+
 def test_tags_that_the_data_lack_get_numbers_too(tmp_path: Path) -> None:
     task = words_of(tmp_path, [["O", "B-LOC"], ["O"]])
     task.offer_labels([["O", "B-PER", "I-PER", "B-LOC"]])
@@ -165,3 +185,68 @@ def test_scores_have_no_classes(tmp_path: Path) -> None:
     task.offer_labels([["LABEL_0"], ["0"]])
     assert task.label_names is None
     assert task.rows["validation"]["label"][:] == [0.5, 2.0]
+
+
+# --- blanks around names --------------------------------------------------------------------------------------
+
+TEXT = {"text": Value("string")}
+BLANK = ClassLabel(names=["joy", " calm", "fear "])
+ONES = {"joy": 1, " calm": 0, "fear ": 1}
+SHARES = {"p_joy": 0.5, "p_ calm": 0.5, "p_fear ": 0.0}
+OF_TEXTS: dict[str, tuple[str, Any, dict[str, Any] | None, str | None]] = {
+    "columns": ("multi_label_classification", ONES, None, "joy, calm,fear "),
+    "columns without the blanks": ("multi_label_classification", ONES, None, "joy,calm, fear"),
+    "blanks of the argument": ("multi_label_classification", {"joy": 1, "calm": 0, "fear": 1}, None, "joy, calm, fear"),
+    "pattern": ("sequence_classification", SHARES, None, "p_*"),
+    "declared": ("sequence_classification", {"label": 1}, {"label": BLANK}, None),
+    "declared lists": ("multi_label_classification", {"label": [1]}, {"label": List(BLANK)}, None),
+    "offered": ("sequence_classification", {"label": "calm"}, None, None),
+}
+
+
+def with_blanks(source: str) -> Task:
+    """A task whose labels have blanks around their names in this source."""
+    name, labels, features, column = OF_TEXTS[source]
+    own = Features({**TEXT, **features}) if features else None
+    task = load_task(
+        TaskArguments(name, label_column=column), train=Dataset.from_list([{"text": "a", **labels}] * 2, features=own)
+    )
+    if source == "offered":
+        task.offer_labels([["joy", " calm", "fear "]])
+    return task
+
+
+@pytest.mark.parametrize("source", OF_TEXTS)
+def test_names_have_no_blanks_around_them_and_predictions_are_read_again(source: str, tmp_path: Path) -> None:
+    task = with_blanks(source)
+    assert sorted(task.label_names or ()) == ["calm", "fear", "joy"]
+    predictions = np.eye(3, dtype=np.int64) if task.name.startswith("multi") else np.arange(3)
+    rows = task.rows["train"]
+    task.write_predictions(predictions, Split(rows, rows), tmp_path)
+    assert task.read_predictions(tmp_path / "predictions.json").tolist() == predictions.tolist()
+
+
+def test_tags_have_no_blanks_around_them_and_predictions_are_read_again(tmp_path: Path) -> None:
+    features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=["O", " B-x"]))})
+    task = load_task("token_classification", train=Dataset.from_list([{"tokens": ["a"], "tags": [1]}], features))
+    assert task.label_names == ["O", "B-x"]
+    rows = task.rows["train"]
+    task.write_predictions([["B-x"]], Split(rows, rows), tmp_path)
+    assert task.read_predictions(tmp_path / "predictions.json") == [["B-x"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "column", "name"),
+    [({"a": 1, " a": 0}, "a, a", "multi_label_classification"), ({"p_a": 1, "p_a ": 0}, "p_*", None)],
+)
+def test_names_that_differ_only_by_blanks_are_refused(labels: dict[str, int], column: str, name: str | None) -> None:
+    arguments = TaskArguments(name or "sequence_classification", label_column=column)
+    with pytest.raises(InputError, match="expected different names of classes, got 'a' twice; rename or remove one"):
+        _ = load_task(arguments, train=Dataset.from_list([{"text": "a", **labels}] * 2)).rows
+
+
+def test_a_models_names_have_no_blanks_around_them() -> None:
+    rows = Dataset.from_list([{"text": "a", "label": label} for label in ("calm", "joy")])
+    task = load_task("sequence_classification", train=rows)
+    config = BertConfig(id2label={0: "joy ", 1: " calm"}, label2id={"joy ": 0, " calm": 1})
+    assert label_order(config, task, "the model") == [1, 0]

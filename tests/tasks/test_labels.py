@@ -228,6 +228,20 @@ def test_what_is_no_score_is_refused(make: Make, scores: list[Any]) -> None:
     assert "expected finite numbers in column 'label', at most 1e+18, got" in problem(make("regression", scores))
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("1,000", "write 1000 if the comma is for thousands, or 1.000 if it is the decimal point"),
+        (" -12,345", "write -12345 if the comma is for thousands, or -12.345 if it is the decimal point"),
+        ("1,50", "write 1.50"),
+        ("0,125", "write 0.125"),
+        ("1234,567", "write 1234.567"),
+    ],
+)
+def test_a_comma_in_a_score_is_read_in_every_way_it_may_be_meant(make: Make, number: str, said: str) -> None:
+    assert problem(make("regression", [number, "2"])).endswith(f"; {said}")
+
+
 def test_a_label_as_long_as_a_book_is_cut_in_messages(make: Make) -> None:
     long = "x" * 200_000
     assert len(problem(make("regression", [long, "2"]))) < 300
@@ -346,6 +360,22 @@ def test_rows_to_score_on_that_are_trained_on_are_counted(
     assert line.startswith(f"validation: expected rows that are not trained on, got {count} whose text is in")
     other = {**files, "validation_file": write(tmp_path / "c.jsonl", validation[1:])} if name == "squad" else None
     assert not other or not overlaps(load_task(TaskArguments(name, **other)), caplog)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_rows_to_score_on_that_are_trained_on_without_labels_are_counted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, scored, count = DATA[name]
+    files = {
+        "train_file": write(tmp_path / "a.jsonl", train),
+        "unlabelled_file": write(tmp_path / "b.jsonl", train),
+        "test_file": write(tmp_path / "c.jsonl", scored),
+    }
+    found = overlaps(load_task(TaskArguments(name, **files)), caplog)
+    where = ("the training rows; scores", "the training rows without labels; scores")
+    said = f"test: expected rows that are not trained on, got {count} whose text is in "
+    assert [line.startswith(said + place) for line, place in zip(found, where, strict=True)] == [True, True]
 
 
 def test_of_running_text_only_long_lines_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -218,6 +218,8 @@ def test_every_problem_of_the_rows_is_reported_at_once() -> None:
     assert "got 1 that is not there (first: 'ok': 'b' at 0, where the context has 'a')" in problems[5]
     # Only predictions are kept by id.
     assert not any("more than once" in problem for problem in qa.problems(rows_of(qa, [good, good], "train"), "train"))
+    unlabelled = qa.without_labels(Dataset.from_list([good, good]))
+    assert list(qa.unlabelled_problems(unlabelled)) == []
 
 
 def test_no_rows_is_a_problem() -> None:
@@ -241,6 +243,22 @@ def test_whether_answers_may_be_missing_is_said_or_named_or_seen() -> None:
     assert not own.version_2_with_negative
     rows_of(own, [row(*ROWS[2])])
     assert own.version_2_with_negative
+
+
+def test_test_rows_do_not_change_how_models_are_chosen() -> None:
+    answered, impossible = row(*ROWS[0]), row(*ROWS[2])
+    own = task(task="question_answering")
+    rows_of(own, [answered], "train")
+    rows_of(own, [answered])
+    test = rows_of(own, [impossible], "test")
+    assert not own.version_2_with_negative
+    assert own.score_names == ("f1", "exact_match")
+    (problem,) = own.problems(test, "test")
+    assert "test: expected an answer to every question in task 'question_answering', got none for 1" in problem
+    # Where there are no others, they are all that can be asked.
+    alone = task(task="question_answering")
+    rows_of(alone, [impossible], "test")
+    assert alone.version_2_with_negative
 
 
 def test_official_questions_that_are_impossible_have_no_answers_and_unlabelled_ones_none_known() -> None:

@@ -204,6 +204,33 @@ def test_numbers_for_tags_mean_the_same_in_every_split() -> None:
         tags([0, 1, 3], [0, 2, 3])
 
 
+NAMED = {"tokens": ["a", "b", "c"], "tags": ["B-PER", "O", "B-LOC"]}
+
+
+def numbered_after(features: Features | None, offered: list[str] | None = None) -> list[list[str]]:
+    """The tags of a validation split in numbers, after a training split with these names."""
+    rows = [{"tokens": ["a", "b", "c"], "tags": [1, 0, 2]}] * 2
+    given = {"train": Dataset.from_list([NAMED] * 2, features=features), "validation": Dataset.from_list(rows)}
+    task = load_task("token_classification", **given)
+    if offered:
+        task.offer_labels([offered])
+    return [[task.label_names[tag] for tag in row] for row in task.rows["validation"]["tags"]]
+
+
+def test_numbers_are_no_tags_where_the_order_of_the_names_was_not_declared() -> None:
+    said = "validation: expected the tags O, B-LOC, B-PER, got '0' in 2 rows .*; name the tags, as numbers"
+    with pytest.raises(InputError, match=said):
+        numbered_after(None)
+
+
+@pytest.mark.parametrize("names", [["O", "B-PER", "B-LOC"], ["B-LOC", "O", "B-PER"]])
+def test_numbers_are_tags_in_the_order_that_training_rows_declare_or_a_model_has(names: list[str]) -> None:
+    features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=names))})
+    assert numbered_after(features) == [[names[1], names[0], names[2]]] * 2
+    assert numbered_after(None, offered=names) == [[names[1], names[0], names[2]]] * 2
+    assert numbered_after(None, offered=[*names, "B-MISC"]) == [[names[1], names[0], names[2]]] * 2
+
+
 def test_tags_that_are_no_entities_are_scored_word_by_word(tmp_path: Path) -> None:
     rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["DET", "NOUN", "VERB"]}]
     task = task_of(rows, tmp_path)

@@ -19,7 +19,7 @@ _MOST = 10
 
 def model_labels(config: PretrainedConfig) -> list[str]:
     """Names of the labels in the order of the logits."""
-    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+    return [str(config.id2label[index]).strip() for index in sorted(config.id2label)]
 
 
 def class_names(task: Task) -> list[str] | None:

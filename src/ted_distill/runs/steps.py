@@ -25,6 +25,7 @@ from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
 from ..training.selection import scored_on
 from ..training.stage_arguments import StageArguments
+from .given_teacher import offer_teacher_labels
 from .graph import Node
 from .kept_predictions import Predictions, kept_predictions
 from .kept_scores import kept_scores
@@ -48,7 +49,7 @@ class Steps:
         self.read = recipe
         self.at = RunFolder(recipe, shared)
         self.recipe = self.at.recipe
-        self.task = load_task(recipe.task) if task is None else task
+        self.task = offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
         entries = recipe.content.get(SCORE_ON, {})
         self.further: dict[str, Task] = {
             name: load_task(score_on_arguments(name, values)) for name, values in entries.items()

@@ -24,11 +24,11 @@ from transformers.utils import ModelOutput
 from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
-from .reading.columns import TextColumns, text_names
+from .reading.columns import TextColumns, numbered, text_names
 from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
 from .reading.overlap import overlaps, warn_of_overlap
-from .reading.splits import read_splits, sample_rows
+from .reading.splits import Splits, read_splits, sample_rows
 from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 from .unlabelled import UNLABELLED, read_unlabelled
@@ -102,6 +102,8 @@ class Task(ABC):
     pipeline_tag: ClassVar[str]
     """The Hub's name for the task, for the model card."""
     metric: str
+    _settled: bool = False
+    """The rows are a part of another task's (`with_rows`): no labels are offered to them any more."""
 
     def __init__(self, arguments: TaskArguments) -> None:
         self.arguments = arguments
@@ -126,7 +128,7 @@ class Task(ABC):
             raise InputError(
                 f"streaming: expected false, as task {self.name} needs all its rows at once, got true; leave it out"
             )
-        found: dict[str, Dataset] = {}
+        found = Splits()
         with collect(problems):
             found = read_splits(
                 self.arguments,
@@ -138,9 +140,11 @@ class Task(ABC):
                 keeps_order=self.keeps_order,
             )
         for name, rows in found.items():
-            with collect(problems):
+            with collect(problems), numbered(found.rows_of_file.get(name)):
                 splits[name] = self.normalise(rows, name)
-        problems += [problem for name, rows in splits.items() for problem in self.problems(rows, name)]
+        for name, rows in splits.items():
+            with numbered(found.rows_of_file.get(name)):
+                problems += self.problems(rows, name)
         with collect(problems):
             self._unlabelled = read_unlabelled(self, ready="train" in splits)
         raise_if_any(problems)
@@ -175,6 +179,7 @@ class Task(ABC):
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             del vars(other)[name]
         vars(other)["rows"] = rows
+        other._settled = True
         return other
 
     def leave_out_unlabelled(self) -> None:
@@ -189,13 +194,14 @@ class Task(ABC):
             if summary := self.describe_labels(rows):
                 notice(f"{name}: {summary}", about)
         if "train" in whole:
-            warn_of_overlap(whole, self.text_columns(whole["train"]), self.running_text, about)
+            columns = self.text_columns(whole["train"])
+            warn_of_overlap(whole, columns, self.running_text, self._unlabelled, about)
 
     def overlaps(self) -> Iterator[str]:
         """A warning for each split to score on that has texts of training rows; none for streams."""
         whole = {name: rows for name, rows in self.rows.items() if not isinstance(rows, IterableDataset)}
         if "train" in whole:
-            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text)
+            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text, self._unlabelled)
 
     @cached_property
     def identity(self) -> Identity:

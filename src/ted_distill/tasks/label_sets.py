@@ -51,12 +51,16 @@ class ModelLabels:
     _offered: Sequence[Sequence[str]] = ()
     _completed: bool = False
     """The label names are not those of the data alone."""
+    _settled: bool = False
+    """See `Task`."""
     _official: bool = False
     """The classes are known without looking at the data."""
 
     def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
         """See `Task.offer_labels`."""
-        if self._official or offered == self._offered:
+        offered = [[name.strip() for name in names] for names in offered]
+        # Rows that are a part of others cannot be read again.
+        if self._official or self._settled or offered == self._offered:
             return
         self._offered = offered
         known = self._label_names
@@ -70,6 +74,16 @@ class ModelLabels:
     def has_offer(self) -> bool:
         """See `Task.has_offer`."""
         return bool(self._offered)
+
+    @property
+    def offered_order(self) -> list[str] | None:
+        """The task's labels in the order of the model that was offered; None if they are not its labels."""
+        known = self._label_names or ()
+        for offered in self._offered:
+            places = match_names(offered, known)
+            if len(places) == len(known) and None not in places:
+                return [known[place] for place in places if place is not None]
+        return None
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """The names in the order that they would have if the data held them all."""

@@ -64,6 +64,8 @@ class TokenClassification(ModelLabels, Task):
             arguments = replace(arguments, dataset_revision=_CONVERTED)
         super().__init__(arguments)
         self._official = self.preset is not None
+        self._declared = list(self.preset.tags) if self.preset else None
+        """The tags in the order that the preset, or the first split, declares; a number in a later one is of these."""
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -94,6 +96,8 @@ class TokenClassification(ModelLabels, Task):
             names = self._tag_names(rows, tags, split)
         raise_if_any(problems)
         declared = declared_names(rows, tags) or (self.preset.tags if self.preset else None)
+        if self._label_names is None and self.preset is None:
+            self._declared = declared
         seen = {name for row in names for name in row or () if name}
         if self._label_names is None and declared is None:
             warn_of_case(seen, split)
@@ -102,10 +106,11 @@ class TokenClassification(ModelLabels, Task):
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
             first = min(name for row in strangers for name in row)
+            what = "name the tags, as numbers have no order here" if first.isdecimal() else "fix or remove them"
             raise InputError(
                 f"{split}: expected the tags {listed(known)}, got {shown(first)} in "
-                f"{row_list(number for number, row in enumerate(strangers) if row)}; fix or remove them, or name "
-                "another column with --label_column"
+                f"{row_list(number for number, row in enumerate(strangers) if row)}; {what}, or name another column "
+                "with --label_column"
             )
         numbers = {name: number for number, name in enumerate(known)}
         coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
@@ -125,13 +130,14 @@ class TokenClassification(ModelLabels, Task):
         return (problem for problem in self.problems(rows, UNLABELLED) if "a tag for each word" not in problem)
 
     def _tag_names(self, rows: Dataset, column: str, split: str) -> list[list[str | None] | None]:
-        """The tags of each row as names. A number is that of a known name or, if there is none, a name itself.
+        """The tags of each row as names. A number is that of a name only where the order of the names was declared.
 
-        So is every number where numbers are all the names there are: 1 is then not the second of 1, 2 and 3.
+        Elsewhere it is a name itself. So is every number where numbers are all the names there are: 1 is then not the
+        second of 1, 2 and 3.
         """
         names = declared_names(rows, column) or (self.preset.tags if self.preset else None)
         if names is None and not all(name.isdecimal() for name in self._label_names or ()):
-            names = self._label_names
+            names = self._declared or self.offered_order
         by_number = dict(enumerate(names or ()))
 
         def name(tag: Any) -> str | None:

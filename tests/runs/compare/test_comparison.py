@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ted_distill import compare, load_task
+from ted_distill import TaskArguments, compare, load_task
 from ted_distill.errors import GateError, InputError
 from ted_distill.runs import steps
 from ted_distill.runs.compare.verdicts import page
@@ -85,6 +85,23 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
     trained = {folder.parent.name for folder in (tmp_path / "compare" / "search").glob("*/*/model.safetensors")}
     assert trained == {"alone", "kd", "ted"}
     assert len([*(tmp_path / "compare" / "search").glob("*/*/model.safetensors")]) == 8, "a trial trains one method"
+
+
+def test_a_given_teacher_may_have_more_labels_than_the_data_also_where_rows_are_held_out(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    seen = load_task(TaskArguments("sequence_classification", train_file=content["train_file"])).label_names
+    labels = dict(enumerate([*reversed(seen), "other"]))
+    given = {"id2label": labels, "label2id": {name: number for number, name in labels.items()}}
+    teacher = save_tiny(tmp_path / "given", load_task("sequence_classification").auto_model, "bert", blocks=2, **given)
+    own = {"teacher": str(teacher), "finetune_teacher": False, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
+    found = compare({**content, **own}, 1, {"learning_rate": [1e-3, 1e-9]}, resamples=240)
+    assert found["search"]["rows"] == 7
+    configs = list((tmp_path / "run").rglob("kd/config.json"))
+    assert len(configs) == 3
+    for file in configs:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        assert sorted(config["label2id"]) == sorted(labels.values())
 
 
 @pytest.mark.long

@@ -34,6 +34,7 @@ from ...tasks import Task, load_task
 from ...tasks.resampling import Draws
 from ..best_model import KEPT_NAME
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
+from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
 from ..recorded import recorded_text
@@ -96,7 +97,7 @@ def compare(
     _check_numbers(seeds, resamples, len(recipe.run.methods))
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
-    rows, task = task, load_task(recipe.task) if task is None else task
+    rows, task = task, offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
     _check_requirements(recipe, task)
     check_writable(folder)
     for of_run_too in (shared, folder):

@@ -26,6 +26,7 @@ from ...models.tokenizers import Tokenizers
 from ...stages.methods import token_methods
 from ...tasks import Task, load_task
 from ...training.best_score import score_problems
+from ..given_teacher import offer_teacher_labels
 from ..layout import filter_arguments, run_pairs, student_blocks
 from ..narrowing import student_narrow
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
@@ -81,7 +82,7 @@ def plan(recipe: Recipe, task: Task | None = None, *, tokenise: bool = True) -> 
     Raises:
         InputError: the recipe is wrong; with all problems, whatever cannot be fetched.
     """
-    task = load_task(recipe.task) if task is None else task
+    task = offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
     if not recipe.content.get(FROM_SCRATCH):
         return _plan(recipe, task, tokenise)
     with tempfile.TemporaryDirectory() as folder:

@@ -114,6 +114,7 @@ class OpenRuns:
     def _task(self, run: RunOfWorkers) -> Any:
         from ...stages.held_out import hold_out
         from ...tasks import load_task
+        from ..given_teacher import offer_teacher_labels
 
         for other, known in self._tasks:
             same = replace(other, recipe=run.recipe, shared=run.shared) == run
@@ -121,7 +122,7 @@ class OpenRuns:
                 return known
         task = load_task(run.recipe.task) if run.rows is None else pickle.loads(run.rows)
         if run.held_out_seed is not None:
-            task = hold_out(task, run.held_out_seed)
+            task = hold_out(offer_teacher_labels(run.recipe, task), run.held_out_seed)
         self._tasks.append((run, task))
         return task
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -85,8 +87,23 @@ def text_names(named: TextColumns) -> set[str]:
 
 
 def label_columns(label: str, available: Sequence[str]) -> list[str]:
-    """The columns that a label column names: itself, or a, b and c for `a,b,c`."""
-    return [label] if label in available else label.split(",")
+    """The columns that a label column names: itself, or a, b and c for `a,b,c`; with or without blanks around them."""
+    if label in available or "," not in label:
+        return [label]
+    stripped = {name.strip(): name for name in reversed(available)}
+    return [part if part in available else stripped.get(part.strip(), part.strip()) for part in label.split(",")]
+
+
+def distinct_names(names: Sequence[str], where: str) -> list[str]:
+    """Names of classes without blanks around them. Raises `InputError` if two are then the same."""
+    found = [name.strip() for name in names]
+    if len(set(found)) < len(found):
+        twice = next(name for place, name in enumerate(found) if name in found[:place])
+        raise InputError(
+            f"{where}: expected different names of classes, got {shown(twice)} twice; rename or remove one (blanks "
+            "around a name do not count)"
+        )
+    return found
 
 
 def _not_unique(split: str, role: str, candidates: Sequence[str], available: Sequence[str]) -> str:
@@ -165,9 +182,28 @@ def missing_column(split: str, name: str, available: Sequence[str], what_to_do: 
     return f"{split}: expected a column {shown(name)}, got columns {listed(available)}; {what_to_do}"
 
 
+_rows_of_file: ContextVar[Sequence[int] | None] = ContextVar("rows of the file", default=None)
+
+
+@contextmanager
+def numbered(rows_of_file: Sequence[int] | None) -> Iterator[None]:
+    """Rows that messages name inside are some of a file: each has its number there, counted from 0 [its place]."""
+    token = _rows_of_file.set(rows_of_file)
+    try:
+        yield
+    finally:
+        _rows_of_file.reset(token)
+
+
+def row_number(place: int) -> int:
+    """The number of a row in its file, counted from 1."""
+    rows = _rows_of_file.get()
+    return 1 + (place if rows is None else rows[place])
+
+
 def row_list(numbers: Iterable[int]) -> str:
     """Rows by number: "2 rows (3, 8; counted from 1)", the first five only."""
-    rows = [str(number + 1) for number in numbers]
+    rows = [str(row_number(number)) for number in numbers]
     return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} ({listed(rows, 5)}; counted from 1)"
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from ...errors import InputError
 from .columns import shown
-from .encodings import decoded, lines_of
+from .encodings import decoded, lines_of, text_lines
 from .file_options import FileOptions
 
 # Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
@@ -29,7 +30,7 @@ Lines = Iterator[tuple[int, list[str]]]
 
 def read_csv(data: bytes, options: FileOptions) -> pa.Table:
     """Fields in quotes where need be; no word means "missing", so that the text "null" or "NA" stays as it is."""
-    return _csv_table(decoded(data, options.encoding), options.delimiter, options)
+    return _read_table(decoded(data, options.encoding), options, usual_delimiters(".csv"))
 
 
 def read_tsv(data: bytes, options: FileOptions) -> pa.Table:
@@ -37,22 +38,43 @@ def read_tsv(data: bytes, options: FileOptions) -> pa.Table:
 
     A file without tabs in its first line is read as a csv file, if another delimiter is there.
     """
-    text = decoded(data, options.encoding)
-    delimiter = options.delimiter or find_delimiter(text, "\t;,|")
-    if delimiter != "\t":
-        return _csv_table(text, delimiter, options)
-    lines = lines_of(text)
-    return _table(((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line), "\t", options)
+    return _read_table(decoded(data, options.encoding), options, usual_delimiters(".tsv"))
 
 
-def _csv_table(text: str, delimiter: str | None, options: FileOptions) -> pa.Table:
+def _read_table(text: str, options: FileOptions, usual: str) -> pa.Table:
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    first = 0
-    if named := _EXCEL.match(text):
-        text, first = text[named.end() :], 1
-        delimiter = delimiter or named[1]
-    found = delimiter or find_delimiter(text, ",;\t|")
-    return _table(csv_lines(io.StringIO(text, newline=""), found, first), found, options)
+    named, delimiter = named_or_found(text, options, usual)
+    text = text[len(named) :]
+    lines = lines_of(text) if usual[0] == delimiter == "\t" else text_lines(text)
+    return _table(numbered_fields(lines, delimiter, usual, bool(named)), delimiter, options)
+
+
+def usual_delimiters(extension: str) -> str:
+    """Those that are looked for in a file of this extension, the most likely first."""
+    return "\t;,|" if extension == ".tsv" else ",;\t|"
+
+
+def named_or_found(start: str, options: FileOptions, usual: str) -> tuple[str, str]:
+    """The first line if Excel wrote it to name the delimiter, else nothing; and the delimiter.
+
+    Args:
+        start: the beginning of the text, in which the delimiter is looked for.
+    """
+    named = _EXCEL.match(start)
+    line = named[0] if named else ""
+    return line, options.delimiter or (named[1] if named else find_delimiter(start[len(line) :], usual))
+
+
+def numbered_fields(lines: Iterable[str], delimiter: str, usual: str, first: int) -> Lines:
+    """Numbered lines of fields, without quoting between tabs in a tsv file; blank lines are left out.
+
+    Args:
+        first: number of lines before these.
+    """
+    if usual[0] == delimiter == "\t":
+        numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(lines, start=first + 1))
+        return ((number, line.split("\t")) for number, line in numbered if line)
+    return csv_lines(lines, delimiter, first)
 
 
 def csv_lines(text: Iterable[str], delimiter: str, first: int = 0) -> Lines:
@@ -111,18 +133,28 @@ def _table(lines: Lines, delimiter: str, options: FileOptions) -> pa.Table:
     _, header = next(lines, (0, []))
     rows = []
     for number, fields in lines:
-        if len(fields) != len(header):
-            raise InputError(
-                f"line {number}: expected {len(header)} fields, as in the first line, got {len(fields)}, separated by "
-                f"{shown(delimiter)}; fix the line, or name another separator with --delimiter"
-            )
+        require_width(number, fields, header, delimiter)
         rows.append(fields)
     columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else ([] for _ in header)
     named = [(name, column) for name, column in zip(header, columns, strict=True) if name or any(column)]
-    repeated = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
+    require_distinct([name for name, _ in named])
+    return pa.table({name: _column(*_as_read(name, column, options)) for name, column in named})
+
+
+def require_width(number: int, fields: Sequence[str], header: Sequence[str], delimiter: str) -> None:
+    """Raise `InputError` for a line with more or fewer fields than the header has."""
+    if len(fields) != len(header):
+        raise InputError(
+            f"line {number}: expected {len(header)} fields, as in the first line, got {len(fields)}, separated by "
+            f"{shown(delimiter)}; fix the line, or name another separator with --delimiter"
+        )
+
+
+def require_distinct(names: Sequence[str]) -> None:
+    """Raise `InputError` if two columns have the same name."""
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
-    return pa.table({name: _column(*_as_read(name, column, options)) for name, column in named})
 
 
 def _as_read(name: str, fields: Sequence[str], options: FileOptions) -> tuple[Sequence[str], bool]:

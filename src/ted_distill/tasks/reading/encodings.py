@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import io
+from collections.abc import Iterator
 
 from ...errors import InputError
 from .columns import shown
@@ -46,6 +48,11 @@ def decoded(data: bytes, encoding: str | None = None) -> str:
 def lines_of(text: str) -> list[str]:
     """The lines of a text that ends them with LF, CR LF or CR; other characters that break lines are part of them."""
     return [line.rstrip("\r") for line in text.split("\n" if "\n" in text else "\r")]
+
+
+def text_lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, which are LF, CR LF or CR, as those of a file that is read line by line."""
+    return io.StringIO(text, newline="")
 
 
 def is_text_encoding(name: str) -> bool:

@@ -26,7 +26,7 @@ from .arrow_types import plain_table
 from .columns import listed
 from .conll import is_table, read_conll
 from .delimited import read_csv, read_tsv
-from .encodings import decoded
+from .encodings import decoded, text_lines
 from .file_options import FileOptions
 from .json_records import read_json
 from .mapped import cache_not_writable
@@ -170,7 +170,7 @@ def _read_text(data: bytes, options: FileOptions) -> pa.Table:
     """One row per line, newline included, so that the rows joined are the text; or words with their tags."""
     if options.words is not None:
         return read_conll(data, options)
-    lines = decoded(data, options.encoding).splitlines(keepends=True)
+    lines = list(text_lines(decoded(data, options.encoding)))
     return pa.table({"text": pa.array(lines, pa.string())})
 
 

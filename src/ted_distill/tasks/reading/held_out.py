@@ -10,30 +10,29 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from datasets import Dataset
 
 SAMPLE_SEED = 42
 
 
 def held_out(
-    rows: Dataset, size: int, classes: Sequence[Hashable] | None, keeps_order: bool = False
-) -> tuple[Dataset, Dataset]:
-    """(rows that stay, `size` rows that are held out), always the same ones.
+    rows: int, size: int, classes: Sequence[Hashable] | None, keeps_order: bool = False
+) -> tuple[Sequence[int], Sequence[int]]:
+    """(numbers of the rows that stay, those of `size` rows that are held out), always the same ones.
 
     Args:
+        rows: how many there are.
         size: fewer than there are rows.
         classes: the class of each row, for the same shares of classes in both parts; None draws from all rows alike.
         keeps_order: whether rows are lines of one text: the last ones are held out.
     """
     if keeps_order:
-        stays = len(rows) - size
-        return rows.select(range(stays)), rows.select(range(stays, len(rows)))
+        return range(rows - size), range(rows - size, rows)
     if classes is None:
-        halves = rows.train_test_split(test_size=size, seed=SAMPLE_SEED)
-        return halves["train"], halves["test"]
+        # As `datasets` splits rows in two at random.
+        drawn = np.random.default_rng(SAMPLE_SEED).permutation(rows).tolist()
+        return drawn[size:], drawn[:size]
     chosen = stratified(classes, size)
-    stay = np.setdiff1d(np.arange(len(rows)), chosen)
-    return rows.select(stay.tolist()), rows.select(chosen.tolist())
+    return np.setdiff1d(np.arange(rows), chosen).tolist(), chosen.tolist()
 
 
 def stratified(classes: Sequence[Hashable], size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ...errors import InputError, raise_if_any
-from .columns import label_columns, row_list, shown
+from .columns import distinct_names, label_columns, row_list, shown
 from .label_lists import split_fields
 from .labels import is_label, label_name, label_values, seen_names, unknown_labels
 
@@ -29,7 +29,7 @@ def read_label_sets(
     """
     columns = label_columns(column, rows.column_names)
     if len(columns) > 1:
-        return columns, _matrix(rows, columns, split)
+        return distinct_names(columns, split), _matrix(rows, columns, split)
     found = _name_lists(label_values(rows, column), column, split, separator)
     visible = [row or [] for row in found]
     if names is None:

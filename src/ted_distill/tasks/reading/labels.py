@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any
-from .columns import listed, row_list, shown, values
+from .columns import distinct_names, listed, row_list, shown, values
 from .label_lists import parsed_list
 from .notices import notice
 
@@ -74,7 +74,7 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
         if isinstance(first, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", first):
             raise InputError(
                 f"{split}: expected numbers with a decimal point in column {column!r}, got {shown(first)} in "
-                f"{row_list(broken)}; write {first.strip().replace(',', '.')}"
+                f"{row_list(broken)}; write {_without_comma(first.strip())}"
             )
         raise InputError(
             f"{split}: expected finite numbers in column {column!r}, at most {LARGEST_SCORE:g}, got "
@@ -82,6 +82,15 @@ def read_scores(rows: Dataset, column: str, split: str) -> list[float | None]:
             "for class names"
         )
     return scores
+
+
+def _without_comma(number: str) -> str:
+    """How to write a number that has a comma, which may be that of thousands if three digits follow."""
+    point, none = number.replace(",", "."), number.replace(",", "")
+    # No comma of thousands comes after a zero, or after more than three digits.
+    if re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", number):
+        return f"{none} if the comma is for thousands, or {point} if it is the decimal point"
+    return point
 
 
 def label_name(value: Any) -> str | None:
@@ -166,10 +175,14 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
 
 
 def declared_names(rows: Dataset, column: str) -> list[str] | None:
-    """The names of a `ClassLabel` feature, alone or in lists; None for other columns."""
+    """The names of a `ClassLabel` feature, alone or in lists; None for other columns.
+
+    Raises:
+        InputError: two names differ only by blanks around them.
+    """
     feature = rows.features[column]
     feature = getattr(feature, "feature", feature)
-    return list(feature.names) if isinstance(feature, ClassLabel) else None
+    return distinct_names(feature.names, f"column {shown(column)}") if isinstance(feature, ClassLabel) else None
 
 
 def seen_names(

@@ -18,7 +18,11 @@ _LONG = 40
 
 
 def warn_of_overlap(
-    splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False, about: object = None
+    splits: dict[str, Dataset],
+    columns: Sequence[str],
+    lines: bool = False,
+    unlabelled: Dataset | None = None,
+    about: object = None,
 ) -> None:
     """Say how many rows of each split to score on have the texts of a training row, whatever their labels.
 
@@ -26,28 +30,35 @@ def warn_of_overlap(
         splits: normalised rows, `train` among them.
         columns: those that a model reads: text, or lists of words.
         lines: rows are running text, of which only long ones count.
+        unlabelled: training rows without labels, if there are any.
         about: where the splits are from.
     """
-    for warning in overlaps(splits, columns, lines):
+    for warning in overlaps(splits, columns, lines, unlabelled):
         notice(warning, about)
 
 
-def overlaps(splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False) -> Iterator[str]:
+def overlaps(
+    splits: dict[str, Dataset], columns: Sequence[str], lines: bool = False, unlabelled: Dataset | None = None
+) -> Iterator[str]:
     """A warning for each split to score on with texts of training rows; see `warn_of_overlap`."""
     if not columns:
         return
+    trained = {"the training rows": splits["train"]}
+    if unlabelled is not None:
+        trained["the training rows without labels"] = unlabelled
     for name, rows in splits.items():
         if name == "train":
             continue
         texts = row_texts(rows, columns)
         if lines:
             texts = texts.filter(pc.greater_equal(pc.utf8_length(texts), _LONG))
-        if seen := _seen(texts, splits["train"], columns):
-            yield (
-                f"{name}: expected rows that are not trained on, got {seen} of {len(texts)} "
-                f"({100 * seen / len(texts):.1f} %) whose text is in the training rows; scores on them say little "
-                "about new text"
-            )
+        for where, those in trained.items():
+            if seen := _seen(texts, those, columns):
+                yield (
+                    f"{name}: expected rows that are not trained on, got {seen} of {len(texts)} "
+                    f"({100 * seen / len(texts):.1f} %) whose text is in {where}; scores on them say little about new "
+                    "text"
+                )
 
 
 def _seen(texts: pa.Array, train: Dataset, columns: Sequence[str]) -> int:

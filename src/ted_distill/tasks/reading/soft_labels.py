@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset, List, Value
 
 from ...errors import InputError, raise_if_any
-from .columns import listed, row_list, shown, values
+from .columns import distinct_names, listed, row_list, shown, values
 
 PROBABILITIES = "probabilities"
 """Column of rows and features, and key of a batch: (C,) or (B, C) probabilities of the classes."""
@@ -23,13 +23,16 @@ def is_pattern(label: str | None, available: Sequence[str]) -> bool:
 
 
 def matching(pattern: str, available: Sequence[str]) -> dict[str, str]:
-    """Class name -> column: what stands for `*` in the columns that fit, in their order."""
+    """Class name -> column: what stands for `*` in the columns that fit, in their order.
+
+    Raises:
+        InputError: two names differ only by blanks around them.
+    """
     start, end = pattern.split(_ANY)
-    return {
-        name[len(start) : len(name) - len(end)]: name
-        for name in available
-        if name.startswith(start) and name.endswith(end) and len(name) > len(start) + len(end)
-    }
+    fitting = [name for name in available if name.startswith(start) and name.endswith(end)]
+    names = {name: name[len(start) : max(len(start), len(name) - len(end))] for name in fitting}
+    columns = [name for name in fitting if names[name].strip()]
+    return dict(zip(distinct_names([names[name] for name in columns], shown(pattern)), columns, strict=True))
 
 
 def read_probabilities(

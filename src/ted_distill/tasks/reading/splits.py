@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +22,13 @@ from .streams import stream_file
 Rows: TypeAlias = Dataset | IterableDataset
 
 
+class Splits(dict[str, Rows]):
+    """Rows by split, and which of a file they are where they are not all of it."""
+
+    rows_of_file: Mapping[str, Sequence[int]] = {}
+    """Split -> the number in the file of each of its rows, counted from 0."""
+
+
 def read_splits(
     arguments: TaskArguments,
     hub_dataset: tuple[str, str | None] | None,
@@ -29,7 +37,7 @@ def read_splits(
     given: Mapping[str, Rows] | None = None,
     classes_of: Callable[[Dataset], Sequence[Hashable] | None] = lambda rows: None,
     keeps_order: Callable[[Dataset], bool] = lambda rows: False,
-) -> dict[str, Rows]:
+) -> Splits:
     """The splits that were given, `train` first, with all their columns unchanged.
 
     Files are read without the network. Only if no file is named is the Hub asked, for `arguments.dataset_name` or else
@@ -77,7 +85,7 @@ def read_splits(
     else:
         raise _nothing_named()
     size = arguments.validation_size
-    return _held_out(splits, size, classes_of, keeps_order) if size else splits
+    return _held_out(splits, size, classes_of, keeps_order) if size else Splits(splits)
 
 
 def _nothing_named() -> InputError:
@@ -92,7 +100,7 @@ def _held_out(
     size: int,
     classes_of: Callable[[Dataset], Sequence[Hashable] | None],
     keeps_order: Callable[[Dataset], bool],
-) -> dict[str, Rows]:
+) -> Splits:
     """`size` training rows held out to score on: the first of a stream, or else see `held_out`."""
     if "train" not in splits:
         raise InputError(
@@ -101,11 +109,15 @@ def _held_out(
         )
     train = splits["train"]
     if isinstance(train, IterableDataset):
-        return {**splits, "train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))}
+        found = Splits({**splits, "train": train.skip(size), "validation": Dataset.from_list(list(train.take(size)))})
+        found.rows_of_file = {"train": range(size, sys.maxsize)}
+        return found
     if size >= len(train):
         raise InputError(f"validation_size: expected less than the {len(train)} training rows, got {size}; lower it")
-    stay, out = held_out(train, size, classes_of(train), keeps_order(train))
-    return {**splits, "train": stay, "validation": out}
+    stay, out = held_out(len(train), size, classes_of(train), keeps_order(train))
+    found = Splits({**splits, "train": train.select(stay), "validation": train.select(out)})
+    found.rows_of_file = {"train": stay, "validation": out}
+    return found
 
 
 def sample_rows(rows: Rows, maximum: int | None, keeps_order: bool = False) -> Rows:

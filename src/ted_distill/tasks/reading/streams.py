@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from datasets import IterableDataset
 
 from ...errors import InputError
 from .columns import listed, shown
-from .delimited import Lines, csv_lines, find_delimiter
+from .delimited import named_or_found, numbered_fields, require_distinct, require_width, usual_delimiters
 from .encodings import likely_encoding
 from .file_options import FileOptions
 from .files import contents, extension, problems_of, reader
@@ -62,6 +63,8 @@ def _lines(path: Path, options: FileOptions) -> Iterator[str]:
     name = "utf-8-sig" if codecs.lookup(name).name == "utf-8" else name
     open_ = gzip.open if path.suffix.lower() == ".gz" else open
     with cast(TextIO, open_(path, "rt", encoding=name, newline="")) as text:
+        for first in islice(text, 1):
+            yield first.removeprefix("\ufeff")
         yield from text
 
 
@@ -95,29 +98,23 @@ def _json_rows(path: Path, options: FileOptions) -> Iterator[Row]:
 
 def _table_rows(path: Path, options: FileOptions) -> Iterator[Row]:
     """Rows of a csv or tsv file; all fields are text."""
-    lines = _lines(path, options)
+    lines, usual = _lines(path, options), usual_delimiters(extension(path))
     first = list(islice(lines, _LOOKED_AT))
-    usual = "\t;,|" if extension(path) == ".tsv" else ",;\t|"
-    delimiter = options.delimiter or find_delimiter("".join(first), usual)
-    every = chain(first, lines)
-    if usual[0] == delimiter == "\t":
-        numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(every, start=1))
-        fields: Lines = ((number, line.split("\t")) for number, line in numbered if line)
-    else:
-        csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
-        fields = csv_lines(every, delimiter)
+    named, delimiter = named_or_found("".join(first), options, usual)
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+    every = chain(first[bool(named) :], lines)
+    fields = numbered_fields(every, delimiter, usual, bool(named))
     _, header = next(fields, (0, []))
+    require_distinct([name for name in header if name])
     for number, row in fields:
-        if len(row) != len(header):
-            raise InputError(
-                f"line {number}: expected {len(header)} fields, as in the first line, got {len(row)}, separated by "
-                f"{shown(delimiter)}; fix the line, or name another separator with --delimiter"
-            )
+        require_width(number, row, header, delimiter)
         yield dict(zip(header, row, strict=True))
 
 
 def _parquet_rows(path: Path, options: FileOptions) -> Iterator[Row]:
-    with pq.ParquetFile(path) as file:
+    # Its table of contents is at its end, which a gzipped file must be unpacked for.
+    packed = path.suffix.lower() == ".gz"
+    with pq.ParquetFile(io.BytesIO(contents(path)) if packed else path) as file:
         for batch in file.iter_batches(batch_size=1000):
             yield from batch.to_pylist()
 

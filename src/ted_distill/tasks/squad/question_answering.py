@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 from ...errors import InputError
 from ...method import losses
 from ...method.filters import Batch, draw_weights, initializer_range
-from ..base import Metrics, Split, Task
+from ..base import TEST, Metrics, Split, Task
 from ..padding import padded_batch
 from ..reading.columns import shown, values
 from ..reading.file_options import FileOptions, file_options
@@ -64,7 +64,8 @@ class QuestionAnswering(Task):
 
     def __init__(self, arguments: TaskArguments) -> None:
         super().__init__(arguments)
-        self._unanswerable_seen = False
+        self._unanswerable_in: dict[str, bool] = {}
+        """Whether a split has questions without an answer."""
 
     @property
     def num_labels(self) -> int:
@@ -73,10 +74,14 @@ class QuestionAnswering(Task):
 
     @property
     def version_2_with_negative(self) -> bool:
-        """Whether questions may have no answer: see the arguments, else the task's name, else the data so far."""
+        """Whether questions may have no answer: see the arguments, else the task's name, else the data so far.
+
+        Test rows have no say beside others: they change neither how a model is chosen nor the task's identity.
+        """
         if self.arguments.version_2_with_negative is not None:
             return self.arguments.version_2_with_negative
-        return {"squad": False, "squad_v2": True}.get(self.name, self._unanswerable_seen)
+        asked = {name: seen for name, seen in self._unanswerable_in.items() if name != TEST} or self._unanswerable_in
+        return {"squad": False, "squad_v2": True}.get(self.name, any(asked.values()))
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -101,7 +106,7 @@ class QuestionAnswering(Task):
             answers=arguments.label_column or defaults.answers,
         )
         normal = normalise_rows(rows, split, columns)
-        self._unanswerable_seen = self._unanswerable_seen or bool(_unanswerable(normal))
+        self._unanswerable_in[split] = bool(_unanswerable(normal))
         return normal
 
     def without_labels(self, rows: Dataset) -> Dataset:

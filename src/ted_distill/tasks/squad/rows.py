@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from ...errors import InputError, raise_if_any
-from ..reading.columns import is_text_like, missing_column, row_list, shown
+from ..reading.columns import is_text_like, missing_column, row_list, row_number, shown
 from ..reading.label_lists import parsed_list
 from ..reading.mapped import mapped
+from ..unlabelled import UNLABELLED
 
 ROW_FEATURES = Features(
     {
@@ -175,10 +176,10 @@ def row_problems(rows: Dataset, split: str) -> Iterator[str]:
     ids, contexts, questions, answers = (rows[name][:] for name in ROW_FEATURES)
     if without := [number for number, id_ in enumerate(ids) if id_ is None]:
         yield f"{split}: expected an id in every row, got none in {row_list(without)}; add them or remove the column"
-    named = [f"row {number + 1}" if id_ is None else shown(id_) for number, id_ in enumerate(ids)]
+    named = [f"row {row_number(number)}" if id_ is None else shown(id_) for number, id_ in enumerate(ids)]
     repeated = [id_ for id_, count in Counter(ids).items() if count > 1 and id_ is not None]
     # Predictions are kept by id; training does not use it.
-    if repeated and split != "train":
+    if repeated and split not in ("train", UNLABELLED):
         yield (
             f"{split}: expected a different id for every question, got {some(len(repeated), 'id', repeated)} more than "
             "once; give every question its own"

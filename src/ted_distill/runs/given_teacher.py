@@ -1,0 +1,17 @@
+"""The labels of a teacher that is taken as it is: the task of a run has them too, as that of a single stage does."""
+
+from __future__ import annotations
+
+from ..models.load import offer_labels_of
+from ..tasks import Task
+from .recipe import FROM_SCRATCH, Recipe
+
+
+def offer_teacher_labels(recipe: Recipe, task: Task) -> Task:
+    """The task, which was told the labels of the recipe's teacher unless that is fine-tuned on the task's own.
+
+    To be called before rows are held out: a part of the rows keeps the labels that all had.
+    """
+    if not recipe.tunes("teacher") and not recipe.content.get(FROM_SCRATCH) and not task.has_offer:
+        offer_labels_of(str(recipe.run.teacher), task, recipe.model)
+    return task
