@@ -22,3 +22,9 @@ from ted_distill.errors import reason_of
 def test_a_reason_is_the_first_line_and_what_a_colon_announces(text: str, reason: str) -> None:
     error = KeyError() if not text else RuntimeError(text)
     assert reason_of(error) == reason
+
+
+def test_all_lines_of_an_error_belong_together_where_a_library_writes_so() -> None:
+    error = RuntimeError("404 Client Error.\n\nRepository Not Found\nwrong repo_id?")
+    assert reason_of(error) == "404 Client Error."
+    assert reason_of(error, whole=True) == "404 Client Error. Repository Not Found wrong repo_id?"

@@ -69,15 +69,18 @@ def shown(value: Any) -> str:
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 
-def reason_of(error: BaseException, most: int = 200) -> str:
+def reason_of(error: BaseException, most: int = 200, *, whole: bool = False) -> str:
     """Why something failed, in one line of at most `most` characters: what libraries say may go on for pages.
 
     It is the first line of the error's text, with the next one where it ends with a colon; without a text, its type.
+
+    Args:
+        whole: all lines of the text, which belong together.
     """
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     for line in lines[1:]:
-        if not text.endswith(":"):
+        if not (whole or text.endswith(":")):
             break
         text = f"{text} {line}"
     return text[:most]

@@ -98,6 +98,7 @@ def test_needs_are_added_up_disk_by_disk(tmp_path: Path, monkeypatch: pytest.Mon
         ({"save_strategy": "no", "load_best_model_at_end": False}, 0),
         ({"max_steps": 40, "save_strategy": "steps", "eval_strategy": "steps", "save_steps": 10, "eval_steps": 10}, 3),
         ({"max_steps": 20, "save_strategy": "steps", "eval_strategy": "no", "save_steps": 0.5}, 2),
+        ({"num_train_epochs": 10, "dataloader_drop_last": True, "save_total_limit": None}, 10),
     ],
 )
 def test_checkpoints_are_counted_as_they_will_be_kept(tmp_path: Path, changes: dict, expected: int) -> None:

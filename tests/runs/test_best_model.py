@@ -17,7 +17,7 @@ from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.identity import changes
 from ted_distill.output import locked
-from ted_distill.runs.best_model import best_method, run_identity
+from ted_distill.runs.best_model import best_method, kept_results, run_identity
 from ted_distill.runs.compare.comparison import compare
 from ted_distill.runs.run import run
 from ted_distill.runs.run_folder import RunFolder
@@ -116,6 +116,14 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
         run(_recipe(recipe_file, folder))
     with pytest.raises(InputError, match=r"were dropped.*kl_alpha"):
         run(_recipe(recipe_file, folder, "keep=best", "kd.kl_alpha=2"))
+    for other in ("some/other-model", str(tmp_path / "nowhere")):
+        with pytest.raises(InputError, match=r"were dropped.*teacher"):
+            kept_results(
+                folder,
+                changed := _recipe(recipe_file, folder, "keep=best", f"teacher={other}"),
+                load_task(changed.task),
+                {},
+            )
     (folder / "best" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"best as it was written, got model.safetensors \(changed\)"):
         run(_recipe(recipe_file, folder, "keep=best"))

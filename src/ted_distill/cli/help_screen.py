@@ -32,7 +32,7 @@ WORDS = {
     "output_dir": "folder of the finished model",
     "learning_rate": "peak learning rate, or auto [by stage]",
     "num_train_epochs": "passes over the data [3; Stage I: by task]",
-    "max_steps": "stop after this number of steps instead",
+    "max_steps": "stop after this number of steps instead [off]",
     "per_device_train_batch_size": "rows per batch on each device [16]",
     "gradient_accumulation_steps": "batches per step [1]",
     "warmup_steps": "steps until the peak, or a share of all [0.06]",

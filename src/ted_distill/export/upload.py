@@ -266,7 +266,7 @@ def _card(folder: Path, repo_id: str, arguments: PushArguments) -> str:
         card = ModelCard.load(file)
     except Exception as error:
         raise InputError(
-            f"card: expected metadata that the Hub reads, got an error in {file} ({reason_of(error)})"
+            f"card: expected metadata that the Hub reads, got an error in {file} ({reason_of(error, whole=True)})"
         ) from error
     data: ModelCardData = card.data
     if arguments.license:
@@ -318,7 +318,7 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
         raise
     # Errors of the connection are those of a library that depends on the version of huggingface_hub.
     except Exception as error:
-        reason = text_without_secrets(reason_of(error, 3_000))[:300]
+        reason = text_without_secrets(reason_of(error, 3_000, whole=True))[:300]
         raise TrainingError(
             f"expected the Hub to take {short_name(repo_id)}, got an error ({reason}); log in with `hf auth login`, "
             "and check the name and the connection"

@@ -109,12 +109,15 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
         if others
         else "is the one student trained here"
     )
+    sign = -1 if reported.lower_is_better else 1
+    better = sorted((one for one in others if sign * (one.score - best.score) > 0), key=lambda one: -sign * one.score)
+    if better and not best.chosen_elsewhere:
+        by = reported.results[best.name].get("chosen_by") or "another score"
+        leads = f"is the best student by {by}, and has"
     away = _against_teacher(best, found, reported.lower_is_better)
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
     said += _equals(best, others)
-    sign = -1 if reported.lower_is_better else 1
-    better = sorted((one for one in others if sign * (one.score - best.score) > 0), key=lambda one: -sign * one.score)
     if better:
         said.append(f"On these rows {words.listed([f'{_named(one)} has {_scored(one)}' for one in better])}.")
     elif best.name == plain and others:

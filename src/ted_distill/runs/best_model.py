@@ -200,7 +200,7 @@ def _given_models(recipe: Recipe) -> dict[str, str]:
 
 def _model_identity(name: str) -> Identity:
     """Of a folder what its files hold, of a name of the Hub the name."""
-    folder = Path(name)
+    folder = Path(name).expanduser() if name.startswith("~") else Path(name)
     if not folder.is_dir():
         return {"name": name}
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in _NOT_READ)
@@ -227,10 +227,13 @@ def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str,
         return None
     wanted = run_identity(recipe, task, further)
     # A folder that is not there any more cannot have changed.
-    gone = [
-        owner for owner in _MODELS if "name" in wanted.get(owner, {}) and "files" in kept["identity"].get(owner, {})
-    ]
-    differences = changes(kept["identity"], wanted | {owner: kept["identity"][owner] for owner in gone})
+    known, named = kept["identity"], kept.get("models", {})
+    gone = {
+        owner: known[owner]
+        for owner, name in named.items()
+        if "files" in known.get(owner, {}) and wanted.get(owner) == {"name": name}
+    }
+    differences = changes(known, {**wanted, **gone})
     if recipe.run.keep != "best":
         differences = [*differences, "keep"]
     if differences:
@@ -260,7 +263,12 @@ def drop_steps(
     folder = Path(str(recipe.run.output_dir))
     with atomic_files(folder) as partial:
         write_sealed(
-            partial / KEPT_NAME, {"identity": run_identity(recipe, task, further), "results": plain(dict(results))}
+            partial / KEPT_NAME,
+            {
+                "identity": run_identity(recipe, task, further),
+                "models": _given_models(recipe),
+                "results": plain(dict(results)),
+            },
         )
     freed = drop_weights(made)
     remove_leftovers(folder)

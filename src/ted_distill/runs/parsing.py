@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter
 
-from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, reason_of, shown
 from ..ranges import hints_of, ranges_of
 
 MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
@@ -264,7 +264,7 @@ def parse_yaml(text: str, where: str) -> Any:
         pass  # too deep
     # PyYAML raises any of these for a tag that its value does not fit, such as `!!float x`.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"{where}: not valid YAML ({reason_of(error, 1_000, whole=True)})") from error
     if not fits:
         limits = f"{MAX_NODES:,} values and {MAX_LEVELS} levels"
         raise InputError(f"{where}: expected at most {limits}, got more; remove aliases or brackets")

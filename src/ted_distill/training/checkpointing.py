@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import shutil
 from collections.abc import Iterable, Iterator
@@ -28,7 +27,7 @@ from ..output import (
 )
 from .contradictions import text_of
 from .stage_arguments import StageArguments
-from .update_counts import saves, updates
+from .update_counts import saves, updates, updates_of_epoch
 
 _SHOWN = 80
 
@@ -131,8 +130,8 @@ def checkpoints_at_once(args: StageArguments, rows: int) -> int:
     """The most checkpoints that are on the disk at once: those kept, the best one, and the one being written."""
     if text_of(args.save_strategy) == "no":
         return 0
-    of_epoch = max(1, math.ceil(rows / args.global_batch))
-    written = max(1, saves(args, updates(args, max(1, rows)), of_epoch))
+    rows = rows or args.global_batch  # of a stream, whose steps are given
+    written = max(1, saves(args, updates(args, rows), updates_of_epoch(args, rows)))
     if not args.save_total_limit or args.save_total_limit < 0:
         return written
     return min(written, max(args.save_total_limit, 2 if args.load_best_model_at_end else 1) + 1)

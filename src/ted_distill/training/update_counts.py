@@ -11,11 +11,21 @@ from .stage_arguments import StageArguments
 
 def updates(args: StageArguments, features: int) -> int:
     """Optimizer updates on this many features, as `transformers.Trainer` counts them; 0 if no batch is full."""
-    batches = features / (args.train_batch_size * args.world_size)
-    whole = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+    whole = _batches(args, features)
     if not whole or args.max_steps > 0:
         return args.max_steps if whole else 0
-    return math.ceil(args.num_train_epochs * math.ceil(whole / args.gradient_accumulation_steps))
+    return math.ceil((args.num_train_epochs or 0) * updates_of_epoch(args, features))
+
+
+def updates_of_epoch(args: StageArguments, features: int) -> int:
+    """Optimizer updates of one pass over this many features, at least 1."""
+    return max(1, math.ceil(_batches(args, features) / args.gradient_accumulation_steps))
+
+
+def _batches(args: StageArguments, features: int) -> int:
+    """Batches of one pass, of all processes at once."""
+    batches = features / (args.train_batch_size * args.world_size)
+    return math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
 
 
 def evaluations(args: StageArguments, updates: int, of_epoch: int) -> int:

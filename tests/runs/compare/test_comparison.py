@@ -132,6 +132,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_trained(content: 
         ({"mse_alpha": [1]}, "mse_alpha means nothing to alone, kd"),
         ({"kl_alpha": []}, "expected values of kl_alpha to try, got none"),
         ({"kl_alpha": [1, -5]}, "kl_alpha: expected"),
+        ({"metric_for_best_model": ["accuracy", "f1_macro"]}, "got metric_for_best_model, which says what"),
     ):
         with pytest.raises(InputError, match=message):
             compare(recipe, 1, grid)

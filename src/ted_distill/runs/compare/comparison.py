@@ -110,8 +110,7 @@ def compare(
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
-        if not (folder / RECIPE_NAME).exists():
-            on_main(lambda: _record(folder, recipe))
+        on_main(lambda: None if (folder / RECIPE_NAME).exists() else _record(folder, recipe))
         found = search(grid, recipe, task, folder / "search", rows) if grid else None
         names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]
         recipes = [_of_seed(recipe, folder, seed, found) for seed in range(1, seeds + 1)]
@@ -252,7 +251,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         "steps": {name: first.results[name].get("steps") for name in methods},
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "chosen": found.chosen if found else {},
-        "search": {"rows": found.rows, "scores": found.scores} if found else {},
+        "search": {"rows": found.rows, "scores": found.scores, "metrics": found.metrics} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}

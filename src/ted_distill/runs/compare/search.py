@@ -35,6 +35,10 @@ Grid = Mapping[str, Sequence[Any]]
 """Key of Stage II -> the values to try."""
 
 
+_OF_THE_CHOICE = ("metric_for_best_model", "greater_is_better", "load_best_model_at_end")
+"""Keys that decide by what weights are chosen, and so by what settings are."""
+
+
 @dataclass(frozen=True)
 class Search:
     """What was tried for each method, and what was chosen."""
@@ -44,6 +48,8 @@ class Search:
     """Method -> `key=value ...` -> score on the rows held out."""
     rows: int
     """How many were held out."""
+    metrics: dict[str, str]
+    """Method -> the score that chose."""
 
 
 def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
@@ -52,10 +58,17 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
     Raises:
         InputError: with all problems: unknown keys, keys that no method uses, wrong values, a stream, too few rows.
     """
-    problems = []
-    known = field_names(StageArguments, DistillArguments) - {"output_dir", "method", "seed"}
+    problems = [
+        f"grid: expected keys that one score can choose between, got {key}, which says what the score is; set it in "
+        "the recipe"
+        for key in grid
+        if key in _OF_THE_CHOICE
+    ]
+    known = field_names(StageArguments, DistillArguments) - {"output_dir", "method", "seed", *_OF_THE_CHOICE}
     for key, values in grid.items():
         users = [method for method in recipe.run.methods if key not in METHODS[method].unused]
+        if key in _OF_THE_CHOICE:
+            continue
         if key not in known:
             hint = nearest(key, known) or "; docs/recipes.md has all of them"
             problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
@@ -119,7 +132,8 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
         best = max(sign * scores[method][_name(point)] for point in finite)
         chosen[method] = next(point for point in finite if sign * scores[method][_name(point)] == best)
     on_main(lambda: remove_caches(folder / CACHE_NAME))
-    return Search(chosen, scores, len(split.rows["validation"]))
+    metrics = {method: _decides(recipe, method, split)[0] for method in points}
+    return Search(chosen, scores, len(split.rows["validation"]), metrics)
 
 
 def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, Any], split: Task) -> dict[str, float]:
