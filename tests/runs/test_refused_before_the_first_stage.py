@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,58 @@ def test_a_family_whose_attention_cannot_be_matched_is_refused_before_the_teache
     tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / "bart")
     file = recipe(teacher=str(tmp_path / "bart"), student=str(tmp_path / "bart"), methods=["attention"])
     assert any("queries, keys and values of its own in each block" in problem for problem in problems_of(file))
+
+
+# --- further data ---------------------------------------------------------------------------------------------
+
+
+def further(folder: Path, labels: list[Any], **changes: Any) -> dict[str, Any]:
+    """`score_on` with a file of rows that have these labels, in turn."""
+    file = folder / "further.jsonl"
+    rows = ({"text": f"a film number {number}", "label": labels[number % len(labels)]} for number in range(8))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"more": {"task": "sequence_classification", "validation_file": str(file), **changes}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        ([0.5, 2.0], "regression", "task: expected one that models of task sequence_classification can do"),
+        ([["bad"], ["good"]], "multi_label_classification", "task: expected one that models of task sequence_class"),
+        (["pos", "neg"], "sequence_classification", "labels: expected those of the run's data (bad, good)"),
+        (["good", "bad", "so"], "sequence_classification", "labels: expected those of the run's data (bad, good)"),
+        (["neg"], "sequence_classification", "expected the labels bad, good, got 'neg'"),
+    ],
+)
+def test_further_data_that_the_models_cannot_be_scored_on_are_refused_by_run_and_check(
+    recipe: Any,
+    tmp_path: Path,
+    labels: list[Any],
+    task: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = recipe(score_on=further(tmp_path, labels, task=task))
+    with pytest.raises(InputError) as error:
+        run(read_recipe(file))
+    (problem,) = error.value.problems
+    assert problem.startswith("recipe section score_on.more: ")
+    assert message in problem
+    assert not (tmp_path / "run").exists()
+    assert main(["check", str(file)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [["Good", "bad"], ["bad", "good"], ["good"]])
+def test_further_data_with_the_labels_of_the_run_or_some_of_them_are_accepted(
+    recipe: Any, tmp_path: Path, labels: list[str]
+) -> None:
+    runs.RunOfRecipe(read_recipe(recipe(score_on=further(tmp_path, labels)))).check()
+
+
+def test_further_data_for_given_models_without_names_of_labels_need_only_as_many(
+    recipe: Any, folder: Path, tmp_path: Path
+) -> None:
+    teacher = str(save_tiny(tmp_path / "unnamed", AutoModelForSequenceClassification, blocks=4))
+    given = {"teacher": teacher, "student": None, "student_layers": [2], "finetune_teacher": False}
+    runs.RunOfRecipe(read_recipe(recipe(**given, score_on=further(tmp_path, ["pos", "neg"])))).check()
