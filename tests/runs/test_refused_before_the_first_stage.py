@@ -299,6 +299,14 @@ def test_a_plan_counts_the_rows_without_labels(recipe: Any, tmp_path: Path) -> N
             {"methods": ["lwd"], "lwd": {"student_filters": "learned"}},
             "expected least_squares or random with method lwd",
         ),
+        (
+            {
+                "methods": ["kd", "lwd"],
+                "lwd": {"layer_schedule": "layers_first"},
+                "training": {"early_stopping_patience": 2, "eval_strategy": "epoch", "save_strategy": "epoch"},
+            },
+            "layer_schedule: expected constant or decay with early_stopping_patience",
+        ),
         ({"methods": ["ted"], "ted": {"student_filters": "least"}}, "student_filters: expected learned, least_squares"),
         ({"methods": ["kd"], "kd": {"learning_rate": "auto"}}, "learning_rate: expected at least 40 rows to train on"),
         ({"methods": ["ted"], "training": {"learning_rate": "auto"}}, "learning_rate: expected a number for Stage I"),
