@@ -108,6 +108,15 @@ def test_contradictions_in_a_stage_are_found_when_the_recipe_is_read(recipe: Any
 def test_what_the_run_sets_itself_is_refused_in_a_section(recipe: Any) -> None:
     with pytest.raises(InputError, match="recipe section kd: unknown key method, which the run sets; leave it out"):
         read_recipe(recipe(kd={"method": "ted"}))
+    # Learnt filters are those that the run learns.
+    for section, values in (
+        ("ted", {"ted": {"teacher_filters": "/nonexistent"}}),
+        ("distill", {"distill": {"teacher_filters": "."}}),
+    ):
+        with pytest.raises(InputError, match=f"section {section}: unknown key teacher_filters, which the run sets"):
+            read_recipe(recipe(**values))
+    with pytest.raises(InputError, match="recipe: unknown key teacher_filters, which the run sets; leave it out"):
+        read_recipe(recipe(teacher_filters="."))
 
 
 def test_a_key_of_a_section_at_the_top_is_answered_with_its_section(recipe: Any) -> None:

@@ -36,7 +36,8 @@ TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
 _YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
 """How a text begins that is in quotes, a mapping or a list; and what stands for no value."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
-SET_BY_THE_RUN = {"output_dir", "method"}
+SET_BY_THE_RUN = {"output_dir", "method", "teacher_filters"}
+"""Keys of stages that no section may have: folders, methods and learnt filters follow from the recipe."""
 _OF_STAGES = {
     "model_name_or_path": "teacher", "teacher_name_or_path": "teacher", "student_name_or_path": "student",
     "method": "methods", "layers": "student_layers", "num_layers": "student_num_layers",
@@ -202,6 +203,8 @@ def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
 def unknown_key(key: Any, known: set[str]) -> str:
     """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
     name = key if isinstance(key, str) else shown(key)
+    if isinstance(key, str) and key in SET_BY_THE_RUN - {*_OF_STAGES}:
+        return f"recipe: unknown key {name}, which the run sets; leave it out"
     if key in field_names(StageArguments, DistillArguments):
         if key in field_names(DistillArguments):
             return (
