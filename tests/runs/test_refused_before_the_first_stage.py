@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 import yaml
 from transformers import AutoModelForSequenceClassification, BartConfig
 
-from ted_distill import InputError, read_recipe, run
+from ted_distill import InputError, TaskArguments, load_task, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs import run as runs
 from ted_distill.runs import steps
+from ted_distill.runs.further_data import check_further
 from ted_distill.runs.planning import plan as plan_of
 from ted_distill.runs.planning import plan_stages
-from tiny import save_tiny, tiny_tokenizer, write_reviews
+from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.run_folder import RunFolder
+from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
@@ -395,3 +399,32 @@ def test_further_data_for_given_models_without_names_of_labels_need_only_as_many
     teacher = str(save_tiny(tmp_path / "unnamed", AutoModelForSequenceClassification, blocks=4))
     given = {"teacher": teacher, "student": None, "student_layers": [2], "finetune_teacher": False}
     runs.RunOfRecipe(read_recipe(recipe(**given, score_on=further(tmp_path, ["pos", "neg"])))).check()
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "own", "name", "others"),
+    [
+        ("causal_lm", write_text, {}, "word", "last_word"),
+        ("squad_v2", write_questions, {"doc_stride": 8}, "HasAns", "squad_v2"),
+        ("sequence_classification", write_reviews, {}, "more_more", "sequence_classification"),
+    ],
+)
+def test_further_data_whose_scores_have_the_name_of_other_results_are_refused(
+    tmp_path: Path, task: str, write: Any, own: dict[str, Any], name: str, others: str
+) -> None:
+    rows = str(write(tmp_path))
+    main_task = load_task(TaskArguments(task, train_file=rows, validation_file=rows, max_seq_length=64, **own))
+    with_test = TaskArguments(others, validation_file=rows, max_seq_length=64, **own)
+    further_tasks = {name: load_task(with_test)}
+    if name == "more_more":  # `more` on rows of a split that is called so
+        further_tasks = {"more_test": load_task(with_test), "more": load_task(replace(with_test, test_file=rows))}
+    at = RunFolder(make_recipe({"task": task, "teacher": "t", "student": "s", "output_dir": str(tmp_path / "r")}))
+    assert main_task.rows
+    with pytest.raises(InputError, match=r"expected another name, as .* of the run's results would be replaced"):
+        check_further(main_task, further_tasks, at)
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_further_data_have_no_name_that_hides_their_scores(recipe: Any, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"score_on\.{name}: expected another name"):
+        read_recipe(recipe(score_on={name: further(tmp_path, ["bad", "good"])["more"]}))

@@ -8,11 +8,13 @@ from contextlib import suppress
 from ..errors import InputError, collect, raise_if_any
 from ..models.labels import class_names, has_default_labels
 from ..models.load import load_config
-from ..tasks import Task
+from ..tasks.base import TEST, Task
 from ..tasks.label_sets import match_names
 from ..tasks.reading.columns import listed
+from ..training.best_score import score_names
 from .recipe import OWNERS, SCORE_ON
 from .run_folder import RunFolder
+from .table import RESULT_KEYS
 
 _MOST = 10
 """Labels that a message names."""
@@ -30,6 +32,7 @@ def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> Non
         InputError: with all problems, each with the section that holds it.
     """
     read = "rows" in vars(task)
+    taken = {*RESULT_KEYS, *(_scores(task) if read else ())}
     named = _are_named(at) if read and further else True
     problems: list[str] = []
     for name, other in further.items():
@@ -41,8 +44,22 @@ def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> Non
             other.rows  # noqa: B018  (reading them is what checks them)
             if read and not found:
                 found += _other_labels(task, other, named)
+            found += _taken_name(name, other, taken)
         problems += [f"recipe section {SCORE_ON}.{name}: {problem}" for problem in found]
     raise_if_any(problems)
+
+
+def _scores(task: Task) -> list[str]:
+    """Names of the scores of a task, those on test rows too."""
+    return [*score_names(task), *(f"{TEST}_{name}" for name in task.score_names if TEST in task.rows)]
+
+
+def _taken_name(name: str, other: Task, taken: set[str]) -> Iterator[str]:
+    """The problem that scores would have the name of other results; scores that have none are added to `taken`."""
+    named = [f"{name}_{score}" for score in _scores(other)]
+    if twice := [one for one in named if one in taken]:
+        yield f"expected another name, as {listed(twice, _MOST)} of the run's results would be replaced; rename it"
+    taken |= {*named}
 
 
 def _other_task(task: Task, other: Task) -> Iterator[str]:

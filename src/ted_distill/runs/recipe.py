@@ -291,9 +291,14 @@ def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
 
 
 def _wrong_names(further: Any, tested: bool) -> list[str]:
-    """Names of further data that are prefixes of other scores: the last evaluation's, and those on test rows."""
+    """Names of further data that are prefixes of other scores: of the last evaluation, of the best threshold, on tests.
+
+    Others are compared with the scores of the run: see `further_data`.
+    """
     names = [str(name) for name in further] if isinstance(further, dict) else []
-    names = [name for name in names if name == "last" or (tested and (name == "test" or name.startswith("test_")))]
+    names = [
+        name for name in names if name in ("last", "best") or (tested and (name == "test" or name.startswith("test_")))
+    ]
     return [
         f"recipe section {SCORE_ON}.{name}: expected another name, as other scores have it; rename it" for name in names
     ]
