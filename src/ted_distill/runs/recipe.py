@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, settings_of, with_numbers
+from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of, with_numbers
 from .recipe_files import find_recipe
 from .run_arguments import RunArguments
 
@@ -123,7 +123,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
         InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
     found = find_recipe(file)
-    return make_recipe(read_yaml(found, "recipe"), overrides, output_dir or f"runs/{found.stem}")
+    return make_recipe(read_yaml(found, "recipe", source=True), overrides, output_dir or f"runs/{found.stem}")
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:
@@ -132,7 +132,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     for override in overrides or []:
         apply_override(content, override)
     problems: list[str] = []
-    content = with_student_keys(content, problems)
+    content = _as_meant(with_student_keys(content, problems))
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
@@ -245,15 +245,31 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content = content[part]
     plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
     written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
-    content[last] = value if written else parse_yaml(value, f"override {key}")
+    content[last] = value if written else parse_yaml(value, f"override {key}", source=True)
+
+
+def _as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
+    """The content in which keys that hold only text have the text that the file has, and no number."""
+    settings, found = settings_of(_kinds_at(path)) if path != (SCORE_ON,) else {}, {}
+    for key, value in content.items():
+        inner = (not path and key in SECTIONS) or path == (SCORE_ON,)
+        if inner and isinstance(value, dict):
+            found[key] = _as_meant(value, (*path, key))
+        else:
+            found[key] = settings[key].as_meant(value) if key in settings else plain_numbers(value)
+    return found
+
+
+def _kinds_at(path: Sequence[str]) -> tuple[type, ...]:
+    """The dataclasses of the keys at a place of a recipe."""
+    if path:
+        return (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
+    return RunArguments, TaskArguments, ModelArguments
 
 
 def _is_text(path: list[str], name: str) -> bool:
     """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` or `my #1` are what they look like."""
-    kinds: tuple[type, ...] = (RunArguments, TaskArguments, ModelArguments)
-    if path:
-        kinds = (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
-    setting = settings_of(kinds).get(name)
+    setting = settings_of(_kinds_at(path)).get(name)
     return setting is not None and setting.types == (str,) and not setting.choices
 
 
