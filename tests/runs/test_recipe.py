@@ -14,12 +14,14 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, evaluate, load_task, read_recipe, run
+from ted_distill import InputError, TaskArguments, evaluate, load_task, read_recipe, run
 from ted_distill.cli.flags import parse
 from ted_distill.cli.main import main
+from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.recipe import RunArguments, make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
+from ted_distill.runs.run import RunOfRecipe
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
 from ted_distill.training.stage_arguments import StageArguments
@@ -446,3 +448,26 @@ def test_texts_that_look_like_numbers_are_what_the_file_says_for_a_stage_too(tmp
     file.write_text("output_dir: 2024_11_05\nmodel_revision: 1.10\nmax_steps: 1_0\n")
     (args, model) = parse((StageArguments, ModelArguments), [], str(file))
     assert (args.output_dir, model.model_revision, args.max_steps) == ("2024_11_05", "1.10", 10)
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_recipe_names_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(write_reviews(tmp_path, 4, "elsewhere").parent)
+    places = {"output_dir": "~/run", "teacher": "~/big", "student": "~/small", "train_file": "~/train.jsonl"}
+    more = {"more": {"task": "sst2", "dataset_name": "~/hub"}}
+    recipe = read_recipe(tiny_recipe(tmp_path, **places, score_on=more, training={**QUICK, "cache_dir": "~/cache"}))
+    run_of = RunOfRecipe(recipe)
+    assert (recipe.run.output_dir, recipe.run.teacher) == (str(tmp_path / "run"), str(tmp_path / "big"))
+    assert run_of.at.folder == tmp_path / "run"
+    assert run_of.at.arguments("ted")[0].output_dir == str(tmp_path / "run" / "ted")
+    assert run_of.at.arguments("ted")[0].cache_dir == str(tmp_path / "cache")
+    assert recipe.task.train_file == str(tmp_path / "train.jsonl")
+    assert run_of.further["more"].arguments.dataset_name == str(tmp_path / "hub")
+    assert read_recipe(tiny_recipe(tmp_path, student="~/small")).run.student == str(tmp_path / "small")
+    assert TaskArguments("sst2", dataset_name="~/hub").dataset_name == str(tmp_path / "hub")
+    file = tmp_path / "stage.yaml"
+    file.write_text("model_name_or_path: ~/big\noutput_dir: ~/out\n")
+    (model, args) = parse((OneModel, StageArguments), [], str(file))
+    assert (model.model_name_or_path, args.output_dir) == (str(tmp_path / "big"), str(tmp_path / "out"))
