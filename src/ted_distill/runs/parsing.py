@@ -15,11 +15,11 @@ import yaml
 from pydantic import TypeAdapter
 
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..models.exponents import EXPONENT, with_numbers
 from ..ranges import hints_of, ranges_of
 
 MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
 """Limits for a YAML document: its size, and the number and depth of its values once aliases are expanded."""
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "") -> tuple[Any, ...]:
@@ -189,7 +189,7 @@ def _fitting(kind: Any, value: Any) -> Any:
         return [_fitting(item, part) for part in parts]
     if origin is str and isinstance(value, (int, float)):
         return str(value)
-    if origin is int and isinstance(value, str) and _EXPONENT.fullmatch(value):
+    if origin is int and isinstance(value, str) and EXPONENT.fullmatch(value):
         value = float(value)
     if origin is dict:
         value = TypeAdapter(dict[str, Any]).validate_python(with_numbers(value))
@@ -355,10 +355,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {plain_numbers(key): _copied(part) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-def with_numbers(value: Any) -> Any:
-    """A mapping in which texts such as `1e-5`, which PyYAML does not take for numbers, are numbers."""
-    if isinstance(value, dict):
-        return {key: with_numbers(part) for key, part in value.items()}
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value

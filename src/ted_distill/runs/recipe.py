@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..models.exponents import with_numbers
 from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
 from ..ranges import range_problems
@@ -18,7 +19,7 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of, with_numbers
+from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of
 from .recipe_files import find_recipe
 from .run_arguments import RunArguments
 
