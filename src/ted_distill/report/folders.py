@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, collect
 from ..models.load import ModelArguments, offer_labels_of
@@ -14,6 +15,7 @@ from ..runs.run_folder import RunFolder
 from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
+from ..tasks.base import TEST
 from ..training.stage_arguments import StageArguments
 from .comparison import COMPARISON_NAME, Comparison, is_number, read_comparison
 
@@ -128,11 +130,13 @@ def read_folder(folder: Path, task: Task | None = None) -> Reported:
 def _results(folder: Path) -> dict[str, Results]:
     found = read_json(folder / RESULTS)
     found = found if isinstance(found, dict) else {}
-    return {
-        str(name): dict(of)
-        for name, of in found.items()
-        if isinstance(of, Mapping) and is_number(of.get(str(of.get("metric"))))
-    }
+    return {str(name): dict(of) for name, of in found.items() if isinstance(of, Mapping) and _has_score(of)}
+
+
+def _has_score(result: Mapping[str, Any]) -> bool:
+    """Whether there is a main score, on validation rows or, where there are none, on test rows."""
+    metric = str(result.get("metric"))
+    return is_number(result.get(metric)) or is_number(result.get(f"{TEST}_{metric}"))
 
 
 def _first_seed(folder: Path) -> Path:
