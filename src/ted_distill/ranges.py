@@ -16,6 +16,7 @@ import math
 import os
 import textwrap
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache, partial, reduce
@@ -23,6 +24,7 @@ from inspect import isclass
 from itertools import pairwise
 from numbers import Integral, Real
 from operator import or_
+from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -234,12 +236,30 @@ def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+_PLACES = ("teacher", "student", "model_name_or_path", "teacher_name_or_path", "student_name_or_path", "dataset_name")
+"""Fields that hold a folder or a name on the Hub."""
+
+
+def expand_home(arguments: Any) -> None:
+    """Replace a `~` that paths begin with by the home folder, once for all that reads them; called by the
+    `__post_init__` of argument dataclasses.
+    """
+    kind: type = type(arguments)
+    paths = [name for name, allowed in ranges_of(kind).items() if allowed.holds is _is_path]
+    for name in {*paths, *_PLACES} & vars(arguments).keys():
+        value = getattr(arguments, name)
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            with suppress(RuntimeError):  # of a user who does not exist
+                setattr(arguments, name, type(value)(Path(value).expanduser()))
+
+
 def check_ranges(arguments: Any) -> None:
-    """Refuse values outside their ranges; called by the `__post_init__` of argument dataclasses.
+    """Expand `~` in paths and refuse values outside their ranges; called by `__post_init__` of argument dataclasses.
 
     Raises:
         InputError: with all problems.
     """
+    expand_home(arguments)
     raise_if_any(range_problems(type(arguments), vars(arguments)))
 
 

@@ -38,6 +38,7 @@ from ted_distill import (
     student_from_teacher,
 )
 from ted_distill.method.filters import FilteredModel
+from ted_distill.models.exponents import with_numbers
 from ted_distill.models.students import make_student
 from ted_distill.models.tokenizers import choose_tokenizers
 from tiny import FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first, write_questions, write_reviews
@@ -398,6 +399,13 @@ def test_config_overrides_reach_the_modules(reviews: Task, folder_of: Callable[.
     assert model.bert.encoder.layer[0].output.dropout.p == 0.25
     assert model.dropout.p == 0.5
     assert load_model(folder_of(), reviews).model.dropout.p == 0.1
+
+
+def test_config_overrides_may_have_exponents(reviews: Task, folder_of: Callable[..., Path]) -> None:
+    overrides = "layer_norm_eps=1e-5,hidden_dropout_prob=2E-1"
+    config = load_model(folder_of(), reviews, ModelArguments(config_overrides=overrides)).model.config
+    assert (config.layer_norm_eps, config.hidden_dropout_prob) == (1e-5, 0.2)
+    assert with_numbers({"rates": ["1e-5", {"most": "2e3"}, "e5"]}) == {"rates": [1e-5, {"most": 2000.0}, "e5"]}
 
 
 def test_unknown_config_overrides_are_refused_all_at_once_with_near_names(

@@ -88,6 +88,19 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished
 
 
+def test_a_run_with_test_rows_only_is_reported_with_its_scores_on_these(tmp_path: Path) -> None:
+    test = str(write_reviews(tmp_path, 10, "test"))
+    folder = tiny_run(tmp_path, "sequence_classification", **QUICK, test_file=test, validation_file=None)
+    write_report(folder)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    content = read(folder)
+    assert content["scores"]["rows"] == "the test rows"
+    scores = {one["name"]: one["score"] for one in content["scores"]["models"]}
+    assert scores == {name: result["test_accuracy"] for name, result in results.items()}
+    assert content["disagreements"] is not None
+    assert not [line for line in content["missing"] if "rows" in line]
+
+
 @pytest.mark.long
 def test_the_bench_of_a_run_is_in_its_report_as_long_as_it_is_of_the_same_models(reviews: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -354,11 +367,3 @@ def test_a_report_has_the_rows_wherever_it_is_asked_for(tmp_path: Path, monkeypa
     shutil.copytree(finished, elsewhere / "moved")
     shutil.rmtree(finished)
     assert read_recipe(elsewhere / "moved" / "recipe.yaml").task.train_file == "train.jsonl"
-
-
-def test_a_run_with_test_rows_alone_is_reported(tmp_path: Path) -> None:
-    test = write_reviews(tmp_path, 10, "test")
-    finished = tiny_run(tmp_path, "sequence_classification", **QUICK, validation_file=None, test_file=str(test))
-    write_report(finished)
-    assert [one["name"] for one in read(finished)["scores"]["models"]] == ["teacher", "student", "alone", "kd"]
-    assert "10 rows" in (finished / "report.md").read_text(encoding="utf-8")

@@ -7,7 +7,11 @@ import pytest
 from ted_distill.errors import InputError
 from ted_distill.runs.gates import check_models, check_scores, read_requirement
 
-SCORES = {"teacher": {"f1": 80.0, "metric": "f1"}, "ted": {"f1": 78.0, "test_f1": 77.0}, "alone": {"f1": 0.0}}
+SCORES = {
+    "teacher": {"f1": 80.0, "metric": "f1"},
+    "ted": {"f1": 78.0, "test_f1": 77.0, "wiki-103_f1": 90.0},
+    "alone": {"f1": 0.0},
+}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,8 @@ SCORES = {"teacher": {"f1": 80.0, "metric": "f1"}, "ted": {"f1": 78.0, "test_f1"
         ("teacher.f1 - ted.f1 <= 2", True),
         ("-2 < ted.test_f1 - (ted.f1 + alone.f1)", True),
         ("ted.f1 / teacher.f1 >= 0.975", True),
+        ('ted["wiki-103_f1"] > teacher.f1', True),
+        ("ted['wiki-103_f1'] < ted.f1", False),
     ],
 )
 def test_a_requirement_holds_or_does_not(text: str, holds: bool) -> None:
@@ -46,7 +52,7 @@ def test_what_is_no_comparison_of_scores_is_refused(text: str) -> None:
     ("text", "message"),
     [
         ("tde.f1 >= 1", "expected one of teacher, ted, alone, got tde"),
-        ("ted.f2 >= 1", r"expected a score of ted \(f1, test_f1\), got f2"),
+        ("ted.f2 >= 1", r"expected a score of ted \(f1, test_f1, wiki-103_f1\), got f2"),
         ("teacher.metric >= 1", r"expected a score of teacher \(f1\), got metric"),
         ("ted.f1 / alone.f1 >= 1", "expected no division by 0"),
     ],
@@ -70,6 +76,8 @@ def test_models_are_known_before_the_run() -> None:
         ("ted.f1 >= 50%", "without a percent sign"),
         ("ted.f1 > 1 and kd.f1 > 1", "each condition"),
         ("1 < ted.f1 < 3", "each"),
+        ("ted.wiki-103_f1 >= 1", "as ted"),
+        ("ted.wiki-v_f1 >= 1", "as ted"),
     ],
 )
 def test_a_usual_slip_has_its_own_hint(text: str, hint: str) -> None:

@@ -14,12 +14,17 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, evaluate, load_task, read_recipe, run
+from ted_distill import InputError, TaskArguments, evaluate, load_task, read_recipe, run
+from ted_distill.cli.flags import parse
 from ted_distill.cli.main import main
+from ted_distill.cli.stages import OneModel
+from ted_distill.models.load import ModelArguments
 from ted_distill.runs.recipe import RunArguments, make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
+from ted_distill.runs.run import RunOfRecipe
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
+from ted_distill.training.stage_arguments import StageArguments
 from tiny import save_tiny, write_questions, write_reviews
 
 KNOWN = ", ".join(METHODS)
@@ -418,3 +423,51 @@ def test_a_run_in_place_of_its_recipe_is_told_where_that_is(tmp_path: Path) -> N
     (tmp_path / "recipe.yaml").write_text("task: sst2\n")
     with pytest.raises(InputError, match=r"its recipe is .*recipe\.yaml"):
         find_recipe(tmp_path)
+
+
+def test_texts_that_look_like_numbers_are_what_the_file_says(tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny_recipe(tmp_path).read_text())
+    content |= {"output_dir": "OUT", "score_on": {"more": {"task": "sst2", "dataset_revision": "REVISION"}}}
+    text = yaml.safe_dump({**content, "model_revision": "VERSION", "text_column": "COLUMN", "from_scratch": None})
+    file = tmp_path / "numbers.yaml"
+    for name, number in (("OUT", "2024_11_05"), ("REVISION", "1_0"), ("VERSION", "1.10"), ("COLUMN", "3.50")):
+        text = text.replace(name, number)
+    file.write_text(text + "max_seq_length: 1_6\n")
+    recipe = read_recipe(file)
+    assert recipe.run.output_dir == "2024_11_05"
+    assert recipe.model.model_revision == "1.10"
+    assert (recipe.task.text_column, recipe.task.max_seq_length) == ("3.50", 16)
+    assert recipe.content["score_on"]["more"]["dataset_revision"] == "1_0"
+    # What is recorded gives the same recipe.
+    file.write_text(yaml.safe_dump(recipe.content))
+    assert read_recipe(file) == recipe
+
+
+def test_texts_that_look_like_numbers_are_what_the_file_says_for_a_stage_too(tmp_path: Path) -> None:
+    file = tmp_path / "stage.yaml"
+    file.write_text("output_dir: 2024_11_05\nmodel_revision: 1.10\nmax_steps: 1_0\n")
+    (args, model) = parse((StageArguments, ModelArguments), [], str(file))
+    assert (args.output_dir, model.model_revision, args.max_steps) == ("2024_11_05", "1.10", 10)
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_recipe_names_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(write_reviews(tmp_path, 4, "elsewhere").parent)
+    places = {"output_dir": "~/run", "teacher": "~/big", "student": "~/small", "train_file": "~/train.jsonl"}
+    more = {"more": {"task": "sst2", "dataset_name": "~/hub"}}
+    recipe = read_recipe(tiny_recipe(tmp_path, **places, score_on=more, training={**QUICK, "cache_dir": "~/cache"}))
+    run_of = RunOfRecipe(recipe)
+    assert (recipe.run.output_dir, recipe.run.teacher) == (str(tmp_path / "run"), str(tmp_path / "big"))
+    assert run_of.at.folder == tmp_path / "run"
+    assert run_of.at.arguments("ted")[0].output_dir == str(tmp_path / "run" / "ted")
+    assert run_of.at.arguments("ted")[0].cache_dir == str(tmp_path / "cache")
+    assert recipe.task.train_file == str(tmp_path / "train.jsonl")
+    assert run_of.further["more"].arguments.dataset_name == str(tmp_path / "hub")
+    assert read_recipe(tiny_recipe(tmp_path, student="~/small")).run.student == str(tmp_path / "small")
+    assert TaskArguments("sst2", dataset_name="~/hub").dataset_name == str(tmp_path / "hub")
+    file = tmp_path / "stage.yaml"
+    file.write_text("model_name_or_path: ~/big\noutput_dir: ~/out\n")
+    (model, args) = parse((OneModel, StageArguments), [], str(file))
+    assert (model.model_name_or_path, args.output_dir) == (str(tmp_path / "big"), str(tmp_path / "out"))

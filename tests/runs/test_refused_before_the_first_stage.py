@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import pytest
 import yaml
 from transformers import AutoModelForSequenceClassification, BartConfig
 
-from ted_distill import InputError, read_recipe, run
+from ted_distill import InputError, TaskArguments, load_task, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs import run as runs
 from ted_distill.runs import steps
+from ted_distill.runs.further_data import check_further
 from ted_distill.runs.planning import plan as plan_of
 from ted_distill.runs.planning import plan_stages
-from tiny import save_tiny, tiny_tokenizer, write_reviews
+from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.run_folder import RunFolder
+from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
@@ -107,6 +112,15 @@ def test_contradictions_in_a_stage_are_found_when_the_recipe_is_read(recipe: Any
 def test_what_the_run_sets_itself_is_refused_in_a_section(recipe: Any) -> None:
     with pytest.raises(InputError, match="recipe section kd: unknown key method, which the run sets; leave it out"):
         read_recipe(recipe(kd={"method": "ted"}))
+    # Learnt filters are those that the run learns.
+    for section, values in (
+        ("ted", {"ted": {"teacher_filters": "/nonexistent"}}),
+        ("distill", {"distill": {"teacher_filters": "."}}),
+    ):
+        with pytest.raises(InputError, match=f"section {section}: unknown key teacher_filters, which the run sets"):
+            read_recipe(recipe(**values))
+    with pytest.raises(InputError, match="recipe: unknown key teacher_filters, which the run sets; leave it out"):
+        read_recipe(recipe(teacher_filters="."))
 
 
 def test_a_key_of_a_section_at_the_top_is_answered_with_its_section(recipe: Any) -> None:
@@ -298,6 +312,14 @@ def test_a_plan_counts_the_rows_without_labels(recipe: Any, tmp_path: Path) -> N
             {"methods": ["lwd"], "lwd": {"student_filters": "learned"}},
             "expected least_squares or random with method lwd",
         ),
+        (
+            {
+                "methods": ["kd", "lwd"],
+                "lwd": {"layer_schedule": "layers_first"},
+                "training": {"early_stopping_patience": 2, "eval_strategy": "epoch", "save_strategy": "epoch"},
+            },
+            "layer_schedule: expected constant or decay with early_stopping_patience",
+        ),
         ({"methods": ["ted"], "ted": {"student_filters": "least"}}, "student_filters: expected learned, least_squares"),
         ({"methods": ["kd"], "kd": {"learning_rate": "auto"}}, "learning_rate: expected at least 40 rows to train on"),
         ({"methods": ["ted"], "training": {"learning_rate": "auto"}}, "learning_rate: expected a number for Stage I"),
@@ -322,3 +344,87 @@ def test_a_family_whose_attention_cannot_be_matched_is_refused_before_the_teache
     tiny_tokenizer(token_type_ids=False).save_pretrained(tmp_path / "bart")
     file = recipe(teacher=str(tmp_path / "bart"), student=str(tmp_path / "bart"), methods=["attention"])
     assert any("queries, keys and values of its own in each block" in problem for problem in problems_of(file))
+
+
+# --- further data ---------------------------------------------------------------------------------------------
+
+
+def further(folder: Path, labels: list[Any], **changes: Any) -> dict[str, Any]:
+    """`score_on` with a file of rows that have these labels, in turn."""
+    file = folder / "further.jsonl"
+    rows = ({"text": f"a film number {number}", "label": labels[number % len(labels)]} for number in range(8))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"more": {"task": "sequence_classification", "validation_file": str(file), **changes}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        ([0.5, 2.0], "regression", "task: expected one that models of task sequence_classification can do"),
+        ([["bad"], ["good"]], "multi_label_classification", "task: expected one that models of task sequence_class"),
+        (["pos", "neg"], "sequence_classification", "labels: expected those of the run's data (bad, good)"),
+        (["good", "bad", "so"], "sequence_classification", "labels: expected those of the run's data (bad, good)"),
+        (["neg"], "sequence_classification", "expected the labels bad, good, got 'neg'"),
+    ],
+)
+def test_further_data_that_the_models_cannot_be_scored_on_are_refused_by_run_and_check(
+    recipe: Any,
+    tmp_path: Path,
+    labels: list[Any],
+    task: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = recipe(score_on=further(tmp_path, labels, task=task))
+    with pytest.raises(InputError) as error:
+        run(read_recipe(file))
+    (problem,) = error.value.problems
+    assert problem.startswith("recipe section score_on.more: ")
+    assert message in problem
+    assert not (tmp_path / "run").exists()
+    assert main(["check", str(file)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [["Good", "bad"], ["bad", "good"], ["good"]])
+def test_further_data_with_the_labels_of_the_run_or_some_of_them_are_accepted(
+    recipe: Any, tmp_path: Path, labels: list[str]
+) -> None:
+    runs.RunOfRecipe(read_recipe(recipe(score_on=further(tmp_path, labels)))).check()
+
+
+def test_further_data_for_given_models_without_names_of_labels_need_only_as_many(
+    recipe: Any, folder: Path, tmp_path: Path
+) -> None:
+    teacher = str(save_tiny(tmp_path / "unnamed", AutoModelForSequenceClassification, blocks=4))
+    given = {"teacher": teacher, "student": None, "student_layers": [2], "finetune_teacher": False}
+    runs.RunOfRecipe(read_recipe(recipe(**given, score_on=further(tmp_path, ["pos", "neg"])))).check()
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "own", "name", "others"),
+    [
+        ("causal_lm", write_text, {}, "word", "last_word"),
+        ("squad_v2", write_questions, {"doc_stride": 8}, "HasAns", "squad_v2"),
+        ("sequence_classification", write_reviews, {}, "more_more", "sequence_classification"),
+    ],
+)
+def test_further_data_whose_scores_have_the_name_of_other_results_are_refused(
+    tmp_path: Path, task: str, write: Any, own: dict[str, Any], name: str, others: str
+) -> None:
+    rows = str(write(tmp_path))
+    main_task = load_task(TaskArguments(task, train_file=rows, validation_file=rows, max_seq_length=64, **own))
+    with_test = TaskArguments(others, validation_file=rows, max_seq_length=64, **own)
+    further_tasks = {name: load_task(with_test)}
+    if name == "more_more":  # `more` on rows of a split that is called so
+        further_tasks = {"more_test": load_task(with_test), "more": load_task(replace(with_test, test_file=rows))}
+    at = RunFolder(make_recipe({"task": task, "teacher": "t", "student": "s", "output_dir": str(tmp_path / "r")}))
+    assert main_task.rows
+    with pytest.raises(InputError, match=r"expected another name, as .* of the run's results would be replaced"):
+        check_further(main_task, further_tasks, at)
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_further_data_have_no_name_that_hides_their_scores(recipe: Any, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"score_on\.{name}: expected another name"):
+        read_recipe(recipe(score_on={name: further(tmp_path, ["bad", "good"])["more"]}))

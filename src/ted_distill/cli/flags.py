@@ -139,7 +139,7 @@ def parse(
 def _config_values(command: str, file: str, kinds: Sequence[type], flags: dict[str, Any]) -> dict[Any, Any]:
     """The flags in a YAML file, or in a recipe by file or name. Raises `InputError`."""
     known = recipe_files()
-    content = read_yaml(known[file] if file in known and not Path(file).is_file() else file, "config")
+    content = read_yaml(known[file] if file in known and not Path(file).is_file() else file, "config", source=True)
     if not is_recipe(content) or {*content} <= field_names(*kinds):
         return content
     config = stage_config(command, file, content, kinds, flags)

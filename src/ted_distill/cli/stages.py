@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ..errors import raise_if_any
-from ..ranges import a_path, at_least, described, range_problems
+from ..ranges import a_path, at_least, described, expand_home, range_problems
 
 # Other imports of the package are inside: they import torch, and `ted --help` should not.
 
@@ -23,6 +23,10 @@ class OneModel:
     model_name_or_path: str | None = None
     """folder or Hub id"""
 
+    def __post_init__(self) -> None:
+        """Expand `~`."""
+        expand_home(self)
+
 
 @described
 @dataclass
@@ -35,6 +39,10 @@ class TwoModels:
     """the teacher; for ted the folder that `ted learn-filters` made of it"""
     student_name_or_path: str | None = None
     """the student: fine-tuned, or made by `ted student`"""
+
+    def __post_init__(self) -> None:
+        """Expand `~`."""
+        expand_home(self)
 
 
 _OF_MODELS = ("model_name_or_path", "teacher_name_or_path", "output_dir")
@@ -69,6 +77,7 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges, and for two precisions."""
+        expand_home(self)
         problems = range_problems(type(self), vars(self))
         if self.fp16 and self.bf16:
             problems.append("fp16: expected one of fp16 and bf16, got both; leave one out")

@@ -39,6 +39,7 @@ from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
 from .check import Findings, check_model
 from .embeddings import check_tokens
+from .exponents import with_numbers
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
 from .known import Known, Source, known_of
 from .labels import (
@@ -308,7 +309,7 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
         else:
             # Configs of transformers check the types of values, and their errors have no common class.
             try:
-                setattr(config, key, yaml.safe_load(value))
+                setattr(config, key, with_numbers(yaml.safe_load(value)))
             except Exception as error:
                 reason = reason_of(error.__cause__ or error)
                 problems.append(

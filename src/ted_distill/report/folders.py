@@ -133,9 +133,10 @@ def _results(folder: Path) -> dict[str, Results]:
     return {str(name): dict(of) for name, of in found.items() if isinstance(of, Mapping) and _has_score(of)}
 
 
-def _has_score(of: Mapping[str, Any]) -> bool:
-    """Whether a model has its task's score, on rows of either kind."""
-    return any(is_number(of.get(f"{split}{of.get('metric')}")) for split in ("", f"{TEST}_"))
+def _has_score(result: Mapping[str, Any]) -> bool:
+    """Whether there is a main score, on validation rows or, where there are none, on test rows."""
+    metric = str(result.get("metric"))
+    return is_number(result.get(metric)) or is_number(result.get(f"{TEST}_{metric}"))
 
 
 def _first_seed(folder: Path) -> Path:

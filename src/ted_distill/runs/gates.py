@@ -1,7 +1,8 @@
 """Requirements on the scores of a run, such as `ted.f1 >= 0.97 * teacher.f1`: a pipeline stops where one does not hold.
 
 A requirement compares two expressions of numbers, scores (`MODEL.SCORE`), + - * / and parentheses. Models and scores
-are those of the run's table, and `best` is what RUN/best holds; a seed comparison has the means over its seeds.
+are those of the run's table, and `best` is what RUN/best holds; a seed comparison has the means over its seeds. A score
+whose name has a dash or a dot, as data of `score_on` may, is written `MODEL["SCORE"]`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _ARITHMETIC: dict[type, Callable[[float, float], float]] = {
 }
 NO_SCORES = ("parameters", "seconds")
 """Numbers of the table that are not of a model's predictions."""
+_QUOTE = 'write a score with - or . in its name as ted["SCORE"]'
 _FORM = "a comparison such as ted.f1 >= 0.97 * teacher.f1"
 
 
@@ -65,19 +67,16 @@ class Requirement:
     @property
     def names(self) -> list[tuple[str, str]]:
         """(model, score) of each score that it names."""
-        found = [node for node in ast.walk(self.comparison) if isinstance(node, ast.Attribute)]
-        return [(node.value.id, node.attr) for node in found if isinstance(node.value, ast.Name)]
+        return [found for node in ast.walk(self.comparison) if (found := _score(node)) is not None]
 
     @property
     def shares(self) -> list[tuple[str, float]]:
         """(score, number) where one side is a score and the other a number between 0 and 1."""
         sides = [self.comparison.left, self.comparison.comparators[0]]
         return [
-            (score.attr, float(str(number.value)))
-            for score, number in (sides, sides[::-1])
-            if isinstance(score, ast.Attribute)
-            and isinstance(number, ast.Constant)
-            and 0 < float(str(number.value)) < 1
+            (score[1], float(str(number.value)))
+            for score, number in ((_score(one), other) for one, other in (sides, sides[::-1]))
+            if score is not None and isinstance(number, ast.Constant) and 0 < float(str(number.value)) < 1
         ]
 
     def check(self, scores: Scores) -> Verdict:
@@ -107,6 +106,8 @@ def read_requirement(text: str) -> Requirement:
         hint = "; write numbers without a percent sign" if "%" in text else ""
         if re.search(r"\b(and|or)\b|[<>].*[<>]", text):
             hint = "; give each condition as a requirement of its own"
+        elif found is None and not hint and re.search(r"\w\.\w+[-.]\w", text):
+            hint = f"; {_QUOTE}"
         raise InputError(f"require: expected {_FORM}, got {shown(text)}{hint}")
     for side in (found.left, found.comparators[0]):
         _check(side, text)
@@ -188,8 +189,18 @@ def _check(node: ast.expr, text: str) -> None:
         _check(node.right, text)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, text)
-    elif not (_is_number(node) or (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))):
-        raise InputError(f"require: expected numbers and MODEL.SCORE in {_FORM}, got {shown(ast.unparse(node))}")
+    elif not _is_number(node) and _score(node) is None:
+        hint = f"; {_QUOTE}" if isinstance(node, ast.Name) else ""
+        raise InputError(f"require: expected numbers and MODEL.SCORE in {_FORM}, got {shown(ast.unparse(node))}{hint}")
+
+
+def _score(node: ast.AST) -> tuple[str, str] | None:
+    """(model, score) of `MODEL.SCORE` or `MODEL["SCORE"]`; None for anything else."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id, node.attr
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Constant):
+        return (node.value.id, node.slice.value) if isinstance(node.slice.value, str) else None
+    return None
 
 
 def _is_number(node: ast.expr) -> bool:
@@ -206,7 +217,7 @@ def _value(node: Any, scores: Scores, text: str) -> float:
         return -_value(node.operand, scores, text)
     if isinstance(node, ast.Constant):
         return float(str(node.value))
-    model, score = node.value.id, node.attr
+    model, score = _score(node) or ("", "")
     if model not in scores:
         raise InputError(f"require: expected one of {', '.join(scores)}, got {model} in {shown(text)}")
     known = {name: value for name, value in scores[model].items() if isinstance(value, (int, float))}

@@ -15,11 +15,11 @@ import yaml
 from pydantic import TypeAdapter
 
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, reason_of, shown
+from ..models.exponents import EXPONENT, with_numbers
 from ..ranges import hints_of, ranges_of
 
 MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
 """Limits for a YAML document: its size, and the number and depth of its values once aliases are expanded."""
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "") -> tuple[Any, ...]:
@@ -138,6 +138,7 @@ class Setting:
         Raises:
             InputError: it does not fit.
         """
+        value = self.as_meant(value)
         if value is False and self.name.endswith("_strategy"):
             value = "no"  # YAML reads the word as a truth value.
         if self.choices:
@@ -157,6 +158,10 @@ class Setting:
                 continue
         hint = "; put it in quotes" if isinstance(value, bool) and str in self.types else ""
         raise InputError(f"expected {self.expected}, got {shown(value)}{hint}")
+
+    def as_meant(self, value: Any) -> Any:
+        """`value` with numbers of a YAML file as they are written, if the field holds only text."""
+        return with_source(value) if self.types in ((str,), (list[str],)) and not self.choices else plain_numbers(value)
 
     def _mapping(self, kind: Any, text: str) -> Any:
         """A mapping from JSON text; a file name stays text if the field accepts that."""
@@ -184,7 +189,7 @@ def _fitting(kind: Any, value: Any) -> Any:
         return [_fitting(item, part) for part in parts]
     if origin is str and isinstance(value, (int, float)):
         return str(value)
-    if origin is int and isinstance(value, str) and _EXPONENT.fullmatch(value):
+    if origin is int and isinstance(value, str) and EXPONENT.fullmatch(value):
         value = float(value)
     if origin is dict:
         value = TypeAdapter(dict[str, Any]).validate_python(with_numbers(value))
@@ -194,6 +199,35 @@ def _fitting(kind: Any, value: Any) -> Any:
 
 
 # --- YAML -----------------------------------------------------------------------------------------------------
+
+
+class _WrittenInt(int):
+    """A whole number that remembers how a YAML file writes it: a field of text takes `2024_11_05` for what it is."""
+
+    written: str
+
+
+class _WrittenFloat(float):
+    """The same for `1.10`."""
+
+    written: str
+
+
+def with_source(value: Any) -> Any:
+    """A number, or those of a list, as the YAML file writes them; lists of lists are pairs of numbers."""
+    if isinstance(value, list):
+        return [plain_numbers(part) if isinstance(part, list) else with_source(part) for part in value]
+    return value.written if isinstance(value, _WrittenInt | _WrittenFloat) else plain_numbers(value)
+
+
+def plain_numbers(value: Any) -> Any:
+    """The same value in which numbers do not remember how they were written."""
+    if isinstance(value, dict):
+        return {plain_numbers(key): plain_numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plain_numbers(part) for part in value]
+    kinds: tuple[tuple[type, Any], ...] = ((_WrittenInt, int), (_WrittenFloat, float))
+    return next((plain(value) for kind, plain in kinds if isinstance(value, kind)), value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -221,8 +255,24 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
+class _SourceLoader(_Loader):
+    """Numbers remember how they are written."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node."""
+        value = super().construct_object(node, deep)
+        kinds: dict[type, Any] = {int: _WrittenInt, float: _WrittenFloat}
+        if isinstance(node, yaml.ScalarNode) and type(value) in kinds:
+            value = kinds[type(value)](value)
+            value.written = node.value
+        return value
+
+
+def read_yaml(file: str | Path, what: str, source: bool = False) -> dict[Any, Any]:
     """Content of a YAML file of `key: value` lines.
+
+    Args:
+        source: see `parse_yaml`.
 
     Raises:
         InputError: no such file (with the nearest name), or other content.
@@ -234,7 +284,7 @@ def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
             raise InputError(f"{what}: {file} does not exist{near}")
         if (size := file.stat().st_size) > MAX_BYTES:
             raise InputError(f"{what}: expected at most {MAX_BYTES:,} bytes of YAML, got {size:,} in {file}")
-        content = parse_yaml(file.read_text(encoding="utf-8"), f"{what}: {file}")
+        content = parse_yaml(file.read_text(encoding="utf-8"), f"{what}: {file}", source)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{what}: {str(file)[:200]} cannot be read ({error.strerror if isinstance(error, OSError) else error})"
@@ -244,8 +294,11 @@ def read_yaml(file: str | Path, what: str) -> dict[Any, Any]:
     return content
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, source: bool = False) -> Any:
     """The value of a YAML text. Aliases are copied, so no value is shared.
+
+    Args:
+        source: whether numbers remember how they are written, for `Setting.as_meant`.
 
     Raises:
         InputError: invalid YAML, or too large once its aliases are expanded.
@@ -254,7 +307,7 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         if _levels(text) > MAX_LEVELS:
             raise RecursionError
-        loader = _Loader(text)
+        loader = (_SourceLoader if source else _Loader)(text)
         if (node := loader.get_single_node()) is None:
             return None
         nodes, levels = _extent(node, {})
@@ -300,12 +353,5 @@ def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[flo
 
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        return {plain_numbers(key): _copied(part) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-def with_numbers(value: Any) -> Any:
-    """A mapping in which texts such as `1e-5`, which PyYAML does not take for numbers, are numbers."""
-    if isinstance(value, dict):
-        return {key: with_numbers(part) for key, part in value.items()}
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value

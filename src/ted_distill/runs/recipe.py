@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..models.exponents import with_numbers
 from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
 from ..ranges import range_problems
@@ -18,7 +19,7 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, read_yaml, settings_of, with_numbers
+from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of
 from .recipe_files import find_recipe
 from .recorded import seen_from_here
 from .run_arguments import RunArguments
@@ -37,7 +38,8 @@ TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
 _YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
 """How a text begins that is in quotes, a mapping or a list; and what stands for no value."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
-SET_BY_THE_RUN = {"output_dir", "method"}
+SET_BY_THE_RUN = {"output_dir", "method", "teacher_filters"}
+"""Keys of stages that no section may have: folders, methods and learnt filters follow from the recipe."""
 _OF_STAGES = {
     "model_name_or_path": "teacher", "teacher_name_or_path": "teacher", "student_name_or_path": "student",
     "method": "methods", "layers": "student_layers", "num_layers": "student_num_layers",
@@ -123,7 +125,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
         InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
     found = find_recipe(file)
-    content = seen_from_here(read_yaml(found, "recipe"), found)
+    content = seen_from_here(read_yaml(found, "recipe", source=True), found)
     return make_recipe(content, overrides, output_dir or f"runs/{found.stem}")
 
 
@@ -133,7 +135,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     for override in overrides or []:
         apply_override(content, override)
     problems: list[str] = []
-    content = with_student_keys(content, problems)
+    content = _as_meant(with_student_keys(content, problems))
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
@@ -204,6 +206,8 @@ def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
 def unknown_key(key: Any, known: set[str]) -> str:
     """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
     name = key if isinstance(key, str) else shown(key)
+    if isinstance(key, str) and key in SET_BY_THE_RUN - {*_OF_STAGES}:
+        return f"recipe: unknown key {name}, which the run sets; leave it out"
     if key in field_names(StageArguments, DistillArguments):
         if key in field_names(DistillArguments):
             return (
@@ -244,15 +248,31 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content = content[part]
     plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
     written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
-    content[last] = value if written else parse_yaml(value, f"override {key}")
+    content[last] = value if written else parse_yaml(value, f"override {key}", source=True)
+
+
+def _as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
+    """The content in which keys that hold only text have the text that the file has, and no number."""
+    settings, found = settings_of(_kinds_at(path)) if path != (SCORE_ON,) else {}, {}
+    for key, value in content.items():
+        inner = (not path and key in SECTIONS) or path == (SCORE_ON,)
+        if inner and isinstance(value, dict):
+            found[key] = _as_meant(value, (*path, key))
+        else:
+            found[key] = settings[key].as_meant(value) if key in settings else plain_numbers(value)
+    return found
+
+
+def _kinds_at(path: Sequence[str]) -> tuple[type, ...]:
+    """The dataclasses of the keys at a place of a recipe."""
+    if path:
+        return (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
+    return RunArguments, TaskArguments, ModelArguments
 
 
 def _is_text(path: list[str], name: str) -> bool:
     """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` or `my #1` are what they look like."""
-    kinds: tuple[type, ...] = (RunArguments, TaskArguments, ModelArguments)
-    if path:
-        kinds = (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
-    setting = settings_of(kinds).get(name)
+    setting = settings_of(_kinds_at(path)).get(name)
     return setting is not None and setting.types == (str,) and not setting.choices
 
 
@@ -290,9 +310,14 @@ def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
 
 
 def _wrong_names(further: Any, tested: bool) -> list[str]:
-    """Names of further data that are prefixes of other scores: the last evaluation's, and those on test rows."""
+    """Names of further data that are prefixes of other scores: of the last evaluation, of the best threshold, on tests.
+
+    Others are compared with the scores of the run: see `further_data`.
+    """
     names = [str(name) for name in further] if isinstance(further, dict) else []
-    names = [name for name in names if name == "last" or (tested and (name == "test" or name.startswith("test_")))]
+    names = [
+        name for name in names if name in ("last", "best") or (tested and (name == "test" or name.startswith("test_")))
+    ]
     return [
         f"recipe section {SCORE_ON}.{name}: expected another name, as other scores have it; rename it" for name in names
     ]

@@ -41,6 +41,7 @@ from .best_model import (
 from .checking import Report, examine
 from .checking.examine import BRIEF, WHOLE
 from .checking.undisturbed import silent, undisturbed
+from .further_data import check_further
 from .gates import check_scores, require, scores_of_run, with_best
 from .kept_scores import kept_scores
 from .made_models import is_made, scratch_identity, student_identity
@@ -176,10 +177,10 @@ class RunOfRecipe(Steps):
             self._check_folder()
         with collect(problems):
             refuse_foreign_best(self.at.folder)
-        for task in (self.task, *self.further.values()):
-            with collect(problems):
-                task.rows  # noqa: B018  (reading them is what checks them)
         with collect(problems):
+            self.task.rows  # noqa: B018  (reading them is what checks them)
+        with collect(problems):
+            check_further(self.task, self.further, self.at)
             known = scores_of_run(self.task, self.further)
             check_scores(self.recipe.run.require or [], known, self.task.lower_is_better)
         with collect(problems):

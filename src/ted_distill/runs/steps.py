@@ -154,7 +154,9 @@ class Steps:
                 results[method]["stage_one_seconds"] = sum(made[f"learn_filters_{who}"]["seconds"] for who in learners)
         for name in results:
             for data in self.further:
-                results[name] |= made[_scores(name, data)]
+                added = made[_scores(name, data)]
+                assert not results[name].keys() & added.keys(), data  # `check_further` has refused such a name
+                results[name] |= added
             results[name]["folder"] = self.at.shown(name)
         return results
 

@@ -9,6 +9,11 @@ from ..stages.methods import METHODS
 from ..training.selection import described, is_test_score, shown_scores
 
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
+RESULT_KEYS = frozenset({
+    *NOT_A_SCORE, "metric", "folder", "scored_on", "chosen_on", "chosen_by", "evaluations", "best_step",
+    "learning_rate", "teacher_variances", "pair_weights", "trimmed",
+})  # fmt: skip
+"""Keys of a model's results beside its scores."""
 BEST = "best"
 """Folder of the best student in that of a run."""
 TRIMMED = "trimmed"

@@ -37,6 +37,7 @@ from .distill_trainer import DistillTrainer, LossSettings
 from .filter_starts import least_squares_start, start_from
 from .frozen import cast_frozen, pack_frozen
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
+from .method_checks import check_method
 from .method_filters import MethodFilters, method_filters
 from .methods import LEARNED, LEAST_SQUARES, token_methods
 from .pair_balance import BATCH, ROWS, balanced_weights
@@ -181,23 +182,20 @@ def choose(
     matched = matched_logits(configs, tokenizers.student, task)
     filters, relations = MethodFilters(), None
     problems: list[str] = []
-    if arguments.layer_schedule == "layers_first" and args.early_stopping_patience:
-        problems.append(
-            "layer_schedule: expected constant or decay with early_stopping_patience, got layers_first, whose scores "
-            "mean nothing as long as predictions have no weight; leave out one or the other"
-        )
     more_rows = None
     with collect(problems):
         more_rows = choose_more_rows(task, arguments, tokenizers, args.seed)
     if teacher is not None:
         with collect(problems):
             filters = method_filters(teacher, student, arguments)
-            arguments.weights_of_pairs(len(filters.pairs))
         if method.matches_relations:
             with collect(problems):
                 origin = made_of(student.name, teacher)
                 copied = origin[-1] if origin else None
                 relations = choose_relations(teacher.model, student.model, args, arguments, copied)
+    with collect(problems):
+        widths = None if teacher is None else (teacher.model.config, student.model.config)
+        check_method(arguments, args, filters.pairs, widths)
     raise_if_any(problems)
     trained = arguments.train_embeddings
     if trained is None:

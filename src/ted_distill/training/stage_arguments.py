@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from ..errors import InputError, raise_if_any, shown
 from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
-from ..ranges import Range, a_path, at_least, described, range_problems
+from ..ranges import Range, a_path, at_least, described, expand_home, range_problems
 from .contradictions import contradictions, text_of
 from .shard_arguments import backend_problems, deepspeed_problems, fsdp_problems, leave_to_flags, settle_environment
 from .training_ranges import TRAINING_RANGES
@@ -105,6 +105,7 @@ class StageArguments(TrainingArguments):
     """do not train embeddings of tokens that the training data lacks; Adam would not change them"""
 
     def __post_init__(self) -> None:
+        expand_home(self)
         if text_of(self.eval_strategy) == "no":
             self.load_best_model_at_end = False
         self.remove_unused_columns = False

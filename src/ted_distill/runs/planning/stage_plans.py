@@ -15,7 +15,7 @@ from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
-from ...stages.method_filters import require_one_width
+from ...stages.method_checks import check_method
 from ...stages.methods import IDENTITY, LEARNED
 from ...stages.relation_choice import choose_relations
 from ...stages.unlabelled_rows import check_more_rows, choose_more_rows
@@ -162,11 +162,11 @@ def _method(plan: Plan, args: StageArguments, arguments: DistillArguments) -> Pl
 def _check_method(plan: Plan, args: StageArguments, arguments: DistillArguments, pairs: Pairs | Unknown) -> None:
     """Refuse what Stage II would refuse, before the stages that come first. Raises `InputError`."""
     teacher, student = plan.models.values()
+    known = pairs if isinstance(pairs, list) else None
     if isinstance(teacher, Unknown) or isinstance(student, Unknown):
+        check_method(arguments, args, known)
         return
-    if isinstance(pairs, list) and pairs:
-        require_one_width(teacher.config, student.config, arguments)
-        arguments.weights_of_pairs(len(pairs))
+    check_method(arguments, args, known, (teacher.config, student.config))
     models = teacher.model, student.model
     if arguments.of_method.matches_relations and all(isinstance(model, PreTrainedModel) for model in models):
         copied = plan.pairs[-1][0] if isinstance(plan.pairs, list) and plan.pairs else None

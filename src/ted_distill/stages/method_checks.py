@@ -1,0 +1,42 @@
+"""What Stage II refuses without looking at weights: a run asks before its first stage, the stage when it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PretrainedConfig
+
+from ..errors import collect, raise_if_any
+from ..training.stage_arguments import StageArguments
+from .distill_arguments import DistillArguments
+from .method_filters import require_one_width
+
+
+def check_method(
+    arguments: DistillArguments,
+    args: StageArguments,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    configs: tuple[PretrainedConfig, PretrainedConfig] | None = None,
+) -> None:
+    """Refuse settings of a method that contradict each other, its pairs or its models.
+
+    Args:
+        pairs: of blocks; None where they are not known.
+        configs: of teacher and student, where both are known.
+
+    Raises:
+        InputError: with all problems.
+    """
+    problems: list[str] = []
+    if arguments.layer_schedule == "layers_first" and args.early_stopping_patience:
+        problems.append(
+            "layer_schedule: expected constant or decay with early_stopping_patience, got layers_first, whose scores "
+            "mean nothing as long as predictions have no weight; leave out one or the other"
+        )
+    if pairs and configs:
+        with collect(problems):
+            require_one_width(*configs, arguments)
+    if pairs:
+        with collect(problems):
+            arguments.weights_of_pairs(len(pairs))
+    raise_if_any(problems)
