@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from ted_distill import TaskArguments, load_task
 from ted_distill.fast.states_cache import ROW, StatesCache, open_cache
 from ted_distill.method.filters import Batch, Signals
-from ted_distill.training.shares import EpochSampler
+from ted_distill.training.sharded.shares import EpochSampler
 
 _MIB = 1 << 20
 LENGTH = 256

@@ -25,7 +25,7 @@ from published_case import Case, Golden, Parameters
 from ted_distill.method.filters import Batch, Filters
 from ted_distill.method.pairs import filtered_blocks
 from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
-from ted_distill.stages.filter_learner import FilterLearner, filter_head_losses
+from ted_distill.stages.filters.filter_learner import FilterLearner, filter_head_losses
 
 LIMITS = {
     torch.float64: {"loss": 1e-12, "state": 1e-9, "gradient": 1e-9, "parameter": 1e-9},

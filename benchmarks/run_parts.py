@@ -29,8 +29,10 @@ PARTS = {
     "tokenising": ("tasks.reading.mapped:mapped", "stages.lifecycle:read_data", "fast.states_cache:open_cache"),
     "a look at the recipe first": ("runs.run:RunOfRecipe.look",),
     "training": ("training.trainer:StageTrainer.train",),
-    "starting filters": ("stages.filter_starts:scaled_start", "stages.filter_starts:least_squares_start"),
-    "scoring": ("training.evaluation:predict",),
+    "starting filters": (
+        "stages.filters.filter_starts:scaled_start", "stages.filters.filter_starts:least_squares_start",
+    ),
+    "scoring": ("training.scores.evaluation:predict",),
     "checkpoints": (
         "training.saving_trainer:SavingTrainer._save_checkpoint",
         "training.saving_trainer:SavingTrainer._load_best_model",
@@ -136,7 +138,7 @@ def main(argv: list[str]) -> int:
     with shares.part(_START_UP):
         from ted_distill.cli import main as cli
 
-        for module in ("runs.run", "runs.narrowing", "stages.filter_starts", "cli.report"):
+        for module in ("runs.run", "runs.narrowing", "stages.filters.filter_starts", "cli.report"):
             import_module(f"ted_distill.{module}")
     for name, places in PARTS.items():
         for place in places:

@@ -19,9 +19,9 @@ from ted_distill.models.load import LoadedModel
 from ted_distill.models.tokenizers import choose_tokenizers
 from ted_distill.stages.distill import Chosen, distill_trainer
 from ted_distill.stages.distill_arguments import DistillArguments
+from ted_distill.stages.filters.method_filters import MethodFilters
 from ted_distill.stages.learn_filters import filter_trainer
 from ted_distill.stages.lifecycle import StageData
-from ted_distill.stages.method_filters import MethodFilters
 from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.training.stage_arguments import StageArguments
 from ted_distill.training.trainer import StageTrainer

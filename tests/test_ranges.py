@@ -16,7 +16,7 @@ from ted_distill.cli.stages import EvaluateArguments, OneModel, TwoModels
 from ted_distill.method.layer_losses import LAYER_LOSSES, LayerLossName
 from ted_distill.models.load import ModelArguments
 from ted_distill.models.students import StudentArguments
-from ted_distill.models.trim import TrimArguments
+from ted_distill.models.trimming.trim import TrimArguments
 from ted_distill.ranges import ANY, MOST, above, at_least, check_ranges, number_of, one_of, range_problems, ranges_of
 from ted_distill.ranges import steps_or_share as steps
 from ted_distill.runs.recipe import RunArguments

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .method.filters import FilterConfig, FilteredModel, Filters
     from .models.blocks import student_from_teacher
     from .models.load import LoadedModel, ModelArguments, load_model
-    from .models.trim import TrimArguments, TrimmedCheckpoint, trim_vocabulary
+    from .models.trimming.trim import TrimArguments, TrimmedCheckpoint, trim_vocabulary
     from .report.writing import write_report
     from .runs.drafting import Draft, draft_recipe
     from .runs.from_python import check_recipe, compare, run
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .stages.distill_arguments import DistillArguments
     from .stages.distill_trainer import DistillTrainer
     from .stages.evaluate import evaluate
-    from .stages.filter_arguments import LearnFiltersArguments
-    from .stages.filter_learner import LearnFiltersTrainer
+    from .stages.filters.filter_arguments import LearnFiltersArguments
+    from .stages.filters.filter_learner import LearnFiltersTrainer
     from .stages.finetune import FinetuneTrainer, finetune
     from .stages.learn_filters import learn_filters
     from .tasks import TASKS, Task, TaskArguments, load_task
@@ -94,7 +94,7 @@ _HOMES = {
     "method.filters": "FilterConfig FilteredModel Filters",
     "models.load": "LoadedModel ModelArguments load_model",
     "models.students": "student_from_teacher",
-    "models.trim": "TrimArguments TrimmedCheckpoint trim_vocabulary",
+    "models.trimming.trim": "TrimArguments TrimmedCheckpoint trim_vocabulary",
     "report.writing": "write_report",
     "runs.drafting": "Draft draft_recipe",
     "runs.recipe": "Recipe read_recipe",
@@ -104,8 +104,8 @@ _HOMES = {
     "stages.distill_trainer": "DistillTrainer",
     "stages.evaluate": "evaluate",
     "stages.finetune": "FinetuneTrainer finetune",
-    "stages.filter_arguments": "LearnFiltersArguments",
-    "stages.filter_learner": "LearnFiltersTrainer",
+    "stages.filters.filter_arguments": "LearnFiltersArguments",
+    "stages.filters.filter_learner": "LearnFiltersTrainer",
     "stages.learn_filters": "learn_filters",
     "tasks": "TASKS Task TaskArguments load_task",
     "training.stage_arguments": "StageArguments",

@@ -20,7 +20,7 @@ from ted_distill.fast.states_cache import cache_folder
 from ted_distill.identity import fingerprint
 from ted_distill.models.load import ModelArguments, load_model
 from ted_distill.models.students import make_student
-from ted_distill.runs.layout import run_pairs
+from ted_distill.runs.matching import run_pairs
 from ted_distill.tasks.reading import mapped as mapped_module
 from ted_distill.tasks.reading.mapped import mapped
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews

@@ -15,10 +15,10 @@ from transformers.utils import ModelOutput
 from ted_distill import InputError
 from ted_distill.method.filters import Batch, hidden_states_of
 from ted_distill.models.blocks import student_from_teacher
-from ted_distill.models.important import TaskRows, choose, important_student, told_by
-from ted_distill.models.narrow import block_names, narrow_model
-from ted_distill.models.refit import refit, ridge_change
-from ted_distill.models.wiring import WIRINGS
+from ted_distill.models.narrowing.important import TaskRows, choose, important_student, told_by
+from ted_distill.models.narrowing.narrow import block_names, narrow_model
+from ted_distill.models.narrowing.refit import refit, ridge_change
+from ted_distill.models.narrowing.wiring import WIRINGS
 from tiny import DECODERS, FAMILIES, tiny_config, usual_first
 
 ALL = [*FAMILIES, *DECODERS]

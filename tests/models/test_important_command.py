@@ -22,7 +22,7 @@ from transformers import (
 from ted_distill import TaskArguments, load_task
 from ted_distill.cli.main import main
 from ted_distill.models.students import load_as_saved, make_student
-from ted_distill.stages.task_rows import ROWS, TOKENS, task_rows
+from ted_distill.stages.rows.task_rows import ROWS, TOKENS, task_rows
 from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
 
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}

@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification
 
 from ted_distill.fast.precision import cast_weights
 from ted_distill.models import load
-from ted_distill.models.known import Source, knowing_models, known_of
 from ted_distill.models.load import LoadedModel, load_model
+from ted_distill.models.trying.known import Source, knowing_models, known_of
 from ted_distill.tasks import Task, TaskArguments, load_task
 from tiny import save_tiny
 

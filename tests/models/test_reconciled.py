@@ -34,7 +34,7 @@ from ted_distill import InputError, ModelArguments, Task, TaskArguments, load_mo
 from ted_distill.models.labels import needs_new_head
 from ted_distill.models.load import LoadedModel
 from ted_distill.models.places import resolve_place
-from ted_distill.models.positions import position_limit
+from ted_distill.models.trying.positions import position_limit
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 _CAUSAL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -39,7 +39,7 @@ from ted_distill import (
 )
 from ted_distill.cli.main import main
 from ted_distill.models.blocks import resolve_blocks, student_from_teacher
-from ted_distill.models.narrow import narrow_config, narrow_model
+from ted_distill.models.narrowing.narrow import narrow_config, narrow_model
 from ted_distill.models.students import made_of, make_student
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, usual_first, write_reviews
 

@@ -24,12 +24,12 @@ from transformers import (
 from ted_distill import InputError
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError
-from ted_distill.models import trimmed_checkpoint
-from ted_distill.models.cut_words import cut_words
-from ted_distill.models.trim import TrimArguments, trim_vocabulary
-from ted_distill.models.trim_check import differing_texts
-from ted_distill.models.trimmed_checkpoint import choose
-from ted_distill.models.trimmed_model import trim_model
+from ted_distill.models.trimming import trimmed_checkpoint
+from ted_distill.models.trimming.cut_words import cut_words
+from ted_distill.models.trimming.trim import TrimArguments, trim_vocabulary
+from ted_distill.models.trimming.trim_check import differing_texts
+from ted_distill.models.trimming.trimmed_checkpoint import choose
+from ted_distill.models.trimming.trimmed_model import trim_model
 from tiny import tiny_config, usual_first
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]

@@ -24,7 +24,7 @@ from transformers import (
 from ted_distill import InputError
 from ted_distill.models.blocks import student_from_teacher
 from ted_distill.models.load import saved_class
-from ted_distill.models.narrow import narrow_config, narrow_model
+from ted_distill.models.narrowing.narrow import narrow_config, narrow_model
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2,

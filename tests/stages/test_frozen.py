@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from ted_distill import StageArguments
 from ted_distill.fast.packed_linear import PackedLinear
 from ted_distill.fast.precision import cast_weights, restore_weights
-from ted_distill.stages.frozen import cast_frozen, pack_frozen, trial
+from ted_distill.stages.teachers.frozen import cast_frozen, pack_frozen, trial
 from tiny import tiny_tokenizer
 
 SHAPE: dict[str, Any] = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2}

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from ted_distill import StageArguments, TaskArguments, load_task
-from ted_distill.stages import samples
+from ted_distill.stages.rows import samples
 from tiny import tiny_tokenizer
 
 

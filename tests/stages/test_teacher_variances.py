@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from ted_distill import StageArguments, TaskArguments, load_task
 from ted_distill.method.filters import Batch, Signals
-from ted_distill.stages.samples import drawn
-from ted_distill.stages.teacher_variances import LOOKED_AT, measure_variances
+from ted_distill.stages.rows.samples import drawn
+from ted_distill.stages.teachers.teacher_variances import LOOKED_AT, measure_variances
 from tiny import tiny_tokenizer
 
 ROWS = 4000

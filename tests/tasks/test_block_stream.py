@@ -18,7 +18,7 @@ from ted_distill import InputError, TaskArguments, load_task
 from ted_distill.tasks.text import block_stream
 from ted_distill.tasks.text.block_stream import BlockStream, Place, Share, Walk, read_place, write_place
 from ted_distill.tasks.text.blocks import Ends, stream_blocks
-from ted_distill.training.shares import ProcessRows
+from ted_distill.training.sharded.shares import ProcessRows
 from tiny import tiny_tokenizer, write_text
 
 ROWS = 47

@@ -14,7 +14,7 @@ from transformers import BertConfig
 
 from ted_distill import InputError, Task, TaskArguments, load_task
 from ted_distill.models.labels import label_order
-from ted_distill.stages.held_out import hold_out
+from ted_distill.stages.rows.held_out import hold_out
 from ted_distill.tasks import Split
 from ted_distill.tasks.label_sets import completed, match_names
 

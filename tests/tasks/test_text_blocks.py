@@ -13,8 +13,8 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ted_distill import InputError, StageArguments, finetune, load_task
-from ted_distill.stages.held_out import hold_out
 from ted_distill.stages.lifecycle import read_data
+from ted_distill.stages.rows.held_out import hold_out
 from ted_distill.tasks import Task, TaskArguments
 from ted_distill.tasks.text.blocks import blocks, windows
 from tiny import save_tiny, tiny_tokenizer, write_text

@@ -15,7 +15,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from ted_distill import InputError, StageArguments
 from ted_distill.runs.recipe_files import recipe_files
-from ted_distill.training.shard_arguments import asks_for_fsdp
+from ted_distill.training.sharded.shard_arguments import asks_for_fsdp
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "accelerate"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -67,7 +67,7 @@ def test_the_stages_take_the_environment_that_every_config_makes(
         if name.startswith(("ACCELERATE_", "FSDP_")):
             monkeypatch.setenv(name, value)
     # One process of a launcher, which needs no group of processes as it uses a CPU.
-    monkeypatch.setattr("ted_distill.training.shard_arguments.launched", lambda: True)
+    monkeypatch.setattr("ted_distill.training.sharded.shard_arguments.launched", lambda: True)
     if file.stem == "deepspeed" and not find_spec("deepspeed"):
         with pytest.raises(InputError, match="deepspeed: expected the package, got none"):
             StageArguments(str(tmp_path), use_cpu=True)

@@ -16,7 +16,7 @@ from quick_stages import LABELS, quick_arguments, reviews_task
 from small_runs import Cut
 from ted_distill import DistillArguments, LearnFiltersArguments, distill, finetune, learn_filters
 from ted_distill.cli.stages import print_results
-from ted_distill.training.history import HISTORY_NAME
+from ted_distill.training.shown.history import HISTORY_NAME
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
 

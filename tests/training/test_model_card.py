@@ -23,7 +23,7 @@ from transformers import (
 from quick_stages import LABELS, quick_arguments, reviews_task
 from ted_distill import LearnFiltersArguments, TaskArguments, finetune, learn_filters, load_task
 from ted_distill.output.cards import Origin, card_data, card_problems, card_text, origin_of
-from ted_distill.training.model_card import eval_results, hub_datasets
+from ted_distill.training.shown.model_card import eval_results, hub_datasets
 from tiny import save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
 
 PAIRS = [{"text": "the film", "text_pair": "the book was good", "label": row / 4} for row in range(12)]

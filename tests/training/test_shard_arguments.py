@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 
 from ted_distill import InputError, StageArguments
-from ted_distill.training.shard_arguments import asks_for_fsdp, deepspeed_problems, leave_to_flags, settle_deepspeed
+from ted_distill.training.sharded.shard_arguments import (
+    asks_for_fsdp,
+    deepspeed_problems,
+    leave_to_flags,
+    settle_deepspeed,
+)
 
 
 @pytest.fixture(autouse=True)
 def _launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ted_distill.training.shard_arguments.launched", lambda: True)
+    monkeypatch.setattr("ted_distill.training.sharded.shard_arguments.launched", lambda: True)
 
 
 def made(folder: Path, **changes: Any) -> StageArguments:
@@ -43,7 +48,7 @@ def made(folder: Path, **changes: Any) -> StageArguments:
 def test_what_cannot_be_had_is_refused_in_one_line(
     environment: dict[str, str], flags: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ted_distill.training.shard_arguments.find_spec", lambda name: None)
+    monkeypatch.setattr("ted_distill.training.sharded.shard_arguments.find_spec", lambda name: None)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refused:
@@ -55,7 +60,7 @@ def test_what_cannot_be_had_is_refused_in_one_line(
 def test_without_the_package_a_config_for_deepspeed_is_refused_before_it_is_looked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ted_distill.training.shard_arguments.find_spec", lambda name: None)
+    monkeypatch.setattr("ted_distill.training.sharded.shard_arguments.find_spec", lambda name: None)
     with pytest.raises(InputError, match="deepspeed: expected the package, got none"):
         made(tmp_path, deepspeed={"zero_optimization": {"stage": 2}})
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, BartConfig
 
 from ted_distill.method.filters import FilteredModel
-from ted_distill.training.sharding import block_classes, empty, gather, materialise, twin_of
+from ted_distill.training.sharded.sharding import block_classes, empty, gather, materialise, twin_of
 from tiny import tiny_config
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ted_distill import InputError, StageArguments
 from ted_distill.fast.states_cache import ROW
-from ted_distill.training.shares import (
+from ted_distill.training.sharded.shares import (
     EpochLengthSampler,
     EpochSampler,
     ProcessBatches,

@@ -21,7 +21,7 @@ from ..method.shapes import text_config
 from ..models.embeddings import embedding_parameters
 from ..models.labels import label_order
 from ..models.load import LoadedModel, load_config, load_model, load_pretrained
-from ..models.pad_tokens import mend_pad_token, pad_token_of
+from ..models.trying.pad_tokens import mend_pad_token, pad_token_of
 from ..progress import busy
 from ..tasks import Task
 from ..tasks.base import Split

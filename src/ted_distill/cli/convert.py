@@ -38,7 +38,7 @@ def student(teacher: str, folder: str, arguments: Any, task: Any) -> None:
     """Make a student of some of a teacher's blocks."""
     from ..models.load import ModelArguments
     from ..models.students import student
-    from ..stages.task_rows import task_rows
+    from ..stages.rows.task_rows import task_rows
     from ..tasks import load_task
 
     loading = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
@@ -52,7 +52,7 @@ def read_trim(words: list[str]) -> tuple[Any, ...] | None:
     Raises:
         InputError: unknown flags, wrong values, or not exactly two names before the flags.
     """
-    from ..models.trim import TrimArguments
+    from ..models.trimming.trim import TrimArguments
     from .names import parse_names
 
     title = "A checkpoint with only the tokens that some texts need: the same results on them, and a smaller file."
@@ -67,7 +67,7 @@ def read_trim(words: list[str]) -> tuple[Any, ...] | None:
 
 def trim(checkpoint: str, folder: str, arguments: Any) -> None:
     """Keep only the tokens of a checkpoint that some texts need."""
-    from ..models.trim import trim_vocabulary
+    from ..models.trimming.trim import trim_vocabulary
 
     sys.stdout.write(f"{trim_vocabulary(checkpoint, folder, arguments)}\n{folder}\n")
 

@@ -182,8 +182,8 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
     from accelerate import PartialState
 
-    from ..training.selection import described as sentences_on
-    from ..training.selection import score_title
+    from ..training.scores.selection import described as sentences_on
+    from ..training.scores.selection import score_title
 
     if not PartialState().is_main_process:
         return

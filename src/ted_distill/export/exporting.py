@@ -22,8 +22,8 @@ from ..models.embeddings import embedding_parameters
 from ..models.given import Model, as_name
 from ..models.labels import model_labels
 from ..models.load import LoadedModel, ModelArguments, load_model, save_tokenizer
-from ..models.pad_tokens import pad_token_of
 from ..models.places import resolve_place
+from ..models.trying.pad_tokens import pad_token_of
 from ..output import (
     Need,
     check_space,

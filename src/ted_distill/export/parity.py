@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from ..fast.embeddings import token_table
 from ..method.filters import Batch
 from ..models.load import LoadedModel
-from ..models.positions import position_limit
-from ..models.probe_rows import ProbeRows
+from ..models.trying.positions import position_limit
+from ..models.trying.probe_rows import ProbeRows
 from ..tasks import QuestionAnswering, Regression, Task
 from ..tasks.base import Metrics, Split
-from ..training import evaluation
+from ..training.scores import evaluation
 
 Logits = Callable[[Batch], Tensor]
 REFERENCE = "pytorch"

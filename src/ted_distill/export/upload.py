@@ -27,13 +27,13 @@ from ..method.filter_files import FILTERS_CONFIG_NAME, FILTERS_NAME
 from ..models.given import Model, as_name
 from ..models.load import ModelArguments
 from ..models.places import resolve_place
-from ..models.trimmed_checkpoint import TRIM_NAME
+from ..models.trimming.trimmed_checkpoint import TRIM_NAME
 from ..output import check_inputs, read_json, short_name
 from ..output.cards import CARD_NAME, USE_HERE, card_problems, card_text
 from ..progress import busy, showing
 from ..ranges import check_ranges, described
 from ..secrets import text_without_secrets
-from ..stages.block_scores import BLOCK_SCORES_NAME
+from ..stages.filters.block_scores import BLOCK_SCORES_NAME
 from ..tasks import load_task
 from .exporting import EXPORT_NAME, WEIGHTS, read_export, weights_of
 from .which_task import arguments_of

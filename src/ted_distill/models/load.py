@@ -37,11 +37,9 @@ from ..output import check_inputs, read_manifest
 from ..ranges import described
 from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
-from .check import Findings, check_model
 from .embeddings import check_tokens
 from .exponents import with_numbers
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
-from .known import Known, Source, known_of
 from .labels import (
     check_problem_type,
     class_names,
@@ -52,9 +50,11 @@ from .labels import (
     offer_labels,
     set_labels,
 )
-from .pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
 from .places import not_a_folder_either, resolve_place
-from .positions import fit_length
+from .trying.check import Findings, check_model
+from .trying.known import Known, Source, known_of
+from .trying.pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
+from .trying.positions import fit_length
 
 logger = logging.getLogger(__name__)
 

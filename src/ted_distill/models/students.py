@@ -27,9 +27,9 @@ from ..output import (
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from .blocks import resolve_blocks, student_from_teacher
-from .important import TaskRows, important_student
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry, saved_class
-from .narrow import Narrow, check_narrow, narrow_config, narrow_model
+from .narrowing.important import TaskRows, important_student
+from .narrowing.narrow import Narrow, check_narrow, narrow_config, narrow_model
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..runs.kept_predictions import Predictions
-from ..training.history import HISTORY_NAME
-from ..training.selection import described
+from ..training.scores.selection import described
+from ..training.shown.history import HISTORY_NAME
 from .bench import read_bench_of
 from .curves import curves, read_history
 from .differences import Difference, differences, why_none

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..output import read_json
-from ..stages.block_scores import BLOCK_SCORES_NAME
+from ..stages.filters.block_scores import BLOCK_SCORES_NAME
 from ..tasks import Task
 from ..tasks.base import Split
 from .comparison import is_number

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TrainingError
-from ..models.known import knowing_models
+from ..models.trying.known import knowing_models
 from ..output import atomic_files, check_writable, explain_full_disk, locked, on_main, refuse_busy
 from ..runs.kept_predictions import Predictions, kept_predictions, reread_predictions
 from ..tasks import Task

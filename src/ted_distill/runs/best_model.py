@@ -30,7 +30,7 @@ from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task, TaskArguments
-from ..training.best_score import deciding_score
+from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
 from .parsing import field_names
 from .recipe import SCORE_ON, Recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 from .graph import Node
 from .planning import plan
 from .recipe import Recipe
-from .side_by_side.together import Graph, Started
+from .side_by_side.node_graph import Graph, Started
 from .steps import Steps
 
 FORMATS = ("sh", "make")

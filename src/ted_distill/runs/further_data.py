@@ -11,7 +11,7 @@ from ..models.load import load_config
 from ..tasks.base import TEST, Task
 from ..tasks.label_sets import match_names
 from ..tasks.reading.columns import listed
-from ..training.best_score import score_names
+from ..training.scores.best_score import score_names
 from .recipe import OWNERS, SCORE_ON
 from .run_folder import RunFolder
 from .table import RESULT_KEYS

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import GateError, InputError, nearest, raise_if_any, shown
 from ..tasks.base import TEST, Task
-from ..training.best_score import score_names
+from ..training.scores.best_score import score_names
 from .table import BEST, TRIMMED
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from ..output import (
 )
 from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
-from .layout import student_blocks
+from .matching import student_blocks
 from .narrowing import narrowing_identity
 from .recipe import FINETUNE, FROM_SCRATCH, Recipe, stage_arguments
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from ..identity import Identity, head_fingerprint
 from ..models.students import make_student
-from ..stages.task_rows import rows_identity, task_rows
+from ..stages.rows.task_rows import rows_identity, task_rows
 from ..tasks import Task
 from .recipe import FINETUNE, Recipe, RunArguments, stage_arguments
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..output import DamagedFileError, read_json, read_manifest
-from ..training.selection import shown_scores
+from ..training.scores.selection import shown_scores
 from .recipe import Recipe, read_recipe
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder

@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from ..errors import InputError, collect, nearest, raise_if_any, shown
 from ..fast.states_cache import CACHE_NAME, remove_caches
-from ..models.known import knowing_models
+from ..models.trying.known import knowing_models
 from ..output import (
     MANIFEST_NAME,
     SETTINGS_NAME,
@@ -50,7 +50,7 @@ from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import FINETUNE, LEARN_FILTERS, Recipe
 from .recorded import recorded_text
 from .schedule import run_schedule
-from .side_by_side.together import Started, make_together, refuse_several
+from .side_by_side.node_graph import Started, make_together, refuse_several
 from .steps import STUDENT_INIT, TEACHER_INIT, Steps
 from .table import BEST, results_table
 from .trimming import publish_trimmed_best

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from ..errors import collect, raise_if_any
 from ..method.pairs import parse_pairs
-from ..models.narrow import Narrow
+from ..models.narrowing.narrow import Narrow
 from ..ranges import a_path, at_least, described, expand_home, one_of, range_problems
-from ..stages.filter_arguments import FilterInit, FilterToken
+from ..stages.filters.filter_arguments import FilterInit, FilterToken
 from ..stages.methods import METHODS
 from .gates import check_models, read_requirement
 from .table import BEST

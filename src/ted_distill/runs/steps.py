@@ -23,14 +23,14 @@ from ..stages.methods import METHODS
 from ..stages.retest import with_test_scores
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
-from ..training.selection import scored_on
+from ..training.scores.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from .given_teacher import offer_teacher_labels
 from .graph import Node
 from .kept_predictions import Predictions, kept_predictions
 from .kept_scores import kept_scores
-from .layout import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .made_models import make_once, scratch_identity, student_identity
+from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
 from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import RunFolder

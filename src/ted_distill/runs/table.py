@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..stages.methods import METHODS
-from ..training.selection import described, is_test_score, shown_scores
+from ..training.scores.selection import described, is_test_score, shown_scores
 
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
 RESULT_KEYS = frozenset({

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import GateError, InputError
 from ..identity import fingerprint
 from ..models.load import ModelArguments
-from ..models.trimmed_checkpoint import TRIM_NAME, choose, choose_tokens, smaller_size, tokenizer_content
-from ..models.trimmed_model import named_ids
+from ..models.trimming.trimmed_checkpoint import TRIM_NAME, choose, choose_tokens, smaller_size, tokenizer_content
+from ..models.trimming.trimmed_model import named_ids
 from ..output import SETTINGS_NAME
 from ..tasks import Task
 from ..tasks.reading.corpus import Text, texts_of

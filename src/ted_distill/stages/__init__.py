@@ -4,8 +4,8 @@ from .distill import distill
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer
 from .evaluate import evaluate
-from .filter_arguments import LearnFiltersArguments
-from .filter_learner import LearnFiltersTrainer
+from .filters.filter_arguments import LearnFiltersArguments
+from .filters.filter_learner import LearnFiltersTrainer
 from .finetune import FinetuneTrainer, finetune
 from .learn_filters import learn_filters
 

@@ -27,29 +27,29 @@ from ..models.students import has_teachers_embeddings, made_of
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
 from ..tasks.base import Task
-from ..training.model_card import write_card
 from ..training.new_heads import start_at_the_mean
+from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
-from .filter_starts import least_squares_start, start_from
-from .frozen import cast_frozen, pack_frozen
+from .filters.filter_starts import least_squares_start, start_from
+from .filters.method_filters import MethodFilters, method_filters
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
+from .matching.pair_balance import BATCH, ROWS, balanced_weights
+from .matching.relation_choice import Relations, choose_relations
 from .method_checks import check_method
-from .method_filters import MethodFilters, method_filters
 from .methods import LEARNED, LEAST_SQUARES, token_methods
-from .pair_balance import BATCH, ROWS, balanced_weights
 from .rate_search import run_with_rate
-from .relation_choice import Relations, choose_relations
 from .retest import with_test_scores
-from .samples import drawn_batches
+from .rows.samples import drawn_batches
+from .rows.unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
 from .stage_identity import Results, places, stage_identity
-from .teacher_inputs import TeacherInputs
-from .teacher_scores import known_teacher_scores
-from .teacher_variances import measure_variances
-from .unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
+from .teachers.frozen import cast_frozen, pack_frozen
+from .teachers.teacher_inputs import TeacherInputs
+from .teachers.teacher_scores import known_teacher_scores
+from .teachers.teacher_variances import measure_variances
 
 
 @remembering()

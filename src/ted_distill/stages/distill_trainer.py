@@ -19,7 +19,7 @@ from ..models.load import read_weights
 from ..tasks.base import Counts, Task
 from ..training.labelled import labelled_loss
 from ..training.trainer import StageTrainer
-from .teacher_inputs import TeacherInputs
+from .teachers.teacher_inputs import TeacherInputs
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from ..output import (
 )
 from ..progress import showing
 from ..tasks.base import TEST, Metrics, Split, Task
-from ..training import evaluation
-from ..training.selection import scored_on
+from ..training.scores import evaluation
+from ..training.scores.selection import scored_on
 from .stage_identity import refuse_foreign
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -13,8 +13,8 @@ from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..progress import remembering
 from ..tasks.base import Counts, Task
-from ..training.model_card import write_card
 from ..training.new_heads import start_at_the_mean
+from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import FINETUNE

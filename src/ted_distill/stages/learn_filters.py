@@ -20,18 +20,18 @@ from ..output import write_json
 from ..progress import remembering
 from ..tasks.base import Task
 from ..training.checkpointing import bytes_of
-from ..training.model_card import write_card
+from ..training.shown.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import learn_filters_defaults, refuse_search
-from .block_scores import BLOCK_SCORES_NAME, block_scores_table
-from .filter_arguments import LearnFiltersArguments
-from .filter_learner import FilterLearner, LearnFiltersTrainer
-from .filter_starts import identity_start, scaled_start, start_from
-from .frozen import cast_frozen, pack_frozen
+from .filters.block_scores import BLOCK_SCORES_NAME, block_scores_table
+from .filters.filter_arguments import LearnFiltersArguments
+from .filters.filter_learner import FilterLearner, LearnFiltersTrainer
+from .filters.filter_starts import identity_start, scaled_start, start_from
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
-from .samples import drawn_batches
+from .rows.samples import drawn_batches
 from .stage_identity import Results, places, stage_identity
+from .teachers.frozen import cast_frozen, pack_frozen
 from .uninformed import uninformed_heads
 
 logger = logging.getLogger(__name__)

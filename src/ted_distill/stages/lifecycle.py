@@ -49,10 +49,10 @@ from ..output import (
 from ..progress import Display, busy, logged_into, showing
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
-from ..training.best_score import score_problems, with_score
-from ..training.history import write_history
-from ..training.selection import outcome
-from ..training.shares import check_batches
+from ..training.scores.best_score import score_problems, with_score
+from ..training.scores.selection import outcome
+from ..training.sharded.shares import check_batches
+from ..training.shown.history import write_history
 from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import search_problems

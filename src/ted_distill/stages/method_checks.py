@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 from ..errors import collect, raise_if_any
 from ..training.stage_arguments import StageArguments
 from .distill_arguments import DistillArguments
-from .method_filters import require_one_width
+from .filters.method_filters import require_one_width
 
 
 def check_method(

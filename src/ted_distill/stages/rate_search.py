@@ -21,10 +21,10 @@ from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..output import on_main
 from ..progress import current_display
 from ..tasks.base import Task
-from ..training.best_score import deciding_score
+from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import AUTO, StageArguments
-from .held_out import hold_out
 from .lifecycle import TRIALS_NAME, OpenStage
+from .rows.held_out import hold_out
 from .stage_identity import Results
 
 logger = logging.getLogger(__name__)

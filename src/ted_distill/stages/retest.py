@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..models.load import ModelArguments, load_model
 from ..tasks.base import TEST, Task
-from ..training.selection import scored_on
+from ..training.scores.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from .evaluate import score_models
 from .stage_identity import Results

@@ -27,7 +27,7 @@ from ..output import (
 )
 from .announcements import number
 from .checkpointing import bytes_of, readable, room_needed, save_state, save_whole
-from .sharded_trainer import ShardedTrainer
+from .sharded.sharded_trainer import ShardedTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from ..fast.dropout import undo_fast_dropout, use_fast_dropout
 from ..fast.embeddings import predicts_tokens, seen_tokens, token_table, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ..fast.packed_linear import undo_packed_linear
-from .shard_arguments import asks_for_fsdp
+from .sharded.shard_arguments import asks_for_fsdp
 from .stage_arguments import StageArguments
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,13 @@ from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..ranges import Range, a_path, at_least, described, expand_home, range_problems
 from .contradictions import contradictions, text_of
-from .shard_arguments import backend_problems, deepspeed_problems, fsdp_problems, leave_to_flags, settle_environment
+from .sharded.shard_arguments import (
+    backend_problems,
+    deepspeed_problems,
+    fsdp_problems,
+    leave_to_flags,
+    settle_environment,
+)
 from .training_ranges import TRAINING_RANGES
 from .trial import optimizer_problems, schedule_problems, tracker_problems
 

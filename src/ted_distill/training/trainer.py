@@ -27,15 +27,15 @@ from ..output import (
 )
 from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
-from . import evaluation
 from .announcements import first_line, not_finite
-from .best_score import chosen_score
-from .early_stopping import EarlyStopping, evaluations_without_gain
 from .fitting_memory import divide_anew, what_fits
 from .saving_trainer import SavingTrainer
-from .selection import SCORES_OF, logged_scores, mark_candidate, selection
-from .shares import StandIn
-from .shown_progress import ShownProgress
+from .scores import evaluation
+from .scores.best_score import chosen_score
+from .scores.early_stopping import EarlyStopping, evaluations_without_gain
+from .scores.selection import SCORES_OF, logged_scores, mark_candidate, selection
+from .sharded.shares import StandIn
+from .shown.shown_progress import ShownProgress
 from .stage_arguments import StageArguments
 from .updates import UpdateTrainer, collate
 

@@ -22,7 +22,7 @@ from ..tasks.base import Counts, Task
 from ..tasks.text.block_stream import read_place, write_place
 from .checkpointing import readable
 from .labelled import LABELLED, labelled_counts
-from .shares import (
+from .sharded.shares import (
     EpochLengthSampler,
     EpochSampler,
     ProcessBatches,

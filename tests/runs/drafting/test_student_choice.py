@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from ted_distill import InputError
-from ted_distill.models.wiring import WIRINGS
+from ted_distill.models.narrowing.wiring import WIRINGS
 from ted_distill.runs.drafting.latency import Latency, median_seconds, of_latency
 from ted_distill.runs.drafting.student_choice import Family, Shape, largest_within, of_size
 from tiny import tiny_config

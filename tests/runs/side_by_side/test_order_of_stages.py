@@ -10,8 +10,8 @@ from small_runs import write_recipe
 from ted_distill import read_recipe
 from ted_distill.runs.planning import plan
 from ted_distill.runs.recipe import Recipe
-from ted_distill.runs.side_by_side import together
-from ted_distill.runs.side_by_side.together import Graph, Started
+from ted_distill.runs.side_by_side import node_graph
+from ted_distill.runs.side_by_side.node_graph import Graph, Started
 from ted_distill.runs.steps import Steps
 
 
@@ -50,7 +50,7 @@ def test_on_gpus_of_several_machines_they_wait_as_files_may_be_seen_late(recipe:
 def test_where_room_is_short_they_wait_as_it_depends_on_the_order_what_is_kept(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "_fits", lambda plans: False)
+    monkeypatch.setattr(node_graph, "_fits", lambda plans: False)
     assert order_of(recipe, one_machine=True)["lwd"] == ("kd",)
 
 

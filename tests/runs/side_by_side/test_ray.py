@@ -11,13 +11,13 @@ from small_runs import differing, made, write_recipe
 from ted_distill import read_recipe
 from ted_distill.errors import InputError
 from ted_distill.runs.run import run
-from ted_distill.runs.side_by_side import together
+from ted_distill.runs.side_by_side import node_graph
 
 SMALL = ["check=false", "report=false", "methods=[kd]"]
 
 
 def test_without_ray_its_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "find_spec", lambda name: None)
+    monkeypatch.setattr(node_graph, "find_spec", lambda name: None)
     recipe = write_recipe(tmp_path, "sequence_classification")
     with pytest.raises(InputError, match="launcher: expected Ray to be installed for ray, got none; pip install"):
         run(read_recipe(recipe, [*SMALL, f"output_dir={tmp_path / 'run'}", "launcher=ray"]))

@@ -20,8 +20,8 @@ from ted_distill.errors import InputError, TrainingError
 from ted_distill.runs.graph import Node
 from ted_distill.runs.run import run
 from ted_distill.runs.side_by_side.jobs import Hello, Job
+from ted_distill.runs.side_by_side.node_graph import is_side_by_side, refuse_several
 from ted_distill.runs.side_by_side.shares import Share
-from ted_distill.runs.side_by_side.together import is_side_by_side, refuse_several
 from ted_distill.runs.side_by_side.workers import Workers, _Said
 from tiny import save_tiny, write_reviews
 

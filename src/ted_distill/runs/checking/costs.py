@@ -13,7 +13,7 @@ from pathlib import Path
 from ...errors import collect
 from ...output import Need, check_space
 from ...stages.rate_search import RUNGS
-from ...stages.samples import SAMPLE_TOKENS
+from ...stages.rows.samples import SAMPLE_TOKENS
 from ...tasks import Task
 from ...tasks.base import TEST
 from ...training.checkpointing import checkpoints_at_once

@@ -28,7 +28,7 @@ from ...models.load import LoadedModel
 from ...stages.distill import choose, distill_trainer
 from ...stages.distill_arguments import DistillArguments
 from ...stages.distill_trainer import DistillTrainer
-from ...stages.filter_learner import LearnFiltersTrainer
+from ...stages.filters.filter_learner import LearnFiltersTrainer
 from ...stages.finetune import finetune_trainer
 from ...stages.learn_filters import filter_trainer
 from ...stages.lifecycle import StageData, keeps_states
@@ -37,7 +37,7 @@ from ...tasks.base import Split
 from ...training.checkpointing import bytes_of
 from ...training.stage_arguments import StageArguments
 from ...training.trainer import StageTrainer
-from ..layout import fill_pairs, filter_arguments
+from ..matching import fill_pairs, filter_arguments
 from ..planning import PlannedStage
 from ..recipe import FINETUNE, LEARN_FILTERS, OWNERS
 from . import memory

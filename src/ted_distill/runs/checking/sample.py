@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ...fast.states_cache import ROW
 from ...tasks import QuestionAnswering, Task
 from ...tasks.reading.overlap import row_texts
-from ...training.shares import EpochLengthSampler, EpochSampler
+from ...training.sharded.shares import EpochLengthSampler, EpochSampler
 from ...training.stage_arguments import StageArguments
 
 TRAIN_ROWS = 1000

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...errors import InputError, collect, raise_if_any, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
-from ...models.known import knowing_models
+from ...models.trying.known import knowing_models
 from ...output import (
     atomic_files,
     check_writable,
@@ -40,7 +40,7 @@ from ..recipe import OWNERS, Recipe
 from ..recorded import recorded_text
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON
-from ..together import make_runs_together
+from ..several_runs import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
 from .seeds import recipe_of

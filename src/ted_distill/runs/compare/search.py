@@ -17,16 +17,16 @@ from ...fast.states_cache import CACHE_NAME, remove_caches
 from ...output import on_main
 from ...progress import within
 from ...stages import DistillArguments
-from ...stages.held_out import hold_out
 from ...stages.methods import METHODS
+from ...stages.rows.held_out import hold_out
 from ...tasks import Task
-from ...training.best_score import deciding_score, score_names
+from ...training.scores.best_score import deciding_score, score_names
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import LEAST_ROWS
 from ..parsing import field_names
 from ..recipe import Recipe, stage_arguments
 from ..run import RunOfRecipe
-from ..together import make_runs_together
+from ..several_runs import make_runs_together
 from .seeds import Settings, recipe_of
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError
 from ...models.load import apply_overrides, load_config
-from ...models.positions import position_limit
+from ...models.trying.positions import position_limit
 from ...tasks import QuestionAnswering, Task, TaskArguments, load_task
 from ..planning.features import PlannedData, look_at_data
 from .columns import look_at_columns

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...method.shapes import width
 from ...models.load import load_config
-from ...models.narrow import narrow_config
+from ...models.narrowing.narrow import narrow_config
 from ...stages.distill_arguments import KL_ALPHA, MSE_ALPHA
 from ...stages.methods import METHODS
 from ...training.stage_defaults import DISTILL, FINETUNE, StageDefaults, learn_filters_defaults

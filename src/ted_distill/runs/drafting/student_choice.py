@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from ...errors import InputError
 from ...method.shapes import num_blocks, width
 from ...models.blocks import resolve_blocks, student_from_teacher
-from ...models.narrow import narrow_config, widths
-from ...models.wiring import WIRINGS
+from ...models.narrowing.narrow import narrow_config, widths
+from ...models.narrowing.wiring import WIRINGS
 
 
 @dataclass(frozen=True)

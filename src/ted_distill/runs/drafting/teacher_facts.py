@@ -23,7 +23,7 @@ from ...errors import InputError, reason_of
 from ...models.heads import in_backbone
 from ...models.load import ModelArguments, load_config, load_pretrained
 from ...models.places import resolve_place
-from ...models.positions import position_limit
+from ...models.trying.positions import position_limit
 from ...output import read_json
 from ...tasks import Task
 

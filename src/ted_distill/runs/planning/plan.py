@@ -19,15 +19,15 @@ from ...method.shapes import num_blocks
 from ...models.blocks import student_from_teacher
 from ...models.labels import label_order
 from ...models.load import apply_overrides, load_config
-from ...models.narrow import check_narrow, narrow_config
-from ...models.positions import fit_length, position_limit
+from ...models.narrowing.narrow import check_narrow, narrow_config
 from ...models.scratch import scratch_config
 from ...models.tokenizers import Tokenizers
+from ...models.trying.positions import fit_length, position_limit
 from ...stages.methods import token_methods
 from ...tasks import Task, load_task
-from ...training.best_score import score_problems
+from ...training.scores.best_score import score_problems
 from ..given_teacher import offer_teacher_labels
-from ..layout import filter_arguments, run_pairs, student_blocks
+from ..matching import filter_arguments, run_pairs, student_blocks
 from ..narrowing import student_narrow
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
 from ..trimming import check_trimming, planned_size, training_texts

@@ -15,10 +15,10 @@ from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
+from ...stages.matching.relation_choice import choose_relations
 from ...stages.method_checks import check_method
 from ...stages.methods import IDENTITY, LEARNED
-from ...stages.relation_choice import choose_relations
-from ...stages.unlabelled_rows import check_more_rows, choose_more_rows
+from ...stages.rows.unlabelled_rows import check_more_rows, choose_more_rows
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS

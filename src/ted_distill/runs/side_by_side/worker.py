@@ -53,7 +53,7 @@ def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
-    from ...models.known import knowing_models
+    from ...models.trying.known import knowing_models
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
     from ..checking import memory
@@ -112,7 +112,7 @@ class OpenRuns:
         return self._steps[key]
 
     def _task(self, run: RunOfWorkers) -> Any:
-        from ...stages.held_out import hold_out
+        from ...stages.rows.held_out import hold_out
         from ...tasks import load_task
         from ..given_teacher import offer_teacher_labels
 

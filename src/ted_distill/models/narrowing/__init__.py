@@ -1,0 +1,1 @@
+"""Narrower copies of a model, fitted to it."""

@@ -1,0 +1,1 @@
+"""Checkpoints with only the tokens that some texts need."""

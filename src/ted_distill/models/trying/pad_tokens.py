@@ -1,0 +1,77 @@
+"""The padding token of a model and of its tokenizer, reconciled.
+
+Batches hold the tokenizer's. A model that classifies by its last token finds that token by the padding token of its
+config: where the two differ, or the config has none, it would classify by padding.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ...fast.embeddings import token_table
+from ...method.shapes import text_config
+
+logger = logging.getLogger(__name__)
+
+
+def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str, padded: bool) -> None:
+    """Before a model is made: replace a padding token that is missing or not in the vocabulary, on either side.
+
+    Args:
+        padded: the task's rows are padded, so that both need one.
+    """
+    parts = [config, text_config(config)]
+    size = getattr(parts[-1], "vocab_size", None)
+    found = getattr(parts[-1], "pad_token_id", None)
+    known = isinstance(found, int) and found >= 0 and (not isinstance(size, int) or found < size)
+    if padded and tokenizer.pad_token_id is None and known:
+        token = tokenizer.convert_ids_to_tokens(found)
+        if isinstance(token, str):
+            tokenizer.pad_token = token
+            logger.warning(
+                "pad_token: expected one in the tokenizer of %s, got none; taking the one in the model's config: %s",
+                name, token,
+            )  # fmt: skip
+    # A token that the model has no row for is refused later, by name.
+    elif tokenizer.pad_token_id not in (None, found) and not known and (padded or found is not None):
+        _set(config, tokenizer, name)
+
+
+def fit_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """After a model that looks for the last token is made: its config's padding token becomes that of its tokenizer.
+
+    Other models tell padding by the attention mask alone. Some of them count positions from their padding token
+    (RoBERTa), so that it is part of the weights' meaning and stays.
+    """
+    found = getattr(text_config(model.config), "pad_token_id", None)
+    if tokenizer.pad_token_id not in (None, found) and not _counts_from_padding(model):
+        _set(model.config, tokenizer, name)
+
+
+def pad_token_of(model: PreTrainedModel) -> int | None:
+    """The padding token that a model expects; None if it has none in its table."""
+    found = getattr(text_config(model.config), "pad_token_id", None)
+    table = token_table(model)
+    known = isinstance(found, int) and found >= 0 and (table is None or found < table.num_embeddings)
+    return found if known else None
+
+
+def _set(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    parts = [config, text_config(config)]
+    logger.warning(
+        "pad_token_id: expected that of the tokenizer, %s, in the config of %s, got %s; taking the tokenizer's",
+        tokenizer.pad_token_id, name, getattr(parts[-1], "pad_token_id", None),
+    )  # fmt: skip
+    for part in parts:
+        if part is parts[-1] or hasattr(part, "pad_token_id"):
+            part.pad_token_id = tokenizer.pad_token_id
+
+
+def _counts_from_padding(model: PreTrainedModel) -> bool:
+    """Whether a table of positions has a row for padding, after which it counts."""
+    return any(
+        getattr(module, "padding_idx", None) is not None and "position" in path
+        for path, module in model.named_modules()
+    )

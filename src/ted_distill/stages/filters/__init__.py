@@ -1,0 +1,1 @@
+"""The filters that stages train: their arguments, where they start, what Stage I trains, its blocks' scores."""

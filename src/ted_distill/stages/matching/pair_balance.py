@@ -1,0 +1,54 @@
+"""Weights of the pairs that make their gradients equally large when training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from ...errors import InputError
+from ...method.closed_form import in_float64
+from ...method.filters import Batch, FilteredModel
+from ...method.layer_losses import LayerLoss, layer_losses
+from ...tasks.base import Task
+
+ROWS, BATCH = 128, 4
+"""Rows on which gradients are measured, and how many of them at once, however training divides its batches."""
+
+
+def balanced_weights(
+    student: FilteredModel,
+    teacher: FilteredModel,
+    task: Task,
+    batches: Iterable[Batch],
+    losses: Sequence[LayerLoss],
+) -> list[float]:
+    """For each pair, one over the norm of its layer loss's gradient; their mean is 1.
+
+    Gradients are those of the student's own weights, of the mean loss over some batches.
+
+    Raises:
+        InputError: a pair's gradient is 0 or not finite.
+    """
+    student.eval()
+    weights = [weight for weight in student.model.parameters() if weight.requires_grad]
+    sums = [[torch.zeros_like(weight) for weight in weights] for _ in losses]
+    for batch in batches:
+        # Divided by one number for all batches, so that they add up to the same however they are cut.
+        one = torch.ones((), device=task.mask(batch).device)
+        pair_losses = layer_losses(
+            student(batch, need_logits=False).states, teacher(batch).states, task.mask(batch), one, losses
+        )
+        for of_pair, loss in zip(sums, pair_losses, strict=True):
+            found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+            for total, gradient in zip(of_pair, found, strict=True):
+                if gradient is not None:
+                    total += gradient
+    norms = [float(torch.stack([in_float64(total).norm() for total in of_pair]).norm()) for of_pair in sums]
+    if not all(0 < norm < float("inf") for norm in norms):
+        raise InputError(
+            f"pair_weights: expected gradients above 0 to balance, got {', '.join(f'{norm:g}' for norm in norms)}; "
+            "give numbers or leave pair_weights out"
+        )
+    inverse = [1 / norm for norm in norms]
+    return [len(inverse) * value / sum(inverse) for value in inverse]

@@ -1,0 +1,1 @@
+"""What several processes divide between them: weights, and rows."""
