@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.recipe import RunArguments, make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
+from ted_distill.runs.recorded import recorded_text
 from ted_distill.runs.run import RunOfRecipe
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
@@ -471,3 +473,52 @@ def test_a_tilde_is_the_home_folder_wherever_a_recipe_names_a_path(
     file.write_text("model_name_or_path: ~/big\noutput_dir: ~/out\n")
     (model, args) = parse((OneModel, StageArguments), [], str(file))
     assert (model.model_name_or_path, args.output_dir) == (str(tmp_path / "big"), str(tmp_path / "out"))
+
+
+# --- recorded ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a recipe that a run has recorded, whose folder is behind a link; other rows lie where the link
+    would lead to if it were followed word by word.
+    """
+    project, disk = tmp_path / "project", tmp_path / "disk" / "deep" / "runs"
+    for folder in (project / "data", disk / "x", tmp_path / "disk" / "data", tmp_path / "data"):
+        folder.mkdir(parents=True)
+    for folder in (project, tmp_path / "disk", tmp_path):
+        (folder / "data" / "t.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    (project / "runs").symlink_to(disk)
+    monkeypatch.chdir(project)
+    content = {"task": "sequence_classification", "teacher": "big", "student_layers": [1], "train_file": "data/t.csv",
+               "dataset_name": "data", "output_dir": "runs/x"}  # fmt: skip
+    text = recorded_text(content, "# A head.\n", Path("runs/x"))
+    (project / "runs" / "x" / "recipe.yaml").write_text(text, encoding="utf-8")
+    return project
+
+
+def test_a_recorded_recipe_means_the_same_files_from_everywhere(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = read_recipe("runs/x/recipe.yaml")
+    assert (here.task.train_file, here.run.output_dir) == ("data/t.csv", "runs/x")
+    monkeypatch.chdir(tmp_path)
+    there = read_recipe("project/runs/x/recipe.yaml")
+    assert there.task.train_file == str(recorded / "data" / "t.csv")
+    assert there.task.dataset_name == str(recorded / "data")
+    assert there.run.output_dir == str(recorded / "runs" / "x")
+    assert there.run.teacher == "big", "which is nowhere, as a name of the Hub is"
+
+
+def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:
+    (recorded / "recipes").mkdir()
+    shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", recorded / "recipes" / "mine.yaml")
+    assert read_recipe("recipes/mine.yaml").task.train_file == "data/t.csv"
+
+
+def test_a_recipe_from_python_is_recorded_as_it_is_read_back(tmp_path: Path) -> None:
+    content = {"task": "sequence_classification", "teacher": "big", "student_layers": [1], "train_file": "t.csv",
+               "label_column": 1, "distill": {"pair_weights": [1, 2.5]}, "output_dir": str(tmp_path)}  # fmt: skip
+    made = make_recipe(content)
+    (tmp_path / "recipe.yaml").write_text(recorded_text(made.content, "# A head.\n", tmp_path), encoding="utf-8")
+    assert read_recipe(tmp_path / "recipe.yaml").content == made.content

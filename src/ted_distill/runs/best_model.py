@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,8 @@ from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task, TaskArguments
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
+from .further_data import offer_run_labels
+from .gates import read_requirement
 from .parsing import field_names
 from .recipe import SCORE_ON, Recipe
 from .table import BEST
@@ -75,7 +76,7 @@ def best_problems(recipe: Recipe, task: Task) -> list[str]:
     wanted = {
         "keep: best": recipe.run.keep == "best",
         "student_trim": recipe.run.student_trim is not None,
-        "require": any(re.search(rf"\b{BEST}\.", text) for text in recipe.run.require or []),
+        "require": any(model == BEST for text in recipe.run.require or [] for model, _ in read_requirement(text).names),
     }
     if recipe.run.methods and "validation" in task.rows:
         return []
@@ -225,6 +226,8 @@ def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str,
         ) from error
     if kept is None:
         return None
+    for other in further.values():
+        offer_run_labels(task, other)  # as the run did before it scored on them
     wanted = run_identity(recipe, task, further)
     # A folder that is not there any more cannot have changed.
     known, named = kept["identity"], kept.get("models", {})

@@ -40,7 +40,7 @@ def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> Non
         with collect(found):
             found += _other_task(task, other)
             if read and not found:
-                _offer_labels(task, other)
+                offer_run_labels(task, other)
             other.rows  # noqa: B018  (reading them is what checks them)
             if read and not found:
                 found += _other_labels(task, other, named)
@@ -71,7 +71,7 @@ def _other_task(task: Task, other: Task) -> Iterator[str]:
         )
 
 
-def _offer_labels(task: Task, other: Task) -> None:
+def offer_run_labels(task: Task, other: Task) -> None:
     """Name the labels of the run's data, of which further data may hold only some."""
     if (names := class_names(task)) is not None:
         other.offer_labels([names])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..models.load import offer_labels_of
 from ..tasks import Task
+from ..tasks.label_sets import ModelLabels
 from .recipe import FROM_SCRATCH, Recipe
 
 
@@ -12,6 +13,7 @@ def offer_teacher_labels(recipe: Recipe, task: Task) -> Task:
 
     To be called before rows are held out: a part of the rows keeps the labels that all had.
     """
-    if not recipe.tunes("teacher") and not recipe.content.get(FROM_SCRATCH) and not task.has_offer:
+    takes_labels = isinstance(task, ModelLabels) and not task.has_offer
+    if takes_labels and not recipe.tunes("teacher") and not recipe.content.get(FROM_SCRATCH):
         offer_labels_of(str(recipe.run.teacher), task, recipe.model)
     return task

@@ -214,10 +214,13 @@ class _WrittenFloat(float):
 
 
 def with_source(value: Any) -> Any:
-    """A number, or those of a list, as the YAML file writes them; lists of lists are pairs of numbers."""
+    """Numbers, also those of a list, as the text that the YAML file has; lists of lists are pairs of numbers."""
     if isinstance(value, list):
         return [plain_numbers(part) if isinstance(part, list) else with_source(part) for part in value]
-    return value.written if isinstance(value, _WrittenInt | _WrittenFloat) else plain_numbers(value)
+    if isinstance(value, _WrittenInt | _WrittenFloat):
+        return value.written
+    # A number from Python: a recipe that is recorded is read back as this text.
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else plain_numbers(value)
 
 
 def plain_numbers(value: Any) -> Any:

@@ -135,7 +135,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     for override in overrides or []:
         apply_override(content, override)
     problems: list[str] = []
-    content = _as_meant(with_student_keys(content, problems))
+    content = as_meant(with_student_keys(content, problems))
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
@@ -251,13 +251,13 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     content[last] = value if written else parse_yaml(value, f"override {key}", source=True)
 
 
-def _as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
+def as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
     """The content in which keys that hold only text have the text that the file has, and no number."""
     settings, found = settings_of(_kinds_at(path)) if path != (SCORE_ON,) else {}, {}
     for key, value in content.items():
         inner = (not path and key in SECTIONS) or path == (SCORE_ON,)
         if inner and isinstance(value, dict):
-            found[key] = _as_meant(value, (*path, key))
+            found[key] = as_meant(value, (*path, key))
         else:
             found[key] = settings[key].as_meant(value) if key in settings else plain_numbers(value)
     return found

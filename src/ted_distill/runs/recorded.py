@@ -14,9 +14,14 @@ from ..secrets import content_without_secrets
 from ..tasks import TaskArguments
 from .parsing import field_names
 
-_HEAD = "# Relative paths are seen from"
+_HEAD = "# Relative paths of data, models and output_dir are seen from"
 _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
-_MODELS = ("teacher", "student")
+_PATHS = {
+    "teacher", "student", "dataset_name", "output_dir",
+    *(name for name in field_names(TaskArguments) if name.endswith("_file")),
+}  # fmt: skip
+_DEPTH = 3
+"""A recipe lies in its run's folder, or in that of a comparison or of one of its seeds."""
 
 
 def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
@@ -27,7 +32,7 @@ def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
     """
     text = yaml.safe_dump(content_without_secrets(content), sort_keys=False, allow_unicode=True)
     try:
-        place = f"{_HEAD} {os.path.relpath(Path.cwd(), folder)}\n"
+        place = f"{_HEAD} {os.path.relpath(Path.cwd(), folder.resolve())}\n"
     except ValueError:  # two drives
         place = ""
     return f"{head}{place}{text}"
@@ -36,28 +41,29 @@ def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
 def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
     """The content of a recipe file with the paths that it recorded as they are seen from the working directory.
 
-    A path that is not there any more stays as it is, and so does every recipe that nobody recorded.
+    A path that is not there any more stays as it is, and so does every recipe that nobody recorded, or that was copied
+    out of the folder of its run.
     """
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:2]
     place = _PLACE.search("\n".join(lines))
     if place is None:
         return content
-    base = file.parent / place[1]
-    return content if _is_here(base) else _seen(content, base)
-
-
-def _is_here(folder: Path) -> bool:
-    return folder.is_dir() and folder.samefile(Path.cwd())
+    folder = file.resolve().parent
+    base = (folder / place[1]).resolve()
+    recorded = (base / str(content.get("output_dir"))).resolve()
+    if recorded not in (folder, *folder.parents)[:_DEPTH] or base == Path.cwd():
+        return content
+    return _seen(content, base)
 
 
 def _seen(content: dict[str, Any], base: Path) -> dict[str, Any]:
-    paths = {*_MODELS, *(name for name in field_names(TaskArguments) if name.endswith("_file"))}
-    return {key: _seen_value(value, base, key in paths) for key, value in content.items()}
+    return {key: _seen_value(key, value, base) for key, value in content.items()}
 
 
-def _seen_value(value: Any, base: Path, is_path: bool) -> Any:
+def _seen_value(key: str, value: Any, base: Path) -> Any:
     if isinstance(value, dict):
         return _seen(value, base)
-    if is_path and isinstance(value, str) and not Path(value).is_absolute() and (base / value).exists():
-        return str((base / value).resolve())
-    return value
+    if key not in _PATHS or not isinstance(value, str) or Path(value).is_absolute():
+        return value
+    # Unlike those of `Path`, this function has an answer for folders of others.
+    return str(base / value) if os.path.exists(base / value) else value  # noqa: PTH110

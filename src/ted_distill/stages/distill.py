@@ -156,7 +156,10 @@ class Chosen:
         found |= {"kl_alpha": arguments.prediction_weight, "temperature": arguments.temperature}
         found |= {"mse_alpha": arguments.layer_weight(pairs), "pairs": pairs}
         if pairs:
-            found |= {"layer_loss": arguments.layer_loss, "pair_weights": arguments.pair_weights}
+            found |= {
+                "layer_loss": arguments.layer_loss,
+                "pair_weights": arguments.weights_of_pairs(None) or arguments.pair_weights,
+            }
         if pairs or self.relations:
             found["layer_schedule"] = arguments.layer_schedule
         if self.relations:

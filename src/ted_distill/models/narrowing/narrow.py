@@ -92,7 +92,7 @@ def narrow_model(
     except Exception as error:
         raise InputError(
             f"hidden_size: expected a width that a {type(model).__name__} can have, got {hidden_size} "
-            f"({reason_of(error)}); choose another, or keep the width"
+            f"({reason_of(error, whole=True)}); choose another, or keep the width"
         ) from error
     if weights != "random":
         kept = kept or _leading(model, student)

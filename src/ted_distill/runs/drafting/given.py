@@ -14,6 +14,7 @@ from ..recipe import (
     FROM_SCRATCH,
     SECTIONS,
     RunArguments,
+    as_meant,
     top_and_sections,
     unknown_key,
     with_student_keys,
@@ -52,7 +53,7 @@ def read_given(content: dict[str, Any]) -> Given:
     """
     content = {key: value for key, value in content.items() if value is not None}
     problems: list[str] = []
-    content = with_student_keys(content, problems)
+    content = as_meant(with_student_keys(content, problems))
     targets = {key: _share(key, content.pop(key), problems) for key in TARGETS if key in content}
     top, sections = top_and_sections(content)
     sections = with_numbers(sections)  # as 1e-4, which YAML takes for text

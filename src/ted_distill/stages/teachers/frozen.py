@@ -54,7 +54,7 @@ def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a family makes of a type that it does not expect
-            reason = reason_of(error)
+            reason = reason_of(error, whole=True)
     for weight, data in weights:
         weight.data = data
     for part, name, table in tables:
