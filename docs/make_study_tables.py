@@ -58,6 +58,7 @@ CHANGES = {
     "own": "blocks 1, 2, 3, each paired with the one it was copied from (`pairs=[1:1,2:2,3:3]`)",
     "last_pair": "the last pair alone (`pairs=[6:3]`)",
     "pretrained": "the start is of the pre-trained model (`start_from=pretrained`)",
+    "low_rate": "a lower rate (`distill.learning_rate=2e-4`)",
     "published": "the layer loss of the paper (`distill.layer_loss=mse distill.mse_alpha=100`)",
 }
 """Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
