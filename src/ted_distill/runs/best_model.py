@@ -28,13 +28,13 @@ from ..output import (
 from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
 from ..stages.stage_identity import Results, refuse_foreign
-from ..tasks import Task, TaskArguments
+from ..tasks import Task
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
 from .further_data import offer_run_labels
 from .gates import read_requirement
-from .parsing import field_names
-from .recipe import SCORE_ON, Recipe
+from .recipe import OWNERS, SCORE_ON, Recipe
+from .recorded import DATA_FILES
 from .table import BEST
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,6 @@ KEPT_NAME = "kept.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _NOT_READ = (".md", ".log", ".lock", ".html")
 """Extensions of files in a model's folder that no model is read from."""
-_MODELS = ("teacher", "student")
-"""Keys of models that a recipe may give."""
 _DERIVED = {"versions", "files", "sum"}
 
 
@@ -59,9 +57,8 @@ def best_method(results: Mapping[str, Results], arguments: Mapping[str, StageArg
     """
     scored = [method for method in arguments if task.metric in results[method]]
     named = {deciding_score(arguments[method], task, results[method]) for method in scored}
-    metric, sign = (
-        next(iter(named)) if len(named) == 1 else (task.metric, 1 - 2 * (task.metric in task.lower_is_better))
-    )
+    usual = task.metric, -1 if task.metric in task.lower_is_better else 1
+    metric, sign = named.pop() if len(named) == 1 else usual
     last = f"last_{metric}"
 
     def order(method: str) -> tuple[float, float]:
@@ -174,7 +171,7 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
     Args:
         further: the tasks of `score_on`.
     """
-    without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check", *_MODELS)
+    without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check", *OWNERS)
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
     found = {"recipe": _without_files(content), "data": task.identity["data"], "test": task.test_identity}
     found |= {owner: _model_identity(str(content_of)) for owner, content_of in _given_models(recipe).items()}
@@ -187,21 +184,20 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
 
 def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
     """Keys and sections without the paths of data: rows count by what they are, not by where they lie."""
-    files = {name for name in field_names(TaskArguments) if name.endswith("_file")}
     return {
         key: _without_files(value) if isinstance(value, Mapping) else value
         for key, value in content.items()
-        if key not in files
+        if key not in DATA_FILES
     }
 
 
 def _given_models(recipe: Recipe) -> dict[str, str]:
-    return {owner: name for owner in _MODELS if (name := getattr(recipe.run, owner)) is not None}
+    return {owner: name for owner in OWNERS if (name := getattr(recipe.run, owner)) is not None}
 
 
 def _model_identity(name: str) -> Identity:
     """Of a folder what its files hold, of a name of the Hub the name."""
-    folder = Path(name).expanduser() if name.startswith("~") else Path(name)
+    folder = Path(name)
     if not folder.is_dir():
         return {"name": name}
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in _NOT_READ)

@@ -16,10 +16,9 @@ from .parsing import field_names
 
 _HEAD = "# Relative paths of data, models and output_dir are seen from"
 _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
-_PATHS = {
-    "teacher", "student", "dataset_name", "output_dir",
-    *(name for name in field_names(TaskArguments) if name.endswith("_file")),
-}  # fmt: skip
+DATA_FILES = {name for name in field_names(TaskArguments) if name.endswith("_file")}
+"""Keys that hold the path of a file of rows."""
+_PATHS = {"teacher", "student", "dataset_name", "output_dir", *DATA_FILES}
 _DEPTH = 3
 """A recipe lies in its run's folder, or in that of a comparison or of one of its seeds."""
 

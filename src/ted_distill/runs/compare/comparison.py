@@ -170,8 +170,8 @@ def _check_numbers(seeds: int, resamples: int, methods: int) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds a recipe or results that no comparison wrote."""
-    file = folder / "recipe.yaml"
-    held = [name for name in ("recipe.yaml", NAME) if (folder / name).exists()]
+    file = folder / RECIPE_NAME
+    held = [name for name in (RECIPE_NAME, NAME) if (folder / name).exists()]
     if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(_HEAD)):
         raise InputError(
             f"output_dir: expected a new folder, or one of a comparison, got {folder}, where no comparison wrote "

@@ -58,18 +58,16 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
     Raises:
         InputError: with all problems: unknown keys, keys that no method uses, wrong values, a stream, too few rows.
     """
-    problems = [
-        f"grid: expected keys that one score can choose between, got {key}, which says what the score is; set it in "
-        "the recipe"
-        for key in grid
-        if key in _OF_THE_CHOICE
-    ]
+    problems = []
     known = field_names(StageArguments, DistillArguments) - {"output_dir", "method", "seed", *_OF_THE_CHOICE}
     for key, values in grid.items():
         users = [method for method in recipe.run.methods if key not in METHODS[method].unused]
         if key in _OF_THE_CHOICE:
-            continue
-        if key not in known:
+            problems.append(
+                f"grid: expected keys that one score can choose between, got {key}, which says what the score is; set "
+                "it in the recipe"
+            )
+        elif key not in known:
             hint = nearest(key, known) or "; docs/recipes.md has all of them"
             problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
         elif not users:
