@@ -251,7 +251,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         "steps": {name: first.results[name].get("steps") for name in methods},
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "chosen": found.chosen if found else {},
-        "search": {"rows": found.rows, "scores": found.scores, "metrics": found.metrics} if found else {},
+        "search": {key: value for key, value in asdict(found).items() if key != "chosen"} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}

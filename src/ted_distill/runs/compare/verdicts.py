@@ -132,6 +132,8 @@ def notes(content: Content) -> list[str]:
             )
             + "."
         )
+        if content["search"].get("teacher_given"):
+            sentences.append("The teacher was given, and may have been trained on the rows that chose the settings.")
     return sentences
 
 
