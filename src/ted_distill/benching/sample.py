@@ -24,11 +24,11 @@ def _even(count: int, total: int) -> np.ndarray:
     return ((np.arange(count) + 0.5) * total / count).astype(int)
 
 
-def batches_of(places: Sequence[int], size: int = BATCH_SIZE) -> list[list[int]]:
-    """Full batches of features, those of similar length together; where there are too few, they are repeated."""
-    wanted = max(1, len(places) // size) * size
+def batches_of(places: Sequence[int]) -> list[list[int]]:
+    """Batches of `BATCH_SIZE` features, similar lengths together; where there are too few, they are repeated."""
+    wanted = max(1, len(places) // BATCH_SIZE) * BATCH_SIZE
     drawn = np.asarray(places)[np.sort(np.arange(wanted) % len(places))].tolist()
-    return [drawn[start : start + size] for start in range(0, wanted, size)]
+    return [drawn[start : start + BATCH_SIZE] for start in range(0, wanted, BATCH_SIZE)]
 
 
 def collated(opened: Opened, split: Split, groups: Sequence[Sequence[int]]) -> list[Batch]:

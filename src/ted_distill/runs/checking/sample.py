@@ -34,16 +34,15 @@ def spread(rows: Dataset | IterableDataset, most: int) -> Dataset:
     return Dataset.from_dict(rows[numbers.tolist()], features=rows.features)
 
 
-def sample_task(task: Task, scored: int, trained: int = TRAIN_ROWS) -> Task:
-    """The same task with few of its rows.
+def sample_task(task: Task, scored: int) -> Task:
+    """The same task with few of its rows: `TRAIN_ROWS` training rows and the longest ones beside them.
 
     Args:
         scored: rows of each split but the training rows.
-        trained: training rows, to which the longest ones are added.
     """
-    rows = {name: spread(found, trained if name == "train" else scored) for name, found in task.rows.items()}
+    rows = {name: spread(found, TRAIN_ROWS if name == "train" else scored) for name, found in task.rows.items()}
     train = task.rows["train"]
-    if not isinstance(train, IterableDataset) and trained < len(train):
+    if not isinstance(train, IterableDataset) and len(train) > TRAIN_ROWS:
         rows["train"] = _with_longest(rows["train"], train, task)
     found = task.with_rows(rows)
     # Rows without labels are batches like the others.
