@@ -17,11 +17,8 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
     """Places of `count` features, evenly spaced in the order of their lengths, the longest first."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     count = min(count, len(order))
-    return order[(np.arange(count) + 0.5).astype(int) if count == len(order) else _even(count, len(order))].tolist()
-
-
-def _even(count: int, total: int) -> np.ndarray:
-    return ((np.arange(count) + 0.5) * total / count).astype(int)
+    # The middles of as many equal parts.
+    return order[((np.arange(count) + 0.5) * len(order) / count).astype(int)].tolist()
 
 
 def batches_of(places: Sequence[int]) -> list[list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,6 +14,7 @@ from ...tasks import QuestionAnswering, Task
 from ...tasks.reading.overlap import row_texts
 from ...training.sharded.shares import EpochLengthSampler, EpochSampler
 from ...training.stage_arguments import StageArguments
+from ..spread import spread
 
 TRAIN_ROWS = 1000
 """Training rows whose lengths stand for those of all."""
@@ -24,14 +24,6 @@ _SEARCHED = 200_000
 """Rows among which the longest are looked for."""
 _MULTIPLE = 8
 """Batches are padded to a multiple of this."""
-
-
-def spread(rows: Dataset | IterableDataset, most: int) -> Dataset:
-    """At most `most` rows, spread evenly over all of them, in memory; the first ones of a stream."""
-    if isinstance(rows, IterableDataset):
-        return Dataset.from_list(list(islice(rows, most)))
-    numbers = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
-    return Dataset.from_dict(rows[numbers.tolist()], features=rows.features)
 
 
 def sample_task(task: Task, scored: int) -> Task:
