@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from .files import PARTIAL, files_below, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
-from .manifests import MANIFEST_NAME, DamagedFileError, read_if_sound, read_manifest, sums, write_sealed
+from .manifests import MANIFEST_NAME, read_if_sound, read_manifest, sums, write_sealed
 from .origins import versions
 
 logger = logging.getLogger(__name__)
@@ -115,11 +115,7 @@ def finish_publication(folder: Path) -> None:
 
 def _set_aside(folder: Path, names: list[str]) -> None:
     """Give another name to files that are in the way and that this package did not write."""
-    try:
-        manifest = read_manifest(folder)
-    except DamagedFileError:
-        manifest = None
-    ours = {MANIFEST_NAME, *(manifest or {}).get("files", {})}
+    ours = {MANIFEST_NAME, *read_if_sound(folder / MANIFEST_NAME).get("files", {})}
     for name in names:
         if name not in ours and (folder / name).exists():
             other = _free_name(folder / f"{name}.kept")

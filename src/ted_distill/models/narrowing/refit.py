@@ -36,6 +36,7 @@ def refit(
     of_teacher: Mapping[str, str],
     batch: Batch,
     run: Callable[[PreTrainedModel, Batch], ModelOutput],
+    ridge: float = RIDGE,
 ) -> list[str]:
     """Fit a student's layers to its teacher's, on the real tokens of one batch; both are in eval mode.
 
@@ -44,6 +45,7 @@ def refit(
 
     Args:
         of_teacher: the student's block -> the teacher's block.
+        ridge: see `ridge_change`.
 
     Returns:
         Names of the layers that were fitted, in order.
@@ -73,8 +75,8 @@ def refit(
         module = student.get_submodule(name)
         fitted.append(name)
         if _weight(module).dim() == 1:
-            return _fit_norm(module, output, outputs, missing)
-        return _fit_linear(module, given, inputs, missing)
+            return _fit_norm(module, output, outputs, missing, ridge)
+        return _fit_linear(module, given, inputs, missing, ridge)
 
     with torch.no_grad():
         with _walk(teacher, wiring, {_theirs(name, of_teacher): name for name in names}, of_teacher.values(), record):
@@ -181,17 +183,17 @@ def ridge_change(inputs: Tensor, missing: Tensor, shifts: bool, ridge: float) ->
     return change, of_missing - change @ of_inputs
 
 
-def _fit_linear(module: nn.Module, given: Tensor, inputs: Tensor, missing: Tensor) -> Tensor:
+def _fit_linear(module: nn.Module, given: Tensor, inputs: Tensor, missing: Tensor, ridge: float) -> Tensor:
     """Fit a linear layer; its output for what it was given."""
     bias: Any = getattr(module, "bias", None)
-    change, shift = ridge_change(inputs, missing, bias is not None, RIDGE)
+    change, shift = ridge_change(inputs, missing, bias is not None, ridge)
     _weight(module).add_((change.T if isinstance(module, Conv1D) else change).to(given.dtype))
     if bias is not None:
         bias.add_(shift.to(given.dtype))
     return torch.as_tensor(module.forward(given))
 
 
-def _fit_norm(module: nn.Module, output: Tensor, outputs: Tensor, missing: Tensor) -> Tensor:
+def _fit_norm(module: nn.Module, output: Tensor, outputs: Tensor, missing: Tensor, ridge: float) -> Tensor:
     """Fit a norm's gain and, if it has one, its shift; its new output.
 
     Its new output is `a * old + b` for each coordinate, whatever kind of norm it is.
@@ -201,7 +203,7 @@ def _fit_norm(module: nn.Module, output: Tensor, outputs: Tensor, missing: Tenso
     of_outputs, of_missing = outputs.mean(0) * (bias is not None), missing.mean(0) * (bias is not None)
     squares = (outputs - of_outputs).square().mean(0)
     change = ((outputs - of_outputs) * (missing - of_missing)).mean(0)
-    change = change / (squares + (RIDGE * squares.mean()).clamp(min=1e-30))
+    change = change / (squares + (ridge * squares.mean()).clamp(min=1e-30))
     gain, shift = (1 + change).to(output.dtype), (of_missing - change * of_outputs).to(output.dtype)
     _weight(module).mul_(gain)
     if bias is not None:
