@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError, collect, raise_if_any
 from .dialect import EITHER, changes, recipe_word
-from .report import report_at_the_end, say_files
+from .report import report_at_the_end, say, say_files
 
 HELP = f"""usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
 
@@ -63,16 +62,13 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
 
 def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) -> None:
     """Run the comparison and print its table and verdicts."""
-    from accelerate import PartialState
-
     from ..runs.compare import compare
     from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
     from ..runs.run_folder import COMPARISON
 
     content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
-    if PartialState().is_main_process:
-        sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
+    say(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
     if recipe.run.report:
         say_files(report_at_the_end(f"{recipe.run.output_dir}/{COMPARISON}"))
 

@@ -75,19 +75,22 @@ class Parser(HfArgumentParser):
                 problems.append(f"unknown flag {name}{nearest(name, self.flags)}")
             else:
                 with collect(problems):
-                    # With `=`, since argparse takes `-1e-5` for a flag.
-                    if joined or (len(values) == 1 and values[0].startswith("-")):
-                        given = [f"{name}={values[0]}", *values[1:]]
-                    else:
-                        given = [name, *values]
-                    namespace, left = self.parse_known_args(given)
-                    if left:
-                        raise InputError(
-                            f"{name}: expected one value, got {len(values)} ({' '.join(values)}); "
-                            "put quotes around a value with blanks"
-                        )
-                    found |= vars(namespace)
+                    found |= self._converted(name, values, joined)
         return found
+
+    def _converted(self, name: str, values: list[str], joined: bool) -> dict[str, Any]:
+        # With `=`, since argparse takes `-1e-5` for a flag.
+        if joined or (len(values) == 1 and values[0].startswith("-")):
+            words = [f"{name}={values[0]}", *values[1:]]
+        else:
+            words = [name, *values]
+        namespace, left = self.parse_known_args(words)
+        if left:
+            raise InputError(
+                f"{name}: expected one value, got {len(values)} ({' '.join(values)}); "
+                "put quotes around a value with blanks"
+            )
+        return vars(namespace)
 
 
 def _from_text(setting: Setting) -> Callable[[str], Any]:
@@ -103,27 +106,28 @@ def _from_text(setting: Setting) -> Callable[[str], Any]:
 def parse_flags(command: str, kinds: Sequence[type], words: Sequence[str]) -> tuple[Any, ...]:
     """Dataclasses of `kinds` from `--config FILE.yaml` and flags, which win.
 
-    Args:
-        command: whose flags they are; of a recipe, the file holds those of the stage that the command runs.
-
     Raises:
         InputError: all unknown keys or flags (with the nearest known one), values that do not fit, and missing models,
             task or folder.
     """
+    parsed, given = _parsed(command, kinds, words)
+    raise_if_any(f"--{name} is missing; this command needs it" for name in _missing(parsed, given))
+    return parsed
+
+
+def _parsed(command: str, kinds: Sequence[type], words: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The dataclasses, and what was given for them."""
     file, others = named_config(words)
     problems: list[str] = []
     of_flags: list[str] = []
     flags = Parser(kinds).given(others, of_flags)
     values = _config_values(command, file, kinds, flags) if file else {}
     given = convert(kinds, values, "config", problems) | flags
-    problems += of_flags
-    parsed = construct(kinds, given, problems=problems)
-    raise_if_any(f"--{name} is missing; this command needs it" for name in _missing(parsed, given))
-    return parsed
+    return construct(kinds, given, problems=problems + of_flags), given
 
 
 def _config_values(command: str, file: str, kinds: Sequence[type], flags: dict[str, Any]) -> dict[Any, Any]:
-    """The flags in a YAML file, or in a recipe by file or name. Raises `InputError`."""
+    """The flags in a YAML file, or those of the command's stage in a recipe by file or name. Raises `InputError`."""
     known = recipe_files()
     content = read_yaml(known[file] if file in known and not Path(file).is_file() else file, "config", source=True)
     if not is_recipe(content) or {*content} <= field_names(*kinds):
@@ -148,7 +152,7 @@ def parse_names(
             raise InputError(f"{words[-1]}: expected a value, got nothing")
         others.insert(len(given), folder)
         given = _before_flags(others)
-    parsed = parse_flags(command, kinds, others[len(given) :])
+    parsed, _ = _parsed(command, kinds, others[len(given) :])
     if len(given) not in names.counts:
         order = names.order.replace("[", "").replace("]", "")
         raise InputError(
@@ -177,18 +181,12 @@ def flags_help(usage: str, about: str, kinds: Sequence[type], full: bool) -> str
 
 
 def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:
-    """The models, the task and the folder that a command needs and was not given."""
+    """The models, the task and the folder that a command without names needs and was not given."""
     values = {name: value for part in parsed for name, value in vars(part).items()}
-    names = ["teacher_name_or_path", "student_name_or_path", "task"]
-    if "student_name_or_path" not in values:
-        names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
-    # A student needs a task only where its rows say what is kept; exports and benches find it by the checkpoint.
-    if {"narrow", "max_changed", "formats"} & values.keys():
-        names.remove("task")
-    methods = [part.of_method for part in parsed if hasattr(part, "of_method")]
-    if methods and not methods[0].needs_teacher:
-        names.remove("teacher_name_or_path")
-    missing = [name for name in names if name in values and not values[name]]
+    needed = [*(name for part in parsed for name in getattr(part, "needed", ())), "task"]
+    if any(not part.of_method.needs_teacher for part in parsed if hasattr(part, "of_method")):
+        needed = [name for name in needed if name != "teacher_name_or_path"]
+    missing = [name for name in needed if name in values and not values[name]]
     if "learning_rate" in values and not given.get("output_dir"):
         missing.append("output_dir")
     return missing

@@ -196,14 +196,11 @@ def read_check(words: list[str]) -> tuple[Recipe]:
 
 def check(recipe: Any) -> None:
     """Print what a check finds. Raises `InputError` for problems, after everything else is printed."""
-    from accelerate import PartialState
-
     from ..runs.run import check_recipe
 
     report = check_recipe(recipe)
-    if PartialState().is_main_process:
-        sys.stdout.write(report.text())
-        sys.stdout.flush()
+    say(report.text())
+    sys.stdout.flush()
     report.raise_problems()
 
 
