@@ -46,3 +46,5 @@ def test_a_folder_without_a_name_and_a_command_without_a_folder_are_refused() ->
         parsed("CHECKPOINT [OUT]", "model", "-o")
     with pytest.raises(InputError, match="unknown flag --output_dir"):
         parsed("CHECKPOINT OWNER/NAME", "model", "me/model", "--output_dir", "out")
+    with pytest.raises(InputError, match="expected a flag, got -o"):
+        parsed("CHECKPOINT [OUT]", "-o", "model", "-o", "out")
