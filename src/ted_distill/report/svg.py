@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import re
-from html import escape
 
 import matplotlib
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 _VIEW = re.compile(r'<svg [^>]*(viewBox="[^"]*")[^>]*>')
@@ -26,7 +26,7 @@ _SAID_ELSEWHERE = re.compile(
 )
 
 
-def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
+def inline_svg(figure: Figure, name: str, title: str, description: str) -> Markup:
     """The figure as `<svg>`, with a title and a description for those who do not see it.
 
     Args:
@@ -46,7 +46,7 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     said = "".join(
         f'<{tag} id="{name}-{tag}">{escape(text)}</{tag}>' for tag, text in (("title", title), ("desc", description))
     )
-    return f'<svg {opening[1]} role="img" aria-labelledby="{name}-title {name}-desc">{said}{shapes.strip()}'
+    return Markup(f'<svg {opening[1]} role="img" aria-labelledby="{name}-title {name}-desc">{said}{shapes.strip()}')
 
 
 def _shortened(tag: str) -> str:
