@@ -40,6 +40,8 @@ TEACHER_INIT, STUDENT_INIT = "teacher_init", "student_init"
 """Folders of the models that are made before anything is trained, and the steps that make them."""
 COMPARISON = "compare"
 """Folder of a comparison in that of a run."""
+COMPARISON_NAME = "compare.json"
+"""What was found, in the folder of a comparison."""
 
 
 class RunFolder:
