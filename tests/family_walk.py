@@ -11,6 +11,7 @@ from torch import Tensor
 from family_configs import tiny_family_config
 from ted_distill import FilterConfig, Filters, InputError, StageArguments, Task, load_model
 from ted_distill.models.load import LoadedModel
+from ted_distill.stages.autocast import fitting_autocast
 from ted_distill.training.speed import undo_fast_modules, use_fast_modules
 from tiny import tiny_tokenizer
 
@@ -36,6 +37,7 @@ def check_right(loaded: LoadedModel, task: Task, folder: Path) -> str:
     batches = batches_of(task, loaded)
     check_rows(loaded, task, batches)
     check_learning(loaded, task, batches[0])
+    check_autocast(loaded, task, batches[0])
     check_fast_modules(loaded, task, batches[0], folder)
     logits = logits_of(loaded, task, batches[0])
     loaded.model.save_pretrained(folder / "saved")
@@ -107,6 +109,18 @@ def check_learning(loaded: LoadedModel, task: Task, batch: Batch) -> None:
     assert torch.isfinite(loss)
     moved = [name for name, weight in loaded.model.named_parameters() if weight.grad is not None and weight.grad.any()]
     assert len(moved) > 3
+    loaded.model.zero_grad()
+
+
+def check_autocast(loaded: LoadedModel, task: Task, batch: Batch) -> None:
+    """It learns in bf16 autocast too, unless it was found not to run in it, and is then left in float32."""
+    if fitting_autocast(loaded, task, torch.device("cpu"), "bf16") == "no":
+        return
+    module = loaded.as_module(task).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = task.loss(module(batch).logits, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
     loaded.model.zero_grad()
 
 

@@ -16,7 +16,7 @@ from ted_distill import InputError, TrainingError
 from ted_distill.cli import main as table
 from ted_distill.cli import recipes
 from ted_distill.cli.command import Command
-from ted_distill.cli.dialect import changes
+from ted_distill.cli.dialect import changes, content_of
 from ted_distill.cli.main import COMMANDS, USAGE, main
 from ted_distill.demo.run_demo import DEFAULT_FOLDER
 from ted_distill.export.folders import beside
@@ -200,6 +200,21 @@ def test_changes_are_written_with_or_without_dashes(words: str, meant: list[str]
 def test_a_word_that_belongs_to_no_key_is_refused(words: str) -> None:
     with pytest.raises(InputError, match=f"override: expected key=value or --key value, got {words.split()[-1]}"):
         changes(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["require=null"], None),
+        (["--require", "null"], None),
+        (["require=[]"], None),
+        (["require=[a > 1, b > 2]", "--require", "c > 3"], ["a > 1", "b > 2", "c > 3"]),
+        (["require=null", "--require=c > 3"], ["c > 3"]),
+        (["--require"], ["true"]),
+    ],
+)
+def test_requirements_are_listed_or_taken_out(words: list[str], meant: list[str] | None) -> None:
+    assert content_of(changes(words)) == {"require": meant}
 
 
 def test_show_takes_changes_in_every_form_and_names_what_is_wrong_with_them(

@@ -66,6 +66,11 @@ def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     task, split, _ = comparing_task(model, None, tmp_path / "recipe.yaml", LOADING)
     assert (split, list(task.rows)) == ("validation", ["validation"])
+    # As `ted init` writes it, and with test rows beside it.
+    held_out = {key: value for key, value in recipe.items() if key != "validation_file"} | {"validation_size": 5}
+    (tmp_path / "held_out.yaml").write_text(yaml.safe_dump({**held_out, "test_file": str(rows)}))
+    task, split, _ = comparing_task(model, None, tmp_path / "held_out.yaml", LOADING)
+    assert (split, list(task.rows), task.label_names) == ("test", ["test"], ["bad", "good"])
     task, split, _ = comparing_task(model, None, [{"text": "the film", "label": "good"}], LOADING)
     assert (split, task.label_names) == ("test", ["bad", "good"])
     own = load_task("sequence_classification", validation=[{"text": "the film", "label": "good"}])

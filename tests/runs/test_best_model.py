@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from small_runs import write_recipe
 from ted_distill import Recipe, read_recipe
+from ted_distill.benching.candidates import of_run
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.identity import changes
@@ -110,6 +111,12 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
         name: of["accuracy"] for name, of in results.items()
     }
 
+    notes: list[str] = []
+    _, left = of_run(str(folder), notes)
+    assert [(one.place, one.is_teacher) for one in left] == [(str(folder / "best"), False)]
+    assert len(notes) == 1
+    assert notes[0].startswith("keep: best has deleted the models of teacher")
+
     with pytest.raises(InputError, match="expected a new folder, or one whose models are there"):
         compare(_recipe(recipe_file, folder), seeds=1)
     with pytest.raises(InputError, match=r"models, all but the best, were dropped.*keep"):
@@ -145,6 +152,15 @@ def test_models_that_the_user_gave_are_not_dropped_wherever_they_are(
     here = RunFolder(_recipe(recipe_file, Path(), "teacher=bert-base-uncased", "finetune_teacher=false"))
     assert not here.makes("bert-base-uncased")
     assert here.makes("kd")
+
+
+@pytest.mark.parametrize("start", [run, lambda recipe: compare(recipe, seeds=1)])
+def test_the_folder_of_a_given_model_is_refused(recipe_file: Path, tmp_path: Path, start: Any) -> None:
+    teacher = Path(str(read_recipe(recipe_file).run.teacher))
+    files = sorted(file.name for file in teacher.iterdir())
+    with pytest.raises(InputError, match="output_dir: expected another folder than that of the model"):
+        start(_recipe(recipe_file, teacher))
+    assert sorted(file.name for file in teacher.iterdir()) == files
 
 
 def test_what_a_comparison_in_the_same_folder_needs_is_not_dropped(recipe_file: Path, tmp_path: Path) -> None:

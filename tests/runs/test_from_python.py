@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
@@ -45,6 +46,13 @@ def test_rows_with_a_format_are_the_same_rows(kind: str) -> None:
     assert task.rows["train"][:] == {"text": ["a film", "a book"], "label": [[1, 0], [1, 1]]}
 
 
+@pytest.mark.parametrize("kind", [lambda rows: rows, pd.DataFrame])
+def test_lists_may_be_arrays_also_where_they_are_empty(kind: Any) -> None:
+    rows = [{"text": "a", "label": np.array([])}, {"text": "b", "label": np.array(["x", "y"])}]
+    task = load_task("multi_label_classification", train=kind(rows))
+    assert task.rows["train"]["label"][:] == [[0, 0], [1, 1]]
+
+
 def test_a_column_that_the_first_row_lacks_is_read_too() -> None:
     rows = [{"text": "a", "label": "x"}, {"text": "b", "text_pair": "c", "label": "y"}]
     with pytest.raises(InputError, match="expected text_pair in every row, got none in 1 row"):
@@ -58,6 +66,10 @@ def test_a_column_that_the_first_row_lacks_is_read_too() -> None:
         ("rows.csv", "train: expected a datasets.Dataset, a pandas.DataFrame or a list of dicts, got 'str'"),
         ([1, 2], "got 'list'"),
         ([{"text": 1}, {"text": "b"}], "train: expected columns of one type each"),
+        (
+            [{"text": "a \ud83d"}],
+            "train: expected text that can be .*, got half of a character .* place 2",
+        ),
     ],
 )
 def test_rows_of_another_kind_are_refused(rows: Any, message: str) -> None:

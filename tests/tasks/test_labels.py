@@ -16,7 +16,7 @@ import torch
 from ted_distill.errors import InputError
 from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.tasks.reading import notices
-from ted_distill.tasks.reading.columns import with_labels
+from ted_distill.tasks.reading.columns import label_columns, with_labels
 from ted_distill.tasks.reading.label_lists import parsed_list
 from ted_distill.tasks.reading.labels import label_name, of_each
 from ted_distill.tasks.regression import Regression
@@ -197,6 +197,19 @@ def test_minus_100_in_a_column_of_zeros_and_ones_is_no_label(tmp_path: Path) -> 
     (tmp_path / "x.csv").write_text("text,a,b\none,1,0\ntwo,0,-100\n")
     arguments = TaskArguments("multi_label_classification", train_file=str(tmp_path / "x.csv"), label_column="a,b")
     assert "got none in 1 row (2; counted from 1)" in problem(load_task(arguments))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("joy,fear, dread,rage", ["joy", "fear, dread", "rage"]),
+        ("fear, dread,joy", ["fear, dread", "joy"]),
+        (" joy , rage ", ["joy", "rage"]),
+        ("joy,fear", ["joy", "fear"]),
+    ],
+)
+def test_a_column_of_several_may_have_a_comma_in_its_name(names: str, expected: list[str]) -> None:
+    assert label_columns(names, ["text", "joy", "fear, dread", "rage"]) == expected
 
 
 def test_minus_100_is_a_score_like_any_other(make: Make) -> None:

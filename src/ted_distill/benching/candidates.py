@@ -14,7 +14,10 @@ from ..models.places import resolve_place
 from ..output import check_inputs, short_name
 from ..report.folders import RESULTS, Reported, read_folder
 from ..report.standings import standings
+from ..report.words import listed
+from ..runs.best_model import is_deleted
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME
+from ..runs.table import BEST
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,29 @@ def of_run(folder: str, problems: list[str]) -> tuple[Reported, list[Candidate]]
     """The teacher and the trained students of a run, of a comparison those of its first seed.
 
     Args:
-        problems: of single models, such as those whose weights were dropped, are added to it.
+        problems: of single models, such as those that `keep: best` has deleted, are added to it.
 
     Raises:
         InputError: nothing has finished there.
     """
     reported = read_folder(Path(folder))
-    found = []
-    for one in standings(reported, {}):
+    found, deleted = [], []
+    models = standings(reported, {})
+    is_trimmed = any(one.role == "trimmed" for one in models)
+    for one in models:
         if one.role == "start":
             continue
         place = reported.model(one.name)
+        if is_deleted(reported.folder, place):
+            if not one.best or is_trimmed:
+                deleted.append(one.title)
+                continue
+            place = str(reported.folder / BEST)
         with collect(problems):
             checked = _checked(place)
             found.append(Candidate(one.title, checked, reported.loading(one.name), one.role == "teacher"))
+    if deleted:
+        problems.append(f"keep: best has deleted the models of {listed(deleted)}; those that are left are measured")
     return reported, found
 
 

@@ -136,13 +136,13 @@ def is_change(word: str) -> bool:
 def changes(words: Sequence[str]) -> list[str]:
     """`key=value` for each `key=value`, `--key=value` or `--key value` among `words`.
 
-    A flag without a value is true, one with several values has a list of them. `--require` may come several times.
-    Dashes in a key are underscores.
+    A flag without a value is true, one with several values has a list of them. `--require` may come several times; null
+    takes out those of the recipe. Dashes in a key are underscores.
 
     Raises:
         InputError: a word that belongs to no key.
     """
-    several: list[str] = []
+    several: list[Any] | None = None
     others: list[str] = []
     for name, values, joined in flags_of(words, _is_switch):
         lost = values[1:] if joined else []
@@ -150,10 +150,24 @@ def changes(words: Sequence[str]) -> list[str]:
             raise InputError(f"override: expected key=value or --key value, got {lost[0] if lost else name}")
         key = _underscored(name)
         if key == _REPEATED:
-            several += values
+            several = [*(several or []), *_listed(values)]
         else:
             others.append(f"{key}={_value(values)}")
-    return [*others, *([f"{_REPEATED}={json.dumps(several)}"] if several else [])]
+    return [*others, *([] if several is None else [f"{_REPEATED}={json.dumps(several or None)}"])]
+
+
+def _listed(texts: Sequence[str]) -> list[Any]:
+    """Values of a key that may come several times: texts as they are, those of a list one by one, none of null."""
+    from ..runs.parsing import parse_yaml
+
+    found: list[Any] = []
+    for text in texts or ["true"]:
+        if text.strip() != "null" and not text.lstrip().startswith("["):
+            found.append(text)
+            continue
+        value = parse_yaml(text, _REPEATED)
+        found += value if isinstance(value, list) else []
+    return found
 
 
 def content_of(given: Sequence[str]) -> dict[str, Any]:

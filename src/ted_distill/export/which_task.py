@@ -85,8 +85,8 @@ def _made(
     if isinstance(test, (str, Path)) and not of_recipe:
         arguments = replace(arguments, test_file=str(test), validation_file=None, validation_size=None)
     if in_memory is not None or arguments.test_file or (arguments.validation_file and not arguments.validation_size):
-        # Training rows are of no use, and there may be many.
-        arguments = replace(arguments, train_file=None, unlabelled_file=None, streaming=False)
+        # Training rows are of no use, and there may be many; nor are those held out of them.
+        arguments = replace(arguments, train_file=None, unlabelled_file=None, streaming=False, validation_size=None)
     if not of_recipe and test is not None:
         # Nor are those of the Hub that the checkpoint was trained on.
         of_hub = ("dataset_name", "dataset_config_name", "dataset_revision", "validation_split", "test_split")

@@ -174,7 +174,7 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
     without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check", *OWNERS)
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
     found = {"recipe": _without_files(content), "data": task.identity["data"], "test": task.test_identity}
-    found |= {owner: _model_identity(str(content_of)) for owner, content_of in _given_models(recipe).items()}
+    found |= {owner: _model_identity(str(content_of)) for owner, content_of in recipe.models.items()}
     if task.unlabelled_rows is not None:
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
     for name, other in further.items():
@@ -189,10 +189,6 @@ def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in content.items()
         if key not in DATA_FILES
     }
-
-
-def _given_models(recipe: Recipe) -> dict[str, str]:
-    return {owner: name for owner in OWNERS if (name := getattr(recipe.run, owner)) is not None}
 
 
 def _model_identity(name: str) -> Identity:
@@ -265,7 +261,7 @@ def drop_steps(
             partial / KEPT_NAME,
             {
                 "identity": run_identity(recipe, task, further),
-                "models": _given_models(recipe),
+                "models": recipe.models,
                 "results": plain(dict(results)),
             },
         )
@@ -284,6 +280,18 @@ def drop_weights(made: list[Path]) -> int:
     for file in files:
         file.unlink()
     return freed
+
+
+def is_deleted(folder: Path, model: str) -> bool:
+    """Whether `keep: best` has deleted the weights of a run's model.
+
+    Args:
+        folder: of the run.
+        model: a folder or a Hub id.
+    """
+    place = Path(model)
+    was_made = (folder / KEPT_NAME).is_file() and place.is_dir() and folder.resolve() in place.resolve().parents
+    return was_made and not any(file.suffix in _WEIGHTS for file in place.iterdir())
 
 
 def bytes_below(folder: Path) -> int:

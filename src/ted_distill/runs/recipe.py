@@ -74,6 +74,11 @@ class Recipe:
     content: dict[str, Any]
 
     @property
+    def models(self) -> dict[str, str]:
+        """`teacher` and `student`, where the recipe names them: folders or Hub ids."""
+        return {owner: name for owner in OWNERS if (name := getattr(self.run, owner)) is not None}
+
+    @property
     def stages(self) -> list[str]:
         """Names of the stages, in order."""
         tuned = [f"finetune_{owner}" for owner in OWNERS if self.tunes(owner)]

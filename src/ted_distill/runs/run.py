@@ -20,6 +20,7 @@ from ..output import (
     locked,
     on_main,
     refuse_busy,
+    refuse_own_folder,
     remove_leftovers,
     write_json,
 )
@@ -253,7 +254,8 @@ class RunOfRecipe(Steps):
         report.raise_problems()
 
     def _check_folder(self) -> None:
-        """Refuse a folder whose recipe or results were not written by a run."""
+        """Refuse the folder of a given model, and one whose recipe or results were not written by a run."""
+        refuse_own_folder(self.at.shared, self.recipe.models.values())
         has_recipe = (self.at.folder / RECIPE_NAME).is_file()
         names = [RECIPE_NAME] if has_recipe else ["results.json", "results.md"]
         refuse_unrecorded(self.at.folder, names, RECIPE_HEAD, "run")

@@ -90,8 +90,15 @@ def label_columns(label: str, available: Sequence[str]) -> list[str]:
     """The columns that a label column names: itself, or a, b and c for `a,b,c`; with or without blanks around them."""
     if label in available or "," not in label:
         return [label]
-    stripped = {name.strip(): name for name in reversed(available)}
-    return [part if part in available else stripped.get(part.strip(), part.strip()) for part in label.split(",")]
+    known = {name.strip(): name for name in reversed(available)} | {name: name for name in available}
+    parts, found = label.split(","), []
+    while parts:
+        # A name may have commas itself: of the names that come next the longest one is meant.
+        names = {number: ",".join(parts[:number]) for number in range(len(parts), 0, -1)}
+        number = next((number for number, name in names.items() if name in known or name.strip() in known), 1)
+        found.append(known.get(names[number], known.get(names[number].strip(), names[number].strip())))
+        parts = parts[number:]
+    return found
 
 
 def distinct_names(names: Sequence[str], where: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
@@ -44,11 +45,12 @@ def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
     if isinstance(rows, Dataset):
         found = rows
     elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        found = _made(lambda: Dataset.from_pandas(rows, preserve_index=False), split)
+        found = _made(lambda: Dataset.from_pandas(_without_arrays(rows), preserve_index=False), split)
     elif isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows):
         # Not `from_list`, which takes the columns of the first row alone.
         names = dict.fromkeys(name for row in rows for name in row)
-        found = _made(lambda: Dataset.from_dict({name: [row.get(name) for row in rows] for name in names}), split)
+        columns = {name: [_without_array(row.get(name)) for row in rows] for name in names}
+        found = _made(lambda: Dataset.from_dict(columns), split)
     else:
         kind = type(rows).__name__
         raise InputError(
@@ -60,9 +62,25 @@ def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
     return plain_dataset(found)
 
 
+def _without_arrays(frame: Any) -> Any:
+    """A pandas.DataFrame whose cells are lists where they were arrays."""
+    cells = {name: column.map(_without_array) for name, column in frame.items() if column.dtype == object}
+    return frame.assign(**cells) if cells else frame
+
+
+def _without_array(value: Any) -> Any:
+    """A list in place of an array, whose number type would be another one where it is empty."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 def _made(make: Any, split: str) -> Dataset:
     try:
         return make()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{split}: expected text that can be written as UTF-8, got half of a character (a surrogate) at place "
+            f"{error.start} of {shown(error.object)}; repair the text or leave the row out"
+        ) from error
     except (pa.ArrowException, datasets.exceptions.DatasetsError, TypeError, ValueError) as error:
         raise InputError(
             f"{split}: expected columns of one type each, got others ({reason_of(error)}); convert them"
