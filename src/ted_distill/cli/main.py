@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Command:
     """The command of a name. Raises `InputError`, with the nearest name, if there is none."""
     if name not in COMMANDS:
-        from ..runs.parsing import nearest
+        from ..errors import nearest
 
         raise InputError(f"unknown command {name}{nearest(name, COMMANDS)} (`ted --help` lists all)")
     return COMMANDS[name]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..identity import file_fingerprint, fingerprint, plain
+from ..wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def published_damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     if edited := damaged_files(folder, {name: files[name] for name in files if name in _FOR_PEOPLE}):
         logger.warning("%s: %s since it was written; nothing reads it", folder, ", ".join(edited))
     damaged = damaged_files(folder, {name: files[name] for name in files if name not in _FOR_PEOPLE})
-    return shown_files(damaged) if damaged else None
+    return listed(damaged, 3) or None
 
 
 def check_inputs(folder: str | Path, name: str = "model") -> None:
@@ -139,8 +140,3 @@ def check_inputs(folder: str | Path, name: str = "model") -> None:
         ) from error
     if manifest and (damage := published_damage(folder, manifest)):
         raise DamagedFileError(f"{name}: expected {folder} as it was written, got {damage}; {to_do}")
-
-
-def shown_files(names: list[str]) -> str:
-    """The first of some files, for messages."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from ..wording import digits
 from .bench import FORMATS, NEARLY
 from .curves import Curve
 from .svg import inline_svg
@@ -203,7 +204,7 @@ def bench_plot(about: Mapping[str, Any]) -> str:
     with _figure(height=3.6) as (figure, axes):
         _draw_bench(figure, axes, rows, about)
         said = ", ".join(
-            f"{row['model']} in {FORMATS[row['format']]} {row['batch_1']['p50_ms']:.3g} ms, {row['score']:.2f}"
+            f"{row['model']} in {FORMATS[row['format']]} {digits(row['batch_1']['p50_ms'])} ms, {row['score']:.2f}"
             for row in rows
         )
         return inline_svg(figure, "bench", f"{about['metric']} against latency by model and format", said + ".")

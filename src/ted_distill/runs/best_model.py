@@ -31,6 +31,7 @@ from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
+from ..wording import size
 from .further_data import offer_run_labels
 from .gates import read_requirement
 from .recipe import OWNERS, SCORE_ON, Recipe
@@ -272,8 +273,8 @@ def drop_steps(
     freed = drop_weights(made)
     remove_leftovers(folder)
     logger.warning(
-        "keep: best freed %.1f MB, %.1f MB are left; the best student is in %s",
-        freed / 1e6, bytes_below(folder) / 1e6, folder / BEST,
+        "keep: best freed %s, %s are left; the best student is in %s",
+        size(freed), size(bytes_below(folder)), folder / BEST,
     )  # fmt: skip
 
 

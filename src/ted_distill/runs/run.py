@@ -28,6 +28,7 @@ from ..stages.lifecycle import prepare
 from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
+from ..wording import size
 from .best_model import (
     best_method,
     best_problems,
@@ -326,7 +327,7 @@ class RunOfRecipe(Steps):
             before_dropping(folder)
             if self.at.shared == folder:
                 # One process alone: files that it is still writing would be gone under the eyes of the others.
-                on_main(lambda: logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6))
+                on_main(lambda: logger.warning("%s has %s on disk", folder, size(bytes_below(folder))))
             # Without a best student, which `check` refuses, all models would be lost.
             kept = any(found.get("best") for found in results.values())
             if self.recipe.run.keep == "best" and self.at.shared == folder and kept:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..stages.methods import METHODS
 from ..training.scores.selection import described, is_test_score, shown_scores
+from ..wording import digits
 
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
 RESULT_KEYS = frozenset({
@@ -42,7 +43,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
 
 def shown_score(name: str, value: float | None) -> str:
     """A score in percent with two decimals; an error, which has the unit of the data, with three digits."""
-    return "" if value is None else f"{value:.3g}" if name.endswith(("mse", "loss")) else f"{value:.2f}"
+    return "" if value is None else digits(value) if name.endswith(("mse", "loss")) else f"{value:.2f}"
 
 
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:

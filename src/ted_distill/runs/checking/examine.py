@@ -24,10 +24,10 @@ from ...method.filters import FilterConfig
 from ...method.shapes import width
 from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
-from ...output.disk import readable_size
 from ...tasks import Task
 from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
+from ...wording import duration, parameters, size
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
 from ..planning.features import without_progress_bars
 from ..planning.show import facts
@@ -37,7 +37,7 @@ from .costs import Costs, StageCost, disk_needs, disk_problems, table, write_spe
 from .labels import contradictions, cut_rows, label_doubts, label_line
 from .models import Models, models_of
 from .rehearsal import Measured, Rehearsal
-from .report import Report, duration
+from .report import Report
 from .sample import encode_sample, sample_task, with_fewer_scored
 from .scores import described, score_doubts, score_sample
 from .undisturbed import silent, undisturbed
@@ -232,8 +232,8 @@ class _Examination:
         if stage.memory <= there:
             return None
         return (
-            f"memory: expected about {readable_size(stage.memory)} or more for stage {stage.name} (an estimate; no "
-            f"step was tried), got {readable_size(there)}; {_LESS_MEMORY}"
+            f"memory: expected about {size(stage.memory)} or more for stage {stage.name} (an estimate; no "
+            f"step was tried), got {size(there)}; {_LESS_MEMORY}"
         )
 
     def _say_time(self, costs: list[StageCost], measured: int) -> None:
@@ -267,26 +267,26 @@ class _Examination:
         device = stage.args.device
         there, free = memory.there(device), memory.free(device)
         where = "of the GPU" if device.type == "cuda" else "of the process"
-        of = f" of {readable_size(there)} there are" if there else ""
+        of = f" of {size(there)} there are" if there else ""
         self.report.facts["memory"] = (
-            f"{readable_size(most.peak)} {where} at the peak{of}, measured by a step of stage {stage.name} with "
+            f"{size(most.peak)} {where} at the peak{of}, measured by a step of stage {stage.name} with "
             f"{stage.args.per_device_train_batch_size} rows of {most.longest} tokens"
         )
         if there and most.peak > there:
             self.report.problems.append(
-                f"memory: expected at most {readable_size(there)}, got {readable_size(most.peak)} in a step of stage "
+                f"memory: expected at most {size(there)}, got {size(most.peak)} in a step of stage "
                 f"{stage.name}; {_LESS_MEMORY}"
             )
         elif free and most.peak > free:
             self.report.doubt([
-                f"memory: expected {readable_size(most.peak)} to be free for stage {stage.name}, got "
-                f"{readable_size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
+                f"memory: expected {size(most.peak)} to be free for stage {stage.name}, got "
+                f"{size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
             ])  # fmt: skip
 
     def _say_disk(self, measured: list[tuple[PlannedStage, Measured]]) -> None:
         needs = [need for need in disk_needs(self.plan, measured) if need.size]
-        parts = ", ".join(f"{need.what} {readable_size(need.size)}" for need in needs)
-        self.report.facts["disk"] = f"{readable_size(sum(need.size for need in needs))} at the most: {parts}"
+        parts = ", ".join(f"{need.what} {size(need.size)}" for need in needs)
+        self.report.facts["disk"] = f"{size(sum(need.size for need in needs))} at the most: {parts}"
         self.report.problems += disk_problems(needs)
 
 
@@ -294,7 +294,7 @@ def _out_of_memory(stage: PlannedStage) -> str:
     there = memory.there(stage.args.device)
     return (
         f"memory: expected a step of stage {stage.name} to fit into "
-        f"{readable_size(there) if there else 'the memory'} of {stage.args.device}, got more; {_LESS_MEMORY}"
+        f"{size(there) if there else 'the memory'} of {stage.args.device}, got more; {_LESS_MEMORY}"
     )
 
 
@@ -329,7 +329,7 @@ def _weights(model: Any) -> tuple[int, int]:
 def _sizes(models: dict[str, LoadedModel]) -> str:
     counted = {owner: _weights(loaded.model) for owner, loaded in models.items()}
     parts = [
-        f"{owner} {own / 1e6:,.1f} M weights and {tables / 1e6:,.1f} M of embeddings"
+        f"{owner} {parameters(own)} weights and {parameters(tables)} of embeddings"
         for owner, (own, tables) in counted.items()
     ]
     (of_teacher, _), (of_student, _) = counted.values()

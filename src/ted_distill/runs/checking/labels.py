@@ -12,8 +12,8 @@ from datasets import Dataset, IterableDataset
 from ...models.labels import class_names, has_default_labels, label_order, model_labels
 from ...models.load import LoadedModel
 from ...tasks import QuestionAnswering, Task
-from ...tasks.reading.columns import listed
 from ...tasks.reading.overlap import row_texts
+from ...wording import listed
 
 _FEW = 10
 """Rows of a class from which little can be learnt."""

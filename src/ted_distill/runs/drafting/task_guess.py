@@ -12,11 +12,11 @@ from datasets import Dataset
 
 from ...errors import InputError
 from ...models.labels import has_default_labels, model_labels
-from ...tasks.reading.columns import listed
 from ...tasks.reading.label_lists import SEPARATORS
 from ...tasks.reading.labels import label_values
 from ...tasks.reading.soft_labels import is_pattern
 from ...tasks.task_arguments import TaskArguments
+from ...wording import listed
 from .columns import CLASSES, LISTS, NUMBERS, OTHER, SAYS_CLASS, WHOLE, Column
 from .roles import INFERRED, Found, answer_columns, label_columns, tag_columns, text_columns
 from .teacher_facts import SEQUENCE, TeacherFacts

@@ -23,7 +23,6 @@ _GAIN_OF_THREADS = 0.7
 """N threads are as fast as N to this power single ones: a rule of thumb, as a small model on two threads gains less."""
 _WORTH = 0.9
 """What part of the time of one process others may take to be worth starting."""
-_MULTIPROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,6 @@ def _gpus() -> tuple[str, ...]:
 def _user_threads(environment: Mapping[str, str]) -> int | None:
     given = environment.get(_THREADS[0], "").split(",")[0]
     return int(given) if given.isdigit() and int(given) > 0 else None
-
-
-def is_one_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether `torchrun`, `accelerate launch` or the like started this process as one of several."""
-    size = environment.get(_MULTIPROCESS[0], "1")
-    return size.isdigit() and int(size) > 1
 
 
 def most_workers(machine: Machine, needed: Sequence[int], width: int) -> int:

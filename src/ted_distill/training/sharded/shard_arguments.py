@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ...output.processes import local_rank
+from ...wording import counted
 from ..fitting_memory import RECOMPUTES
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def _is_on(name: str) -> bool:
 
 def launched() -> bool:
     """Whether this is one of the processes of a launcher."""
-    return int(os.environ.get("LOCAL_RANK", -1)) >= 0
+    return local_rank() is not None
 
 
 def asks_for_fsdp(args: TrainingArguments) -> bool:
@@ -156,6 +158,6 @@ def say_not_sharded(accelerator: Any) -> None:
         logger.warning(
             "fsdp: expected GPUs to split weights over, got %s on a %s, where accelerate ignores fsdp; every process "
             "trains a whole copy, which gives the same weights",
-            "1 process" if accelerator.num_processes == 1 else f"{accelerator.num_processes} processes",
+            counted(accelerator.num_processes, "process"),
             str(accelerator.device.type).upper(),
         )  # fmt: skip
