@@ -66,7 +66,7 @@ def read_card_data(file: Path) -> ModelCardData | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name may be that of a model on the Hub, and is none of a folder here."""
+    """Whether a name is a valid Hub id and no file or folder here has it."""
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -69,7 +69,7 @@ def rotate_checkpoints(output_dir: Path, limit: int | None, keep: Collection[int
     """Delete the oldest checkpoints, except those of the steps `keep`, until there are at most `limit` [any number]."""
     if not limit or limit < 0:
         return
-    # Steps after the newest are of before an interruption and were passed over; they go first.
+    # Higher steps predate an interruption and were skipped on resume; delete them first.
     now = max(step for step in keep if step is not None)
     found = sorted(_steps(output_dir), key=lambda step: (step <= now, step))
     for step in found[: max(0, len(found) - limit)]:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .disk import existing
 
 PARTIAL = ".ted-partial-"
-"""How the names of folders begin whose content is still being written. What a kill left of them may be deleted."""
+"""Prefix of folders still being written; leftovers may be deleted."""
 
 
 def check_writable(folder: Path, name: str = "output_dir") -> None:

@@ -111,7 +111,7 @@ def _is_of_others(file: Path) -> bool:
 
 
 def published_damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """The damaged files of a published folder, for a message; a changed card is only said, as nothing reads it."""
+    """The damaged files of a published folder, for a message, or None. A changed model card is only a warning."""
     files = manifest.get(_FILES, {})
     if edited := damaged_files(folder, {name: files[name] for name in files if name in _FOR_PEOPLE}):
         logger.warning("%s: %s since it was written; nothing reads it", folder, ", ".join(edited))

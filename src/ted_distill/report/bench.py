@@ -140,7 +140,7 @@ def verdict(about: Mapping[str, Any]) -> str:
 
 
 def _by_processor(to: Mapping[str, Any]) -> str:
-    """What a busy machine does not change as much."""
+    """The speed by processor time, which a busy machine changes less."""
     return f" ({_times(to['cpu'])} times by processor time)" if to.get("cpu") else ""
 
 

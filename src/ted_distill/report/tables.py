@@ -131,6 +131,6 @@ def facts_table(content: Mapping[str, Any]) -> Table:
 
 
 def without_empty(rows: Sequence[Sequence[str]]) -> Table:
-    """The columns in which anything stands below the header."""
+    """The columns that are not empty below the header."""
     kept = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
     return [[row[column] for column in kept] for row in rows]

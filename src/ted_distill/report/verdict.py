@@ -33,7 +33,7 @@ def _trained(found: Sequence[Standing]) -> str:
     taught = [one.title for one in methods if METHODS[one.name].needs_teacher]
     ways = ["on the labels alone"] if len(taught) < len(methods) else []
     ways += [f"by {and_list(taught)}"] if taught else []
-    return f", trained {' and '.join(ways)}" if ways else ""
+    return f", trained {and_list(ways)}" if ways else ""
 
 
 def split_name(reported: Reported) -> str:

@@ -114,7 +114,7 @@ def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
 @remembering()
 @knowing_models()
 def make_step(recipe: Recipe, name: str) -> Results:
-    """Make one step of a run, unless it is made: a stage, a model that is made, scores.
+    """Make one step of a run, unless it is there already: a stage, a model that is made, scores.
 
     Several processes may make different steps of a run at once. `run` finds all of them made, and writes the table.
 
@@ -207,7 +207,7 @@ class RunOfRecipe(Steps):
         raise_if_any(problems)
 
     def check_step(self, name: str) -> None:
-        """Check what one step needs, and nothing of the others, at which other processes may be at work.
+        """Check only what one step needs: other processes may be working on the others.
 
         Raises:
             InputError: with all problems.
@@ -223,7 +223,7 @@ class RunOfRecipe(Steps):
         )
 
     def _is_made(self, name: str) -> bool:
-        """Whether a step is made, as far as other steps read it."""
+        """Whether everything that other steps read of a step is there."""
         if name.startswith("score_"):
             return True
         folder = (
@@ -233,7 +233,7 @@ class RunOfRecipe(Steps):
 
     @property
     def is_resumed(self) -> bool:
-        """Whether a stage was started earlier: a run that goes on was looked at when it began."""
+        """Whether a stage was started earlier: a resumed run was checked when it began."""
         return self._any_begun(self.recipe.stages)
 
     @property

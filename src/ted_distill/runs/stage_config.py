@@ -76,7 +76,7 @@ def _unused(command: str, method: str, section: str) -> Collection[str]:
 
 
 def _method(content: Mapping[Any, Any], given: Mapping[str, Any]) -> str:
-    """The flag's, or the only one of the recipe besides `alone`, or else `ted`."""
+    """The method: as given by flag, or the recipe's only one besides `alone`, or else `ted`."""
     if "method" in given:
         return str(given["method"])
     methods = content.get("methods")

@@ -18,7 +18,7 @@ RESULT_KEYS = frozenset({
 BEST = "best"
 """Folder of the best student in that of a run."""
 TRIMMED = "trimmed"
-"""Key of the best student's results: those of the same with fewer tokens, which is then what the folder holds."""
+"""Key in the best student's results: the results of its copy with fewer tokens, which RUN/best then holds."""
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:

@@ -27,7 +27,7 @@ from ...models.tokenizers import Tokenizers
 from ...tasks import Task
 from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
-from ...wording import duration, parameters, size
+from ...wording import counted, duration, parameters, size
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
 from ..planning.features import without_progress_bars
 from ..planning.show import facts
@@ -58,9 +58,9 @@ class Extent:
     seconds: float
     """For the steps of a stage; one batch is timed in any case."""
     updates: int
-    """A run of fewer updates for each stage is not timed: that would take a part of its time that is felt."""
+    """Runs with fewer updates in each stage are not timed: it would add noticeably to their time."""
     whole: bool
-    """Also what a run says by itself, and what only memory and disks can tell."""
+    """Also checks what a run reports by itself anyway, and memory and disks."""
 
 
 _LESS_MEMORY = (
@@ -103,7 +103,7 @@ def _look(examination: _Examination) -> None:
         if examination.extent.whole:
             raise
         logger.debug("check", exc_info=True)
-        examination.report.doubt([f"check: expected an end, got {_reason(error)}; `ted check` may say more"])
+        examination.report.doubt([f"check: expected it to finish, got {_reason(error)}; `ted check` may say more"])
 
 
 class _Examination:
@@ -128,7 +128,7 @@ class _Examination:
             report.doubt(task.overlaps())
         tuned = self.recipe.tunes("teacher")
         timed = self._is_timed
-        # A teacher that is fine-tuned first is no reason to load models before every small run.
+        # Before it is fine-tuned, the teacher has little to show: small runs do not load models for that.
         if not (self.extent.whole or timed or not tuned):
             return
         sample = sample_task(task, self._scored_rows())
@@ -191,7 +191,7 @@ class _Examination:
     # --- time, memory and disk --------------------------------------------------------------------------------------
 
     def _rehearse(self, models: Models) -> None:
-        """Every stage, one after the other; what one of them fails by does not hide the others."""
+        """Rehearse every stage in turn; a failure of one does not hide those of others."""
         rehearsal = Rehearsal(models, self.folder, self.extent.batches, self.extent.seconds)
         costs = Costs(self.plan, models.task, write_speed(self.folder))
         measured: list[tuple[PlannedStage, Measured]] = []
@@ -313,7 +313,7 @@ def _machine(args: StageArguments) -> str:
     if args.device.type == "cuda":
         return torch.cuda.get_device_name(args.device)
     threads = torch.get_num_threads()
-    return f"this machine ({threads} thread{'s' * (threads > 1)})"
+    return f"this machine ({counted(threads, 'thread')})"
 
 
 def _weights(model: Any) -> tuple[int, int]:

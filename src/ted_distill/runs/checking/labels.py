@@ -22,7 +22,7 @@ _NAMED = 6
 _COMPARED = 1_000_000
 """Rows among which contradictions are looked for."""
 _MANY_CUT = 0.05
-"""Share of rows that are cut from which it is a doubt."""
+"""Share of cut rows from which on there is a doubt."""
 
 
 def class_counts(task: Task, rows: Dataset) -> dict[str, int] | None:

@@ -97,8 +97,8 @@ def make_together(
 ) -> list[dict[str, Any]]:
     """Make the steps of runs that share a folder, side by side where the recipe asks for it.
 
-    What each of them depends on is made once, by the first. On CPUs the same as if they were made one after the other,
-    byte for byte, as long as a stage has as many threads.
+    What they share is made once, by the first run. On CPUs the results are the same, byte for byte, as those of one
+    step after the other, provided that each stage has as many threads.
 
     Args:
         rows: the task, if its rows are not those that the recipe names.

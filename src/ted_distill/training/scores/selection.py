@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerState
 
 from ...tasks.base import TEST, Metrics, Task
-from ...wording import counted
+from ...wording import and_list, counted
 
 LAST = "last_"
 """Prefix of the scores of the last evaluation."""
@@ -95,7 +95,7 @@ def shown_scores(results: dict[str, Any]) -> Metrics:
 
 
 def is_test_score(name: str, results: dict[str, Any]) -> bool:
-    """Whether a name is that of a score on test rows, and not on further data that are called so."""
+    """Whether a score is on the run's own test rows, and not on further data whose name begins with `test`."""
     return TEST in results.get("scored_on", {}) and name.startswith(f"{TEST}_")
 
 
@@ -146,7 +146,7 @@ def described(results: dict[str, Any]) -> list[str]:
         )
     elif validation or "evaluations" in results:
         which = "The last weights, not chosen by a score" if "evaluations" in results else "Taken as it was"
-        sentences.append(which + (f"; scored on {' and '.join(validation)}." if validation else "."))
+        sentences.append(which + (f"; scored on {and_list(validation)}." if validation else "."))
     return sentences
 
 
