@@ -61,10 +61,6 @@ class Range:
     texts: Collection[str] = ()
 
 
-ANY = Range()
-"""Every finite number."""
-
-
 def at_least(low: float, or_exactly: int | None = None, or_text: Collection[str] = ()) -> Range:
     """Numbers from `low` on (up to `MOST`), and perhaps one more, or some texts, that have a meaning of their own."""
     words, short = f"of at least {low:g}", f">= {low:g}"
@@ -263,11 +259,6 @@ def check_ranges(arguments: Any) -> None:
     raise_if_any(range_problems(type(arguments), vars(arguments)))
 
 
-def number_of(hint: Any) -> type | None:
-    """`int` or `float` for a field that holds numbers, or a list of them, besides other things; otherwise None."""
-    return _numbers(hint)[0]
-
-
 def _numbers(hint: Any) -> tuple[type | None, bool, bool]:
     """Of a field's type: the type of its numbers, whether it holds a list of them, and whether it may be None."""
     if get_origin(hint) is Annotated:
@@ -300,7 +291,7 @@ def _wrong_value(value: Any, allowed: Range, *, many: bool, number: type | None)
         return f"expected {allowed.words}, got {shown(value)}"
     noun = "number" if number is float else "whole number"
     expected = f"{noun}s" if many else f"a {noun}"
-    expected += f" {allowed.words or 'that is finite'}"
+    expected += f" {allowed.words}"
     if any(_is_number(item, number) and item > MOST for item in items) and not allowed.holds(MOST + 1):
         expected += f" and at most {MOST:,}"
     return f"expected {expected}, got {shown(value)}"

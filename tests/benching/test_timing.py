@@ -52,6 +52,6 @@ def test_rows_are_spread_over_the_lengths_of_the_data() -> None:
 
 
 def test_batches_are_full_and_of_similar_length_and_few_rows_are_repeated() -> None:
-    assert batches_of(list(range(70)), 32) == [list(range(32)), list(range(32, 64))]
-    (few,) = batches_of([7, 8, 9], 8)
-    assert few == [7, 7, 7, 8, 8, 8, 9, 9]
+    assert batches_of(list(range(70))) == [list(range(32)), list(range(32, 64))]
+    (few,) = batches_of([7, 8, 9])
+    assert few == [7] * 11 + [8] * 11 + [9] * 10

@@ -472,11 +472,9 @@ def test_seen_tokens_are_the_set_of_all_tokens(monkeypatch: pytest.MonkeyPatch) 
     assert len({tuple(_set(rows)) for rows in shown.values()}) > 6
 
 
-def test_seen_tokens_of_another_column() -> None:
-    features = _features().rename_column("input_ids", "tokens")
-    assert len(seen_tokens(features, "tokens")) > 50
+def test_features_without_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match="input_ids"):
-        seen_tokens(features)
+        seen_tokens(_features().rename_column("input_ids", "tokens"))
 
 
 @pytest.mark.parametrize("kind", ["int32", "int64", "uint16", "large", "fixed"])

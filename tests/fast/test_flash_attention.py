@@ -24,6 +24,7 @@ from ted_distill.errors import InputError
 from ted_distill.fast.attention import undo_fast_attention, use_fast_attention
 from ted_distill.fast.dropout import use_fast_dropout
 from ted_distill.fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
+from ted_distill.models.dropout import turn_off_dropout
 from tiny import tiny_config
 
 needs_package = pytest.mark.skipif(
@@ -148,6 +149,24 @@ def test_dropout_falls_only_in_training() -> None:
     assert not torch.equal(_states(flash, batch), _states(flash, batch))
     flash.eval()
     assert torch.equal(_states(flash, batch), _states(flash, batch))
+
+
+@needs_package
+def test_a_model_whose_dropout_was_turned_off_uses_it_without_dropout() -> None:
+    """As students are, while their config goes on naming a rate."""
+    plain, batch = _model(dropout=0.5), _batch(9)
+    turn_off_dropout(plain)
+    flash = _use(copy.deepcopy(plain))
+    _assert_same_states(plain, flash, batch)
+    assert flash.training
+    assert flash.config.attention_probs_dropout_prob == 0.5
+
+
+@needs_package
+def test_blocks_of_different_rates_are_left_alone() -> None:
+    model = _model(dropout=0.5)
+    model.encoder.layer[1].attention.self.dropout.p = 0.1
+    assert not use_flash_attention(model, training=True, backend="torch")
 
 
 @needs_package

@@ -82,6 +82,20 @@ def test_variances_are_those_of_numpy_over_real_tokens_of_all_batches() -> None:
         states_variances([([first], torch.zeros_like(MASK))])
 
 
+@pytest.mark.parametrize("tokens", [997, 5003])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_states_that_are_the_same_for_every_token_have_no_variance(tokens: int, scale: float) -> None:
+    """The difference of their sums is a rounding error, above 0 or below it."""
+    states = (scale * random(1, 1, 4)).expand(1, tokens, 4)
+    (variance,) = states_variances([([states], torch.ones(1, tokens))])
+    assert float(variance) == 0
+
+
+def test_states_that_are_no_numbers_have_no_variance_either() -> None:
+    (variance,) = states_variances([([torch.full((1, 3, 4), torch.nan)], torch.ones(1, 3))])
+    assert torch.isnan(variance)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 40.0])
 def test_the_scale_of_the_states_changes_the_mse_alone(scale: float) -> None:
     student, teacher = random(3, 5, 4), random(3, 5, 4, seed=1)

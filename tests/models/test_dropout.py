@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    FalconConfig,
+    PersimmonConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from ted_distill.fast.dropout import use_fast_dropout
 from ted_distill.models.dropout import turn_off_dropout
@@ -39,6 +45,22 @@ def test_training_mode_computes_what_evaluation_mode_does(family: str, fast: boo
     assert not torch.allclose(noisy, expected)
     assert model.training
     assert model.config.to_dict() == config
+
+
+@pytest.mark.parametrize("kind", [FalconConfig, PersimmonConfig])
+def test_rates_that_modules_look_up_in_the_config_are_turned_off_too(kind: type[PretrainedConfig]) -> None:
+    config = kind(
+        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, pad_token_id=0,
+        hidden_dropout=0.3, attention_dropout=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config).train()
+    with torch.no_grad():
+        assert not torch.equal(model(**BATCH).logits, model(**BATCH).logits)
+        assert turn_off_dropout(model) > 0
+        assert torch.equal(model(**BATCH).logits, model(**BATCH).logits)
+    assert model.config.hidden_dropout == model.config.attention_dropout == 0.3, "the config is saved as it was"
+    assert turn_off_dropout(model) == 0
 
 
 def test_a_second_time_finds_nothing_left() -> None:

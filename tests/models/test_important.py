@@ -231,6 +231,15 @@ def test_the_fitted_weights_are_those_that_later_layers_were_fitted_behind(famil
         torch.testing.assert_close(run(student, data.together).logits, seen[-1].logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("blocks", [[1], [4]])
+def test_a_student_of_one_block_is_fitted_too(blocks: list[int]) -> None:
+    """ALBERT's blocks are one, under one name."""
+    for family in ("albert", "bert"):
+        student = important_student(teacher(family), blocks, 8, rows())
+        assert student.config.num_hidden_layers == 1
+        assert logits(student.eval()).isfinite().all()
+
+
 def test_the_same_rows_give_the_same_weights_and_others_do_not() -> None:
     first, again, other = (
         important_student(teacher("bert"), [2, 4], 8, data).state_dict() for data in (rows(), rows(), rows(seed=5))

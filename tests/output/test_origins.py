@@ -55,6 +55,7 @@ def test_a_model_is_named_without_its_folders(tmp_path: Path, monkeypatch: pytes
     assert short_name(tmp_path / "models" / "teacher") == "teacher"
     assert short_name("~/models/teacher/") == "teacher"
     assert short_name(r"C:\Users\ada\teacher") == "teacher"
+    assert short_name("my data/teacher") == "teacher"  # no folder here, and no name that the Hub takes
 
 
 def test_how_many_work_side_by_side_is_no_part_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:

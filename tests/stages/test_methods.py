@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from ted_distill import (
 from ted_distill.errors import InputError
 from ted_distill.method.losses import schedule_weights
 from ted_distill.method.relations import relation_loss
+from ted_distill.models.students import make_student
+from ted_distill.runs.matching import fill_pairs
 from ted_distill.stages.methods import METHODS, filter_learners, token_methods
 from ted_distill.training.trainer import StageTrainer
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first
@@ -151,6 +154,35 @@ def test_relations_of_the_last_blocks_are_matched_whatever_the_widths(
         total = terms["pred_loss"] + terms["match_loss"] + 3 * terms["relation_loss"]
         torch.testing.assert_close(terms["loss"], total)
     assert (trainer.teacher.cache is not None) == cached
+
+
+@pytest.mark.parametrize("method", ["attention", "ted_attention"])
+@pytest.mark.parametrize(
+    ("blocks", "given", "expected"),
+    [([1, 2], {}, (4, 2)), ([2, 4], {}, (4, 2)), ([1, 2], {"attention_pair": "3:1"}, (3, 1))],
+)
+def test_relations_are_those_of_the_last_pair(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, method: str, blocks: list[int],
+    given: dict[str, str], expected: tuple[int, int],
+) -> None:  # fmt: skip
+    """Not of a block and its own copy, which have nothing to learn from each other."""
+    make_student(models["teacher"], blocks, tmp_path / "student")
+    teacher = models["teacher"]
+    if method == "ted_attention":
+        teacher = tmp_path / "filters"
+        learn_filters(models["teacher"], reviews, arguments(teacher), LearnFiltersArguments())
+    distill(teacher, tmp_path / "student", reviews, arguments(tmp_path / "out"), DistillArguments(method, **given))
+    identity = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))["identity"]["distill"]
+    assert (identity["relations"]["teacher_block"], identity["relations"]["student_block"]) == expected
+
+
+def test_a_methods_own_pairs_give_the_relations_of_their_last_one() -> None:
+    own, without, at_intervals = (
+        DistillArguments("ted_attention", **given) for given in ({"pairs": ["2:1", "3:2"]}, {}, {"filter_interval": 2})
+    )
+    for section in (own, without, at_intervals):
+        fill_pairs(section, [(2, 1), (4, 2)])
+    assert (own.attention_pair, without.attention_pair, at_intervals.attention_pair) == ("3:2", "4:2", None)
 
 
 @pytest.mark.parametrize("family", usual_first([*FAMILIES, *DECODERS]))

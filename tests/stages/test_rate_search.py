@@ -126,6 +126,32 @@ def test_a_rate_with_which_the_loss_explodes_is_left_out(
     assert results["learning_rate"] == 1e-4
 
 
+def test_where_the_best_rates_fail_later_the_next_ones_are_tried_longer(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, longer = StageTrainer.fit, []
+
+    def fails(self: StageTrainer) -> dict[str, Any]:
+        if "rate-search/30-" in str(self.args.output_dir):
+            longer.append(float(self.args.learning_rate))
+            if len(longer) <= 2:
+                raise NotFiniteError("the loss is NaN")
+        return fit(self)
+
+    monkeypatch.setattr(StageTrainer, "fit", fails)
+    results = finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))
+    assert len(longer) == len(set(longer)) == 4
+    assert [*results["rate_search"]["30%"]] == [f"{rate:g}" for rate in longer[2:]]
+    assert results["learning_rate"] in longer[2:]
+
+
+@pytest.mark.parametrize("kind", ["greedy", "reduce_lr_on_plateau"])
+def test_a_schedule_that_follows_scores_is_refused(model: Path, tmp_path: Path, kind: str) -> None:
+    scored = {"eval_strategy": "epoch", "metric_for_best_model": "accuracy", "lr_scheduler_type": kind}
+    with pytest.raises(InputError, match=rf"lr_scheduler_type: expected a schedule that short trials have.*got {kind}"):
+        finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out", **scored))
+
+
 def test_too_few_rows_to_hold_some_out_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"learning_rate: expected at least 40 rows to train on for auto.* got 20"):
         finetune(model, reviews_task(tmp_path, 20), arguments(tmp_path / "out"))

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ted_distill import StageArguments, TaskArguments, load_task
 from ted_distill.method.filters import Batch, Signals
-from ted_distill.stages.rows.samples import drawn
+from ted_distill.stages.rows.samples import drawn, drawn_batches
 from ted_distill.stages.teachers.teacher_variances import LOOKED_AT, measure_variances
 from tiny import tiny_tokenizer
 
@@ -46,6 +46,20 @@ def test_a_sorted_file_has_the_variance_of_a_shuffled_one(tmp_path: Path) -> Non
     shuffled = [in_order[row] for row in torch.randperm(ROWS, generator=torch.Generator().manual_seed(1)).tolist()]
     for ids in (in_order, in_order[::-1], shuffled):
         assert variance(features(ids), tmp_path) == pytest.approx(4.0, rel=0.05)
+
+
+def test_tokens_are_hidden_where_they_are_in_training(tmp_path: Path) -> None:
+    """A masked language model's states of whole texts are not those that it is matched on."""
+    task = load_task(TaskArguments("masked_lm", mlm_probability=0.5))
+    args = StageArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=64)
+    tokenizer = tiny_tokenizer()
+    rows = features(list(range(5, 25)) * 20).remove_columns("labels")
+    batches, again = (list(drawn_batches(task, args, tokenizer, rows, LOOKED_AT)) for _ in range(2))
+    ids, same = (torch.cat([one["input_ids"][one["attention_mask"] != 0] for one in of]) for of in (batches, again))
+    assert (ids == tokenizer.mask_token_id).float().mean() > 0.3
+    assert torch.equal(ids, same)
+    hidden = [batch["input_ids"] == tokenizer.mask_token_id for batch in batches]
+    assert not torch.equal(hidden[0], hidden[1]), "other tokens in each batch"
 
 
 def test_the_seed_alone_decides_which_features_are_looked_at() -> None:

@@ -15,10 +15,10 @@ import torch
 
 from ted_distill.errors import InputError
 from ted_distill.tasks import Task, TaskArguments, load_task
+from ted_distill.tasks.reading import notices
 from ted_distill.tasks.reading.columns import with_labels
 from ted_distill.tasks.reading.label_lists import parsed_list
 from ted_distill.tasks.reading.labels import label_name, of_each
-from ted_distill.tasks.reading.notices import forget_notices
 from ted_distill.tasks.regression import Regression
 
 Make = Callable[..., Task]
@@ -27,7 +27,7 @@ Make = Callable[..., Task]
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    forget_notices()
+    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture

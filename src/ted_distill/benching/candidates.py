@@ -12,9 +12,9 @@ from ..export.exporting import EXPORT_NAME, Exported, read_export
 from ..models.load import ModelArguments
 from ..models.places import resolve_place
 from ..output import check_inputs, short_name
-from ..report.comparison import COMPARISON_NAME
-from ..report.folders import COMPARED, RESULTS, Reported, read_folder
+from ..report.folders import RESULTS, Reported, read_folder
 from ..report.standings import standings
+from ..runs.run_folder import COMPARISON, COMPARISON_NAME
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Candidate:
 def is_run(place: str) -> bool:
     """Whether a folder is that of a run or a comparison that has finished."""
     folder = Path(place)
-    names = RESULTS, COMPARISON_NAME, f"{COMPARED}/{COMPARISON_NAME}"
+    names = RESULTS, COMPARISON_NAME, f"{COMPARISON}/{COMPARISON_NAME}"
     return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
 
 

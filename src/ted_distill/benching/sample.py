@@ -17,18 +17,15 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
     """Places of `count` features, evenly spaced in the order of their lengths, the longest first."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     count = min(count, len(order))
-    return order[(np.arange(count) + 0.5).astype(int) if count == len(order) else _even(count, len(order))].tolist()
+    # The middles of as many equal parts.
+    return order[((np.arange(count) + 0.5) * len(order) / count).astype(int)].tolist()
 
 
-def _even(count: int, total: int) -> np.ndarray:
-    return ((np.arange(count) + 0.5) * total / count).astype(int)
-
-
-def batches_of(places: Sequence[int], size: int = BATCH_SIZE) -> list[list[int]]:
-    """Full batches of features, those of similar length together; where there are too few, they are repeated."""
-    wanted = max(1, len(places) // size) * size
+def batches_of(places: Sequence[int]) -> list[list[int]]:
+    """Batches of `BATCH_SIZE` features, similar lengths together; where there are too few, they are repeated."""
+    wanted = max(1, len(places) // BATCH_SIZE) * BATCH_SIZE
     drawn = np.asarray(places)[np.sort(np.arange(wanted) % len(places))].tolist()
-    return [drawn[start : start + size] for start in range(0, wanted, size)]
+    return [drawn[start : start + BATCH_SIZE] for start in range(0, wanted, BATCH_SIZE)]
 
 
 def collated(opened: Opened, split: Split, groups: Sequence[Sequence[int]]) -> list[Batch]:

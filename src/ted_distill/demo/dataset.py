@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+_SEED = 42
 ENTITIES_PER_PASSAGE = 3
 SAME_KIND_RATE = 0.4  # of the passages; in the others each entity is of another kind
 TOPICS_PER_KIND = 4  # the facts of a passage about a kind are drawn from this number of relations
@@ -309,14 +310,14 @@ def _write_split(file: Path, articles: Iterator[dict[str, Any]], num_questions: 
     file.write_text(json.dumps({"version": "v2.0", "data": data}, indent=1), encoding="utf-8")
 
 
-def write_dataset(folder: Path, *, num_train: int, num_validation: int, seed: int = 42) -> tuple[Path, Path]:
+def write_dataset(folder: Path, *, num_train: int, num_validation: int) -> tuple[Path, Path]:
     """Write `train.json` and `validation.json` in the nested SQuAD 2.0 form, and return their paths.
 
     `num_train` and `num_validation` count questions and are rounded up to whole passages of three questions. The
-    same numbers and seed write the same bytes. No passage is in both files.
+    same numbers write the same bytes. No passage is in both files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rng = Random(seed)
+    rng = Random(_SEED)
     articles = _articles(set(), rng)
     train_file, validation_file = folder / "train.json", folder / "validation.json"
     # Validation comes first: it then stays the same when only the number of training questions changes.

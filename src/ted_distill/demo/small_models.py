@@ -10,6 +10,7 @@ from transformers import DebertaV2Config, DebertaV2ForQuestionAnswering, PreTrai
 
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 MAX_LENGTH = 64
+_SEED = 42
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path) -> PreTrainedTokenizerFast:
@@ -89,8 +90,8 @@ def _model(config: DebertaV2Config) -> DebertaV2ForQuestionAnswering:
     return model
 
 
-def write_teacher(folder: Path, data_files: Sequence[Path], seed: int = 42) -> None:
+def write_teacher(folder: Path, data_files: Sequence[Path]) -> None:
     """Write an untrained teacher of four blocks, with a tokenizer made from the data."""
     tokenizer = train_tokenizer(_texts(data_files), folder)
-    set_seed(seed)
+    set_seed(_SEED)
     _model(_config(len(tokenizer), width=96, blocks=4, heads=2)).save_pretrained(folder)

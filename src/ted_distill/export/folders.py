@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..output import MANIFEST_NAME, DamagedFileError, check_writable, read_manifest, refuse_busy
-from ..stages.stage_identity import refuse_foreign, refuse_own_folder
+from ..output import MANIFEST_NAME, DamagedFileError, check_writable, read_manifest, refuse_busy, refuse_own_folder
+from ..stages.stage_identity import refuse_foreign
 
 
 def beside(name: str, suffix: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..runs.table import aligned
 from ..wording import size
 
 
@@ -23,14 +24,9 @@ def table(about: dict[str, Any]) -> str:
             f"{100 * of['changed']:.2f} %",
         ]
         lines.append([*line, *([f"{scores[name][metric]:.2f}"] if scores else [])])
-    widths = [max(len(line[place]) for line in lines) for place in range(len(heads))]
-    rows = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    rows = ["  ".join(line).rstrip() for line in aligned(lines)]
     shortest, longest = parity["tokens"]
     rows += [f"Compared on {parity['on']}, {shortest} to {longest} tokens."]
     if not scores:
         rows.append("No data were given, so nothing is known of the score: --test RECIPE or --test FILE compares it.")
     return "\n".join(rows)
-
-
-def _aligned(line: list[str], widths: list[int]) -> list[str]:
-    return [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]

@@ -28,21 +28,21 @@ _ROWS = 10_000
 """Rows of a data set read at a time: few enough to fit into memory, many enough that a step's overhead is small."""
 
 
-def seen_tokens(features: Dataset, column: str = "input_ids") -> Tensor:
+def seen_tokens(features: Dataset) -> Tensor:
     """The tokens that occur in a data set.
 
     Args:
-        features: its `column` holds lists of token ids; in a selection or shuffle, only the visible rows count.
+        features: their `input_ids` hold lists of token ids; in a selection or shuffle, only the visible rows count.
 
     Returns:
         (n,) distinct ids in ascending order, int64.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: there are no `input_ids`.
     """
     found = [np.empty(0, dtype=np.int64)]
-    for rows in features.with_format("arrow", columns=[column]).iter(_ROWS):
-        found.append(pc.unique(pc.list_flatten(rows.column(column))).to_numpy())
+    for rows in features.with_format("arrow", columns=["input_ids"]).iter(_ROWS):
+        found.append(pc.unique(pc.list_flatten(rows.column("input_ids"))).to_numpy())
     return torch.from_numpy(np.unique(np.concatenate(found)).astype(np.int64))
 
 

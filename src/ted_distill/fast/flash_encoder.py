@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, N real tokens of all rows together, D width.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -44,9 +45,14 @@ def supported_encoders(model: nn.Module, backend: str) -> list[DebertaV2Encoder]
 
 
 def _is_supported(encoder: DebertaV2Encoder, backend: str) -> bool:
-    return type(encoder) is DebertaV2Encoder and all(
-        type(layer.attention) is DebertaV2Attention and _is_supported_attention(layer.attention, backend)
-        for layer in encoder.layer
+    return (
+        type(encoder) is DebertaV2Encoder
+        and all(
+            type(layer.attention) is DebertaV2Attention and _is_supported_attention(layer.attention, backend)
+            for layer in encoder.layer
+        )
+        # The package takes one rate, from a config, for all blocks.
+        and len({layer.attention.self.dropout.p for layer in encoder.layer}) == 1
     )
 
 
@@ -59,8 +65,7 @@ def _is_supported_attention(attention: DebertaV2Attention, backend: str) -> bool
         # Without relative positions it scales the scores otherwise than transformers.
         and module.relative_attention
         and module.all_head_size == config.hidden_size
-        # It takes the dropout from the config.
-        and module.dropout.p == config.attention_probs_dropout_prob < 1
+        and module.dropout.p < 1
         and (backend == "torch" or module.attention_head_size in _HEAD_SIZES)
     )
 
@@ -68,15 +73,13 @@ def _is_supported_attention(attention: DebertaV2Attention, backend: str) -> bool
 def swap_attention(encoder: DebertaV2Encoder, package: Any, settings: Settings) -> None:
     """Put the package's attention modules into a supported encoder; the modules that hold them change class."""
     plain_modules = [layer.attention.self for layer in encoder.layer]
+    # The modules' own rate, which is another than the config's where dropout was turned off.
+    config = copy.copy(encoder.layer[0].attention.config)
+    config.attention_probs_dropout_prob = plain_modules[0].dropout.p
     # The package's encoder puts its attention modules into the layers, with copies of the weights, and is not needed
     # for more. It draws weights first, which must not move the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
-        package.DebertaV2OptimizedEncoder(
-            encoder,
-            encoder.layer[0].attention.config,
-            backend=settings.backend,
-            inference=not settings.training,
-        )
+        package.DebertaV2OptimizedEncoder(encoder, config, backend=settings.backend, inference=not settings.training)
     for layer, plain in zip(encoder.layer, plain_modules, strict=True):
         # The original modules replace the copies: an optimizer, or other modules that share weights, refer to these.
         for name, child in plain.named_children():

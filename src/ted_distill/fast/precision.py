@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
@@ -10,7 +10,6 @@ from torch import nn
 from ..method.exact_linear import ExactLinear
 
 FrozenDtype = Literal["auto", "float32", "bfloat16", "float16"]
-FROZEN_DTYPES = get_args(FrozenDtype)
 
 
 def does_bfloat16_well(device: torch.device) -> bool:
@@ -30,11 +29,11 @@ def _cpu_capabilities() -> dict[str, bool]:
     }
 
 
-def resolve_dtype(frozen_dtype: str, device: torch.device, fp16: bool = False) -> torch.dtype:
+def resolve_dtype(frozen_dtype: FrozenDtype, device: torch.device, fp16: bool = False) -> torch.dtype:
     """The type of a frozen model's weights.
 
     Args:
-        frozen_dtype: one of `FROZEN_DTYPES`; `auto` is bfloat16 if the device supports it well, float16 if the
+        frozen_dtype: `auto` is bfloat16 if the device supports it well, float16 if the
             stage trains in float16, and float32 otherwise.
     """
     if frozen_dtype != "auto":

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from .. import identity
 from ..method.filters import Batch, RunModel, Signals
-from ..output import DamagedFileError, read_sealed, write_sealed
+from ..output import read_if_sound, write_sealed
 from ..output.disk import existing
 from ..wording import size
 from .row_file import RowFile, RowForm, row_starts
@@ -149,11 +149,8 @@ class StatesCache:
 
     def _open(self, name: str) -> RowFile | None:
         """The file, if it was created before."""
-        try:
-            form = read_sealed(self.folder / f"{name}.json")
-        except DamagedFileError:
-            form = None
-        if form is None:
+        form = read_if_sound(self.folder / f"{name}.json")
+        if not form:
             return None
         return self._file(name, RowForm(form["shape"], form["per_token"], getattr(torch, form["dtype"])))
 

@@ -14,6 +14,8 @@ from ..errors import InputError
 
 RIDGE = 1e-2
 """Default strength of the ridge, in units of the states' mean variance."""
+ROUNDING_ERROR = 1e-10
+"""The variance that equal states may seem to have, in units of their mean square: differences of sums are not exact."""
 
 
 class TokenSums:
@@ -70,8 +72,8 @@ class TokenSums:
 
     @property
     def rounding_error(self) -> float:
-        """The mean variance that equal states may seem to have: differences of sums are not exact."""
-        return float(self._squares.diagonal().mean()) / self.count * 1e-10
+        """The mean variance that equal states may seem to have."""
+        return float(self._squares.diagonal().mean()) / self.count * ROUNDING_ERROR
 
     def _require_tokens(self) -> None:
         if not self.count:

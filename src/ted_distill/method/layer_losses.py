@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .closed_form import in_float64
+from .closed_form import ROUNDING_ERROR, in_float64
 from .losses import masked_mean, wide
 
 LayerLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -177,6 +177,8 @@ def bound_variances(losses: Sequence[LayerLoss]) -> list[float]:
 def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tensor:
     """(K,) variance of each pair's states over real tokens, averaged over F, in float32.
 
+    0 for states that are the same for every token, whose variance a difference of sums would give a rounding error.
+
     Args:
         batches: K states (B, T, F) and the mask (B, T), non-zero at real tokens, of each batch.
 
@@ -191,7 +193,8 @@ def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tens
         sums, squares = sums + tokens.sum(dim=1), squares + tokens.square().sum(dim=1)
     if count == 0:
         raise ValueError("expected a real token in the masks, got none: the variance of nothing is undefined, not 0")
-    return (squares / count - (sums / count).square()).mean(dim=-1).float()
+    variances = (squares / count - (sums / count).square()).mean(dim=-1)
+    return variances.masked_fill(variances <= ROUNDING_ERROR * squares.mean(dim=-1) / count, 0).float()
 
 
 def _require_same_states(student_states: Tensor, teacher_states: Tensor) -> None:

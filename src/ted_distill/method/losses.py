@@ -10,7 +10,7 @@ Shapes: B batch, T tokens, F filter width, C classes, K pairs.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,18 +44,16 @@ def distillation_loss(
 
 
 LayerSchedule = Literal["constant", "layers_first", "decay"]
-LAYER_SCHEDULES = get_args(LayerSchedule)
 _LAYERS_ALONE = 0.4
 
 
-def schedule_weights(schedule: str, progress: float) -> tuple[float, float]:
+def schedule_weights(schedule: LayerSchedule, progress: float) -> tuple[float, float]:
     """Factors of the losses of predictions, and of those of layers and relations, at a point of the training.
 
     `constant`: 1 and 1. `layers_first`: 0 and 1 for the first 40 % of the updates, then 1 and 1. `decay`: 1, and a
     factor that falls linearly from 1 to 0.
 
     Args:
-        schedule: one of `LAYER_SCHEDULES`.
         progress: share of the updates that have been made, 0 to 1.
     """
     if schedule == "layers_first":

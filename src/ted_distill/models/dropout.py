@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
+import re
+from typing import Any
+
 from torch import nn
+from transformers import PreTrainedModel
+
+_RATE_OF_CONFIG = re.compile(r"self\.config\.\w*drop")
 
 
 def turn_off_dropout(model: nn.Module) -> int:
     """Set every dropout rate inside `model` to 0, so that training mode computes what evaluation mode does.
 
-    Rates are those of dropout modules, and numbers that modules hold under a name with `drop` in it, which they pass to
-    a function (`attention_dropout`, `layerdrop`). Gradient checkpointing goes on working, as the mode does not change.
+    Rates are those of dropout modules, numbers that modules hold under a name with `drop` in it, which they pass to a
+    function (`attention_dropout`, `layerdrop`), and those that modules look up in the config (Falcon), which then get a
+    copy of it. Gradient checkpointing goes on working, as the mode does not change.
 
     Returns:
         How many rates were above 0.
@@ -21,4 +31,27 @@ def turn_off_dropout(model: nn.Module) -> int:
             if is_rate and ("drop" in name or (name == "p" and "dropout" in type(module).__name__.lower())):
                 setattr(module, name, 0.0)
                 found += 1
+        # The model's own config is saved with it, so that it stays as it is.
+        kind: Any = type(module)
+        if not isinstance(module, PreTrainedModel) and _looks_up_rates(kind) and (rates := _rates(module.config)):
+            module.config = copy.copy(module.config)
+            for name in rates:
+                setattr(module.config, name, 0.0)
+            found += len(rates)
     return found
+
+
+@functools.cache
+def _looks_up_rates(kind: type[nn.Module]) -> bool:
+    """Whether a forward reads dropout rates in the module's config."""
+    try:
+        return bool(_RATE_OF_CONFIG.search(inspect.getsource(kind.forward)))
+    except (OSError, TypeError):
+        return False
+
+
+def _rates(config: Any) -> list[str]:
+    """The names of a config's dropout rates above 0."""
+    return [
+        name for name, value in vars(config).items() if "drop" in name and isinstance(value, float) and 0 < value <= 1
+    ]

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..method.exact_linear import make_exact
+from ..tasks import Task
+
+
+def without_weights(
+    config: PretrainedConfig, task: Task, trust_remote_code: bool, expected: str, name: str, advice: str
+) -> PreTrainedModel:
+    """A model with the task's head on the meta device, which has shapes and no weights.
+
+    Args:
+        expected, name, advice: for the message: what was expected, what was given, what to do.
+
+    Raises:
+        InputError: the family has no such head, or the config makes no model.
+    """
+    try:
+        with torch.device("meta"):
+            return task.auto_model.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InputError(f"{expected}, got {name} ({reason_of(error)}); {advice}") from error
 
 
 def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_head: bool) -> None:

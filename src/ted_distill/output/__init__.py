@@ -29,6 +29,7 @@ from .manifests import (
     check_inputs,
     damaged_files,
     published_damage,
+    read_if_sound,
     read_manifest,
     read_sealed,
     write_sealed,
@@ -42,6 +43,7 @@ from .publishing import (
     has_scaffold,
     is_half_published,
     publication,
+    refuse_own_folder,
     without_former,
 )
 
@@ -77,10 +79,12 @@ __all__ = [
     "processes_of",
     "publication",
     "published_damage",
+    "read_if_sound",
     "read_json",
     "read_manifest",
     "read_sealed",
     "refuse_busy",
+    "refuse_own_folder",
     "remove_checkpoints",
     "remove_folder",
     "remove_leftovers",

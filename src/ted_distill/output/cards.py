@@ -13,10 +13,9 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from ..errors import shown
+from .origins import is_hub_id
 
 CARD_NAME = "README.md"
 USE_HERE = 'name = "."'
@@ -63,15 +62,6 @@ def read_card_data(file: Path) -> ModelCardData | None:
         return ModelCard.load(file, ignore_metadata_errors=True).data if file.is_file() else None
     except Exception:
         return None
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name is a valid Hub id and no file or folder here has it."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
 
 
 def card_data(

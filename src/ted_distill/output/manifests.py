@@ -57,6 +57,14 @@ def read_sealed(file: Path) -> dict[str, Any] | None:
     raise DamagedFileError(f"{file}: expected it as it was written, got other content; put it back from a copy")
 
 
+def read_if_sound(file: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the sum; empty if there is no such file, or a damaged one."""
+    try:
+        return read_sealed(file) or {}
+    except DamagedFileError:
+        return {}
+
+
 # --- sums of files --------------------------------------------------------------------------------------------
 
 

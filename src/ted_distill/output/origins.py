@@ -51,8 +51,20 @@ def short_name(model: str | Path) -> str:
     """The name of a model or a file without its folders; a Hub id as it is."""
     name = str(model)
     path = PureWindowsPath(name) if _WINDOWS.match(name) else PurePosixPath(name)
-    is_hub_id = name.count("/") <= 1 and not _is_far(name) and not Path(name).exists()
-    return name if is_hub_id else path.name or "folder"
+    return name if is_hub_id(name) else path.name or "folder"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be that of a model on the Hub, and is none of a folder here."""
+    # Here, as the command line shows its help without the library.
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
 
 
 def versions() -> dict[str, str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .files import PARTIAL, files_below, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
-from .manifests import MANIFEST_NAME, DamagedFileError, read_manifest, read_sealed, sums, write_sealed
+from .manifests import MANIFEST_NAME, read_if_sound, read_manifest, sums, write_sealed
 from .origins import versions
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,20 @@ def _is_scaffold(name: str) -> bool:
 
 def is_half_published(folder: Path) -> bool:
     """Whether a publication was cut off that `finish_publication` can finish."""
-    try:
-        return read_sealed(folder / _READY / MANIFEST_NAME) is not None
-    except DamagedFileError:
-        return False
+    return bool(read_if_sound(folder / _READY / MANIFEST_NAME))
+
+
+def refuse_own_folder(folder: Path, models: Iterable[str | Path], name: str = "output_dir") -> None:
+    """Refuse to write into the folder of a model that goes in.
+
+    Args:
+        name: of the argument that gives the folder, for the message.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if any(folder.is_dir() and Path(model).is_dir() and folder.samefile(model) for model in models):
+        raise InputError(f"{name}: expected another folder than that of the model, got {folder}; give another {name}")
 
 
 def finish_publication(folder: Path) -> None:
@@ -104,11 +115,7 @@ def finish_publication(folder: Path) -> None:
 
 def _set_aside(folder: Path, names: list[str]) -> None:
     """Give another name to files that are in the way and that this package did not write."""
-    try:
-        manifest = read_manifest(folder)
-    except DamagedFileError:
-        manifest = None
-    ours = {MANIFEST_NAME, *(manifest or {}).get("files", {})}
+    ours = {MANIFEST_NAME, *read_if_sound(folder / MANIFEST_NAME).get("files", {})}
     for name in names:
         if name not in ours and (folder / name).exists():
             other = _free_name(folder / f"{name}.kept")

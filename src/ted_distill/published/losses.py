@@ -1,7 +1,9 @@
 """All options that give the published implementation's numbers where ours differ on purpose.
 
-Each is a task that overrides one method; the losses and the stages stay the same. They are for
-comparisons with published numbers (`benchmarks/published_parity.py`); for training, use the ordinary tasks.
+Each is a task that overrides one method; the losses and the stages stay the same. No command of the package uses
+them: `as_published` is called by `benchmarks/published_case.py`, from which `benchmarks/published_parity.py` and
+`tests/published/` compare a training with the published code, and by those who need its numbers in Python. For
+training, use the ordinary tasks.
 
     distill(teacher, student, as_published(load_task("stsb")), StageArguments("runs/stsb_as_published"))
 

@@ -41,19 +41,15 @@ def _is_other(row: Mapping[str, Any], sums: Mapping[str, str]) -> bool:
     return bool(row.get("weights")) and bool(sums) and row["weights"] != sums
 
 
-def bench_table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None) -> Table:
-    """A row for each model in each format.
-
-    Args:
-        rows: those of `about` to show [all].
-    """
+def bench_table(about: Mapping[str, Any]) -> Table:
+    """A row for each model in each format."""
     unit = about["sample"]["unit"]
     columns = [
         ["model", "format", "parameters", "without embeddings", "size", about["metric"], "of teacher", "to float32"]
         + ["changed", "p50 ms", "p95 ms", f"{unit}s/s at 1", "times", f"{unit}s/s at 32", "times", f"CPU ms a {unit}"]
     ]
     former = None
-    for row in about["candidates"] if rows is None else rows:
+    for row in about["candidates"]:
         first, former = row["model"] != former, row["model"]
         to, one, many = row["to_teacher"] or {}, row["batch_1"], row["batch_32"]
         counts = [row["parameters"], row["parameters_without_embeddings"]] if first else [None, None]

@@ -11,9 +11,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..output import read_json
+from ..runs.run_folder import COMPARISON_NAME
 from ..tasks.base import Metrics
-
-COMPARISON_NAME = "compare.json"
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from ..method.filters import Batch
 from ..method.shapes import num_blocks
 from ..models.embeddings import embedding_parameters
 from ..models.load import LoadedModel, load_config, load_model
-from ..output import MANIFEST_NAME, DamagedFileError, atomic_files, read_json, read_sealed, write_sealed
+from ..output import MANIFEST_NAME, atomic_files, read_if_sound, read_json, write_sealed
 from ..runs.kept_predictions import scored_split
+from ..runs.run_folder import COMPARISON_NAME
 from ..runs.table import BEST, TRIMMED
 from ..stages.evaluate import scoring_autocast, scoring_device
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
-from .comparison import COMPARISON_NAME
 from .folders import RESULTS, Reported
 from .hardware import hardware
 
@@ -49,20 +49,13 @@ def costs(reported: Reported) -> dict[str, Any]:
     Models that cannot be loaded any more are left out, and named in `reported.missing`.
     """
     identity = _identity(reported)
-    known = _kept(reported.folder / MEASURED_NAME)
+    known = read_if_sound(reported.folder / MEASURED_NAME)
     if known.get("identity") != identity:
         known = {"identity": identity, "date": _date(reported), "hardware": hardware(), **_measure(reported)}
         with atomic_files(reported.folder) as partial:
             write_sealed(partial / MEASURED_NAME, known)
     reported.missing += known.get("missing", [])
     return {name: value for name, value in known.items() if name not in ("identity", "missing")}
-
-
-def _kept(file: Path) -> dict[str, Any]:
-    try:
-        return read_sealed(file) or {}
-    except DamagedFileError:
-        return {}
 
 
 def _identity(reported: Reported) -> Identity:

@@ -11,17 +11,15 @@ from ..errors import InputError, collect
 from ..models.load import ModelArguments, offer_labels_of
 from ..output import read_json
 from ..runs.recipe import OWNERS, Recipe, read_recipe
-from ..runs.run_folder import RunFolder
+from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
 from ..tasks.base import TEST
 from ..training.stage_arguments import StageArguments
-from .comparison import COMPARISON_NAME, Comparison, is_number, read_comparison
+from .comparison import Comparison, is_number, read_comparison
 
 RESULTS = "results.json"
-COMPARED = "compare"
-"""Where a run's folder has its comparison."""
 PREDICTIONS = "predictions"
 _LOWER = ("perplexity", "mse", "loss")
 
@@ -104,12 +102,12 @@ def read_folder(folder: Path, task: Task | None = None) -> Reported:
     Raises:
         InputError: no run and no comparison has finished there.
     """
-    if not (folder / RESULTS).is_file() and (folder / COMPARED / COMPARISON_NAME).is_file():
-        folder = folder / COMPARED
+    if not (folder / RESULTS).is_file() and (folder / COMPARISON / COMPARISON_NAME).is_file():
+        folder = folder / COMPARISON
     comparison = read_comparison(folder)
     run_folder = _first_seed(folder) if comparison else folder
     # What the seeds of a comparison share is in the run's folder, around that of the comparison.
-    is_inside = comparison is not None and not (folder / "teacher").is_dir() and folder.name == COMPARED
+    is_inside = comparison is not None and not (folder / "teacher").is_dir() and folder.name == COMPARISON
     shared = folder.parent if is_inside else folder
     results = _results(run_folder)
     if comparison is None and not results:

@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -14,7 +15,7 @@ def hardware() -> dict[str, str | int | float | None]:
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": _memory(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": _gpus(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -27,13 +28,6 @@ def _processor() -> str | None:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, None) or platform.processor() or None
-
-
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _gpus() -> str | None:

@@ -56,8 +56,10 @@ def fill_pairs(own: DistillArguments, pairs: list[tuple[int, int]]) -> None:
     named = [f"{teacher}:{student}" for teacher, student in pairs]
     if own.of_method.matches_states and not any((own.pairs, own.filter_interval, own.teacher_filter_interval)):
         own.pairs = named
-    if own.of_method.matches_relations and own.attention_pair is None and named:
-        own.attention_pair = named[-1]
+    # A section with intervals finds its pairs, and so its last one, when its stage is opened.
+    last = own.pairs or ([] if own.filter_interval or own.teacher_filter_interval else named)
+    if own.of_method.matches_relations and own.attention_pair is None and last:
+        own.attention_pair = last[-1]
 
 
 def filter_arguments(recipe: Recipe) -> dict[str, LearnFiltersArguments]:

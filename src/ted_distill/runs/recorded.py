@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..errors import InputError
 from ..secrets import content_without_secrets
 from ..tasks import TaskArguments
 from .parsing import field_names
@@ -19,6 +20,8 @@ _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
 DATA_FILES = {name for name in field_names(TaskArguments) if name.endswith("_file")}
 """Keys that hold the path of a file of rows."""
 _PATHS = {"teacher", "student", "dataset_name", "output_dir", *DATA_FILES}
+RECIPE_NAME = "recipe.yaml"
+"""The recipe in a folder of a run, or of a comparison."""
 _DEPTH = 3
 """A recipe lies in its run's folder, or in that of a comparison or of one of its seeds."""
 
@@ -35,6 +38,26 @@ def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
     except ValueError:  # two drives
         place = ""
     return f"{head}{place}{text}"
+
+
+def refuse_unrecorded(folder: Path, names: Iterable[str], head: str, kind: str) -> None:
+    """Refuse a folder that holds a recipe or results that this package did not write.
+
+    Args:
+        names: of the files that would be written over.
+        head: the first line of the recipes that such a folder has.
+        kind: of the folder, for the message: `run` or `comparison`.
+
+    Raises:
+        InputError: names the files.
+    """
+    file = folder / RECIPE_NAME
+    held = [name for name in names if (folder / name).exists()]
+    if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(head)):
+        raise InputError(
+            f"output_dir: expected a new folder, or one of a {kind}, got {folder}, where no {kind} wrote "
+            f"{', '.join(held)}; give another output_dir"
+        )
 
 
 def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..output import DamagedFileError, read_json, read_manifest
+from ..output import MANIFEST_NAME, read_if_sound, read_json
 from ..training.scores.selection import shown_scores
 from .recipe import Recipe, read_recipe
+from .recorded import RECIPE_NAME
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
 from .table import NOT_A_SCORE, markdown_table
@@ -80,7 +81,7 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
     again = output_dir or named.with_name(f"{named.name}-again")
     if again.resolve() == folder.resolve():
         raise InputError(f"output_dir: expected another folder than that of the run, got {again}; give another")
-    repeated = read_recipe(folder / "recipe.yaml", [f"output_dir={again}", "keep=all", "require=null"])
+    repeated = read_recipe(folder / RECIPE_NAME, [f"output_dir={again}", "keep=all", "require=null"])
     now = run(repeated)
     models = [
         Repeated(name, _both(then[name], now[name]), _same_weights(RunFolder(recipe), RunFolder(repeated), name))
@@ -92,7 +93,7 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
 
 def _read(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the results of a finished run. Raises `InputError` if there is none."""
-    file = folder / "recipe.yaml"
+    file = folder / RECIPE_NAME
     if not file.is_file() or not file.read_text("utf-8", errors="replace").startswith(RECIPE_HEAD):
         raise InputError(f"run: expected the folder of a run, got {folder}; give one that `ted run` wrote")
     results = read_json(folder / "results.json")
@@ -116,20 +117,14 @@ def _sum(folder: Path, at: RunFolder) -> Any:
     """The recorded sum of a model's weights, which is there also where the weights were dropped."""
     if not at.makes(str(folder)):
         return None
-    return _manifest(folder).get("files", {}).get(WEIGHTS)
+    return read_if_sound(folder / MANIFEST_NAME).get("files", {}).get(WEIGHTS)
 
 
 def _versions(then: RunFolder, now: RunFolder) -> list[str]:
     """Differences between the versions of the last stage."""
     last = then.methods[-1]
-    before, after = (_manifest(Path(at.model(last))).get("versions", {}) for at in (then, now))
+    manifests = [read_if_sound(Path(at.model(last)) / MANIFEST_NAME) for at in (then, now)]
+    before, after = (manifest.get("versions", {}) for manifest in manifests)
     return [
         f"{name} {before[name]} -> {after[name]}" for name in before if name in after and before[name] != after[name]
     ]
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(folder) or {}
-    except DamagedFileError:
-        return {}

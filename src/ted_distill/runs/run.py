@@ -49,7 +49,7 @@ from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
 from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import FINETUNE, LEARN_FILTERS, Recipe
-from .recorded import recorded_text
+from .recorded import RECIPE_NAME, recorded_text, refuse_unrecorded
 from .schedule import run_schedule
 from .side_by_side.node_graph import Started, make_together, refuse_several
 from .steps import STUDENT_INIT, TEACHER_INIT, Steps
@@ -258,14 +258,9 @@ class RunOfRecipe(Steps):
 
     def _check_folder(self) -> None:
         """Refuse a folder whose recipe or results were not written by a run."""
-        file = self.at.folder / "recipe.yaml"
-        held = ["recipe.yaml"] if file.is_file() else ["results.json", "results.md"]
-        held = [name for name in held if (self.at.folder / name).exists()]
-        if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(RECIPE_HEAD)):
-            raise InputError(
-                f"output_dir: expected a new folder, or one of a run, got {self.at.folder}, where no run wrote "
-                f"{', '.join(held)}; give another output_dir"
-            )
+        has_recipe = (self.at.folder / RECIPE_NAME).is_file()
+        names = [RECIPE_NAME] if has_recipe else ["results.json", "results.md"]
+        refuse_unrecorded(self.at.folder, names, RECIPE_HEAD, "run")
 
     def _check_made_models(self) -> None:
         if self.at.from_scratch:
@@ -390,7 +385,7 @@ class RunOfRecipe(Steps):
                 remove_leftovers(folder)
             text = recorded_text(self.recipe.content, RECIPE_HEAD, self.at.folder)
             with atomic_files(self.at.folder) as partial:
-                (partial / "recipe.yaml").write_text(text, encoding="utf-8")
+                (partial / RECIPE_NAME).write_text(text, encoding="utf-8")
 
     def _write_results(self, results: dict[str, Results]) -> None:
         if PartialState().is_main_process:

@@ -38,6 +38,8 @@ def _changed(run: RunArguments, **changes: Any) -> RunArguments:
 
 COMPARISON = "compare"
 """Folder of a comparison in that of a run."""
+COMPARISON_NAME = "compare.json"
+"""What was found, in the folder of a comparison."""
 
 
 class RunFolder:

@@ -71,10 +71,20 @@ def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the first row being the header, as a Markdown table that is also aligned on a screen."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [_line(row, widths) for row in rows]
-    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
-    return "\n".join([lines[0], rule, *lines[1:]])
+    cells = aligned(rows)
+    first, *others = cells[0]
+    rule = "|".join(["", "-" * (len(first) + 2), *("-" * (len(cell) + 1) + ":" for cell in others), ""])
+    head, *lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([head, rule, *lines])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells of a table with spaces, so that each column is as wide in all rows: the first left, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        for row in rows
+    ]
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
@@ -96,8 +106,3 @@ def model_title(name: str, result: Mapping[str, Any]) -> str:
 def _seconds(result: dict[str, Any]) -> str:
     stage_one = result.get("stage_one_seconds")
     return f"{result['seconds']:.0f}" + (f" + {stage_one:.0f} Stage I" if stage_one else "")
-
-
-def _line(row: Sequence[str], widths: list[int]) -> str:
-    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-    return "| " + " | ".join(cells) + " |"

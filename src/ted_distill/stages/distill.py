@@ -23,7 +23,7 @@ from ..models.dropout import turn_off_dropout
 from ..models.embeddings import freeze_tokens
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
-from ..models.students import has_teachers_embeddings, made_of
+from ..models.students import has_teachers_embeddings
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
 from ..tasks.base import Task
@@ -35,7 +35,7 @@ from ..training.stage_defaults import DISTILL
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
 from .filters.filter_starts import least_squares_start, start_from
-from .filters.method_filters import MethodFilters, method_filters
+from .filters.method_filters import MethodFilters, method_filters, pairs_of_copied
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data, states_cache
 from .matching.pair_balance import BATCH, ROWS, balanced_weights
 from .matching.relation_choice import Relations, choose_relations
@@ -193,9 +193,9 @@ def choose(
             filters = method_filters(teacher, student, arguments)
         if method.matches_relations:
             with collect(problems):
-                origin = made_of(student.name, teacher)
-                copied = origin[-1] if origin else None
-                relations = choose_relations(teacher.model, student.model, args, arguments, copied)
+                pairs = filters.pairs or pairs_of_copied(teacher, student)
+                last = pairs[-1] if pairs else None
+                relations = choose_relations(teacher.model, student.model, args, arguments, last)
     with collect(problems):
         widths = None if teacher is None else (teacher.model.config, student.model.config)
         check_method(arguments, args, filters.pairs, widths)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..method.filter_files import load_filters, save_filters
 from ..method.filters import Batch, FilteredModel, Filters, Signals
 from ..method.layer_losses import LayerLoss, layer_losses, mean_of_pairs
-from ..method.losses import distillation_loss, schedule_weights
+from ..method.losses import LayerSchedule, distillation_loss, schedule_weights
 from ..method.relations import relation_loss
 from ..models.load import read_weights
 from ..tasks.base import Counts, Task
@@ -34,7 +34,7 @@ class LossSettings:
     """The layer loss of each pair, see `method.layer_losses.bind_layer_loss` [`mse_layer_loss`]."""
     pair_weights: Sequence[float] | None = None
     """How much each pair counts in the mean over pairs [alike]."""
-    layer_schedule: str = "constant"
+    layer_schedule: LayerSchedule = "constant"
     relation_heads: int = 1
     causal: bool = False
     """Whether a token's attention relations are to itself and earlier tokens alone."""

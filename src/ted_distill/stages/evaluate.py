@@ -21,12 +21,11 @@ from ..models.tokenizers import choose_tokenizers
 from ..output import (
     RESULTS_NAME,
     SETTINGS_NAME,
-    DamagedFileError,
     check_writable,
     command,
     locked,
     publication,
-    read_sealed,
+    read_if_sound,
     refuse_busy,
     without_former,
     write_json,
@@ -171,11 +170,7 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but the scores of an earlier call. Raises `InputError`."""
     check_writable(folder)
     refuse_busy(folder)
-    try:
-        settings = read_sealed(folder / SETTINGS_NAME) or {}
-    except DamagedFileError:
-        settings = {}
-    identity = settings.get("identity")
+    identity = read_if_sound(folder / SETTINGS_NAME).get("identity")
     if isinstance(identity, dict) and identity.get("stage") == "evaluate":
         return
     if identity is not None:

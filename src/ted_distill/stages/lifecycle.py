@@ -41,6 +41,7 @@ from ..output import (
     read_manifest,
     read_sealed,
     refuse_busy,
+    refuse_own_folder,
     remove_checkpoints,
     versions,
     write_json,
@@ -58,7 +59,7 @@ from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import search_problems
 from ..training.trainer import StageTrainer
 from ..training.update_counts import check_updates, refuse_untrained
-from .stage_identity import Results, check_folder, differences_of, refuse_foreign, refuse_own_folder
+from .stage_identity import Results, check_folder, differences_of, refuse_foreign
 
 logger = logging.getLogger(__name__)
 

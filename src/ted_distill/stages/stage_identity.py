@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,16 +183,4 @@ def refuse_foreign(folder: Path) -> None:
         raise InputError(
             f"output_dir: expected a new or empty folder, or one of the same stage, got {folder}, which holds {some}; "
             "give another output_dir"
-        )
-
-
-def refuse_own_folder(folder: Path, models: Iterable[str | Path]) -> None:
-    """Refuse to write into the folder of a model that goes in.
-
-    Raises:
-        InputError: names the folder.
-    """
-    if any(folder.is_dir() and Path(model).is_dir() and folder.samefile(model) for model in models):
-        raise InputError(
-            f"output_dir: expected another folder than that of the model, got {folder}; give another output_dir"
         )

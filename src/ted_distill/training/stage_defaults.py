@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 
 from ..errors import InputError
 from ..method.shapes import width
+from .contradictions import FOLLOW_SCORES, text_of
 from .stage_arguments import AUTO, StageArguments
 
 LEAST_ROWS = 40
@@ -72,9 +73,16 @@ def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefault
 
 
 def search_problems(args: StageArguments, rows: Mapping[str, Dataset | IterableDataset]) -> Iterator[str]:
-    """Why no part of the training rows can be held out, if the rate is to be searched for: a stream, or too few."""
+    """Why the rate cannot be searched for: no part of the training rows can be held out, or trials are not like it."""
     train = rows.get("train")
-    if args.learning_rate != AUTO or train is None:
+    if args.learning_rate != AUTO:
+        return
+    if (kind := text_of(args.lr_scheduler_type)) in FOLLOW_SCORES:
+        yield (
+            f"lr_scheduler_type: expected a schedule that short trials have too with learning_rate {AUTO}, got {kind}, "
+            "which follows the scores of evaluations; give a number or another schedule"
+        )
+    if train is None:
         return
     if isinstance(train, IterableDataset):
         yield f"learning_rate: expected a number for a stream, no part of which can be held out, got {AUTO}; give one"

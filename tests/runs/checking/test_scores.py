@@ -114,12 +114,12 @@ def test_chance_of_tags_and_answers_is_that_of_other_rows(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("perplexity", "knows"), [(90.0, False), (20.0, True)])
 def test_less_is_better_where_it_is(perplexity: float, knows: bool) -> None:
-    found = SampleScores("perplexity", True, "validation", 50, 80.0, {"teacher": perplexity}, None, 0.0)
+    found = SampleScores("perplexity", True, "validation", 50, 80.0, {"teacher": perplexity}, None)
     assert found.knows("teacher") is knows
 
 
 def test_a_handful_of_rows_says_nothing() -> None:
-    found = SampleScores("accuracy", False, "validation", 5, 60.0, {"teacher": 20.0}, (50.0, 10.0), 0.0)
+    found = SampleScores("accuracy", False, "validation", 5, 60.0, {"teacher": 20.0}, (50.0, 10.0))
     assert found.knows("teacher") is None
     assert not found.below_chance
 

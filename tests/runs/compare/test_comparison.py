@@ -82,6 +82,7 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
         assert found["chosen"][name].items() <= section.items()
     trial = json.loads((tmp_path / "compare" / "search" / "teacher" / "all_results.json").read_text())
     assert trial["scored_on"]["validation"]["rows"] == 7, "the teacher of the search never saw the rows that choose"
+    assert "The teacher was given" not in (tmp_path / "compare" / "compare.md").read_text()
     trained = {folder.parent.name for folder in (tmp_path / "compare" / "search").glob("*/*/model.safetensors")}
     assert trained == {"alone", "kd", "ted"}
     assert len([*(tmp_path / "compare" / "search").glob("*/*/model.safetensors")]) == 8, "a trial trains one method"
@@ -97,6 +98,7 @@ def test_a_given_teacher_may_have_more_labels_than_the_data_also_where_rows_are_
     own = {"teacher": str(teacher), "finetune_teacher": False, "methods": ["kd"], "output_dir": str(tmp_path / "run")}
     found = compare({**content, **own}, 1, {"learning_rate": [1e-3, 1e-9]}, resamples=240)
     assert found["search"]["rows"] == 7
+    assert "The teacher was given, and may have been trained on" in (tmp_path / "run/compare/compare.md").read_text()
     configs = list((tmp_path / "run").rglob("kd/config.json"))
     assert len(configs) == 3
     for file in configs:

@@ -85,7 +85,7 @@ def _origins(teacher: PreTrainedModel, student: PreTrainedModel, blocks: list[in
     """(name of the student's block, name of the teacher's block that it was copied from)."""
     theirs, own = block_names(teacher), block_names(student)
     # A model that runs one block again and again has a single name.
-    yield from zip(own, [theirs[block - 1] for block in blocks] if len(own) == len(blocks) else theirs, strict=True)
+    yield from zip(own, theirs if len(theirs) == 1 else [theirs[block - 1] for block in blocks], strict=True)
 
 
 def choose(

@@ -27,6 +27,7 @@ from ...output import (
     publication,
     read_manifest,
     refuse_busy,
+    refuse_own_folder,
     short_name,
     without_former,
 )
@@ -164,8 +165,7 @@ def _check_folder(folder: Path, name: str) -> None:
     """Refuse a folder that holds anything but an earlier checkpoint of this kind. Raises `InputError`."""
     check_writable(folder)
     refuse_busy(folder)
-    if name and folder.is_dir() and Path(name).is_dir() and folder.samefile(name):
-        raise InputError(f"OUT: expected another folder than that of the model, got {folder}; give another one")
+    refuse_own_folder(folder, [name] if name else [], "OUT")
     manifest = read_manifest(folder)
     held = foreign_names(folder) if manifest is None else []
     if held or (manifest is not None and manifest.get("stage") != _STAGE):

@@ -227,7 +227,7 @@ class _Examination:
     def _too_large(self, stage: PlannedStage) -> str | None:
         """Why a step is not tried on a CPU, where too little memory ends the whole process."""
         there = memory.there(stage.args.device)
-        if stage.args.device.type != "cpu" or there is None or not isinstance(stage.memory, int):
+        if stage.args.device.type != "cpu" or not isinstance(stage.memory, int):
             return None
         if stage.memory <= there:
             return None
@@ -267,17 +267,16 @@ class _Examination:
         device = stage.args.device
         there, free = memory.there(device), memory.free(device)
         where = "of the GPU" if device.type == "cuda" else "of the process"
-        of = f" of {size(there)} there are" if there else ""
         self.report.facts["memory"] = (
-            f"{size(most.peak)} {where} at the peak{of}, measured by a step of stage {stage.name} with "
-            f"{stage.args.per_device_train_batch_size} rows of {most.longest} tokens"
+            f"{size(most.peak)} {where} at the peak of {size(there)} there are, measured by a step of stage "
+            f"{stage.name} with {stage.args.per_device_train_batch_size} rows of {most.longest} tokens"
         )
-        if there and most.peak > there:
+        if most.peak > there:
             self.report.problems.append(
                 f"memory: expected at most {size(there)}, got {size(most.peak)} in a step of stage "
                 f"{stage.name}; {_LESS_MEMORY}"
             )
-        elif free and most.peak > free:
+        elif most.peak > free:
             self.report.doubt([
                 f"memory: expected {size(most.peak)} to be free for stage {stage.name}, got "
                 f"{size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
@@ -293,8 +292,8 @@ class _Examination:
 def _out_of_memory(stage: PlannedStage) -> str:
     there = memory.there(stage.args.device)
     return (
-        f"memory: expected a step of stage {stage.name} to fit into "
-        f"{size(there) if there else 'the memory'} of {stage.args.device}, got more; {_LESS_MEMORY}"
+        f"memory: expected a step of stage {stage.name} to fit into {size(there)} of {stage.args.device}, got more; "
+        f"{_LESS_MEMORY}"
     )
 
 

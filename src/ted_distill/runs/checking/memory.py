@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 _RESET_PEAK = "5"
@@ -34,7 +35,7 @@ def peak(device: torch.device) -> int:
     """Bytes that were held at once since `reset_peak`: on the GPU, or by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if found := _of_process("VmHWM"):
+    if found := _own_peak():
         return found
     try:
         import resource
@@ -51,24 +52,22 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def there(device: torch.device) -> int | None:
-    """Bytes of the GPU, or those that this process may have on this machine; None if that is not known."""
+def there(device: torch.device) -> int:
+    """Bytes of the GPU, or those that this process may have on this machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    known = [_in_kilobytes(Path("/proc/meminfo"), "MemTotal"), *_limits()]
-    return min((found for found in known if found), default=None)
+    return min([psutil.virtual_memory().total, *_limits()])
 
 
-def free(device: torch.device) -> int | None:
-    """Bytes that no other process takes; None if that is not known."""
+def free(device: torch.device) -> int:
+    """Bytes that no other process takes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    own = _of_process("VmRSS")
-    available = _in_kilobytes(Path("/proc/meminfo"), "MemAvailable")
-    known = [available + own] if available else []
+    own = psutil.Process().memory_info().rss
+    known = [psutil.virtual_memory().available + own]
     known += [limit - used + own for folder in _groups() if (limit := _number(folder, _LIMITS)) is not None
               if (used := _used(folder)) is not None]  # fmt: skip
-    return max(0, min(known)) if known else None
+    return max(0, min(known))
 
 
 def cores() -> float | None:
@@ -120,14 +119,10 @@ def _number(folder: Path, names: tuple[str, ...]) -> int | None:
     return None
 
 
-def _of_process(name: str) -> int:
-    return _in_kilobytes(Path("/proc/self/status"), name)
-
-
-def _in_kilobytes(file: Path, name: str) -> int:
-    """The bytes of a line such as `VmHWM:  2048 kB`; 0 if there is none."""
+def _own_peak() -> int:
+    """Bytes that this process held at once since `reset_peak`, which psutil does not know on Linux; 0 elsewhere."""
     with suppress(OSError, ValueError):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{name}:"):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):  # such as `VmHWM:  2048 kB`
                 return 1024 * int(line.split()[1])
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,6 +14,7 @@ from ...tasks import QuestionAnswering, Task
 from ...tasks.reading.overlap import row_texts
 from ...training.sharded.shares import EpochLengthSampler, EpochSampler
 from ...training.stage_arguments import StageArguments
+from ..spread import spread
 
 TRAIN_ROWS = 1000
 """Training rows whose lengths stand for those of all."""
@@ -26,24 +26,15 @@ _MULTIPLE = 8
 """Batches are padded to a multiple of this."""
 
 
-def spread(rows: Dataset | IterableDataset, most: int) -> Dataset:
-    """At most `most` rows, spread evenly over all of them, in memory; the first ones of a stream."""
-    if isinstance(rows, IterableDataset):
-        return Dataset.from_list(list(islice(rows, most)))
-    numbers = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
-    return Dataset.from_dict(rows[numbers.tolist()], features=rows.features)
-
-
-def sample_task(task: Task, scored: int, trained: int = TRAIN_ROWS) -> Task:
-    """The same task with few of its rows.
+def sample_task(task: Task, scored: int) -> Task:
+    """The same task with few of its rows: `TRAIN_ROWS` training rows and the longest ones beside them.
 
     Args:
         scored: rows of each split but the training rows.
-        trained: training rows, to which the longest ones are added.
     """
-    rows = {name: spread(found, trained if name == "train" else scored) for name, found in task.rows.items()}
+    rows = {name: spread(found, TRAIN_ROWS if name == "train" else scored) for name, found in task.rows.items()}
     train = task.rows["train"]
-    if not isinstance(train, IterableDataset) and trained < len(train):
+    if not isinstance(train, IterableDataset) and len(train) > TRAIN_ROWS:
         rows["train"] = _with_longest(rows["train"], train, task)
     found = task.with_rows(rows)
     # Rows without labels are batches like the others.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +40,6 @@ class SampleScores:
     """Of `teacher` and `student`, as they are now."""
     chance: tuple[float, float] | None
     """Mean and standard deviation of the teacher's predictions given to other rows; None if that is not possible."""
-    seconds_a_row: float
-    """To score the teacher."""
     swapped: str | None = None
     """What the teacher's classes are called in the data, if another order of them is clearly right."""
 
@@ -98,20 +95,17 @@ def score_sample(models: dict[str, LoadedModel], task: Task, args: StageArgument
     """
     name = next(name for name in ("validation", TEST, "train") if name in task.rows)
     rows, by_model, found = task.rows[name], {}, {}
-    seconds = 0.0
     for owner, loaded in models.items():
         split = Split(rows, task.encode(rows, loaded.tokenizer))
-        began = time.perf_counter()
         found[owner] = _predicted(loaded, task, split, args)
         by_model[owner] = task.score(found[owner], rows)[task.metric]
-        seconds = seconds or time.perf_counter() - began
     lower = task.metric in task.lower_is_better
     uninformed = task.uninformed_score(Split(rows, rows))
     if task.vocabulary_logits and task.metric == "perplexity":
         uninformed = float(text_config(models["teacher"].model.config).vocab_size)
     chance = _chance(found["teacher"], task, rows)
     return SampleScores(
-        task.metric, lower, name, len(rows), uninformed, by_model, chance, seconds / max(1, len(rows)),
+        task.metric, lower, name, len(rows), uninformed, by_model, chance,
         swapped=_swapped(found["teacher"], task, rows),
     )  # fmt: skip
 

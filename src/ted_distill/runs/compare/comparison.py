@@ -37,9 +37,9 @@ from ..gates import NO_SCORES, check_models, check_scores, read_requirement, req
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
-from ..recorded import recorded_text
+from ..recorded import RECIPE_NAME, recorded_text, refuse_unrecorded
 from ..run import RunOfRecipe, look_first
-from ..run_folder import COMPARISON
+from ..run_folder import COMPARISON, COMPARISON_NAME
 from ..several_runs import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
@@ -48,8 +48,6 @@ from .verdicts import page, summary, verdicts
 
 logger = logging.getLogger(__name__)
 
-NAME = "compare.json"
-RECIPE_NAME = "recipe.yaml"
 _HEAD = "# The recipe of this comparison, as `ted compare` read it.\n"
 
 
@@ -102,7 +100,7 @@ def compare(
     check_writable(folder)
     for of_run_too in (shared, folder):
         refuse_busy(of_run_too)
-    _check_folder(folder)
+    refuse_unrecorded(folder, (RECIPE_NAME, COMPARISON_NAME), _HEAD, "comparison")
     _check_models(shared)
     if grid:
         check_grid(grid, recipe, task, folder)
@@ -165,17 +163,6 @@ def _check_numbers(seeds: int, resamples: int, methods: int) -> None:
         raise InputError(
             f"resamples: expected at least {least}, without which none of {pairs} pairs of methods could be told apart "
             f"by any difference, got {resamples}; raise it"
-        )
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds a recipe or results that no comparison wrote."""
-    file = folder / RECIPE_NAME
-    held = [name for name in (RECIPE_NAME, NAME) if (folder / name).exists()]
-    if held and not (file.is_file() and file.read_text("utf-8", errors="replace").startswith(_HEAD)):
-        raise InputError(
-            f"output_dir: expected a new folder, or one of a comparison, got {folder}, where no comparison wrote "
-            f"{', '.join(held)}; give another output_dir"
         )
 
 
@@ -251,7 +238,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         "steps": {name: first.results[name].get("steps") for name in methods},
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "chosen": found.chosen if found else {},
-        "search": {"rows": found.rows, "scores": found.scores, "metrics": found.metrics} if found else {},
+        "search": {key: value for key, value in asdict(found).items() if key != "chosen"} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}
@@ -259,5 +246,5 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
     with atomic_files(folder) as written:
-        write_json(written / NAME, content)
+        write_json(written / COMPARISON_NAME, content)
         (written / "compare.md").write_text(page(content) + "\n", encoding="utf-8")

@@ -50,6 +50,8 @@ class Search:
     """How many were held out."""
     metrics: dict[str, str]
     """Method -> the score that chose."""
+    teacher_given: bool
+    """Whether the teacher was fine-tuned elsewhere, and so may have been trained on the rows held out."""
 
 
 def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
@@ -104,6 +106,12 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
     """
     seed = stage_arguments(recipe, "finetune_teacher")[0].seed
     split = hold_out(task, seed)
+    teacher_given = not recipe.tunes("teacher")
+    if teacher_given:
+        logger.warning(
+            "grid: expected a teacher that has not seen the rows held out, got one that may have been trained on them, "
+            "so that settings that leave its blocks as they were look too good; let the recipe fine-tune it if it can"
+        )
     scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
     points = _points(grid, recipe.run.methods)
     tried = [(method, point) for method, of_method in points.items() for point in of_method]
@@ -131,7 +139,7 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
         chosen[method] = next(point for point in finite if sign * scores[method][_name(point)] == best)
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     metrics = {method: _decides(recipe, method, split)[0] for method in points}
-    return Search(chosen, scores, len(split.rows["validation"]), metrics)
+    return Search(chosen, scores, len(split.rows["validation"]), metrics, teacher_given)
 
 
 def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, Any], split: Task) -> dict[str, float]:

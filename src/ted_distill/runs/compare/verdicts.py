@@ -8,7 +8,7 @@ from typing import Any
 
 from ...stages.methods import METHODS
 from ...wording import and_list, counted
-from ..table import markdown_table
+from ..table import markdown_table, model_title
 from .statistics import LEAST_SEEDS, LEVEL
 
 Content = Mapping[str, Any]
@@ -133,6 +133,8 @@ def notes(content: Content) -> list[str]:
             )
             + "."
         )
+        if content["search"].get("teacher_given"):
+            sentences.append("The teacher was given, and may have been trained on the rows that chose the settings.")
     return sentences
 
 
@@ -164,9 +166,8 @@ def _values(content: Content, name: str) -> list[float]:
 
 
 def _title(name: str, content: Content) -> str:
-    if name == "student":
-        return "student, before training" if content["parameters"].get("student") else "student"
-    return METHODS[name].title if name in METHODS else name
+    is_student = name == "student" and not content["parameters"].get("student")
+    return name if is_student else model_title(name, {})
 
 
 def _score(value: float) -> str:

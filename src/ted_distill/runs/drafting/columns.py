@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, List
 from ...tasks.reading.columns import values
 from ...tasks.reading.label_lists import parsed_list
 from ...tasks.squad.rows import standard_rows
+from ..spread import spread_places
 
 TEXT, CLASSES, WHOLE, NUMBERS, LISTS, ANSWERS, OTHER = (
     "text", "classes", "whole numbers", "numbers", "lists", "answers", "other values",
@@ -72,7 +73,8 @@ def _look_at(rows: Dataset, name: str) -> Column:
     feature = rows.features[name]
     column = values(rows, name)
     filled = len(column) - column.null_count
-    seen = [value for value in column.take(_spread(len(column))).to_pylist() if value is not None and value != ""]
+    looked_at = column.take(spread_places(len(column), _LOOKED_AT)).to_pylist()
+    seen = [value for value in looked_at if value is not None and value != ""]
     if isinstance(feature, ClassLabel):
         return Column(name, CLASSES, len(feature.names), filled, 1, tuple(feature.names[:5]))
     if _are_answers(seen):
@@ -87,10 +89,6 @@ def _look_at(rows: Dataset, name: str) -> Column:
     words = float(np.mean([len(str(value).split()) for value in seen]))
     kind = _kind(name, seen, distinct, filled, words)
     return Column(name, kind, distinct, filled, words, tuple(dict.fromkeys(seen))[:5])
-
-
-def _spread(rows: int) -> np.ndarray:
-    return np.unique(np.linspace(0, rows - 1, min(rows, _LOOKED_AT)).round().astype(int))
 
 
 def _are_answers(seen: list[Any]) -> bool:

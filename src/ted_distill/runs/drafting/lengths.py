@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ...tasks import QuestionAnswering, Task
+from ..spread import spread_places
 
 LOOKED_AT = 2000
 """Rows that are tokenised, spread evenly over the training rows."""
@@ -50,8 +51,8 @@ def row_lengths(task: Task, tokenizer: PreTrainedTokenizerBase, limit: int | Non
     if task.running_text:
         return None
     rows = task.rows["train"]
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).round().astype(int))
-    return Lengths(_lengths(task, rows[chosen.tolist()], tokenizer), limit)
+    chosen = spread_places(len(rows), LOOKED_AT).tolist()
+    return Lengths(_lengths(task, rows[chosen], tokenizer), limit)
 
 
 def _lengths(task: Task, rows: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import (
@@ -19,8 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ...errors import InputError, reason_of
-from ...models.heads import in_backbone
+from ...models.heads import in_backbone, without_weights
 from ...models.load import ModelArguments, load_config, load_pretrained
 from ...models.places import resolve_place
 from ...models.trying.positions import position_limit
@@ -111,14 +109,9 @@ def look_at_teacher(name: str, arguments: ModelArguments) -> TeacherFacts:
 
 def meta_model(config: PretrainedConfig, task: Task, name: str, arguments: ModelArguments) -> PreTrainedModel:
     """A model with the task's head, without weights. Raises `InputError` for a family that has no such head."""
-    try:
-        with torch.device("meta"):
-            return task.auto_model.from_config(config, trust_remote_code=arguments.trust_remote_code)
-    except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise InputError(
-            f"teacher: expected a model that can have a head for task {task.name}, got {name} ({reason_of(error)}); "
-            "use another teacher or another task"
-        ) from error
+    expected = f"teacher: expected a model that can have a head for task {task.name}"
+    advice = "use another teacher or another task"
+    return without_weights(config, task, arguments.trust_remote_code, expected, name, advice)
 
 
 def _moved(vector: Tensor) -> bool:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import datasets
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ...tasks import Task
 from ...tasks.base import TEST
+from ..spread import spread
 from .unknown import Unknown
 
 LOOKED_AT = 1000
@@ -56,18 +57,12 @@ def look_at_data(task: Task, tokenizer: PreTrainedTokenizerBase | Unknown) -> Pl
     by_row = task.first_token_only
     if isinstance(tokenizer, Unknown):
         return PlannedData(counts, len(train) if by_row else tokenizer, by_row, most, most, 0)
-    sample = _sample(train)
+    sample = spread(train, LOOKED_AT)
     with without_progress_bars():
         lengths = np.asarray(task.encode_training(sample, tokenizer)["length"])
     features = round(len(train) * len(lengths) / len(sample))
     exact = by_row or len(sample) == len(train)
     return PlannedData(counts, features, exact, float(lengths.mean()), int(lengths.max()), len(sample))
-
-
-def _sample(rows: Dataset) -> Dataset:
-    """Rows in memory, so the results of `map` are not written into the cache of `datasets`."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int))
-    return Dataset.from_dict(rows[chosen.tolist()], features=rows.features)
 
 
 @contextmanager

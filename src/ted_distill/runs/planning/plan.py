@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...errors import InputError, collect, raise_if_any, reason_of
+from ...errors import InputError, collect, raise_if_any
 from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks
 from ...models.blocks import student_from_teacher
+from ...models.heads import without_weights
 from ...models.labels import label_order
 from ...models.load import apply_overrides, load_config
 from ...models.narrowing.narrow import check_narrow, narrow_config
@@ -194,7 +195,8 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
         label_order(config, task, source)
     elif labels:
         config.num_labels = labels
-    model = _without_weights(recipe, name, config, task)
+    expected = f"model: expected a config that makes a {task.auto_model.__name__}"
+    model = without_weights(config, task, recipe.model.trust_remote_code, expected, name, "use another")
     if kept:
         with torch.device("meta"):
             model = student_from_teacher(model, kept)
@@ -203,17 +205,6 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
 
 def _source(recipe: Recipe, owner: str) -> str:
     return str(recipe.run.teacher if owner == "teacher" else recipe.run.student or recipe.run.teacher)
-
-
-def _without_weights(recipe: Recipe, name: str, config: PretrainedConfig, task: Task) -> PreTrainedModel:
-    try:
-        with torch.device("meta"):
-            return task.auto_model.from_config(config, trust_remote_code=recipe.model.trust_remote_code)
-    except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise InputError(
-            f"model: expected a config that makes a {task.auto_model.__name__}, got {name} ({reason_of(error)}); use "
-            "another"
-        ) from error
 
 
 def _stage_one_filters(

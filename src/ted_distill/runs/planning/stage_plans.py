@@ -170,8 +170,9 @@ def _check_method(plan: Plan, args: StageArguments, arguments: DistillArguments,
     check_method(arguments, args, known, (teacher.config, student.config))
     models = teacher.model, student.model
     if arguments.of_method.matches_relations and all(isinstance(model, PreTrainedModel) for model in models):
-        copied = plan.pairs[-1][0] if isinstance(plan.pairs, list) and plan.pairs else None
-        choose_relations(*models, args, arguments, copied)
+        choose_relations(
+            *models, args, arguments, plan.pairs[-1] if isinstance(plan.pairs, list) and plan.pairs else None
+        )
 
 
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from transformers import PretrainedConfig
 
@@ -14,7 +14,6 @@ from ...tasks.base import Task
 
 FilterInit = Literal["scaled", "identity", "normal"]
 FilterToken = Literal["first", "mean"]
-FILTER_INITS, FILTER_TOKENS = get_args(FilterInit), get_args(FilterToken)
 
 
 @described

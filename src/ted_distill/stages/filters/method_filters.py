@@ -60,6 +60,14 @@ def method_filters(teacher: LoadedModel, student: LoadedModel, arguments: Distil
     return MethodFilters(Filters.identity([block for block, _ in pairs]), of_student, start)
 
 
+def pairs_of_copied(teacher: LoadedModel, student: LoadedModel) -> list[tuple[int, int]]:
+    """The pairs of a student that was made of this teacher's blocks, see `resolve_pairs`; none of another one."""
+    blocks = made_of(student.name, teacher)
+    if blocks is None:
+        return []
+    return resolve_pairs(num_blocks(teacher.model.config), num_blocks(student.model.config), made_of=blocks)
+
+
 def _has_filters(student: LoadedModel) -> bool:
     return (Path(student.name) / FILTERS_CONFIG_NAME).is_file()
 

@@ -28,16 +28,16 @@ def choose_relations(
     student: PreTrainedModel,
     args: StageArguments,
     arguments: DistillArguments,
-    copied: int | None = None,
+    last_pair: tuple[int, int] | None = None,
 ) -> Relations:
     """The blocks and relation heads that `arguments` ask for, or their defaults.
 
-    The last block of each model, or of a student made of the teacher's blocks the one that its last was copied from;
-    as many heads as the teacher has, or the next smaller number that divides all widths.
+    The last of the pairs of blocks, or without any the last block of each model; as many heads as the teacher has, or
+    the next smaller number that divides all widths.
 
     Args:
         teacher, student: shapes are enough: they may be on the meta device.
-        copied: the teacher's block that the student's last one was copied from, if it was.
+        last_pair: (teacher block, student block) of the last pair that is matched, or would be (`resolve_pairs`).
 
     Raises:
         InputError: no such block, models whose queries, keys and values cannot be recorded, or heads that do not divide
@@ -58,7 +58,7 @@ def choose_relations(
     blocks = (1, 1)
     widths: list[int] = []
     with collect(problems):
-        blocks = _blocks(teacher, student, arguments, copied)
+        blocks = _blocks(teacher, student, arguments, last_pair)
         for model, block in zip((teacher, student), blocks, strict=True):
             with collect(problems):
                 widths += projection_widths(model, block)
@@ -77,11 +77,14 @@ def choose_relations(
 
 
 def _blocks(
-    teacher: PreTrainedModel, student: PreTrainedModel, arguments: DistillArguments, copied: int | None
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    arguments: DistillArguments,
+    last_pair: tuple[int, int] | None,
 ) -> tuple[int, int]:
     totals = num_blocks(teacher.config), num_blocks(student.config)
     if arguments.attention_pair is None:
-        return copied or totals[0], totals[1]
+        return last_pair or totals
     (pair,) = parse_pairs([arguments.attention_pair])
     for owner, block, total in zip(("teacher", "student"), pair, totals, strict=True):
         if block > total:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def drawn_batches(
     most: int | None = None,
     size: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches of features drawn by the seed, on the stage's device.
+    """Batches of features drawn by the seed, on the stage's device; tokens are hidden in them as in training.
 
     Args:
         most: features [as many as have about `SAMPLE_TOKENS` tokens]. They are in the order of the file: whoever takes
@@ -53,5 +53,9 @@ def drawn_batches(
     if not isinstance(features, IterableDataset):
         most = min(most, len(features))
     rows = watched(drawn(features, args.seed, most), "measuring states", most, "rows")
-    while chosen := list(islice(rows, size or args.per_device_train_batch_size)):
-        yield {name: tensor.to(args.device) for name, tensor in collate(chosen, task, tokenizer).items()}
+    for number in count():
+        chosen = list(islice(rows, size or args.per_device_train_batch_size))
+        if not chosen:
+            return
+        batch = task.augment(collate(chosen, task, tokenizer), tokenizer, args.seed + number)
+        yield {name: tensor.to(args.device) for name, tensor in batch.items()}

@@ -27,13 +27,9 @@ class FileOptions(NamedTuple):
     """Columns of csv and tsv files in which an empty field is an empty list, and not a missing number."""
 
 
-def file_options(
-    arguments: TaskArguments, words: str | None = None, texts: Iterable[str] = (), lists: Iterable[str] = ()
-) -> FileOptions:
+def file_options(arguments: TaskArguments, words: str | None = None, texts: Iterable[str] = ()) -> FileOptions:
     """The options that arguments name, and those of a task; delimiters may be named by words."""
-    return FileOptions(
-        named_separator(arguments.delimiter), arguments.encoding, words, tuple(sorted(texts)), tuple(sorted(lists))
-    )
+    return FileOptions(named_separator(arguments.delimiter), arguments.encoding, words, tuple(sorted(texts)))
 
 
 def named_separator(name: str | None) -> str | None:

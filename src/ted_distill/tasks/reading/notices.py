@@ -32,8 +32,3 @@ def said_notices() -> frozenset[str]:
 def begin_with(said: Iterable[str]) -> None:
     """Say nothing that another process has said."""
     _said.update(said)
-
-
-def forget_notices() -> None:
-    """Say everything again."""
-    _said.clear()
