@@ -18,7 +18,9 @@ from ted_distill.cli import recipes
 from ted_distill.cli.command import Command
 from ted_distill.cli.dialect import changes
 from ted_distill.cli.main import COMMANDS, USAGE, main
+from ted_distill.demo.run_demo import DEFAULT_FOLDER
 from ted_distill.export.folders import beside
+from ted_distill.runs.commands import FORMATS
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.stages.methods import METHODS
 from ted_distill.tasks import TASKS, describe_task
@@ -43,6 +45,25 @@ def test_every_command_says_what_its_flags_are_or_reads_its_own_words() -> None:
         assert command.usage.split()[0] == name
         assert command.run.__doc__
         assert (command.read is None) == bool(command.kinds())
+        assert bool(command.help) == (command.read is not None)
+
+
+def test_help_names_the_formats_of_a_plan_and_the_folder_of_the_demo() -> None:
+    """They are written there once more, so that help needs no torch."""
+    assert f"[--format {'|'.join(FORMATS)}]" in recipes.PLAN_HELP
+    assert f"Runs in {DEFAULT_FOLDER};" in recipes.DEMO_HELP
+
+
+def test_the_help_of_every_command_without_flags_is_printed_without_importing_torch_or_transformers() -> None:
+    names = [name for name, command in COMMANDS.items() if command.read]
+    code = (
+        "import sys; from ted_distill.cli.main import main; "
+        f"assert all(main([name, '-h']) == 0 for name in {names}); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    helped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert helped.returncode == 0, helped.stderr
+    assert helped.stdout.count("usage: ted ") == len(names)
 
 
 def test_the_help_is_printed_without_importing_torch_or_transformers() -> None:
@@ -204,7 +225,7 @@ def test_a_table_is_printed_by_one_of_several_processes(
     monkeypatch.setattr("ted_distill.runs.table.results_table", lambda results: "the table")
     for is_main in (True, False):
         monkeypatch.setattr("accelerate.PartialState.is_main_process", is_main)
-        recipes._end({}, "out", recipes._AtTheEnd(False))
+        recipes._run_all(lambda before_dropping: {}, "out", report=False)
         assert ("the table" in capsys.readouterr().out) is is_main
 
 

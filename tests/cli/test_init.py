@@ -205,9 +205,7 @@ def test_a_flag_that_is_true_or_false_takes_no_word_with_an_equals_sign() -> Non
 
 
 def parsed(words: list[str], kinds: Any = finetune_kinds, command: str = "finetune") -> dict[type, Any]:
-    found = parse_flags(command, "", kinds(), words)
-    assert found is not None
-    return {type(part): part for part in found}
+    return {type(part): part for part in parse_flags(command, kinds(), words)}
 
 
 def test_stages_take_key_value_as_well_as_flags() -> None:

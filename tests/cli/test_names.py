@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from ted_distill import InputError
-from ted_distill.cli.names import parse_names
+from ted_distill.cli.command import Names
+from ted_distill.cli.flags import parse_names
 
 
 @dataclass
@@ -16,10 +17,8 @@ class Flags:
     test: str | None = None
 
 
-def parsed(usage: str, *words: str) -> tuple[list[str], Flags]:
-    found = parse_names(usage, "Title.", (Flags,), list(words), counts=[1, 2], what="a checkpoint and a folder")
-    assert found is not None
-    names, (flags,) = found
+def parsed(order: str, *words: str) -> tuple[list[str], Flags]:
+    names, (flags,) = parse_names("x", Names(order, "a checkpoint and a folder", [1, 2]), (Flags,), words)
     return names, flags
 
 
@@ -34,16 +33,18 @@ def parsed(usage: str, *words: str) -> tuple[list[str], Flags]:
     ],
 )
 def test_the_folder_is_the_second_name_or_a_flag(words: list[str]) -> None:
-    assert parsed("export CHECKPOINT [OUT]", *words) == (["model", "out"], Flags(int8=True))
+    assert parsed("CHECKPOINT [OUT]", *words) == (["model", "out"], Flags(int8=True))
 
 
 def test_other_flags_keep_their_values() -> None:
-    names, flags = parsed("trim CHECKPOINT OUT", "model", "--test", "rows.csv", "-o", "out")
+    names, flags = parsed("CHECKPOINT OUT", "model", "--test", "rows.csv", "-o", "out")
     assert (names, flags.test) == (["model", "out"], "rows.csv")
 
 
 def test_a_folder_without_a_name_and_a_command_without_a_folder_are_refused() -> None:
     with pytest.raises(InputError, match="-o: expected a value, got nothing"):
-        parsed("export CHECKPOINT [OUT]", "model", "-o")
+        parsed("CHECKPOINT [OUT]", "model", "-o")
     with pytest.raises(InputError, match="unknown flag --output_dir"):
-        parsed("push CHECKPOINT OWNER/NAME", "model", "me/model", "--output_dir", "out")
+        parsed("CHECKPOINT OWNER/NAME", "model", "me/model", "--output_dir", "out")
+    with pytest.raises(InputError, match="expected a flag, got -o"):
+        parsed("CHECKPOINT [OUT]", "-o", "model", "-o", "out")

@@ -312,7 +312,7 @@ NEEDED = ["--model_name_or_path", "m", "--task", "sst2"]
 
 
 def flags(kind: type, *words: str) -> Any:
-    (made,) = parse_flags("x", "", (kind,), list(words)) or (None,)
+    (made,) = parse_flags("x", (kind,), words)
     return made
 
 
@@ -331,6 +331,11 @@ def test_flags_are_converted_like_values_of_a_file() -> None:
         "--filter_interval: expected a whole number, got '2.5'",
         "--new_head: expected true or false, got '2'",
     ]
+
+
+def test_a_second_value_that_starts_with_a_dash_is_no_part_of_the_first() -> None:
+    said = "expected one value, got 2 (1 -2); put quotes around a value with blanks"
+    assert wrong_flags(DistillArguments, "--teacher_filters=1", "-2") == [f"--teacher_filters: {said}"]
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from ted_distill import InputError, ModelArguments, Task, TaskArguments, load_model, load_task
+from ted_distill.models.head_choice import Head, decide_head
 from ted_distill.models.labels import needs_new_head
 from ted_distill.models.load import LoadedModel
 from ted_distill.models.places import resolve_place
@@ -131,6 +132,22 @@ def test_a_head_is_renewed_unless_its_labels_match_one_to_one(tmp_path: Path) ->
     assert needs_new_head(BertConfig(**named("us", "Us")), task)
     assert needs_new_head(BertConfig(**named("US", "us", "them")), task)
     assert not needs_new_head(BertConfig(**named("Good", "Bad")), classes(texts(tmp_path, "good", "bad")))
+
+
+@pytest.mark.parametrize(
+    ("own", "head"),
+    [
+        (("US", "us"), Head(trained=True)),
+        (("us", "US"), Head(trained=True, label_order=(1, 0))),
+        (("them", "us"), Head(trained=True, is_new=True, replaced=("them", "us"))),
+        (("LABEL_0", "LABEL_1"), Head(trained=True, is_new=True)),
+    ],
+)
+def test_deciding_about_a_head_changes_no_config(own: tuple[str, ...], head: Head, tmp_path: Path) -> None:
+    config, task = BertConfig(**named(*own)), classes(texts(tmp_path, "US", "us"))
+    before = config.to_dict()
+    assert decide_head(config, task, "the model", trained=True) == head
+    assert config.to_dict() == before
 
 
 def test_a_model_of_three_labels_is_for_data_that_hold_two_of_them(

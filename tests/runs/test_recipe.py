@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from ted_distill import InputError, TaskArguments, evaluate, load_task, read_recipe, run
-from ted_distill.cli.flags import parse
+from ted_distill.cli.flags import parse_flags
 from ted_distill.cli.main import main
 from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
@@ -448,7 +448,7 @@ def test_texts_that_look_like_numbers_are_what_the_file_says(tmp_path: Path) -> 
 def test_texts_that_look_like_numbers_are_what_the_file_says_for_a_stage_too(tmp_path: Path) -> None:
     file = tmp_path / "stage.yaml"
     file.write_text("output_dir: 2024_11_05\nmodel_revision: 1.10\nmax_steps: 1_0\n")
-    (args, model) = parse((StageArguments, ModelArguments), [], str(file))
+    (args, model) = parse_flags("x", (StageArguments, ModelArguments), ["--config", str(file)])
     assert (args.output_dir, model.model_revision, args.max_steps) == ("2024_11_05", "1.10", 10)
 
 
@@ -471,7 +471,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_recipe_names_a_path(
     assert TaskArguments("sst2", dataset_name="~/hub").dataset_name == str(tmp_path / "hub")
     file = tmp_path / "stage.yaml"
     file.write_text("model_name_or_path: ~/big\noutput_dir: ~/out\n")
-    (model, args) = parse((OneModel, StageArguments), [], str(file))
+    (model, args) = parse_flags("x", (OneModel, StageArguments), ["--config", str(file)])
     assert (model.model_name_or_path, args.output_dir) == (str(tmp_path / "big"), str(tmp_path / "out"))
 
 

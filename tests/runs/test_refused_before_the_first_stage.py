@@ -240,7 +240,8 @@ def test_every_model_is_loaded_as_the_recipe_says(recipe: Any, folder: Path, mon
         with pytest.raises(InputError, match="seen"):
             started._open(method)
         assert seen.pop("distill") == (as_given, as_given)  # the student, the teacher
-    started = runs.RunOfRecipe(read_recipe(file, ["start_from=finetuned", "methods=[ted]"]))
+    learnt = ["start_from=finetuned", "methods=[ted]", "ted.student_filters=learned"]
+    started = runs.RunOfRecipe(read_recipe(file, learnt))
     for owner, expected in (("teacher", as_given), ("student", as_trained)):
         with pytest.raises(InputError, match="seen"):
             started._open(f"learn_filters_{owner}")

@@ -9,30 +9,13 @@ from typing import Any
 from .report import report_at_the_end, say_files
 
 
-def read_bench(words: list[str]) -> tuple[Any, ...] | None:
-    """Checkpoints and arguments of a bench; None if help was printed.
-
-    Raises:
-        InputError: unknown flags, wrong values, or no name before the flags.
-    """
+def bench_kinds() -> tuple[type, ...]:
+    """The arguments of `ted bench`."""
     from ..benching.arguments import BenchArguments
     from ..models.load import ModelArguments
     from ..tasks import TaskArguments
-    from .names import parse_names
 
-    title = "Score, size, latency and throughput of checkpoints, or of all models of a run, in PyTorch and ONNX."
-    read = parse_names(
-        "bench CHECKPOINT ...",
-        title,
-        (BenchArguments, TaskArguments, ModelArguments),
-        words,
-        counts=range(1, len(words) + 1),
-        what="one or more checkpoints, or a run,",
-    )
-    if read is None:
-        return None
-    names, parsed = read
-    return (names, *parsed)
+    return BenchArguments, TaskArguments, ModelArguments
 
 
 def bench(checkpoints: list[str], arguments: Any, task: Any, loading: Any) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError, collect, raise_if_any
-from .dialect import changes, recipe_word, wants_help
-from .report import report_at_the_end, say_files
+from .dialect import EITHER, changes, recipe_word
+from .report import report_at_the_end, say, say_files
 
-_USAGE = """usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
+HELP = f"""usage: ted compare RECIPE [--seeds 5] [--methods kd,lwd,ted] [--grid KEY=V,V,V ...] [key=value ...]
 
 Trains every method with several seeds, all from the same start, with the same data, updates and number of evaluations,
 and says which can be told apart. The student trained on the labels alone is always among them. What seeds share is made
@@ -25,20 +24,16 @@ after an interruption, and more --seeds add to those that are there.
   --workers N      stages that do not wait for each other, at once, or auto: as many as pay [1]
   --launcher ray   make them as tasks of a Ray cluster
 
+{EITHER}
 """
 
 
-def read_compare(words: list[str]) -> tuple[Any, ...] | None:
-    """The recipe, the number of seeds, the grid and the number of draws; None if help was printed.
+def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[Any]]]:
+    """The recipe, the numbers of seeds and draws that are given, and the grid.
 
     Raises:
         InputError: no recipe, or one that is refused.
     """
-    from .dialect import EITHER
-
-    if wants_help(words):
-        sys.stdout.write(f"{_USAGE}{EITHER}\n")
-        return None
     from ..runs.recipe import read_recipe
 
     file = recipe_word("compare", words)
@@ -67,16 +62,13 @@ def read_compare(words: list[str]) -> tuple[Any, ...] | None:
 
 def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) -> None:
     """Run the comparison and print its table and verdicts."""
-    from accelerate import PartialState
-
     from ..runs.compare import compare
     from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
     from ..runs.run_folder import COMPARISON
 
     content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
-    if PartialState().is_main_process:
-        sys.stdout.write(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
+    say(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
     if recipe.run.report:
         say_files(report_at_the_end(f"{recipe.run.output_dir}/{COMPARISON}"))
 
@@ -93,26 +85,21 @@ def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     others: list[str] = []
     inside = False
     for word in words:
-        if word == "--grid":
-            inside = True
-        elif word.startswith(("--grid=", "grid=")):
-            grid.append(word.partition("=")[2])
-            inside = False
-        elif inside and word.partition("=")[0] in _OF_BOTH:
+        key, equals, values = word.partition("=")
+        if key == "--grid" or (key == "grid" and equals):
+            inside = not equals
+            grid += [values] if equals else []
+        elif inside and key in _OF_BOTH:
             raise InputError(
-                f"--grid: expected keys of Stage II alone, got {word.partition('=')[0]}, which also decides Stage I; "
+                f"--grid: expected keys of Stage II alone, got {key}, which also decides Stage I; "
                 "compare runs with each value, or give it before --grid"
             )
-        elif inside and not word.startswith("--") and "." not in word.partition("=")[0] and not _is_top(word, TOP_KEYS):
+        elif inside and not (word.startswith("--") or "." in key or key in TOP_KEYS):
             grid.append(word)
         else:
             inside = False
             others.append(word)
     return grid, others
-
-
-def _is_top(word: str, keys: frozenset[str]) -> bool:
-    return word.partition("=")[0] in keys
 
 
 def _grid_values(word: str) -> tuple[str, list[Any]]:

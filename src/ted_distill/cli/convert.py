@@ -8,83 +8,51 @@ from typing import Any
 
 from ..errors import InputError
 
+IMPORT_HELP = """usage: ted import-published SOURCE OUT
 
-def read_student(words: list[str]) -> tuple[Any, ...] | None:
-    """Teacher, folder and arguments of a new student; None if help was printed.
+SOURCE is a folder or Hub id with a checkpoint of the published code (model_type ted-deberta-v2), saved
+after Stage I or Stage II. OUT is a new folder: a plain checkpoint, its filter files and its tokenizer.
+"""
 
-    Raises:
-        InputError: unknown flags, wrong values, or not exactly two names before the flags.
-    """
+
+def student_kinds() -> tuple[type, ...]:
+    """The arguments of `ted student`."""
     from ..models.students import StudentArguments
     from ..tasks import TaskArguments
-    from .names import parse_names
 
-    title = "A student made of some of a teacher's blocks."
-    read = parse_names(
-        "student TEACHER OUT",
-        title,
-        (StudentArguments, TaskArguments),
-        words,
-        counts=[2],
-        what="a teacher and a new folder",
-    )
-    if read is None:
-        return None
-    names, parsed = read
-    return (*names, *parsed)
+    return StudentArguments, TaskArguments
 
 
-def student(teacher: str, folder: str, arguments: Any, task: Any) -> None:
+def student(names: list[str], arguments: Any, task: Any) -> None:
     """Make a student of some of a teacher's blocks."""
     from ..models.load import ModelArguments
     from ..models.students import student
     from ..stages.rows.task_rows import task_rows
     from ..tasks import load_task
 
+    teacher, folder = names
     loading = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     read = partial(task_rows, teacher, load_task(task), loading, arguments.seed) if task.task else None
     sys.stdout.write(f"{student(teacher, folder, arguments, read)}\n{folder}\n")
 
 
-def read_trim(words: list[str]) -> tuple[Any, ...] | None:
-    """Checkpoint, folder and arguments of `ted trim`; None if help was printed.
-
-    Raises:
-        InputError: unknown flags, wrong values, or not exactly two names before the flags.
-    """
+def trim_kinds() -> tuple[type, ...]:
+    """The arguments of `ted trim`."""
     from ..models.trimming.trim import TrimArguments
-    from .names import parse_names
 
-    title = "A checkpoint with only the tokens that some texts need: the same results on them, and a smaller file."
-    read = parse_names(
-        "trim CHECKPOINT OUT", title, (TrimArguments,), words, counts=[2], what="a checkpoint and a new folder"
-    )
-    if read is None:
-        return None
-    names, parsed = read
-    return (*names, *parsed)
+    return (TrimArguments,)
 
 
-def trim(checkpoint: str, folder: str, arguments: Any) -> None:
+def trim(names: list[str], arguments: Any) -> None:
     """Keep only the tokens of a checkpoint that some texts need."""
     from ..models.trimming.trim import trim_vocabulary
 
+    checkpoint, folder = names
     sys.stdout.write(f"{trim_vocabulary(checkpoint, folder, arguments)}\n{folder}\n")
 
 
-def read_import(words: list[str]) -> tuple[Any, ...] | None:
-    """Source and new folder of an import; None if help was printed.
-
-    Raises:
-        InputError: not exactly two words.
-    """
-    if {"-h", "--help", "--help-all"} & {*words}:
-        sys.stdout.write(
-            "usage: ted import-published SOURCE OUT\n\n"
-            "SOURCE is a folder or Hub id with a checkpoint of the published code (model_type ted-deberta-v2), saved\n"
-            "after Stage I or Stage II. OUT is a new folder: a plain checkpoint, its filter files and its tokenizer.\n"
-        )
-        return None
+def read_import(words: list[str]) -> tuple[str, ...]:
+    """Source and new folder of an import. Raises `InputError`: not exactly two words."""
     if len(words) != 2:
         raise InputError(f"expected two words, got {len(words)}; write ted import-published SOURCE OUT")
     return tuple(words)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -16,10 +16,14 @@ from ..ranges import ranges_of
 from ..runs.parsing import Setting, construct, convert, field_names, read_yaml, settings_of
 from ..runs.recipe_files import recipe_files
 from ..runs.stage_config import is_recipe, stage_config
-from .dialect import named_config
+from .command import Names
+from .dialect import flags_of, named_config, take
 from .help_screen import HelpFormatter, reword, shorten
 
 logger = logging.getLogger(__name__)
+
+_OUT = ("-o", "--output_dir", "--output-dir", "output_dir", "output-dir")
+"""Flags for the name OUT, as stages and recipes call it."""
 
 
 class Parser(HfArgumentParser):
@@ -62,40 +66,31 @@ class Parser(HfArgumentParser):
 
     def given(self, words: Sequence[str], problems: list[str]) -> dict[str, Any]:
         """Values of the flags among `words`; wrong ones are left out and added to `problems`."""
+        switches = {flag for action in self._actions if action.nargs in ("?", 0) for flag in action.option_strings}
         found: dict[str, Any] = {}
-        for flag, *values in self._by_flag(words):
-            name = flag.split("=")[0]
+        for name, values, joined in flags_of(words, switches.__contains__, self.flags.__contains__):
             if not name.startswith("--"):
                 problems.append(f"expected a flag, got {name}")
             elif name not in self.flags:
                 problems.append(f"unknown flag {name}{nearest(name, self.flags)}")
             else:
                 with collect(problems):
-                    # Joined, since argparse takes `-1e-5` for a flag.
-                    joined = len(values) == 1 and values[0].startswith("-")
-                    namespace, left = self.parse_known_args([f"{flag}={values[0]}"] if joined else [flag, *values])
-                    if left:
-                        words_given = [*flag.split("=")[1:], *values]
-                        raise InputError(
-                            f"{name}: expected one value, got {len(words_given)} ({' '.join(words_given)}); "
-                            "put quotes around a value with blanks"
-                        )
-                    found |= vars(namespace)
+                    found |= self._converted(name, values, joined)
         return found
 
-    def _by_flag(self, words: Sequence[str]) -> list[list[str]]:
-        """Each flag with the values that follow it; `key=value` is a flag too, unless a flag waits for its value."""
-        switches = {flag for action in self._actions if action.nargs in ("?", 0) for flag in action.option_strings}
-        groups: list[list[str]] = []
-        for word in words:
-            waits = bool(groups) and len(groups[-1]) == 1 and "=" not in groups[-1][0] and groups[-1][0] not in switches
-            if word.startswith("--") or (not groups and "=" not in word):
-                groups.append([word])
-            elif "=" in word and not waits and (not groups or f"--{word.partition('=')[0]}" in self.flags):
-                groups.append([f"--{word}"])
-            else:
-                groups[-1].append(word)
-        return groups
+    def _converted(self, name: str, values: list[str], joined: bool) -> dict[str, Any]:
+        # With `=`, since argparse takes `-1e-5` for a flag.
+        if joined or (len(values) == 1 and values[0].startswith("-")):
+            words = [f"{name}={values[0]}", *values[1:]]
+        else:
+            words = [name, *values]
+        namespace, left = self.parse_known_args(words)
+        if left:
+            raise InputError(
+                f"{name}: expected one value, got {len(values)} ({' '.join(values)}); "
+                "put quotes around a value with blanks"
+            )
+        return vars(namespace)
 
 
 def _from_text(setting: Setting) -> Callable[[str], Any]:
@@ -108,36 +103,31 @@ def _from_text(setting: Setting) -> Callable[[str], Any]:
     return from_text
 
 
-def parse(
-    kinds: Sequence[type],
-    argv: Sequence[str],
-    file: str | None = None,
-    parser: Parser | None = None,
-    command: str = "",
-) -> tuple[Any, ...]:
-    """Dataclasses of `kinds` from flags, which win over those of a YAML file.
-
-    Args:
-        command: whose flags they are; of a recipe, the file holds those of the stage that the command runs.
+def parse_flags(command: str, kinds: Sequence[type], words: Sequence[str]) -> tuple[Any, ...]:
+    """Dataclasses of `kinds` from `--config FILE.yaml` and flags, which win.
 
     Raises:
         InputError: all unknown keys or flags (with the nearest known one), values that do not fit, and missing models,
             task or folder.
     """
-    parser = parser or Parser(kinds)
-    problems: list[str] = []
-    of_flags: list[str] = []
-    flags = parser.given(argv, of_flags)
-    values = _config_values(command, file, kinds, flags) if file else {}
-    given = convert(kinds, values, "config", problems) | flags
-    problems += of_flags
-    parsed = construct(kinds, given, problems=problems)
+    parsed, given = _parsed(command, kinds, words)
     raise_if_any(f"--{name} is missing; this command needs it" for name in _missing(parsed, given))
     return parsed
 
 
+def _parsed(command: str, kinds: Sequence[type], words: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The dataclasses, and what was given for them."""
+    file, others = named_config(words)
+    problems: list[str] = []
+    of_flags: list[str] = []
+    flags = Parser(kinds).given(others, of_flags)
+    values = _config_values(command, file, kinds, flags) if file else {}
+    given = convert(kinds, values, "config", problems) | flags
+    return construct(kinds, given, problems=problems + of_flags), given
+
+
 def _config_values(command: str, file: str, kinds: Sequence[type], flags: dict[str, Any]) -> dict[Any, Any]:
-    """The flags in a YAML file, or in a recipe by file or name. Raises `InputError`."""
+    """The flags in a YAML file, or those of the command's stage in a recipe by file or name. Raises `InputError`."""
     known = recipe_files()
     content = read_yaml(known[file] if file in known and not Path(file).is_file() else file, "config", source=True)
     if not is_recipe(content) or {*content} <= field_names(*kinds):
@@ -147,36 +137,56 @@ def _config_values(command: str, file: str, kinds: Sequence[type], flags: dict[s
     return config.values
 
 
-def parse_flags(command: str, title: str, kinds: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...] | None:
-    """Dataclasses of `kinds` from `--config FILE.yaml` and flags, which win; None if help was asked for and printed.
+def parse_names(
+    command: str, names: Names, kinds: Sequence[type], words: Sequence[str]
+) -> tuple[list[str], tuple[Any, ...]]:
+    """Names, and dataclasses of `kinds` from the flags after them.
 
     Raises:
-        InputError: see `parse`.
+        InputError: unknown flags, wrong values, or another number of names.
     """
-    parser = Parser(kinds, prog=f"ted {command}", description=title)
-    if {"-h", "--help", "--help-all"} & set(argv):
-        reword(parser, parser.usual, {name: allowed for kind in kinds for name, allowed in ranges_of(kind).items()})
-        if "--help-all" not in argv:
-            shorten(parser)
-        sys.stdout.write(parser.format_help())
-        return None
-    file, flags = named_config(argv)
-    return parse(kinds, flags, file, parser, command.split()[0])
+    folders, others = take(words, *_OUT, most=1) if "OUT" in names.order else ([], [*words])
+    given = _before_flags(others)
+    for folder in folders:
+        if folder is None:
+            raise InputError(f"{words[-1]}: expected a value, got nothing")
+        others.insert(len(given), folder)
+        given = _before_flags(others)
+    parsed, _ = _parsed(command, kinds, others[len(given) :])
+    if len(given) not in names.counts:
+        order = names.order.replace("[", "").replace("]", "")
+        raise InputError(
+            f"expected {names.what} before the flags, got {' '.join(given) or 'nothing'}; write {order} first"
+        )
+    return given, parsed
+
+
+def _before_flags(words: Sequence[str]) -> list[str]:
+    return [*takewhile(lambda word: not word.startswith("-"), words)]
+
+
+def flags_help(usage: str, about: str, kinds: Sequence[type], full: bool) -> str:
+    """The help of a command with flags.
+
+    Args:
+        usage: the command and its names.
+        about: what it does.
+        full: whether flags that few people set are listed too.
+    """
+    parser = Parser(kinds, prog=f"ted {usage}", description=about)
+    reword(parser, parser.usual, {name: allowed for kind in kinds for name, allowed in ranges_of(kind).items()})
+    if not full:
+        shorten(parser)
+    return parser.format_help()
 
 
 def _missing(parsed: tuple[Any, ...], given: dict[str, Any]) -> list[str]:
-    """The models, the task and the folder that a command needs and was not given."""
+    """The models, the task and the folder that a command without names needs and was not given."""
     values = {name: value for part in parsed for name, value in vars(part).items()}
-    names = ["teacher_name_or_path", "student_name_or_path", "task"]
-    if "student_name_or_path" not in values:
-        names[:2] = [] if values.get("predictions_file") else ["model_name_or_path"]
-    # A student needs a task only where its rows say what is kept; exports and benches find it by the checkpoint.
-    if {"narrow", "max_changed", "formats"} & values.keys():
-        names.remove("task")
-    methods = [part.of_method for part in parsed if hasattr(part, "of_method")]
-    if methods and not methods[0].needs_teacher:
-        names.remove("teacher_name_or_path")
-    missing = [name for name in names if name in values and not values[name]]
+    needed = [*(name for part in parsed for name in getattr(part, "needed", ())), "task"]
+    if any(not part.of_method.needs_teacher for part in parsed if hasattr(part, "of_method")):
+        needed = [name for name in needed if name != "teacher_name_or_path"]
+    missing = [name for name in needed if name in values and not values[name]]
     if "learning_rate" in values and not given.get("output_dir"):
         missing.append("output_dir")
     return missing

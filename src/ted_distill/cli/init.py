@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .dialect import CHANGES, EITHER, changes, content_of, is_change
+from .dialect import CHANGES, EITHER, changes, content_of, is_change, take
 
 logger = logging.getLogger(__name__)
 
@@ -33,43 +33,26 @@ All keys of a recipe work (docs/recipes.md) and win: --max_train_samples 5000, -
 """
 
 
-def read_init(words: list[str]) -> tuple[Any, ...] | None:
-    """The file to write, whether it may exist, and the keys that are given; None if help was printed.
+def read_init(words: list[str]) -> tuple[Path, bool, dict[str, Any]]:
+    """The file to write, whether it may exist, and the keys that are given.
 
     Raises:
         InputError: a word that belongs to no key, no file after `-o`, or a file that exists.
     """
-    if not words or {"-h", "--help", "--help-all"} & {*words}:
-        sys.stdout.write(HELP)
-        return None
     from ..runs.drafting import check_new, data_name
 
-    file, force, others = _output(words)
+    files, others = take(words, "-o", "--output")
+    for file in files:
+        if not file or file.startswith("-"):
+            raise InputError(f"-o: expected a file to write, got {file or 'nothing'}; write -o RECIPE.yaml")
+    force = "--force" in others
+    others = [word for word in others if word != "--force"]
     teacher = [] if not others or is_change(others[0]) else [f"teacher={others.pop(0)}"]
     content = content_of([*teacher, *changes(others)])
-    if file is None:
-        file = f"{data_name(content)}.yaml"
-    check_new(Path(file), force=force)
-    return Path(file), force, content
-
-
-def _output(words: list[str]) -> tuple[str | None, bool, list[str]]:
-    """The file after `-o`, whether `--force` is there, and all other words. Raises `InputError`."""
-    file, force, others = None, False, []
-    left = iter(words)
-    for word in left:
-        if word in ("-o", "--output"):
-            file = next(left, "")
-        elif word.startswith(("-o=", "--output=")):
-            file = word.partition("=")[2]
-        elif word == "--force":
-            force = True
-        else:
-            others.append(word)
-            continue
-        if file is not None and (not file or file.startswith("-")):
-            raise InputError(f"-o: expected a file to write, got {file or 'nothing'}; write -o RECIPE.yaml")
-    return file, force, others
+    last = files[-1] if files else None
+    written = Path(last or f"{data_name(content)}.yaml")
+    check_new(written, force=force)
+    return written, force, content
 
 
 def init(file: Path, force: bool, content: dict[str, Any]) -> None:

@@ -6,52 +6,61 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from ..errors import GateError, InputError, TrainingError
+from ..errors import GateError, InputError, TrainingError, nearest
 from ..progress import noting_interrupts, remembering
 from . import bench, compare, convert, export, init, push, recipes, report, reproduce, stages
-from .command import Command
+from .command import Command, Names
+from .dialect import HELP_ALL, wants_help
+
+
+def _nothing(words: list[str]) -> tuple[()]:
+    """What a command without arguments needs of its words."""
+    return ()
+
 
 _RECIPES = {
     "demo": Command(
         "demo", "the whole method on generated data, offline, on any machine",
-        recipes.demo, read=recipes.read_demo, trains=True,
+        recipes.demo, read=recipes.read_demo, help=recipes.DEMO_HELP, trains=True,
     ),
     "list": Command(
         "list", "tasks, data sets and recipes known by name",
-        recipes.list_names, read=recipes.read_list, light=True,
+        recipes.list_names, read=_nothing, help=recipes.LIST_HELP, light=True,
     ),
     "init": Command(
         "init TEACHER --train_file FILE", "write a recipe for a teacher and a data file, every value with its reason",
-        init.init, read=init.read_init,
+        init.init, read=init.read_init, help=init.HELP, needs_words=True,
     ),
     "show": Command(
         "show RECIPE [key=value ...]", "what a recipe would do: models, pairs, steps, memory; nothing is trained",
-        recipes.show, read=recipes.read_show,
+        recipes.show, read=recipes.read_show, help=recipes.SHOW_HELP,
     ),
     "plan": Command(
         "plan RECIPE --format make", "its steps as commands, and what each waits for: for schedulers",
-        recipes.plan, read=recipes.read_plan,
+        recipes.plan, read=recipes.read_plan, help=recipes.PLAN_HELP,
     ),
     "check": Command(
         "check RECIPE [key=value ...]", "its models and data tried out: scores, doubts, time, memory",
-        recipes.check, read=recipes.read_check,
+        recipes.check, read=recipes.read_check, help=recipes.CHECK_HELP,
     ),
     "run": Command(
         "run RECIPE [key=value ...]", "all stages of a recipe, then one table; resumes where it stopped",
-        recipes.run, read=recipes.read_run, trains=True,
+        recipes.run, read=recipes.read_run, help=recipes.RUN_HELP, trains=True,
     ),
     "compare": Command(
         "compare RECIPE --seeds 5", "a recipe's methods over several seeds, and which of them can be told apart",
-        compare.compare, read=compare.read_compare, trains=True,
+        compare.compare, read=compare.read_compare, help=compare.HELP, trains=True,
     ),
     "reproduce": Command(
         "reproduce RUN", "a finished run once more, in another folder: the same scores and weights?",
-        reproduce.reproduce, read=reproduce.read_reproduce, trains=True,
+        reproduce.reproduce, read=reproduce.read_reproduce, help=reproduce.REPRODUCE_HELP,
+        needs_words=True, trains=True,
     ),
     "report": Command(
         "report FOLDER", "the report of a run or comparison: scores, curves, sizes, rows that differ",
-        report.report, read=report.read_report,
+        report.report, read=report.read_report, help=report.HELP,
     ),
 }  # fmt: skip
 _STAGES = {
@@ -69,7 +78,8 @@ _STAGES = {
     ),
     "student": Command(
         "student TEACHER OUT --layers 2,4,6", "a student made of some of a teacher's blocks (--help: narrower ones)",
-        convert.student, read=convert.read_student,
+        convert.student, convert.student_kinds, Names("TEACHER OUT", "a teacher and a new folder", [2]),
+        about="A student made of some of a teacher's blocks.",
     ),
     "evaluate": Command(
         "evaluate --help", "score any checkpoint on any task, or predictions made elsewhere",
@@ -77,25 +87,33 @@ _STAGES = {
     ),
     "trim": Command(
         "trim CHECKPOINT OUT --texts FILE", "a checkpoint with only the tokens that some texts need",
-        convert.trim, read=convert.read_trim,
+        convert.trim, convert.trim_kinds, Names("CHECKPOINT OUT", "a checkpoint and a new folder", [2]),
+        about="A checkpoint with only the tokens that some texts need: the same results on them, and a smaller file.",
     ),
     "export": Command(
         "export CHECKPOINT [OUT] --int8", "a checkpoint as ONNX, compared with it before it is published",
-        export.export, read=export.read_export,
+        export.export, export.export_kinds, Names("CHECKPOINT [OUT]", "a checkpoint and a folder", [1, 2]),
+        about="A checkpoint as ONNX, in float32 and int8, published if it does what the checkpoint does.",
     ),
     "bench": Command(
         "bench CHECKPOINT ... | RUN", "score, size, latency in PyTorch and ONNX, side by side with the teacher",
-        bench.bench, read=bench.read_bench,
+        bench.bench, bench.bench_kinds,
+        Names("CHECKPOINT ...", "one or more checkpoints, or a run,", range(1, sys.maxsize)),
+        about="Score, size, latency and throughput of checkpoints, or of all models of a run, in PyTorch and ONNX.",
     ),
     "push": Command(
         "push CHECKPOINT OWNER/NAME", "a checkpoint and its card on the Hub, with filters and ONNX files if wanted",
-        push.push, read=push.read_push,
+        push.push, push.push_kinds, Names("CHECKPOINT OWNER/NAME", "a checkpoint and a name on the Hub", [2]),
+        about="A finished checkpoint on the Hub, with its card; as the user who logged in with `hf auth login`.",
     ),
     "import-published": Command(
         "import-published SOURCE OUT", "a checkpoint of the published code -> a plain one and filter files",
-        convert.import_published, read=convert.read_import,
+        convert.import_published, read=convert.read_import, help=convert.IMPORT_HELP,
     ),
-    "env": Command("env", "versions and hardware, for a bug report", reproduce.env, read=reproduce.read_env),
+    "env": Command(
+        "env", "versions and hardware, for a bug report",
+        reproduce.env, read=_nothing, help=reproduce.ENV_HELP,
+    ),
 }  # fmt: skip
 COMMANDS: dict[str, Command] = {**_RECIPES, **_STAGES}
 
@@ -161,24 +179,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Command:
     """The command of a name. Raises `InputError`, with the nearest name, if there is none."""
     if name not in COMMANDS:
-        from ..errors import nearest
-
         raise InputError(f"unknown command {name}{nearest(name, COMMANDS)} (`ted --help` lists all)")
     return COMMANDS[name]
 
 
-def _read(name: str, command: Command, words: list[str]) -> tuple[object, ...] | None:
-    """The arguments of a command, read from the words after it; None if help was printed."""
+def _read(name: str, command: Command, words: list[str]) -> tuple[Any, ...] | None:
+    """The arguments of a command, read from the words after it; None if help was printed. Raises `InputError`."""
+    has_flags = command.read is None
+    if wants_help(words) or (not words and (has_flags or command.needs_words)):
+        sys.stdout.write(_help_of_flags(name, command, HELP_ALL in words) if has_flags else command.help)
+        return None
     if not command.light:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
     if command.read is not None:
         return command.read(words)
-    from .flags import parse_flags
+    from .flags import parse_flags, parse_names
 
-    title = f"{command.title[:1].upper()}{command.title[1:]}."
-    return parse_flags(name, title, command.kinds(), words or ["--help"])
+    if command.names is None:
+        return parse_flags(name, command.kinds(), words)
+    names, parsed = parse_names(name, command.names, command.kinds(), words)
+    return names, *parsed
+
+
+def _help_of_flags(name: str, command: Command, full: bool) -> str:
+    from .flags import flags_help
+
+    usage = f"{name} {command.names.order}" if command.names else name
+    about = command.about or f"{command.title[:1].upper()}{command.title[1:]}."
+    return flags_help(usage, about, command.kinds(), full)
 
 
 def _print_version() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, nearest, shown
-from .dialect import CHANGES, EITHER, changes, read_words, recipe_word, wants_help
+from .dialect import CHANGES, EITHER, changes, content_of, read_words, recipe_word, take
 from .init import draft_of
 from .report import report_at_the_end, say, say_files
 from .stages import print_results
@@ -20,7 +22,8 @@ _WITHOUT = (
     "(ted init --help), and use it."
 )
 
-_RUN = """\
+RUN_HELP = f"""usage: ted run RECIPE {CHANGES}
+
 All stages of a recipe in one folder, then a table and a report. Stages that are finished are skipped, so the same
 command resumes an interrupted run. RECIPE is a YAML file, or a name that `ted list` prints; docs/recipes.md has its
 keys and sections. Often set:
@@ -32,7 +35,51 @@ keys and sections. Often set:
   --require 'ted.f1 >= 80'      exit code 4 where it does not hold; teacher.f1 may be on the right
   --workers N                   stages that do not wait for each other, at once, or auto [1]
   --launcher ray                make them as tasks of a Ray cluster
-  --only STEP                   one step of `ted plan`"""
+  --only STEP                   one step of `ted plan`
+
+{EITHER}
+
+{_WITHOUT}
+"""
+
+SHOW_HELP = f"""usage: ted show RECIPE {CHANGES}
+
+What `ted run` would do with the same words, without training: models, pairs of blocks, filters, steps,
+estimates of memory and disk space. It reads configs, tokenizers and data, but no weights.
+
+{EITHER}
+
+{_WITHOUT}
+"""
+
+PLAN_HELP = f"""usage: ted plan RECIPE [--format sh|make] {CHANGES}
+
+The steps of `ted run` with the same words as commands for a shell or make, and what each waits for, so
+that any scheduler can start them, also at once or on several machines with the same files. Each does
+nothing if it was done before, and resumes where it was interrupted; the last one writes the table.
+
+{EITHER}
+"""
+
+CHECK_HELP = f"""usage: ted check RECIPE {CHANGES}
+
+Tries out what `ted run` would do with the same words: loads the models, scores them on a few rows,
+makes a few steps of each stage, and says what that means for the run: time, memory, disk, and what may
+be wrong with models, labels and data. Nothing is written. Problems end it with exit code 2, doubts do
+not.
+
+{EITHER}
+
+{_WITHOUT}
+"""
+
+DEMO_HELP = f"""usage: ted demo {CHANGES}
+
+Runs in runs/demo; output_dir=FOLDER changes that.
+{EITHER}
+"""
+
+LIST_HELP = "usage: ted list\n\nTasks and data sets for --task, recipes for `ted show` and `ted run`.\n"
 
 _NEXT = """
 Next, with a model and data of your own:
@@ -43,31 +90,22 @@ One seed hardly ever tells methods apart; `ted compare my.yaml --seeds 5` does.
 """
 
 
-def read_run(words: list[str]) -> tuple[Any, ...] | None:
-    """The recipe to run; None if help was printed.
+def read_run(words: list[str]) -> tuple[Recipe, str | None]:
+    """The recipe to run, and the only step of it, if one is named.
 
     Raises:
         InputError: no recipe, or one that is refused.
     """
-    if wants_help(words):
-        sys.stdout.write(f"usage: ted run RECIPE {CHANGES}\n\n{_RUN}\n\n{EITHER}\n\n{_WITHOUT}\n")
-        return None
     only, others = _taken("only", words)
     return recipe_of("run", others)[1], only
 
 
-def _taken(flag: str, words: list[str]) -> tuple[str | None, list[str]]:
-    """The value of a flag, written in any of the three spellings, and all other words. Raises `InputError`."""
-    value, others, left = None, [], iter(words)
-    for word in left:
-        key, equals, given = word.removeprefix("--").partition("=")
-        if key != flag or not (equals or word.startswith("--")):
-            others.append(word)
-        elif not (given := given if equals else next(left, "")) or given.startswith("--"):
-            raise InputError(f"--{flag}: expected a value, got nothing")
-        else:
-            value = given
-    return value, others
+def _taken(key: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """The last value of a key, written in any of the three spellings, and all other words. Raises `InputError`."""
+    values, others = take(words, f"--{key}", f"{key}=")
+    if any(not value or value.startswith("--") for value in values):
+        raise InputError(f"--{key}: expected a value, got nothing")
+    return (values[-1] if values else None), others
 
 
 def recipe_of(command: str, words: list[str]) -> tuple[Path | None, Recipe]:
@@ -97,24 +135,26 @@ def run(recipe: Any, only: str | None = None) -> None:
     if only is not None:
         print_results(runs.make_step(recipe, only), None)
         return
-    reported = _AtTheEnd(recipe.run.report)
-    _end(runs.run(recipe, before_dropping=reported), recipe.run.output_dir, reported)
+    _run_all(partial(runs.run, recipe), recipe.run.output_dir, recipe.run.report)
 
 
-def read_show(words: list[str]) -> tuple[Any, ...] | None:
-    """The recipe to show and its file; None if help was printed.
+def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
+    """Run all stages in a folder; print the table, and where it and the report are, if one is wanted."""
+    from ..runs.table import results_table
 
-    Raises:
-        InputError: no recipe, or one that is refused.
-    """
-    if wants_help(words):
-        sys.stdout.write(
-            f"usage: ted show RECIPE {CHANGES}\n\n"
-            "What `ted run` would do with the same words, without training: models, pairs of blocks, filters, steps,\n"
-            "estimates of memory and disk space. It reads configs, tokenizers and data, but no weights.\n\n"
-            f"{EITHER}\n\n{_WITHOUT}\n"
-        )
-        return None
+    files: list[Path] = []
+
+    def write_report(folder: Path) -> None:  # while all models are there, and the run holds the folder's lock
+        if report:
+            files.extend(report_at_the_end(folder, held=True))
+
+    results = run(before_dropping=write_report)
+    say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
+    say_files(files)
+
+
+def read_show(words: list[str]) -> tuple[Path | None, Recipe]:
+    """The recipe to show and its file, if it has one. Raises `InputError` for no recipe, or one that is refused."""
     return recipe_of("show", words)
 
 
@@ -127,23 +167,14 @@ def show(file: Path | None, recipe: Any) -> None:
     sys.stdout.write(f"{title}{show(plan(recipe))}")
 
 
-def read_plan(words: list[str]) -> tuple[Any, ...] | None:
-    """The recipe, the words that name it and the format; None if help was printed.
+def read_plan(words: list[str]) -> tuple[Recipe, list[str], str]:
+    """The recipe, the words that name it and the format.
 
     Raises:
         InputError: no recipe, one that is refused, or another format.
     """
     from ..runs.commands import FORMATS
 
-    if wants_help(words):
-        sys.stdout.write(
-            f"usage: ted plan RECIPE [--format {'|'.join(FORMATS)}] {CHANGES}\n\n"
-            "The steps of `ted run` with the same words as commands for a shell or make, and what each waits for, so\n"
-            "that any scheduler can start them, also at once or on several machines with the same files. Each does\n"
-            "nothing if it was done before, and resumes where it was interrupted; the last one writes the table.\n\n"
-            f"{EITHER}\n"
-        )
-        return None
     kind, others = _taken("format", words)
     if kind is not None and kind not in FORMATS:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {shown(kind)}{nearest(kind, FORMATS)}")
@@ -158,51 +189,25 @@ def plan(recipe: Any, words: list[str], kind: str) -> None:
     sys.stdout.write(plan_text(recipe, words, kind))
 
 
-def read_check(words: list[str]) -> tuple[Any, ...] | None:
-    """The recipe to check; None if help was printed.
-
-    Raises:
-        InputError: no recipe, or one that is refused.
-    """
-    if wants_help(words):
-        sys.stdout.write(
-            f"usage: ted check RECIPE {CHANGES}\n\n"
-            "Tries out what `ted run` would do with the same words: loads the models, scores them on a few rows,\n"
-            "makes a few steps of each stage, and says what that means for the run: time, memory, disk, and what may\n"
-            "be wrong with models, labels and data. Nothing is written. Problems end it with exit code 2, doubts do\n"
-            "not.\n\n"
-            f"{EITHER}\n\n{_WITHOUT}\n"
-        )
-        return None
+def read_check(words: list[str]) -> tuple[Recipe]:
+    """The recipe to check. Raises `InputError` for no recipe, or one that is refused."""
     return (recipe_of("check", words)[1],)
 
 
 def check(recipe: Any) -> None:
     """Print what a check finds. Raises `InputError` for problems, after everything else is printed."""
-    from accelerate import PartialState
-
     from ..runs.run import check_recipe
 
     report = check_recipe(recipe)
-    if PartialState().is_main_process:
-        sys.stdout.write(report.text())
-        sys.stdout.flush()
+    say(report.text())
+    sys.stdout.flush()
     report.raise_problems()
 
 
-def read_demo(words: list[str]) -> tuple[Any, ...] | None:
-    """The folder of the demo and changes to its recipe; None if help was printed.
-
-    Raises:
-        InputError: a word that is not a change.
-    """
+def read_demo(words: list[str]) -> tuple[str, list[str]]:
+    """The folder of the demo and changes to its recipe. Raises `InputError` for a word that is not a change."""
     from ..demo.run_demo import DEFAULT_FOLDER
 
-    if wants_help(words):
-        sys.stdout.write(
-            f"usage: ted demo {CHANGES}\n\nRuns in {DEFAULT_FOLDER}; output_dir=FOLDER changes that.\n{EITHER}\n"
-        )
-        return None
     given = changes(words)
     folders = [change.partition("=")[2] for change in given if change.startswith("output_dir=")]
     others = [change for change in given if not change.startswith("output_dir=")]
@@ -212,20 +217,9 @@ def read_demo(words: list[str]) -> tuple[Any, ...] | None:
 def demo(folder: str, overrides: list[str]) -> None:
     """Run the demo and print its table."""
     from ..demo.run_demo import run_demo
-    from ..runs.parsing import parse_yaml
 
-    given = dict(override.partition("=")[::2] for override in overrides)
-    reported = _AtTheEnd(parse_yaml(given.get("report", "true"), "override report") is not False)
-    _end(run_demo(folder, overrides, reported), folder, reported)
+    _run_all(partial(run_demo, folder, overrides), folder, content_of(overrides).get("report") is not False)
     say(_NEXT)
-
-
-def read_list(words: list[str]) -> tuple[Any, ...] | None:
-    """Nothing, which is all `ted list` needs; None if help was printed."""
-    if wants_help(words):
-        sys.stdout.write("usage: ted list\n\nTasks and data sets for --task, recipes for `ted show` and `ted run`.\n")
-        return None
-    return ()
 
 
 def list_names() -> None:
@@ -237,23 +231,3 @@ def list_names() -> None:
     for title, lines in (("tasks", DESCRIPTIONS), ("recipes", recipes)):
         width = max(map(len, lines))
         sys.stdout.write(f"{title}\n" + "".join(f"  {name:<{width}}  {line}\n" for name, line in lines.items()))
-
-
-class _AtTheEnd:
-    """Writes the report of a run while all its models are there and the run holds the folder's lock."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self.files: list[Path] = []
-
-    def __call__(self, folder: Path) -> None:
-        if self.wanted:
-            self.files = report_at_the_end(folder, held=True)
-
-
-def _end(results: Any, folder: str, reported: _AtTheEnd) -> None:
-    """Print the table, and where it and the report are."""
-    from ..runs.table import results_table
-
-    say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
-    say_files(reported.files)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, TrainingError
 
-_USAGE = """usage: ted report FOLDER
+HELP = """usage: ted report FOLDER
 
 The report of a finished run or comparison, written into its folder:
 
@@ -22,15 +22,12 @@ of each model are kept in FOLDER/predictions, and what was measured in FOLDER/me
 """
 
 
-def read_report(words: list[str]) -> tuple[Path] | None:
-    """The folder to report; None if help was printed.
+def read_report(words: list[str]) -> tuple[Path]:
+    """The folder to report.
 
     Raises:
         InputError: no folder, or more words.
     """
-    if {"-h", "--help", "--help-all"} & {*words}:
-        sys.stdout.write(_USAGE)
-        return None
     if len(words) != 1 or words[0].startswith("-"):
         got = " ".join(words) or "nothing"
         raise InputError(f"expected one folder of a run or comparison, got {got}; write ted report FOLDER")

@@ -5,31 +5,28 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from ..errors import GateError, InputError
-from .dialect import changes, wants_help
+from .dialect import changes
 
-_USAGE = """usage: ted reproduce RUN [output_dir=FOLDER] [tolerance=0]
+REPRODUCE_HELP = """usage: ted reproduce RUN [output_dir=FOLDER] [tolerance=0]
 
 Repeats a finished run from its folder, in another folder [RUN-again], and compares scores and weights. The exit code is
 4 if a score differs by more than the tolerance. Other hardware or other versions change the last digits of weights.
 """
+ENV_HELP = "usage: ted env [--help]\n\nVersions and hardware, for a bug report.\n"
 _PACKAGES = (
     "ted-distill", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "numpy", "scipy",
     "scikit-learn", "pyarrow", "rich", "matplotlib", "pandas", "sentencepiece", "disentangled-flash",
 )  # fmt: skip
 
 
-def read_reproduce(words: list[str]) -> tuple[Any, ...] | None:
-    """The run's folder, that of the repetition and the tolerance; None if help was printed.
+def read_reproduce(words: list[str]) -> tuple[Path, Path | None, float]:
+    """The run's folder, that of the repetition and the tolerance.
 
     Raises:
         InputError: no folder, or another word.
     """
-    if wants_help(words) or not words:
-        sys.stdout.write(_USAGE)
-        return None
     given = dict(change.split("=", 1) for change in changes(words[1:]))
     if unknown := given.keys() - {"output_dir", "tolerance"}:
         raise InputError(f"reproduce: expected output_dir and tolerance, got {', '.join(sorted(unknown))}")
@@ -49,14 +46,6 @@ def reproduce(folder: Path, output_dir: Path | None, tolerance: float) -> None:
     sys.stdout.write(f"\n{found}\n\n{found.folder}\n")
     if found.difference > tolerance:
         raise GateError(f"expected scores within {tolerance:g} of those of {folder}, got {found.difference:.4f} apart")
-
-
-def read_env(words: list[str]) -> tuple[Any, ...] | None:
-    """Nothing, which is all `ted env` needs; None if help was printed."""
-    if wants_help(words):
-        sys.stdout.write("usage: ted env [--help]\n\nVersions and hardware, for a bug report.\n")
-        return None
-    return ()
 
 
 def env() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ..errors import raise_if_any
 from ..ranges import a_path, at_least, described, expand_home, range_problems
+from .report import say
 
 # Other imports of the package are inside: they import torch, and `ted --help` should not.
 
@@ -19,6 +19,7 @@ class OneModel:
     """The model of a stage that has one."""
 
     _argument_group_name: ClassVar[str] = "models"
+    needed: ClassVar[tuple[str, ...]] = ("model_name_or_path",)
 
     model_name_or_path: str | None = None
     """folder or Hub id"""
@@ -34,6 +35,7 @@ class TwoModels:
     """The models of Stage II."""
 
     _argument_group_name: ClassVar[str] = "models"
+    needed: ClassVar[tuple[str, ...]] = ("teacher_name_or_path", "student_name_or_path")
 
     teacher_name_or_path: str | None = None
     """the teacher; for ted the folder that `ted learn-filters` made of it"""
@@ -87,6 +89,11 @@ class EvaluateArguments:
         elif self.split:
             problems.append("split: expected predictions_file beside it, got none; models are scored on all rows")
         raise_if_any(problems)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What has to be given."""
+        return () if self.predictions_file else ("model_name_or_path",)
 
     @property
     def mixed_precision(self) -> str | None:
@@ -180,20 +187,17 @@ def _for_training(*own: type) -> tuple[type, ...]:
 
 def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
-    from accelerate import PartialState
-
     from ..training.scores.selection import described as sentences_on
     from ..training.scores.selection import score_title
 
-    if not PartialState().is_main_process:
-        return
     shown = {name: value for name, value in results.items() if value is not None and not isinstance(value, dict)}
     titles = {name: score_title(name, results) for name in shown}
     width = max([28, *map(len, titles.values())])
+    lines = []
     for name, value in shown.items():
         number = f"{value:g}" if name == "learning_rate" else f"{value:.2f}" if isinstance(value, float) else value
-        sys.stdout.write(f"{titles[name]:<{width}} {number}\n")
-    for sentence in sentences_on(results):
-        sys.stdout.write(f"{sentence}\n")
+        lines.append(f"{titles[name]:<{width}} {number}")
+    lines += sentences_on(results)
     if folder:
-        sys.stdout.write(f"{Path(folder)}\n")
+        lines.append(str(Path(folder)))
+    say("".join(f"{line}\n" for line in lines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,24 +38,14 @@ from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
 from .embeddings import check_tokens
 from .exponents import with_numbers
+from .head_choice import Head, decide_head, fit_config
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
-from .labels import (
-    check_problem_type,
-    class_names,
-    has_default_labels,
-    label_order,
-    model_labels,
-    needs_new_head,
-    offer_labels,
-    set_labels,
-)
+from .labels import offer_labels
 from .places import not_a_folder_either, resolve_place
 from .trying.check import Findings, check_model
 from .trying.known import Known, Source, known_of
 from .trying.pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
 from .trying.positions import fit_length
-
-logger = logging.getLogger(__name__)
 
 _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
@@ -194,45 +184,61 @@ def load_model(
     # Labels of the first model: another one, such as a student, must have the same.
     if not new_head and not task.has_offer:
         offer_labels(task, config)
-    fresh = needs_new_head(config, task)
-    renewed = fresh and new_head and class_names(task) is not None and not has_default_labels(config)
-    if renewed:
-        logger.warning(
-            "model: expected a head for the task's labels in %s, got one for %s; making a new head",
-            name, ", ".join(model_labels(config)[:5]),
-        )  # fmt: skip
-    if fresh and new_head:
-        set_labels(config, task)
-    order = None if fresh and new_head else label_order(config, task, name)
-    _fit_problem_type(config, task, name, new_head)
+    head = decide_head(config, task, name, trained=new_head)
+    config = fit_config(config, head, task, name)
     tokenizer = load_pretrained(AutoTokenizer, name, hub)
-    padded = not isinstance(task, LanguageModelling)
-    mend_pad_token(config, tokenizer, name, padded)
+    mend_pad_token(config, tokenizer, name, _is_padded(task))
+    model, missing = _load_weights(name, hub, config, head, task)
+    check_tokens(model, tokenizer, task, name)
+    fresh = tuple(sorted(missing | _fit_head(model, head, task)))
+    order = None if head.label_order is None else list(head.label_order)
+    loaded = LoadedModel(name, model, tokenizer, order, fresh)
+    how = (
+        type(model), fingerprint(config_content(config)), head, fresh, type(task), task.longest(tokenizer),
+    )  # fmt: skip
+    return _tried_out(loaded, task, source, how)
+
+
+def _load_weights(
+    name: str, hub: dict[str, Any], config: PretrainedConfig, head: Head, task: Task
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model in float32, and the names of the weights that its checkpoint lacks or has in other sizes."""
     model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
-        ignore_mismatched_sizes=new_head,
+        ignore_mismatched_sizes=head.trained,
     )  # fmt: skip
-    check_loaded(model, info, name, new_head)
-    check_tokens(model, tokenizer, task, name)
-    if renewed:
+    check_loaded(model, info, name, head.trained)
+    return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+
+
+def _fit_head(model: PreTrainedModel, head: Head, task: Task) -> set[str]:
+    """Make the model's head what was decided; the names of the weights that were drawn anew for it."""
+    if head.replaced:
         renew_head(model)
     if task.problem_type == "regression":
         make_scores_exact(model)
-    drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    if renewed:
-        drawn |= {key for key in model.state_dict() if not in_backbone(key, model)}
-    loaded = LoadedModel(name, model, tokenizer, order, tuple(sorted(drawn)))
-    how = (
-        type(model), fingerprint(config_content(config)), new_head, loaded.fresh, tuple(order or ()),
-        type(task), task.longest(tokenizer),
-    )  # fmt: skip
+    return {key for key in model.state_dict() if not in_backbone(key, model)} if head.replaced else set()
+
+
+def _tried_out(loaded: LoadedModel, task: Task, source: Source, how: Hashable) -> LoadedModel:
+    """The same with what the model was found to do, now or when it was loaded before from the same files.
+
+    Args:
+        how: everything that the findings depend on, apart from the files.
+    """
+    name, model, tokenizer = loaded.name, loaded.model, loaded.tokenizer
     known = source.known(how) or Known(*check_model(loaded.as_module(task), tokenizer, task, name))
     source.keep(model, how, known)
     fit_length(known.limit, tokenizer, task, name)
     loaded = replace(loaded, findings=known.findings)
-    if padded and loaded.as_module(task).reads_last_token:
+    if _is_padded(task) and loaded.as_module(task).reads_last_token:
         fit_pad_token(model, tokenizer, name)
     return loaded
+
+
+def _is_padded(task: Task) -> bool:
+    """Whether rows of different lengths are in one batch."""
+    return not isinstance(task, LanguageModelling)
 
 
 def offer_labels_of(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:
@@ -316,14 +322,6 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
                 )
     if problems:
         raise InputError(problems)
-
-
-def _fit_problem_type(config: PretrainedConfig, task: Task, name: str, new_head: bool) -> None:
-    """The task's `problem_type` where a model is to be trained on it; another one is refused where it is not."""
-    if not new_head:
-        check_problem_type(config, task, name)
-    elif task.problem_type is not None:
-        config.problem_type = task.problem_type
 
 
 def read_weights(model: PreTrainedModel, folder: Path) -> None:

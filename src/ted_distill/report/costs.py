@@ -28,6 +28,7 @@ from ..output import MANIFEST_NAME, atomic_files, read_if_sound, read_json, writ
 from ..runs.kept_predictions import scored_split
 from ..runs.run_folder import COMPARISON_NAME
 from ..runs.table import BEST, TRIMMED
+from ..stages.autocast import fitting_autocast
 from ..stages.evaluate import scoring_autocast, scoring_device
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
@@ -150,10 +151,13 @@ def _bytes(folder: Path) -> int | None:
 def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> tuple[dict[str, float], Any]:
     """Rows a second by shape, and how they were measured."""
     device = scoring_device(args.use_cpu)
-    autocast = scoring_autocast(device, args.autocast_type)
     size = args.per_device_eval_batch_size
     rows = task.rows[scored_split(task)]
     rows = rows.select(range(min(_MOST_ROWS, len(rows))))
+    precision = args.autocast_type
+    for loaded in models.values():
+        precision = fitting_autocast(loaded, task, device, precision)
+    autocast = scoring_autocast(device, precision)
     ready = {shape: _Pass(loaded, task, rows, size, device, autocast) for shape, loaded in models.items()}
     if not ready:
         return {}, None
@@ -172,7 +176,7 @@ def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) ->
         "unit": "block" if task.running_text else "row",
         "passes": _PASSES,
         "batch_size": size,
-        "precision": args.autocast_type,
+        "precision": precision,
         "device": device.type,
         "threads": torch.get_num_threads(),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -58,7 +59,7 @@ def _figure(height: float = _SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
         yield figure, axes
 
 
-def scores_plot(models: Sequence[Mapping[str, Any]], metric: str, interval: str) -> str:
+def scores_plot(models: Sequence[Mapping[str, Any]], metric: str, interval: str) -> Markup:
     """A dot for each model with its interval as a bar, a tick for each seed, and the teacher's score as a line.
 
     A student before training that is far away (`is_far`) is an arrow at the edge, so that there is room for the others.
@@ -111,7 +112,7 @@ def _between(interval: Sequence[float] | None) -> str:
 
 def curves_plot(
     curves: Mapping[str, Curve], name: str, title: str, y: str, line: tuple[str, float] | None = None, log: bool = False
-) -> str:
+) -> Markup:
     """Curves over steps, each with a line style of its own.
 
     Args:
@@ -149,7 +150,7 @@ def curves_plot(
         return inline_svg(figure, name, title, f"{y} over steps: {ends}.")
 
 
-def heads_plot(heads: Mapping[str, Any]) -> str:
+def heads_plot(heads: Mapping[str, Any]) -> Markup:
     """Score of the filter heads by block, teacher and student, with what needs no input as a line."""
     with _figure() as (figure, axes):
         for number, one in enumerate(heads["models"]):
@@ -177,7 +178,7 @@ def heads_plot(heads: Mapping[str, Any]) -> str:
         return inline_svg(figure, "heads", "Scores of the filter heads by block", said + ".")
 
 
-def costs_plot(points: Sequence[tuple[str, float, float]], name: str, x: str, metric: str) -> str:
+def costs_plot(points: Sequence[tuple[str, float, float]], name: str, x: str, metric: str) -> Markup:
     """Score against size or speed: a dot for each model, with its name.
 
     Args:
@@ -198,7 +199,7 @@ def costs_plot(points: Sequence[tuple[str, float, float]], name: str, x: str, me
         return inline_svg(figure, name, f"{metric} against {x}", said + ".")
 
 
-def bench_plot(about: Mapping[str, Any]) -> str:
+def bench_plot(about: Mapping[str, Any]) -> Markup:
     """Score against latency of what `ted bench` measured: a colour for each model, a shape for each format."""
     rows = [row for row in about["candidates"] if row["score"] is not None]
     with _figure(height=3.6) as (figure, axes):

@@ -6,10 +6,10 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter
@@ -22,11 +22,15 @@ MAX_BYTES, MAX_NODES, MAX_LEVELS = 1_000_000, 10_000, 50
 """Limits for a YAML document: its size, and the number and depth of its values once aliases are expanded."""
 
 
-def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "") -> tuple[Any, ...]:
+Where: TypeAlias = str | Callable[[Any], str]
+"""What keys belong to, for messages; a function says it of each key."""
+
+
+def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: Where = "") -> tuple[Any, ...]:
     """Dataclasses of `kinds` from keys and values of a YAML file; None keeps the default.
 
     Args:
-        where: what the keys belong to, for messages.
+        where: what the keys belong to.
 
     Raises:
         InputError: all unknown keys (with the nearest known one), values that do not fit, and values the kinds refuse.
@@ -35,25 +39,30 @@ def from_values(kinds: Sequence[type], values: Mapping[Any, Any], where: str = "
     return construct(kinds, convert(kinds, values, where, problems), where, problems)
 
 
-def convert(kinds: Sequence[type], values: Mapping[Any, Any], where: str, problems: list[str]) -> dict[str, Any]:
+def convert(kinds: Sequence[type], values: Mapping[Any, Any], where: Where, problems: list[str]) -> dict[str, Any]:
     """`values` converted to the types of their fields; those that do not fit are left out and added to `problems`."""
     known = settings_of(kinds)
     converted: dict[str, Any] = {}
-    prefix = f"{where}: " if where else ""
     for key, value in values.items():
         if key not in known:
             name = key if isinstance(key, str) else shown(key)
-            problems.append(f"{prefix}unknown key {name[:QUOTED]}{nearest(name, known)}")
+            problems.append(_placed(f"unknown key {name[:QUOTED]}{nearest(name, known)}", key, where))
         elif value is not None:
             try:
                 converted[key] = known[key].convert(value)
             except InputError as error:
-                problems += [f"{prefix}{key}: {problem}" for problem in error.problems]
+                problems += [_placed(f"{key}: {problem}", key, where) for problem in error.problems]
     return converted
 
 
+def _placed(problem: str, key: Any, where: Where) -> str:
+    """A problem with a key, after what the key belongs to."""
+    place = where(key) if callable(where) else where
+    return f"{place}: {problem}" if place else problem
+
+
 def construct(
-    kinds: Sequence[type], values: Mapping[str, Any], where: str = "", problems: Sequence[str] = ()
+    kinds: Sequence[type], values: Mapping[str, Any], where: Where = "", problems: Sequence[str] = ()
 ) -> tuple[Any, ...]:
     """Dataclasses of `kinds` from values that fit their fields.
 
@@ -70,8 +79,9 @@ def construct(
         refused: list[str] = []
         with collect(refused):
             made.append(_made(kind, own))
-        refused = [problem for problem in refused if certain or problem.partition(": ")[0] in own]
-        found += [f"{where}: {problem}" if where else problem for problem in refused]
+        # A dataclass begins what it says of a value with the name of the field.
+        named = [(problem, problem.partition(": ")[0]) for problem in refused]
+        found += [_placed(problem, key, where) for problem, key in named if certain or key in own]
     raise_if_any(found)
     return tuple(made)
 

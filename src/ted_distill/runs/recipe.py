@@ -403,16 +403,13 @@ def stage_arguments(recipe: Recipe, name: str) -> tuple[StageArguments, Any]:
         if METHODS[name].student_filters is not None and "student_filters" not in METHODS[name].unused:
             # A folder of a student may hold filters of an earlier run.
             own["student_filters"] = METHODS[name].student_filters
-    try:
-        args, *rest = from_values(kinds, {**own, **recipe.stage(name), "output_dir": folder})
-    except InputError as error:
-        raise InputError(f"{_place(recipe, name, problem)}: {problem}" for problem in error.problems) from error
+    values = {**own, **recipe.stage(name), "output_dir": folder}
+    args, *rest = from_values(kinds, values, lambda key: _place(recipe, name, key))
     return args, rest[0] if rest else None
 
 
-def _place(recipe: Recipe, stage: str, problem: str) -> str:
-    """The section of the key that a problem starts with."""
-    key = problem.removeprefix("unknown key ").partition(":")[0].partition(";")[0]
+def _place(recipe: Recipe, stage: str, key: Any) -> str:
+    """The section that a stage's key is in."""
     for section in sections_of(stage):
         values = recipe.sections.get(section)
         if isinstance(values, dict) and key in values:

@@ -48,11 +48,12 @@ from .kept_scores import kept_scores
 from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
 from .planning import Unknown, plan, plan_stages, with_data
-from .recipe import FINETUNE, LEARN_FILTERS, Recipe
+from .recipe import Recipe
 from .recorded import RECIPE_NAME, recorded_text, refuse_unrecorded
+from .run_folder import STUDENT_INIT, TEACHER_INIT
 from .schedule import run_schedule
 from .side_by_side.node_graph import Started, make_together, refuse_several
-from .steps import STUDENT_INIT, TEACHER_INIT, Steps
+from .steps import Steps
 from .table import BEST, results_table
 from .trimming import publish_trimmed_best
 
@@ -224,12 +225,8 @@ class RunOfRecipe(Steps):
 
     def _is_made(self, name: str) -> bool:
         """Whether everything that other steps read of a step is there."""
-        if name.startswith("score_"):
-            return True
-        folder = (
-            self.at.shared / name if name in (TEACHER_INIT, STUDENT_INIT) else self.at.arguments(name)[0].output_dir
-        )
-        return (Path(folder) / MANIFEST_NAME).is_file()
+        made = self.by_name[name].makes
+        return made is None or (Path(made) / MANIFEST_NAME).is_file()
 
     @property
     def is_resumed(self) -> bool:
@@ -276,13 +273,13 @@ class RunOfRecipe(Steps):
         if not (folder / SETTINGS_NAME).is_file():
             prepare(self.task, args)
             return
-        if all(map(self._is_there, self._input(name))):
+        if all(map(self._is_there, self.by_name[name].inputs)):
             stage = self._open(name)
             if stage.finished is not None:
                 self.finished[name] = stage.finished
         else:
-            kind = "finetune" if name in FINETUNE else "learn_filters" if name in LEARN_FILTERS else "distill"
-            identity = stage_identity(kind, self.task, prepare(self.task, args))
+            kind = self.by_name[name].kind
+            identity = stage_identity(kind.value, self.task, prepare(self.task, args))
             # Defaults that depend on the model are not known yet.
             known = {key: value for key, value in identity["arguments"].items() if value != "None"}
             check_folder(folder, {**identity, "arguments": known})

@@ -36,6 +36,8 @@ def _changed(run: RunArguments, **changes: Any) -> RunArguments:
     return changed
 
 
+TEACHER_INIT, STUDENT_INIT = "teacher_init", "student_init"
+"""Folders of the models that are made before anything is trained, and the steps that make them."""
 COMPARISON = "compare"
 """Folder of a comparison in that of a run."""
 COMPARISON_NAME = "compare.json"
@@ -49,7 +51,7 @@ class RunFolder:
         self.folder = Path(str(recipe.run.output_dir))
         self.shared = shared or self.folder
         self.from_scratch = bool(recipe.content.get(FROM_SCRATCH))
-        teacher = str(self.shared / "teacher_init") if self.from_scratch else str(recipe.run.teacher)
+        teacher = str(self.shared / TEACHER_INIT) if self.from_scratch else str(recipe.run.teacher)
         self.recipe = replace(recipe, run=_changed(recipe.run, teacher=teacher))
         """The recipe, whose teacher is a folder if it is made from scratch."""
         run = recipe.run
@@ -61,7 +63,7 @@ class RunFolder:
         # Blocks of a teacher made from scratch are useful only after it has been trained.
         trained = run.start == "teacher" or self.from_scratch
         self.student_source = (tuned_teacher if trained else teacher) if run.made_of_teacher else run.student or teacher
-        student = str(self.shared / "student_init") if self.makes_student else self.student_source
+        student = str(self.shared / STUDENT_INIT) if self.makes_student else self.student_source
         self.raw = {"teacher": teacher, "student": student}
         self.tuned = {
             "teacher": tuned_teacher,

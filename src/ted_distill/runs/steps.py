@@ -32,14 +32,12 @@ from .kept_scores import kept_scores
 from .made_models import make_once, scratch_identity, student_identity
 from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
-from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, OWNERS, SCORE_ON, Recipe, score_on_arguments
-from .run_folder import RunFolder
+from .recipe import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON, Recipe, score_on_arguments
+from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
+from .step_records import Kind, Step, all_steps, nodes_of
 from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
-
-TEACHER_INIT, STUDENT_INIT = "teacher_init", "student_init"
-"""Steps, and the folders of the models that they make."""
 
 
 class Steps:
@@ -61,15 +59,14 @@ class Steps:
     # --- which there are, and what they need ----------------------------------------------------------------------
 
     @cached_property
-    def nodes(self) -> list[Node]:
+    def by_name(self) -> dict[str, Step]:
         """All steps in the order in which one process makes them."""
-        at, stages = self.at, self.recipe.stages
-        names = [TEACHER_INIT] if at.from_scratch else []
-        names.append(self.tuning("teacher"))
-        names += [STUDENT_INIT] if at.makes_student else []
-        names += [self.tuning("student"), *(name for name in stages if name not in FINETUNE)]
-        names += [_scores(model, data) for model in self.models for data in self.further]
-        return [Node(name, tuple(self._needs(name))) for name in names]
+        return {step.name: step for step in all_steps(self.at, self.further)}
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The same, each with those that it needs."""
+        return nodes_of(list(self.by_name.values()))
 
     @property
     def models(self) -> list[str]:
@@ -83,41 +80,16 @@ class Steps:
 
     def tuning(self, owner: str) -> str:
         """The step that gives the scores of a fine-tuned model: its fine-tuning, or scoring it as it is given."""
-        return f"finetune_{owner}" if self.recipe.tunes(owner) else f"score_{owner}"
+        return self._named(owner, Kind.FINETUNE, Kind.SCORE)
 
     def is_shared(self, name: str) -> bool:
         """Whether a step is the same for all runs that share a folder: everything but the methods and their scores."""
-        return not any(
-            name in (method, *(_scores(method, data) for data in self.further)) for method in self.at.methods
-        )
+        return self.by_name[name].shared
 
-    def _needs(self, name: str) -> list[str]:
-        """The steps that make what a step reads."""
-        if name == TEACHER_INIT:
-            return []
-        first = [TEACHER_INIT] if self.at.from_scratch else []  # whose config and tokenizer everything reads
-        makers = [*first, *(self._maker(model) for model in self._models_read(name))]
-        return [maker for maker in dict.fromkeys(makers) if maker and maker != name]
-
-    def _models_read(self, name: str) -> list[str]:
-        if name == STUDENT_INIT:
-            return [self.at.student_source]
-        for owner in OWNERS:
-            if name == f"score_{owner}":
-                return [self.at.raw[owner]]
-        if name in self.recipe.stages:
-            models = self._input(name)
-            return models if name not in METHODS or METHODS[name].needs_teacher else models[1:]
-        return [self.at.model(model) for model in self.models for data in self.further if name == _scores(model, data)]
-
-    def _maker(self, model: str) -> str | None:
-        """The step that makes a model; None for one that is given."""
-        at = self.at
-        makers = {str(at.shared / TEACHER_INIT): TEACHER_INIT, str(at.shared / STUDENT_INIT): STUDENT_INIT}
-        makers |= {at.model(name): name for name in self.recipe.run.methods}
-        makers |= {at.filtered[owner]: f"learn_filters_{owner}" for owner in OWNERS}
-        makers |= {str(at.shared / owner): f"finetune_{owner}" for owner in OWNERS if self.recipe.tunes(owner)}
-        return makers.get(model)
+    def _named(self, of: str, *kinds: Kind, data: str = "") -> str:
+        """The name of the step of a model that is of one of these kinds."""
+        steps = self.by_name.values()
+        return next(step.name for step in steps if step.of == of and step.kind in kinds and step.data == data)
 
     # --- one step ---------------------------------------------------------------------------------------------------
 
@@ -127,23 +99,20 @@ class Steps:
         Raises:
             InputError, TrainingError: see the stages.
         """
-        if name == TEACHER_INIT:
+        step = self.by_name[name]
+        if step.kind is Kind.TEACHER_INIT:
             self._make_teacher()
             return {}
-        if name == STUDENT_INIT:
+        if step.kind is Kind.STUDENT_INIT:
             self._make_student()
             return {}
-        if name in self.recipe.stages:
-            return self._stage(name)
-        for owner in OWNERS:
-            if name == self.tuning(owner):
-                scores = self._scores(owner, self.at.raw[owner], self.task, owner)
-                return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
-        model, data = next(
-            (model, data) for model in self.models for data in self.further if _scores(model, data) == name
-        )
-        scores = self._scores(model, self.at.model(model), self.further[data], f"{model}_{data}")
-        return {f"{data}_{key}": value for key, value in scores.items() if key != "parameters"}
+        if step.kind is Kind.SCORE:
+            scores = self._scores(step, self.task, step.of)
+            return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
+        if step.kind is Kind.SCORE_ON:
+            scores = self._scores(step, self.further[step.data], f"{step.of}_{step.data}")
+            return {f"{step.data}_{key}": value for key, value in scores.items() if key != "parameters"}
+        return self._stage(name)
 
     def table(self, made: dict[str, Results]) -> dict[str, Results]:
         """The rows of the table, from the results of all steps."""
@@ -151,10 +120,11 @@ class Steps:
         for method in self.recipe.run.methods:
             results[method] = dict(made[method])
             if learners := METHODS[method].learners(self.recipe.student_filters[method]):
-                results[method]["stage_one_seconds"] = sum(made[f"learn_filters_{who}"]["seconds"] for who in learners)
+                stage_one = [made[self._named(owner, Kind.LEARN_FILTERS)] for owner in learners]
+                results[method]["stage_one_seconds"] = sum(stage["seconds"] for stage in stage_one)
         for name in results:
             for data in self.further:
-                added = made[_scores(name, data)]
+                added = made[self._named(name, Kind.SCORE_ON, data=data)]
                 assert not results[name].keys() & added.keys(), data  # `check_further` has refused such a name
                 results[name] |= added
             results[name]["folder"] = self.at.shown(name)
@@ -169,32 +139,20 @@ class Steps:
 
     # --- stages -----------------------------------------------------------------------------------------------------
 
-    def _input(self, name: str) -> list[str]:
-        """The input models of a stage: one, or teacher and student."""
-        if name in FINETUNE:
-            return [self.at.raw[name.rpartition("_")[2]]]
-        if name in LEARN_FILTERS:
-            return [self.at.tuned[name.rpartition("_")[2]]]
-        learners = METHODS[name].learners(self.recipe.student_filters[name])
-        return [
-            self.at.filtered[owner] if owner in learners else known
-            for owner, known in (("teacher", self.at.tuned["teacher"]), ("student", self.at.start))
-        ]
-
     def _open(self, name: str) -> OpenStage:
+        step = self.by_name[name]
         args, own = self.at.arguments(name)
-        models = self._input(name)
-        if name in FINETUNE:
-            return open_finetune(models[0], self.task, args, own)
-        if name in LEARN_FILTERS:
-            owner = name.rpartition("_")[2]
-            if owner == "teacher":
+        if step.kind is Kind.FINETUNE:
+            return open_finetune(step.inputs[0], self.task, args, own)
+        if step.kind is Kind.LEARN_FILTERS:
+            (model,) = step.inputs
+            if step.of == "teacher":
                 self._share_cache(args)
-            filters = filter_arguments(self.recipe)[owner]
-            return open_learn_filters(models[0], self.task, args, filters, self.at.loading(models[0]))
+            filters = filter_arguments(self.recipe)[step.of]
+            return open_learn_filters(model, self.task, args, filters, self.at.loading(model))
         self._share_cache(args)
         fill_pairs(own, self.pairs)
-        teacher, student = models
+        teacher, student = step.inputs
         of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
 
@@ -220,10 +178,9 @@ class Steps:
         if stage is not None:
             return stage.result()
         args = self.at.arguments(name)[0]
-        tested = name not in LEARN_FILTERS
-        return (
-            with_test_scores(self.finished[name], self.task, args, self.recipe.model) if tested else self.finished[name]
-        )
+        if self.by_name[name].kind is Kind.LEARN_FILTERS:
+            return self.finished[name]
+        return with_test_scores(self.finished[name], self.task, args, self.recipe.model)
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
@@ -258,12 +215,8 @@ class Steps:
 
     # --- scores -----------------------------------------------------------------------------------------------------
 
-    def _scores(self, name: str, model: str, task: Task, file: str) -> Results:
-        args = self.at.arguments(FINETUNE[0] if name != "student" else FINETUNE[1])[0]
-        folder = self.at.shared if name in OWNERS else self.at.folder
+    def _scores(self, step: Step, task: Task, file: str) -> Results:
+        (model,) = step.inputs
+        args = self.at.arguments(FINETUNE[0] if step.of != "student" else FINETUNE[1])[0]
+        folder = self.at.shared if step.shared else self.at.folder
         return kept_scores(folder / "scores" / f"{file}.json", model, task, args, self.at.loading(model))
-
-
-def _scores(model: str, data: str) -> str:
-    """The step that scores a finished model on one of the data sets of `score_on`."""
-    return f"score_{model}_on_{data}"

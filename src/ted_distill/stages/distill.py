@@ -32,6 +32,7 @@ from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
+from .autocast import with_fitting_autocast
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
 from .filters.filter_starts import least_squares_start, start_from
@@ -110,7 +111,7 @@ def open_distill(
     raise_if_any(problems)
     chosen = choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
     config = chosen.student.model.config
-    args = DISTILL.fill(args, config)
+    args = with_fitting_autocast(DISTILL.fill(args, config), chosen.student, task)
     identity = stage_identity("distill", task, args, loaded, distill=chosen.identity)
 
     def open_trial(task: Task, args: StageArguments) -> OpenStage:

@@ -35,9 +35,8 @@ from ..progress import showing
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..training.scores import evaluation
 from ..training.scores.selection import scored_on
+from .autocast import AUTOCAST, fitting_autocast
 from .stage_identity import refuse_foreign
-
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
@@ -73,8 +72,8 @@ def evaluate(
     device = scoring_device(use_cpu)
     if mixed_precision is None:
         mixed_precision = "bf16" if precision.does_bfloat16_well(device) else "no"
-    if mixed_precision not in PRECISIONS:
-        problems.append(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {shown(mixed_precision)}")
+    if mixed_precision not in AUTOCAST:
+        problems.append(f"mixed_precision: expected one of {', '.join(AUTOCAST)}, got {shown(mixed_precision)}")
     if mixed_precision == "fp16" and device.type == "cpu":
         problems.append("fp16: expected a GPU, got a CPU, which scores in bfloat16 or float32; give bf16, or neither")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -194,6 +193,7 @@ def predict_split(
     Args:
         tokenizer: the one that made the features [the model's].
     """
+    mixed_precision = fitting_autocast(loaded, task, device, mixed_precision)
     model = loaded.as_module(task).eval().to(device)
     return evaluation.predict(
         lambda batch: task.scored(model(batch).logits, batch),
@@ -210,7 +210,7 @@ def scoring_autocast(device: torch.device, mixed_precision: str) -> Callable[[],
     """What makes the context that a model is scored in: not accelerate's, which allows only one precision per process,
     and a stage may have run in another.
     """
-    dtype = PRECISIONS[mixed_precision]
+    dtype = AUTOCAST[mixed_precision]
     return partial(torch.autocast, device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 

@@ -19,6 +19,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import FINETUNE
 from ..training.trainer import StageTrainer
+from .autocast import with_fitting_autocast
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data
 from .rate_search import run_with_rate
 from .retest import with_test_scores
@@ -71,7 +72,7 @@ def open_finetune(
     args = prepare(task, args, models=[model_name_or_path])
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
     models, config = {"model": loaded}, loaded.model.config
-    args = FINETUNE.fill(args, config)
+    args = with_fitting_autocast(FINETUNE.fill(args, config), loaded, task)
     identity = stage_identity("finetune", task, args, models)
 
     def open_trial(task: Task, args: StageArguments) -> OpenStage:

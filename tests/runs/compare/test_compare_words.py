@@ -20,7 +20,6 @@ def recipe(tmp_path: Path) -> str:
 
 def test_methods_may_be_separated_by_commas_and_alone_be_called_finetune(recipe: str) -> None:
     read = read_compare([recipe, "--seeds", "3", "--methods", "finetune,kd,ted"])
-    assert read is not None
     assert read[0].run.methods == ["alone", "kd", "ted"]
     assert read[1] == {"seeds": 3}
 
@@ -28,7 +27,6 @@ def test_methods_may_be_separated_by_commas_and_alone_be_called_finetune(recipe:
 def test_several_keys_make_a_grid_and_changes_stay_changes(recipe: str) -> None:
     words = [recipe, "--grid", "mse_alpha=1,10", "learning_rate=1e-4,5e-4", "output_dir=runs/y", "--seeds=2"]
     read = read_compare(words)
-    assert read is not None
     assert read[2] == {"mse_alpha": [1, 10], "learning_rate": ["1e-4", "5e-4"]}
     assert read[0].run.output_dir == "runs/y"
     assert read[1] == {"seeds": 2}
@@ -37,7 +35,6 @@ def test_several_keys_make_a_grid_and_changes_stay_changes(recipe: str) -> None:
 def test_a_grid_may_be_given_in_several_flags_and_a_section_is_no_part_of_it(recipe: str) -> None:
     words = [recipe, "--grid", "mse_alpha=1,10", "--grid=kl_alpha=[1, 5]", "distill.num_train_epochs=1"]
     read = read_compare(words)
-    assert read is not None
     assert read[2] == {"mse_alpha": [1, 10], "kl_alpha": [1, 5]}
     assert read[0].sections["distill"] == {"num_train_epochs": 1}
 

@@ -99,6 +99,33 @@ def check_model(
     return findings, most
 
 
+def autocast_problem(
+    module: FilteredModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> str | None:
+    """Why a model does not run under autocast to `dtype` on a device, in training or in scoring; None if it does."""
+    rows = ProbeRows(tokenizer, token_table(module.model), pairs=isinstance(task, QuestionAnswering))
+    rows.cut(length_limit(module.model, rows.longest, lambda length: _reads(module, rows.row(length))) or rows.longest)
+    home = module.model.device
+    with _undisturbed(module.model):
+        try:
+            module.to(device)
+            batch = {name: tensor.to(device) for name, tensor in rows.beside_longer().items()}
+            with torch.autocast(device.type, dtype=dtype):
+                module.outputs(batch, **_STATES)
+                _run_in_training(module, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a family makes of a type that it does not expect
+            return _reason(error)
+        finally:
+            module.to(home)
+    return None
+
+
 def _run_in_training(module: FilteredModel, batch: Batch) -> None:
     """Run a model as in training, where some families accept less; what that changes in its buffers is undone."""
     buffers = {name: buffer.clone() for name, buffer in module.model.named_buffers()}
