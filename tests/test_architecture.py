@@ -17,15 +17,16 @@ from step_walk import walk_of
 PACKAGE = Path(ted_distill.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
-GROUND = {"errors", "output", "identity", "ranges", "secrets", "progress"}
+GROUND = {"errors", "wording", "output", "identity", "ranges", "secrets", "progress"}
 MAY_IMPORT = {
     "errors": set(),
+    "wording": {"errors"},
     "identity": set(),
     "ranges": {"errors"},
     "secrets": set(),
-    "output": {"errors", "identity", "secrets"},
-    "progress": {"output", "secrets"},
-    "method": {"errors", "identity"},
+    "output": {"errors", "wording", "identity", "secrets"},
+    "progress": {"wording", "output", "secrets"},
+    "method": {"errors", "wording", "identity"},
     "tasks": {*GROUND, "method"},
     "fast": {*GROUND, "method"},
     "models": {*GROUND, "method", "tasks", "fast"},

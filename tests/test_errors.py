@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ted_distill.errors import reason_of
+from ted_distill.errors import did_you_mean, near_names, nearest, reason_of, shown
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,25 @@ def test_all_lines_of_an_error_belong_together_where_a_library_writes_so() -> No
     error = RuntimeError("404 Client Error.\n\nRepository Not Found\nwrong repo_id?")
     assert reason_of(error) == "404 Client Error."
     assert reason_of(error, whole=True) == "404 Client Error. Repository Not Found wrong repo_id?"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("short", "'short'"), (None, "nothing"), (True, "true"), (1.5, "1.5")],
+)
+def test_values_are_quoted_as_people_write_them(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_long_values_are_cut() -> None:
+    assert len(shown("long " * 1000)) == 60
+    assert shown(10**9999) == "a very large int"
+    assert shown(list(range(100))) == "[0, 1, 2, 3, 4, 5, ...]"
+
+
+def test_the_nearest_name_is_offered() -> None:
+    assert nearest("spearman", ["pearson", "spearmanr"]) == "; did you mean spearmanr?"
+    assert nearest("spearman", ["accuracy"]) == ""
+    assert nearest("row", ["rows", "grow", "column"], most=2) == "; did you mean rows or grow?"
+    assert near_names("row", ["grow", "rows", "column"], most=3, likeness=0.1)[-1] == "column"
+    assert did_you_mean([]) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -86,7 +86,20 @@ def reason_of(error: BaseException, most: int = 200, *, whole: bool = False) -> 
     return text[:most]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def nearest(name: str, known: Iterable[str], most: int = 1, likeness: float = 0.6) -> str:
+    """`; did you mean X?`, or `; did you mean X or Y?` with up to `most` of the `known` names; or nothing.
+
+    Args:
+        likeness: the least that a name must have in common with the given one, from 0 to 1 (the same).
+    """
+    return did_you_mean(near_names(name, known, most, likeness))
+
+
+def near_names(name: str, known: Iterable[str], most: int = 1, likeness: float = 0.6) -> list[str]:
+    """The known names most like a given one, the nearest first; for arguments see `nearest`."""
+    return get_close_matches(name, list(known), n=most, cutoff=likeness)
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """`; did you mean X or Y?`, or nothing without names."""
+    return f"; did you mean {' or '.join(names)}?" if names else ""

@@ -37,7 +37,7 @@ _STREAM_ROWS = 1000
 _PLACES = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 """Fields of a config that describe how its checkpoint was saved, not what the model computes."""
 _SETTLED = 1.0
-"""Seconds after which another change of a file gives it another time, however coarse the clock of its disk is."""
+"""Minimum age in seconds before a file's modification time is trusted; disk clocks may be coarse."""
 _KNOWN = 1000
 """Fingerprints that a process keeps of each kind."""
 

@@ -33,7 +33,7 @@ from .errors import nearest, raise_if_any, shown
 T = TypeVar("T")
 
 MOST = 2**31 - 1
-"""The largest whole number that counts: what lies beyond does not fit into what PyTorch and operating systems use."""
+"""Largest accepted integer (PyTorch and the operating system use 32 bits)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Range:
         choices: the texts, for an argument that is a text; may be a table that grows.
         advice: what to do otherwise; for messages.
         alone: `words` say everything, so no "a number" goes before them.
-        text: `holds` is asked about a text, not about a number.
+        text: `holds` takes a text, not a number.
         texts: texts that an argument may be instead of a number.
     """
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ted_distill.progress import Display, Schedule, Score, within
-from ted_distill.progress.words import amount, duration, rate
+from ted_distill.progress.words import rate
 
 POINT = {
     "loss": 0.4123, "pred_loss": 0.31, "match_loss": 0.0501, "layer_loss": 0.005, "grad_norm": 3.0,
@@ -125,7 +125,7 @@ def test_a_resumed_stage_counts_its_speed_from_where_it_went_on(
         display.recall({"loss": 2.0}, Score(90, "f1", 50.0, 60.0, 30))
         clock.now += 60
         display.step(91, 0)
-    assert lines(capsys) == ["ted: step 91 of 100, loss 2, 0.17 rows/s, 9:00 left"]
+    assert lines(capsys) == ["ted: step 91 of 100, loss 2, 0.167 rows/s, 9:00 left"]
 
 
 def test_the_time_left_of_a_run_is_told_once_similar_stages_were_measured(
@@ -217,13 +217,7 @@ def test_a_reader_who_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) ->
         display.end_stage(1.0, "")
 
 
-def test_numbers_are_short() -> None:
-    assert [duration(seconds) for seconds in (0, 59.6, 100, 3600, 93784)] == [
-        "0:00", "1:00", "1:40", "1:00:00", "26:03:04",
-    ]  # fmt: skip
-    assert [amount(value) for value in (0.41234, 12.345, 999.4, 12345.6, 3.1e-5, float("nan"), 1e12)] == [
-        "0.412", "12.3", "999", "12,346", "3.1e-05", "nan", "1e+12",
-    ]  # fmt: skip
+def test_rates_are_short() -> None:
     assert [rate(value) for value in (209.6, 12345, 9.96, 0.512)] == [
-        "210 rows/s", "12,345 rows/s", "10 rows/s", "0.51 rows/s",
+        "210 rows/s", "12,345 rows/s", "9.96 rows/s", "0.512 rows/s",
     ]  # fmt: skip

@@ -262,7 +262,7 @@ def test_a_report_that_fails_fails_no_run(
     assert "no report was written: report: expected the folder of a finished run" in capsys.readouterr().err
     monkeypatch.setattr(writing, "read_folder", lambda *_: {}["x"])
     assert report_at_the_end(reviews) == []
-    assert f"KeyError in ted itself: 'x'; once that is mended, write ted report {reviews}" in capsys.readouterr().err
+    assert f"KeyError in ted itself: 'x'; fix this, then run `ted report {reviews}`" in capsys.readouterr().err
 
 
 def test_without_matplotlib_there_is_one_line_and_no_page(

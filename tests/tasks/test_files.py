@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, IterableDataset
 
-from ted_distill.errors import InputError
+from ted_distill.errors import InputError, shown
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.reading import files as files_module
 from ted_distill.tasks.reading.splits import read_splits
@@ -261,10 +261,10 @@ SQUAD = {
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ([{"paragraphs": None}], "article 1: expected a list as 'paragraphs', got None; fix it"),
+        ([{"paragraphs": None}], "article 1: expected a list as 'paragraphs', got nothing; fix it"),
         ([{"title": "T", "paragraphs": ["x"]}], "article 1 ('T'), paragraph 1: expected a record with 'context', got"),
         ([{"paragraphs": [SQUAD | {"qas": ["x"]}]}], "paragraph 1, question 1: expected a record with 'id', got 'x'"),
-        ([{"paragraphs": [SQUAD | {"context": None}]}], "paragraph 1: expected text as 'context', got None"),
+        ([{"paragraphs": [SQUAD | {"context": None}]}], "paragraph 1: expected text as 'context', got nothing"),
         ([{"paragraphs": [{"qas": []}]}], "paragraph 1: expected 'context', got only 'qas'; add it"),
         ([{"paragraphs": [SQUAD]}, 3], "article 2: expected a record with 'paragraphs', got 3"),
         ([{"paragraphs": [SQUAD]}, {}], "article 2: expected 'paragraphs', got only ''; add it"),
@@ -280,7 +280,7 @@ def test_an_answer_that_starts_nowhere_is_refused(problem: Callable, start: Any)
     document = [{"paragraphs": [SQUAD | {"qas": [{"id": "1", "question": "who", "answers": answers}]}]}]
     said = problem("x.json", json.dumps({"data": document}))
     assert "article 1, paragraph 1, question 1, answer 1: expected" in said
-    assert str(start)[:20] in said
+    assert shown(start)[:20] in said
 
 
 # --- CoNLL ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ FOLDER/stage.json   the sums of these files
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,6 +36,7 @@ from ..output import (
     write_json,
 )
 from ..output.files import partial_folder
+from ..output.processes import process_count
 from ..progress import busy, showing
 from ..report.bench import BENCH_NAME, PLOT_NAME, TABLE_NAME, bench_page
 from ..report.costs import weights_sums
@@ -116,7 +116,7 @@ def bench(
         TrainingError: a model's logits are no numbers, or the disk is full.
     """
     arguments = BenchArguments(rounds=rounds, rows=rows, threads=threads, cards=cards)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise InputError("bench: expected one process, got several; start it without torchrun")
     given = [checkpoints] if isinstance(checkpoints, (str, Path)) or _is_loaded(checkpoints) else [*checkpoints]
     problems: list[str] = []

@@ -13,6 +13,7 @@ import torch
 
 from ..method.filters import FilteredModel
 from ..progress import busy
+from ..wording import duration
 from .arguments import BenchArguments, Format
 from .figures import Figures, speed_figures
 from .ground import Ground
@@ -77,8 +78,10 @@ def _say(works: Mapping[Key, Work], seconds: float, rounds: int) -> None:
     first = next(iter(works.values()))
     # Batches take no longer than their rows do one by one.
     most = rounds * seconds * (len(first.single) + first.rows_in_batches)
-    about = "less than a minute" if most < 60 else f"{most / 60:.0f} minutes at most"
-    logger.warning("== timing: %d candidates, %d rounds of %d rows: %s", len(works), rounds, len(first.single), about)
+    logger.warning(
+        "== timing: %d candidates, %d rounds of %d rows: at most %s",
+        len(works), rounds, len(first.single), duration(most),
+    )  # fmt: skip
 
 
 def _sample(opened: Opened, ground: Ground, work: Work) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any, NoReturn, get_args
 
 from transformers import HfArgumentParser
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, nearest, raise_if_any
 from ..ranges import ranges_of
-from ..runs.parsing import Setting, construct, convert, field_names, nearest, read_yaml, settings_of
+from ..runs.parsing import Setting, construct, convert, field_names, read_yaml, settings_of
 from ..runs.recipe_files import recipe_files
 from ..runs.stage_config import is_recipe, stage_config
 from .command import Names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,10 +93,11 @@ def _measure_once(content: dict[str, Any]) -> None:
     Raises:
         InputError: there are several processes, each of which would measure something else.
     """
+    from ..output.processes import process_count
     from ..runs.drafting import run_name
     from ..runs.parsing import read_yaml
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise InputError(
             "student_latency: expected one process, got several, which would not measure the same; write the recipe "
             "with ted init first, and run that"

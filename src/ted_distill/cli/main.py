@@ -222,7 +222,7 @@ def _say(message: str) -> None:
 
 
 def _quiet() -> None:
-    """Show only the progress of the stages: not of each model file, and no warnings about heads that should be new."""
+    """Show only the stages' progress: no bars for model files, no warnings about heads that are new on purpose."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # It prints its own messages, for example when the Hub does not answer.

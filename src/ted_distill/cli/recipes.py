@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -115,13 +114,14 @@ def recipe_of(command: str, words: list[str]) -> tuple[Path | None, Recipe]:
     Raises:
         InputError: no recipe, or one that is refused.
     """
+    from ..output.processes import process_rank
     from ..runs.recipe import read_recipe
     from ..runs.recipe_files import find_recipe
 
     name, given = read_words(words)
     if name is None:
         draft = draft_of(command, given, words[0] if words else "nothing")
-        if os.environ.get("RANK", "0") == "0":
+        if process_rank() == 0:
             sys.stdout.write(f"{draft.text}\n")
         return None, draft.recipe
     file = find_recipe(name)

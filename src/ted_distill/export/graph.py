@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import InputError, reason_of
+from ..wording import size
 from .requirements import quietly
 
 OPSET = 20
@@ -25,11 +26,11 @@ _INTEGER = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QGemm", "Q
 
 def require_small(model: PreTrainedModel, name: str) -> None:
     """Refuse a model whose weights do not fit into one file. Raises `InputError`."""
-    size = 4 * sum(weight.numel() for weight in model.parameters())
-    if size > _LARGEST:
+    held = 4 * sum(weight.numel() for weight in model.parameters())
+    if held > _LARGEST:
         raise InputError(
-            f"export: expected weights of less than 2 GiB, which is all that one ONNX file holds, got {name} with "
-            f"{size / 2**30:.1f} GiB in float32; export a smaller student"
+            f"export: expected weights of less than {size(_LARGEST)}, which is all that one ONNX file holds, got "
+            f"{name} with {size(held)} in float32; export a smaller student"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from io import StringIO
 
 from ..errors import InputError
+from ..output.processes import process_count
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -32,7 +32,7 @@ def require_onnx() -> None:
             f"export: expected a version of transformers that exports to ONNX, got {version('transformers')}; "
             "pip install 'transformers>=5.17'"
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise InputError("export: expected one process, got several; start it without torchrun")
 
 

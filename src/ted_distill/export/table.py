@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..output.disk import readable_size
 from ..runs.table import aligned
+from ..wording import size
 
 
 def table(about: dict[str, Any]) -> str:
@@ -14,12 +14,12 @@ def table(about: dict[str, Any]) -> str:
     heads = ["", "size", "largest difference", "changed", *([metric] if scores else [])]
     lines = [heads]
     if scores:
-        lines.append(["PyTorch", readable_size(4 * about["parameters"]), "", "", f"{scores['pytorch'][metric]:.2f}"])
+        lines.append(["PyTorch", size(4 * about["parameters"]), "", "", f"{scores['pytorch'][metric]:.2f}"])
     for name, file in about["files"].items():
         of = parity[name]
         line = [
             file["file"],
-            readable_size(file["bytes"]),
+            size(file["bytes"]),
             f"{of['largest_difference']:.2g}",
             f"{100 * of['changed']:.2f} %",
         ]

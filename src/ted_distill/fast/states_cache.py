@@ -34,6 +34,8 @@ from torch import Tensor
 from .. import identity
 from ..method.filters import Batch, RunModel, Signals
 from ..output import read_if_sound, write_sealed
+from ..output.disk import existing
+from ..wording import size
 from .row_file import RowFile, RowForm, row_starts
 
 logger = logging.getLogger(__name__)
@@ -193,16 +195,16 @@ def open_cache(
     tokens = len(lengths) if filter_token else int(lengths.sum())
     needed = tokens * hidden_size * dtype.itemsize * blocks
     others = _size(cache_dir, but=folder)
-    free = (shutil.disk_usage(_existing(cache_dir)).free + _size(folder)) // 2
+    free = (shutil.disk_usage(existing(cache_dir)).free + _size(folder)) // 2
     fits = needed <= min(cache_limit * 1e9 - others, free)
     if blocks and not fits:
         logger.warning(
-            "cache_limit: expected room for hidden states of %d features (%.1f GB), got less (%g GB, %.1f taken; half "
-            "of the free disk: %.1f GB); running the frozen model in every epoch", len(lengths), needed / 1e9,
-            cache_limit, others / 1e9, free / 1e9,
+            "cache_limit: expected room for hidden states of %d features (%s), got less (%g GB, %s taken; half of the "
+            "free disk: %s); running the frozen model in every epoch",
+            len(lengths), size(needed), cache_limit, size(others), size(free),
         )  # fmt: skip
     elif blocks:
-        logger.info("hidden states of %d features: up to %.2f GB in %s", len(lengths), needed / 1e9, folder)
+        logger.info("hidden states of %d features: up to %s in %s", len(lengths), size(needed), folder)
     cache = StatesCache(folder, lengths, filter_token is not None, fits)
     cache.bytes_to_come = max(0, needed - _size(folder)) if fits else 0
     return cache
@@ -237,7 +239,3 @@ def _size(folder: Path, but: Path | None = None) -> int:
 
 def _allocated(found: os.stat_result) -> int:
     return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
-
-
-def _existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from ..errors import InputError, raise_if_any, reason_of
 from ..identity import fingerprint, weights_fingerprint
+from ..wording import and_list
 from .filters import FilterConfig, Filters
 from .shapes import num_blocks, width
 
@@ -60,7 +61,7 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
     missing = [name for name in (FILTERS_CONFIG_NAME, FILTERS_NAME) if not (folder / name).is_file()]
     if missing:
         raise InputError(
-            f"{owner} filters: expected {' and '.join(missing)} in {folder}, found no such file; "
+            f"{owner} filters: expected {and_list(missing)} in {folder}, found no such file; "
             f"make them with `ted learn-filters --model_name_or_path ... --output_dir {folder}`"
         )
     config, sums = _read_config(folder, owner)

@@ -19,7 +19,8 @@ from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
 from ..errors import InputError
-from .pairs import filtered_blocks, listed
+from ..wording import listed
+from .pairs import filtered_blocks
 from .projections import projection_modules, recorded_projections
 from .shapes import num_blocks, width
 
@@ -121,7 +122,7 @@ class Filters(nn.Module):
         if missing:
             raise InputError(
                 f"filters: expected filters of blocks {listed(blocks)}, got those of {listed(self.blocks)}; learn "
-                f"those of {listed(missing)} too, with --filter_blocks"
+                f"those of {listed(missing, most=None)} too, with --filter_blocks"
             )
         config = self.config and replace(self.config, blocks=list(blocks))
         return Filters(blocks, [self.filters[self.blocks.index(block)] for block in blocks], config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InputError, raise_if_any
+from ..wording import listed
 
 
 def resolve_pairs(
@@ -127,8 +128,3 @@ def _even_interval(teacher_blocks: int, pairs: int) -> int:
             f"{pairs}; set teacher_filter_interval and filter_interval, or give pairs"
         )
     return teacher_blocks // pairs
-
-
-def listed(blocks: Sequence[int]) -> str:
-    """Blocks as messages show them: `1, 2, 3`."""
-    return ", ".join(map(str, blocks))

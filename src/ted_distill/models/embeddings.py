@@ -11,10 +11,11 @@ from datasets import Dataset, IterableDataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..fast.embeddings import token_table
 from ..tasks import Task
-from ..tasks.reading.columns import listed, shown, values
+from ..tasks.reading.columns import values
+from ..wording import listed
 
 _LOOKED_AT = 1000
 """Rows of a stream that are looked at."""

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 from ..errors import InputError
 from ..tasks.base import Task
 from ..tasks.label_sets import match_names
-from ..tasks.reading.columns import listed
+from ..wording import listed
 
 logger = logging.getLogger(__name__)
 

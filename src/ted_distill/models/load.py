@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, nearest, reason_of
 from ..identity import (
     Identity,
     backbone_fingerprint,
@@ -309,9 +308,8 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
         if not separator:
             problems.append(f"config_overrides: expected `key=value`, got `{item}`")
         elif not hasattr(config, key) and key not in _UNDECLARED.get(config.model_type, ()):
-            near = get_close_matches(key, config.to_dict(), n=3, cutoff=0.3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "leave it out"
-            problems.append(f"config_overrides: expected a field of the config of {name}, got `{key}`; {hint}")
+            hint = nearest(key, config.to_dict(), most=3, likeness=0.3) or "; leave it out"
+            problems.append(f"config_overrides: expected a field of the config of {name}, got `{key}`{hint}")
         else:
             # Configs of transformers check the types of values, and their errors have no common class.
             try:

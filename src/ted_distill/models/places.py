@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from ..tasks.reading.columns import listed
+from ..wording import listed
 
 _CONFIG = "config.json"
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedTokenizerFast, set_seed
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, nearest, reason_of
 from ..tasks import MaskedLM, Task
 
 END = "<|endoftext|>"
@@ -28,10 +27,9 @@ def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
     values = {key: value for key, value in values.items() if key != "special_tokens"}
     family = str(values.pop("model_type", ""))
     if family not in CONFIG_MAPPING:
-        near = get_close_matches(family, list(CONFIG_MAPPING), n=1)
         raise InputError(
             f"from_scratch: expected a model_type of transformers, such as gpt2, llama or bert, got "
-            f"{family or 'nothing'}" + (f"; did you mean {near[0]}?" if near else "")
+            f"{family or 'nothing'}{nearest(family, CONFIG_MAPPING)}"
         )
     known = CONFIG_MAPPING[family]()
     unknown = [key for key in values if not hasattr(known, key)]

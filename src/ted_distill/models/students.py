@@ -26,6 +26,7 @@ from ..output import (
 )
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
+from ..wording import parameters
 from .blocks import resolve_blocks, student_from_teacher
 from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry, saved_class
 from .narrowing.important import TaskRows, important_student
@@ -201,7 +202,7 @@ def student(
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
         before, after = make_student(teacher, blocks, partial, model_arguments, own, narrow, seed, rows)
     text = f"{num_blocks(config)} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
-    text += f"{before / 1e6:,.1f} M -> {after / 1e6:,.1f} M parameters"
+    text += f"{parameters(before)} -> {parameters(after)} parameters"
     if own and (own != before_width or rows):
         kinds = {
             "truncated": "the leading part of the teacher's",

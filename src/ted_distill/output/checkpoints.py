@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
+from ..wording import listed
 from .files import PARTIAL, files_below, read_json, remove_folder, settle, sync
-from .manifests import DamagedFileError, damaged_files, read_sealed, shown_files, sums, write_sealed
+from .manifests import DamagedFileError, damaged_files, read_sealed, sums, write_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def rotate_checkpoints(output_dir: Path, limit: int | None, keep: Collection[int
     """Delete the oldest checkpoints, except those of the steps `keep`, until there are at most `limit` [any number]."""
     if not limit or limit < 0:
         return
-    # Steps after the newest are of before an interruption and were passed over; they go first.
+    # Higher steps predate an interruption and were skipped on resume; delete them first.
     now = max(step for step in keep if step is not None)
     found = sorted(_steps(output_dir), key=lambda step: (step <= now, step))
     for step in found[: max(0, len(found) - limit)]:
@@ -144,7 +145,7 @@ def _problem(folder: Path, optimizer: str, processes: int | None) -> str | None:
     if not processes_of(folder):
         missing.append("rng_state.pth")
     if missing:
-        return f"saved without {shown_files(missing)}"
+        return f"saved without {listed(missing, 3)}"
     if processes not in (None, processes_of(folder)):
         return f"saved by {processes_of(folder)} processes, which DeepSpeed reads in as many only, not in {processes}"
     return None
@@ -166,7 +167,7 @@ def _damage(folder: Path) -> str | None:
     if manifest is None:
         return f"no {_MANIFEST_NAME}, so it is not a whole one of this stage"
     damaged = damaged_files(folder, manifest["files"])
-    return shown_files(damaged) if damaged else None
+    return listed(damaged, 3) or None
 
 
 def _problem_of_best(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError, TrainingError
+from ..wording import size
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch and safetensors write in C++ and Rust: their errors have no number.
@@ -45,10 +46,10 @@ def check_space(needs: Sequence[Need]) -> None:
         of_disk = [need for need in found if need.size > 0]
         needed, free = sum(need.size for need in of_disk), shutil.disk_usage(disk).free
         if needed > free:
-            parts = ", ".join(f"{need.what} {readable_size(need.size)}" for need in of_disk)
+            parts = ", ".join(f"{need.what} {size(need.size)}" for need in of_disk)
             problems.append(
-                f"output_dir: expected {readable_size(needed)} free on the disk at {disk} ({parts}), got "
-                f"{readable_size(free)}; make room, or give an output_dir on another disk"
+                f"output_dir: expected {size(needed)} free on the disk at {disk} ({parts}), got "
+                f"{size(free)}; make room, or give an output_dir on another disk"
             )
     if problems:
         raise InputError(problems)
@@ -80,8 +81,8 @@ def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Ite
                 "none left; raise it (docker run --shm-size), or set dataloader_num_workers to 0, and the same command "
                 "resumes from the last checkpoint"
             ) from error
-        wanted = f"{readable_size(needed)} are needed" if needed else "more is needed"
-        free = readable_size(shutil.disk_usage(disk).free)
+        wanted = f"{size(needed)} are needed" if needed else "more is needed"
+        free = size(shutil.disk_usage(disk).free)
         raise TrainingError(
             f"{folders[0]}: the disk at {disk} is full: {free} are free, {wanted}; "
             "make room, and the same command resumes from the last checkpoint"
@@ -97,13 +98,6 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def readable_size(size: int) -> str:
-    """A size for people."""
-    if size >= 1e8:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def existing(folder: Path) -> Path:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .disk import existing
 
 PARTIAL = ".ted-partial-"
-"""How the names of folders begin whose content is still being written. What a kill left of them may be deleted."""
+"""Prefix of folders still being written; leftovers may be deleted."""
 
 
 def check_writable(folder: Path, name: str = "output_dir") -> None:
@@ -26,9 +27,8 @@ def check_writable(folder: Path, name: str = "output_dir") -> None:
     Raises:
         InputError: says why.
     """
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=existing(folder)):
             pass
     except OSError as error:
         raise InputError(

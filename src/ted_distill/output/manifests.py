@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..identity import file_fingerprint, fingerprint, plain
+from ..wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +119,12 @@ def _is_of_others(file: Path) -> bool:
 
 
 def published_damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """The damaged files of a published folder, for a message; a changed card is only said, as nothing reads it."""
+    """The damaged files of a published folder, for a message, or None. A changed model card is only a warning."""
     files = manifest.get(_FILES, {})
     if edited := damaged_files(folder, {name: files[name] for name in files if name in _FOR_PEOPLE}):
         logger.warning("%s: %s since it was written; nothing reads it", folder, ", ".join(edited))
     damaged = damaged_files(folder, {name: files[name] for name in files if name not in _FOR_PEOPLE})
-    return shown_files(damaged) if damaged else None
+    return listed(damaged, 3) or None
 
 
 def check_inputs(folder: str | Path, name: str = "model") -> None:
@@ -147,8 +148,3 @@ def check_inputs(folder: str | Path, name: str = "model") -> None:
         ) from error
     if manifest and (damage := published_damage(folder, manifest)):
         raise DamagedFileError(f"{name}: expected {folder} as it was written, got {damage}; {to_do}")
-
-
-def shown_files(names: list[str]) -> str:
-    """The first of some files, for messages."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,16 +1,49 @@
-"""What only the main process decides under `torchrun`."""
+"""Several processes, as `torchrun` starts them: how many there are, and what only the main one decides."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError, TrainingError, shown
 
 T = TypeVar("T")
+
+
+def process_count() -> int:
+    """How many processes a launcher started together, this one among them; 1 without a launcher.
+
+    Raises:
+        InputError: the environment has something else than a whole number. So do `process_rank` and `local_rank`.
+    """
+    return _variable("WORLD_SIZE", 1)
+
+
+def process_rank() -> int:
+    """The number of this process among all that a launcher started; the main one is 0."""
+    return _variable("RANK", 0)
+
+
+def local_rank() -> int | None:
+    """The number of this process on its machine; None without a launcher."""
+    found = _variable("LOCAL_RANK", -1)
+    return found if found >= 0 else None
+
+
+def _variable(name: str, default: int) -> int:
+    value = os.environ.get(name)
+    if value is None:
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InputError(
+            f"{name}: expected a whole number in the environment, as torchrun sets it, got {shown(value)}; unset it"
+        ) from error
 
 
 def on_main(decide: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from .origins import versions
 logger = logging.getLogger(__name__)
 
 _READY = ".ted-ready"
-"""A folder with everything that is published, its manifest included: from now on a kill is made up for."""
+"""A complete publication, manifest included: from then on, whatever is interrupted is finished later."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
 
 @contextmanager
 def without_former(folder: Path) -> Iterator[None]:
-    """Delete the files of what was published before that what is published inside has not."""
+    """Delete the files of the earlier publication that the one made inside no longer has."""
     before = (read_manifest(folder) or {}).get("files", {})
     yield
     now = (read_manifest(folder) or {}).get("files", {})

@@ -23,7 +23,7 @@ from .state import Clock, Loop, Score, StageState
 T = TypeVar("T")
 
 _AT_LEAST, _AT_MOST = 5.0, 60.0
-"""Seconds between two lines on steps: not fewer at points of the curves, and not more where these are rare."""
+"""Least and most seconds between two lines on steps: points of the curves that come sooner get no line."""
 _LONG_LOOP = 30.0
 """Seconds after which a line says how far a loop is."""
 
@@ -180,7 +180,7 @@ class Display:
         """Add a line to the log, and print it.
 
         Args:
-            progress: of no use once it is past, so that a quiet display does not show it.
+            progress: it only says how far something is, so a quiet display leaves it out.
             above: it stays above a live display, which shows all others itself.
         """
         add_to_log(line)

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..wording import clock
 from . import words
 from .state import Loop, StageState
 from .streams import printed_above
@@ -82,8 +83,8 @@ def _heading(stage: StageState, run_left: float | None) -> RenderableType:
     row = Table.grid(expand=True, padding=(0, 2, 0, 0))
     row.add_column(ratio=1, no_wrap=True)
     row.add_column(justify="right", no_wrap=True)
-    so_far = f"{words.duration(stage.seconds)} so far"
-    right = so_far if run_left is None else f"run: about {words.duration(run_left)} left"
+    so_far = f"{clock(stage.seconds)} so far"
+    right = so_far if run_left is None else f"run: about {clock(run_left)} left"
     row.add_row(Text(words.heading(stage), style="bold", overflow="ellipsis"), Text(right))
     return row
 
@@ -94,7 +95,7 @@ def _steps(stage: StageState) -> str:
 
 def _loop(loop: Loop, width: int) -> RenderableType:
     left = loop.seconds_left
-    time = words.duration(loop.seconds) if left is None else f"{words.duration(left)} left"
+    time = clock(loop.seconds) if left is None else f"{clock(left)} left"
     bar = _bar(loop.done, loop.total, width) if loop.unit and loop.total else None
     return _row(bar, [loop.what, *([words.loop_amount(loop)] if loop.unit else []), time])
 

@@ -16,7 +16,7 @@ class RelayedDisplay(Display):
     """Hands on its lines, and lets others look at its state.
 
     Args:
-        tell: called with each line, and whether it is of no use once it is past.
+        tell: called with each line, and whether it only says how far something is.
     """
 
     def __init__(self, tell: Callable[[str, bool], None]) -> None:

@@ -81,7 +81,7 @@ class StageState:
     score: Score | None = None
     started: float = 0.0
     _idle: float = 0.0
-    """Seconds of evaluations, by which the clock of the steps is slow."""
+    """Seconds spent on evaluations, which do not count as time of the steps."""
     _evaluation: float = 0.0
     _evaluations_per_step: float = 0.0
     _marks: deque[tuple[float, int]] = field(default_factory=deque)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+from ..wording import clock, digits
 from .state import Loop, Score, StageState
 
 _TERM = "_loss"
 
 
-def duration(seconds: float) -> str:
-    """`0:05`, `1:40`, `2:03:04`."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def amount(value: float) -> str:
-    """A loss with three significant digits: `0.412`, `1,234`, `3.1e-05`."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
 def rate(rows_per_second: float) -> str:
-    """`210 rows/s`, or `0.52 rows/s` for slow ones."""
-    number = f"{rows_per_second:,.0f}" if rows_per_second >= 10 else f"{rows_per_second:.2g}"
-    return f"{number} rows/s"
+    """`210 rows/s`, `0.524 rows/s`."""
+    return f"{digits(rows_per_second)} rows/s"
 
 
 def heading(stage: StageState) -> str:
@@ -40,8 +28,8 @@ def steps_line(stage: StageState, run_left: float | None) -> str:
 
 def losses(stage: StageState) -> str:
     """`loss 0.412 (pred 0.31, match 0.05, layer 0.005)`: the whole, and its terms before they are weighted."""
-    terms = [f"{name.removesuffix(_TERM)} {amount(value)}" for name, value in stage.terms.items()]
-    return f"loss {amount(stage.loss or 0.0)}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")
+    terms = [f"{name.removesuffix(_TERM)} {digits(value)}" for name, value in stage.terms.items()]
+    return f"loss {digits(stage.loss or 0.0)}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")
 
 
 def pace(stage: StageState, run_left: float | None) -> list[str]:
@@ -50,8 +38,8 @@ def pace(stage: StageState, run_left: float | None) -> list[str]:
     if stage.rows_per_second is not None:
         parts.append(rate(stage.rows_per_second))
     if stage.seconds_left is not None:
-        of_run = f" (run {duration(run_left)})" if run_left is not None else ""
-        parts.append(f"{duration(stage.seconds_left)} left{of_run}")
+        of_run = f" (run {clock(run_left)})" if run_left is not None else ""
+        parts.append(f"{clock(stage.seconds_left)} left{of_run}")
     return parts
 
 
@@ -80,7 +68,7 @@ def loop_line(title: str, loop: Loop) -> str:
     """`ted: evaluating, 1,200 of 9,000 rows, 0:40 left`."""
     parts = [loop.what, loop_amount(loop)]
     if loop.seconds_left is not None:
-        parts.append(f"{duration(loop.seconds_left)} left")
+        parts.append(f"{clock(loop.seconds_left)} left")
     return f"{title + ': ' if title else ''}{', '.join(part for part in parts if part)}"
 
 
@@ -93,4 +81,4 @@ def loop_amount(loop: Loop) -> str:
 
 def end_line(stage: StageState, seconds: float, result: str) -> str:
     """`ted: done in 4:10, spearmanr 83.21`."""
-    return f"{stage.title}: done in {duration(seconds)}" + (f", {result}" if result else "")
+    return f"{stage.title}: done in {clock(seconds)}" + (f", {result}" if result else "")

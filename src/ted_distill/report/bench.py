@@ -9,6 +9,7 @@ from typing import Any
 
 from ..output import read_json, short_name
 from ..runs.table import markdown_table
+from ..wording import counted, digits, parameters, size
 from . import words
 from .costs import weights_sums
 from .folders import Reported
@@ -56,27 +57,22 @@ def bench_table(about: Mapping[str, Any]) -> Table:
             [
                 row["model"] if first else "",
                 FORMATS[row["format"]],
-                *map(words.short, counts),
-                words.size(row["bytes"]),
+                *map(parameters, counts),
+                size(row["bytes"]),
                 words.score(row["score"]),
                 "" if to.get("score") is None else f"{100 * to['score']:.1f} %",
                 "" if row["to_float32"] is None else _signed(row["to_float32"]),
                 "" if row["changed"] is None else f"{100 * row['changed']:.2f} %",
                 _with_spread(one["p50_ms"], one["p50_ms_spread"]),
-                _digits(one["p95_ms"]),
-                _digits(one["rows_per_second"]),
+                digits(one["p95_ms"]),
+                digits(one["rows_per_second"]),
                 _times(to.get("batch_1")),
                 _with_spread(many["rows_per_second"], many["rows_per_second_spread"]),
                 _times(to.get("batch_32")),
-                _digits(one["cpu_ms"]),
+                digits(one["cpu_ms"]),
             ]
         )
     return without_empty(columns)
-
-
-def _digits(value: float) -> str:
-    """Three digits, as more were not measured."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _signed(value: float) -> str:
@@ -84,7 +80,7 @@ def _signed(value: float) -> str:
 
 
 def _with_spread(value: float, spread: Sequence[float]) -> str:
-    return f"{_digits(value)} ({_digits(spread[0])} to {_digits(spread[1])})"
+    return f"{digits(value)} ({digits(spread[0])} to {digits(spread[1])})"
 
 
 def _times(value: float | None) -> str:
@@ -99,13 +95,13 @@ def about_bench(about: Mapping[str, Any]) -> str:
         f"Scores are {about['metric']}{' (lower is better)' * about['lower_is_better']} on {about['rows']}."
         if about["scored"]
         else f"Nothing is known of scores: no rows were given, and these are {about['rows']}.",
-        f"Times are of {words.counted(sample['rows'], unit)} of {tokens['shortest']} to {tokens['longest']} tokens "
+        f"Times are of {counted(sample['rows'], unit)} of {tokens['shortest']} to {tokens['longest']} tokens "
         f"(median {tokens['median']:g}), spread over the lengths of the data, without tokenising: one by one, and in "
         f"batches of {sample['batch_size']} of similar length.",
-        f"Candidates took turns in a drawn order, {words.counted(about['rounds'], 'round')}; figures are medians of "
+        f"Candidates took turns in a drawn order, {counted(about['rounds'], 'round')}; figures are medians of "
         "the rounds, with the least and the most in brackets. CPU ms is the processor's time for a "
         f"{unit} by itself, over all threads.",
-        f"{words.counted(about['threads'], 'thread')} on {hardware.get('processor') or 'this processor'} "
+        f"{counted(about['threads'], 'thread')} on {hardware.get('processor') or 'this processor'} "
         f"({hardware.get('cores')} cores).",
     ]
     shapes = Counter((row["parameters"], row["format"]) for row in about["candidates"])
@@ -140,7 +136,7 @@ def verdict(about: Mapping[str, Any]) -> str:
 
 
 def _by_processor(to: Mapping[str, Any]) -> str:
-    """What a busy machine does not change as much."""
+    """The speed by processor time, which a busy machine changes less."""
     return f" ({_times(to['cpu'])} times by processor time)" if to.get("cpu") else ""
 
 

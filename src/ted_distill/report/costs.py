@@ -36,7 +36,7 @@ from .folders import RESULTS, Reported
 from .hardware import hardware
 
 MEASURED_NAME = "measured.json"
-"""Holds what another machine, or another moment, would change."""
+"""File of the measurements that would differ on another machine or at another time."""
 _PASSES = 5
 _MOST_ROWS = 256
 _SECONDS_A_PASS = 2.0
@@ -60,7 +60,7 @@ def costs(reported: Reported) -> dict[str, Any]:
 
 
 def _identity(reported: Reported) -> Identity:
-    """What the numbers are of: the stages' weights, the models' shapes, the rows."""
+    """What the measurements depend on: the stages' weights, the models' shapes, the rows."""
     stages = reported.stage_folders().items()
     task, args = reported.task, reported.scoring("teacher")
     return plain(
@@ -87,7 +87,7 @@ def _names(reported: Reported) -> list[str]:
 
 
 def _shape(reported: Reported, name: str) -> str | None:
-    """The same for models that differ in nothing but their weights; None for one that is not there."""
+    """A fingerprint that is equal for models that differ only in their weights; None for a missing model."""
     try:
         config = load_config(reported.model(name), reported.loading(name))
     except InputError:

@@ -168,7 +168,7 @@ def _made(
     sure: tuple[float | None, float | None],
     right: str | None = None,
 ) -> Difference:
-    """A difference that weighs as much as the student is sure of it.
+    """A difference whose weight is the student's confidence.
 
     Args:
         said, sure: of teacher and student.

@@ -10,6 +10,7 @@ import yaml
 from ..errors import InputError
 from ..output import DamagedFileError, read_manifest
 from ..runs.parsing import read_yaml
+from ..wording import and_list
 from .folders import Reported
 
 
@@ -30,7 +31,7 @@ def facts(reported: Reported) -> dict[str, Any]:
     return {
         "recipe": _recipe_text(reported),
         "commands": list(dict.fromkeys(commands)),
-        "versions": {library: " and ".join(found) for library, found in versions.items()},
+        "versions": {library: and_list(found) for library, found in versions.items()},
     }
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from ..wording import digits
 from .bench import FORMATS, NEARLY
 from .curves import Curve
 from .svg import inline_svg
@@ -27,7 +28,7 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _LINES: list[Any] = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3))]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 _FAR = 30
-"""How many times the smallest value the largest one is where a logarithmic scale shows more."""
+"""Ratio of the largest value to the smallest from which on a logarithmic scale shows more."""
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ted-distill",
@@ -204,7 +205,7 @@ def bench_plot(about: Mapping[str, Any]) -> Markup:
     with _figure(height=3.6) as (figure, axes):
         _draw_bench(figure, axes, rows, about)
         said = ", ".join(
-            f"{row['model']} in {FORMATS[row['format']]} {row['batch_1']['p50_ms']:.3g} ms, {row['score']:.2f}"
+            f"{row['model']} in {FORMATS[row['format']]} {digits(row['batch_1']['p50_ms'])} ms, {row['score']:.2f}"
             for row in rows
         )
         return inline_svg(figure, "bench", f"{about['metric']} against latency by model and format", said + ".")

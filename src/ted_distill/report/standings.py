@@ -107,7 +107,7 @@ def _role(name: str, result: Mapping[str, Any]) -> str:
 
 
 def _interval(task: Task | None, predictions: Predictions | None) -> tuple[float, float] | None:
-    """95 % of what other rows might have given; None without predictions."""
+    """The 95 % interval of the score over other rows that might have been drawn; None without predictions."""
     if task is None or predictions is None:
         return None
     rows = task.rows[predictions.split]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..runs.compare.verdicts import larger_p
 from ..runs.table import shown_score
+from ..wording import digits, parameters, size
 from . import texts, words
 
 Table = list[list[str]]
@@ -30,7 +31,7 @@ def scores_table(content: Mapping[str, Any]) -> Table:
                 words.interval(one["interval"]),
                 words.percent(one["gap_closed"]),
                 *(shown_score(name, one["others"].get(name)) for name in others),
-                words.short(found.get("parameters")),
+                parameters(found.get("parameters")),
                 f"{one['seconds']:,.0f}" if one["seconds"] else "",
             ]
         )
@@ -73,10 +74,10 @@ def costs_table(content: Mapping[str, Any]) -> Table:
                 [
                     one["title"],
                     str(of.get("blocks") or ""),
-                    words.short(of["parameters"]),
-                    words.short(of["embedding_parameters"]),
-                    words.size(of["bytes"]),
-                    words.speed(of["rows_per_second"]),
+                    parameters(of["parameters"]),
+                    parameters(of["embedding_parameters"]),
+                    size(of["bytes"]),
+                    digits(of["rows_per_second"]),
                 ]
             )
     return without_empty(rows) if len(rows) > 1 else []
@@ -130,6 +131,6 @@ def facts_table(content: Mapping[str, Any]) -> Table:
 
 
 def without_empty(rows: Sequence[Sequence[str]]) -> Table:
-    """The columns in which anything stands below the header."""
+    """The columns that are not empty below the header."""
     kept = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
     return [[row[column] for column in kept] for row in rows]

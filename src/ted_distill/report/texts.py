@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..wording import and_list, counted
 from . import words
 
 
@@ -40,11 +41,11 @@ def about_costs(content: Mapping[str, Any]) -> str:
     if not how:
         return "Speed was not measured."
     where = "the GPU" if how["device"] == "cuda" else f"{hardware.get('processor') or 'the processor'}"
-    threads = "" if how["device"] == "cuda" else f", {words.counted(how['threads'], 'thread')}"
+    threads = "" if how["device"] == "cuda" else f", {counted(how['threads'], 'thread')}"
     kind = {"no": "float32"}.get(how["precision"], how["precision"])
     return (
         f"Speed was measured when this report was first made, not during the run: the median of {how['passes']} "
-        f"alternating forward passes over {words.counted(how['rows'], unit(content))} in batches of "
+        f"alternating forward passes over {counted(how['rows'], unit(content))} in batches of "
         f"{how['batch_size']}, in {kind} on {where}{threads}. Models of one shape share a measurement."
     )
 
@@ -73,10 +74,10 @@ def about_differences(content: Mapping[str, Any]) -> str:
     what = "word" if "word" in first else "question" if "question" in first else "row"
     right = "nearer to the label" if "difference" in first else "right"
     names = {"teacher": "the teacher", "student": "the student", "neither": "neither", "both": "each of them"}
-    counts = [f"{names[name]} {words.counted(count, 'time')}" for name, count in found["right"].items()]
+    counts = [f"{names[name]} {counted(count, 'time')}" for name, count in found["right"].items()]
     where = f"{words.capital(found['model'])}{_of_seed(content)}"
-    said = f"{where} and the teacher differ on {words.counted(found['count'], what)}"
-    said += f"; of these, {right} is {words.listed(counts)}." if counts else "."
+    said = f"{where} and the teacher differ on {counted(found['count'], what)}"
+    said += f"; of these, {right} is {and_list(counts)}." if counts else "."
     order = "by how far apart they are" if "difference" in first else "by how sure the student is"
     shown = len(found["shown"])
     more = f"The first {shown} are shown" if found["count"] > shown else "They are shown"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..runs.table import BEST
 from ..stages.methods import METHODS
+from ..wording import and_list, counted, parameters
 from . import words
 from .folders import Reported
 from .standings import Standing, best_student, plain_student
@@ -18,9 +19,9 @@ def sentence(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
     best = best_student(found, reported.lower_is_better)
     teacher, student = models.get("teacher"), models.get(best.name) if best else None
     comparison = reported.comparison
-    what = "A run" if comparison is None else f"A comparison over {words.counted(len(comparison.seeds), 'seed')}"
+    what = "A run" if comparison is None else f"A comparison over {counted(len(comparison.seeds), 'seed')}"
     task = reported.task.name if reported.task else _task_name(reported)
-    where = f"{words.counted(rows, 'row')} of {split_name(reported)}" if rows else split_name(reported)
+    where = f"{counted(rows, 'row')} of {split_name(reported)}" if rows else split_name(reported)
     who = f"a teacher{_size(teacher)} and students{_size(student)}"
     how = _trained(found)
     return f"{what} on {task}: {who}{how}. Scores are {reported.metric} on {where}{_direction(reported)}."
@@ -31,8 +32,8 @@ def _trained(found: Sequence[Standing]) -> str:
     methods = [one for one in found if one.role == "method"]
     taught = [one.title for one in methods if METHODS[one.name].needs_teacher]
     ways = ["on the labels alone"] if len(taught) < len(methods) else []
-    ways += [f"by {words.listed(taught)}"] if taught else []
-    return f", trained {' and '.join(ways)}" if ways else ""
+    ways += [f"by {and_list(taught)}"] if taught else []
+    return f", trained {and_list(ways)}" if ways else ""
 
 
 def split_name(reported: Reported) -> str:
@@ -57,8 +58,8 @@ def _direction(reported: Reported) -> str:
 def _size(model: Mapping[str, Any] | None) -> str:
     if not model:
         return ""
-    blocks = f"{words.counted(model['blocks'], 'block')} and " if model.get("blocks") else ""
-    return f" of {blocks}{words.parameters(model['parameters'])} parameters"
+    blocks = f"{counted(model['blocks'], 'block')} and " if model.get("blocks") else ""
+    return f" of {blocks}{parameters(model['parameters'])} parameters"
 
 
 def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, Any]) -> list[str]:
@@ -93,7 +94,7 @@ def _equals(best: Standing, found: Sequence[Standing]) -> list[str]:
     equal = [_named(one) for one in found if one is not best and one.score == best.score]
     if not equal:
         return []
-    return [f"{words.capital(words.listed(equal))} {'has' if len(equal) == 1 else 'have'} the same score."]
+    return [f"{words.capital(and_list(equal))} {'has' if len(equal) == 1 else 'have'} the same score."]
 
 
 def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
@@ -119,7 +120,7 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     plain = plain_student(found)
     said += _equals(best, others)
     if better:
-        said.append(f"On these rows {words.listed([f'{_named(one)} has {_scored(one)}' for one in better])}.")
+        said.append(f"On these rows {and_list([f'{_named(one)} has {_scored(one)}' for one in better])}.")
     elif best.name == plain and others:
         said.append("No method scores better than the student trained on the labels alone.")
     elif best.gap_closed is not None and best.gap_closed > 0:

@@ -1,4 +1,4 @@
-"""The best student of a run in RUN/best, and the models that were only steps on the way to it, dropped if so asked."""
+"""The best student of a run, copied to RUN/best; with `keep: best`, the weights of the others are deleted."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
+from ..wording import size
 from .further_data import offer_run_labels
 from .gates import read_requirement
 from .recipe import OWNERS, SCORE_ON, Recipe
@@ -43,7 +44,7 @@ KEPT_NAME = "kept.json"
 """What remains of a run whose models were dropped: its identity and its results."""
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _NOT_READ = (".md", ".log", ".lock", ".html")
-"""Extensions of files in a model's folder that no model is read from."""
+"""Extensions of files in a model's folder that are not part of the model."""
 _DERIVED = {"versions", "files", "sum"}
 
 
@@ -69,7 +70,7 @@ def best_method(results: Mapping[str, Results], arguments: Mapping[str, StageArg
 
 
 def best_problems(recipe: Recipe, task: Task) -> list[str]:
-    """What a recipe wants of the best student, where none can be chosen."""
+    """Keys of a recipe that need a best student, where none can be chosen."""
     wanted = {
         "keep: best": recipe.run.keep == "best",
         "student_trim": recipe.run.student_trim is not None,
@@ -183,7 +184,7 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
 
 
 def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and sections without the paths of data: rows count by what they are, not by where they lie."""
+    """Keys and sections without the paths of data: rows are compared by content, not by place."""
     return {
         key: _without_files(value) if isinstance(value, Mapping) else value
         for key, value in content.items()
@@ -192,7 +193,7 @@ def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_identity(name: str) -> Identity:
-    """Of a folder what its files hold, of a name of the Hub the name."""
+    """For a folder, the content of its files; for a Hub id, the id."""
     folder = Path(name)
     if not folder.is_dir():
         return {"name": name}
@@ -268,8 +269,8 @@ def drop_steps(
     freed = drop_weights(made)
     remove_leftovers(folder)
     logger.warning(
-        "keep: best freed %.1f MB, %.1f MB are left; the best student is in %s",
-        freed / 1e6, bytes_below(folder) / 1e6, folder / BEST,
+        "keep: best freed %s, %s are left; the best student is in %s",
+        size(freed), size(bytes_below(folder)), folder / BEST,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def _shell(nodes: Sequence[Node], words: Sequence[str], folder: Path) -> str:
     ]
     for node in nodes:
         waits = "all of the above" if node.name == _ALL else ", ".join(node.needs) or "nothing"
-        # Those that fill what it reads of the teacher's outputs: at once, the last digits would be others.
+        # Those that write outputs of the teacher that it reads: at the same time, last digits would differ.
         after = ", ".join(name for name in node.after if name not in node.needs)
         about = f"# {node.name} waits for {waits}" + (f", and comes after {after}" if after else "")
         lines += ["", about, _command(node.name, words)]

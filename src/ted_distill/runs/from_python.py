@@ -1,4 +1,4 @@
-"""`run`, `compare` and `check_recipe` for Python: recipes as files, dicts or read, rows and models also in memory."""
+"""`run`, `compare` and `check_recipe` for Python: recipes as files, dicts or objects, rows and models in memory too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .compare.statistics import RESAMPLES
 from .recipe import Recipe, make_recipe, read_recipe
 
 AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any]
-"""A recipe that was read, its file or the name of one that comes with the package, or its keys and sections."""
+"""A `Recipe`, the file of one, the name of one that comes with the package, or keys and sections."""
 
 
 def run(

@@ -10,8 +10,8 @@ from ..models.labels import class_names, has_default_labels
 from ..models.load import load_config
 from ..tasks.base import TEST, Task
 from ..tasks.label_sets import match_names
-from ..tasks.reading.columns import listed
 from ..training.scores.best_score import score_names
+from ..wording import listed
 from .recipe import OWNERS, SCORE_ON
 from .run_folder import RunFolder
 from .table import RESULT_KEYS

@@ -212,7 +212,7 @@ def _fitting(kind: Any, value: Any) -> Any:
 
 
 class _WrittenInt(int):
-    """A whole number that remembers how a YAML file writes it: a field of text takes `2024_11_05` for what it is."""
+    """An integer that remembers its spelling in the YAML file, so that a field of text gets `2024_11_05` unchanged."""
 
     written: str
 
@@ -254,7 +254,7 @@ class _Loader(yaml.SafeLoader):
         return "tag:yaml.org,2002:str" if is_text else super().resolve(kind, value, implicit)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; YAML itself would let the last one of equal keys win."""
+        """The mapping; a repeated key is refused, where YAML would silently use the last one."""
         seen: dict[Any, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1

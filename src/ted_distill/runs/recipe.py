@@ -36,7 +36,7 @@ SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
 """Keys of the top level of a recipe, beside the sections."""
 _YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
-"""How a text begins that is in quotes, a mapping or a list; and what stands for no value."""
+"""First characters of quoted texts, mappings and lists; and the words for no value."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
 SET_BY_THE_RUN = {"output_dir", "method", "teacher_filters"}
 """Keys of stages that no section may have: folders, methods and learnt filters follow from the recipe."""
@@ -226,7 +226,7 @@ def unknown_key(key: Any, known: set[str]) -> str:
 
 
 def _known_methods(given: Any) -> list[str]:
-    """Those of the methods that exist, so that other problems are found although one does not."""
+    """The methods that exist, so that an unknown one does not hide other problems."""
     if given is None:
         return list(METHODS)
     named = given if isinstance(given, list) else [given]
@@ -276,7 +276,7 @@ def _kinds_at(path: Sequence[str]) -> tuple[type, ...]:
 
 
 def _is_text(path: list[str], name: str) -> bool:
-    """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` or `my #1` are what they look like."""
+    """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` and `my #1` are taken literally."""
     setting = settings_of(_kinds_at(path)).get(name)
     return setting is not None and setting.types == (str,) and not setting.choices
 
@@ -315,7 +315,7 @@ def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
 
 
 def _wrong_names(further: Any, tested: bool) -> list[str]:
-    """Names of further data that are prefixes of other scores: of the last evaluation, of the best threshold, on tests.
+    """Names of further data that would clash with prefixes of scores: of the last evaluation, best threshold, or tests.
 
     Others are compared with the scores of the run: see `further_data`.
     """

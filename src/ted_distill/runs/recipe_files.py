@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean, near_names
 
 _OTHERS = "accelerate/"
 """Configs for `accelerate launch`, which lie beside the recipes."""
@@ -52,17 +51,16 @@ def find_recipe(name: str | Path) -> Path:
     name = _name(file.as_posix())
     if name in known:
         return known[name]
-    near = _near(file, name, known)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`ted list` shows the recipes"
+    hint = did_you_mean(_near(file, name, known)) or "; `ted list` shows the recipes"
     if (own := file / "recipe.yaml").is_file():
-        hint = f"its recipe is {own}"
-    raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:200]}; {hint}")
+        hint = f"; its recipe is {own}"
+    raise InputError(f"recipe: expected a file or a recipe of the package, got {str(file)[:200]}{hint}")
 
 
 def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:
     """A file of similar name in the same folder, or recipes of that folder name, or one of similar name."""
-    beside = get_close_matches(file.name, [path.name for path in file.parent.glob("*.y*ml")], n=1)
+    beside = near_names(file.name, [path.name for path in file.parent.glob("*.y*ml")])
     if beside:
         return [str(file.parent / beside[0])]
     parts = [other for other in known if name in (*other.split("/"), *map(str, Path(other).parents))]
-    return parts[:3] or get_close_matches(name, known, n=1)
+    return parts[:3] or near_names(name, known)

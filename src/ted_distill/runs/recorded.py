@@ -27,7 +27,7 @@ _DEPTH = 3
 
 
 def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
-    """A recipe as it is written into a folder, with the place that its relative paths are seen from.
+    """A recipe as it is written into a folder, with a note of the folder that its relative paths start from.
 
     Args:
         head: its first line, a comment.
@@ -61,7 +61,7 @@ def refuse_unrecorded(folder: Path, names: Iterable[str], head: str, kind: str) 
 
 
 def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The content of a recipe file with the paths that it recorded as they are seen from the working directory.
+    """The content of a recipe file, with its recorded paths made relative to the working directory.
 
     A path that is not there any more stays as it is, and so does every recipe that nobody recorded, or that was copied
     out of the folder of its run.

@@ -29,6 +29,7 @@ from ..stages.lifecycle import prepare
 from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
+from ..wording import size
 from .best_model import (
     best_method,
     best_problems,
@@ -115,7 +116,7 @@ def look_first(recipe: Recipe, shared: Path, task: Task) -> None:
 @remembering()
 @knowing_models()
 def make_step(recipe: Recipe, name: str) -> Results:
-    """Make one step of a run, unless it is made: a stage, a model that is made, scores.
+    """Make one step of a run, unless it is there already: a stage, a model that is made, scores.
 
     Several processes may make different steps of a run at once. `run` finds all of them made, and writes the table.
 
@@ -208,7 +209,7 @@ class RunOfRecipe(Steps):
         raise_if_any(problems)
 
     def check_step(self, name: str) -> None:
-        """Check what one step needs, and nothing of the others, at which other processes may be at work.
+        """Check only what one step needs: other processes may be working on the others.
 
         Raises:
             InputError: with all problems.
@@ -224,13 +225,13 @@ class RunOfRecipe(Steps):
         )
 
     def _is_made(self, name: str) -> bool:
-        """Whether a step is made, as far as other steps read it."""
+        """Whether everything that other steps read of a step is there."""
         made = self.by_name[name].makes
         return made is None or (Path(made) / MANIFEST_NAME).is_file()
 
     @property
     def is_resumed(self) -> bool:
-        """Whether a stage was started earlier: a run that goes on was looked at when it began."""
+        """Whether a stage was started earlier: a resumed run was checked when it began."""
         return self._any_begun(self.recipe.stages)
 
     @property
@@ -320,7 +321,7 @@ class RunOfRecipe(Steps):
             before_dropping(folder)
             if self.at.shared == folder:
                 # One process alone: files that it is still writing would be gone under the eyes of the others.
-                on_main(lambda: logger.warning("%s has %.1f MB on disk", folder, bytes_below(folder) / 1e6))
+                on_main(lambda: logger.warning("%s has %s on disk", folder, size(bytes_below(folder))))
             # Without a best student, which `check` refuses, all models would be lost.
             kept = any(found.get("best") for found in results.values())
             if self.recipe.run.keep == "best" and self.at.shared == folder and kept:

@@ -107,7 +107,7 @@ class RunFolder:
         return self.tuned.get(name, str(self.folder / name))
 
     def loading(self, model: str) -> ModelArguments:
-        """How a model is loaded: what this run has trained holds the changes to its config already."""
+        """How a model is loaded: the config of one that this run has trained has the overrides in it."""
         if model in self.raw.values():
             return self.recipe.model
         return ModelArguments.trusting_as(self.recipe.model)

@@ -1,4 +1,4 @@
-"""How long the stages of a run still take: what the display of a run goes by."""
+"""How long the stages of a run still take, for the display."""
 
 from __future__ import annotations
 

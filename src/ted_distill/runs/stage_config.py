@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, raise_if_any, shown
 from ..stages.methods import METHODS
+from ..wording import noun
 from .parsing import field_names
 from .recipe import FROM_SCRATCH, OWNERS, SCORE_ON, SECTIONS, RunArguments, sections_of, with_student_keys
 
@@ -75,7 +76,7 @@ def _unused(command: str, method: str, section: str) -> Collection[str]:
 
 
 def _method(content: Mapping[Any, Any], given: Mapping[str, Any]) -> str:
-    """The flag's, or the only one of the recipe besides `alone`, or else `ted`."""
+    """The method: as given by flag, or the recipe's only one besides `alone`, or else `ted`."""
     if "method" in given:
         return str(given["method"])
     methods = content.get("methods")
@@ -104,7 +105,7 @@ def _models(command: str, content: Mapping[Any, Any], given: Mapping[str, Any]) 
 
 
 def _said(command: str, file: str, content: Mapping[Any, Any], sections: list[str], used: set[str]) -> str:
-    named = f" and section{'s' * (len(sections) > 1)} {', '.join(reversed(sections))}" if sections else ""
+    named = f" and {noun(len(sections), 'section')} {', '.join(reversed(sections))}" if sections else ""
     unused = [str(key) for key in content if key not in used and content[key] is not None]
     of_run = [key for key in unused if key in field_names(RunArguments) | {FROM_SCRATCH, SCORE_ON} | SECTIONS]
     left = f"; not used: {', '.join([*of_run, *(key for key in unused if key not in of_run)])}" if unused else ""

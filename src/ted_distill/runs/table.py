@@ -7,6 +7,7 @@ from typing import Any
 
 from ..stages.methods import METHODS
 from ..training.scores.selection import described, is_test_score, shown_scores
+from ..wording import digits
 
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
 RESULT_KEYS = frozenset({
@@ -17,7 +18,7 @@ RESULT_KEYS = frozenset({
 BEST = "best"
 """Folder of the best student in that of a run."""
 TRIMMED = "trimmed"
-"""Key of the best student's results: those of the same with fewer tokens, which is then what the folder holds."""
+"""Key in the best student's results: the results of its copy with fewer tokens, which RUN/best then holds."""
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
@@ -42,7 +43,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
 
 def shown_score(name: str, value: float | None) -> str:
     """A score in percent with two decimals; an error, which has the unit of the data, with three digits."""
-    return "" if value is None else f"{value:.3g}" if name.endswith(("mse", "loss")) else f"{value:.2f}"
+    return "" if value is None else digits(value) if name.endswith(("mse", "loss")) else f"{value:.2f}"
 
 
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:

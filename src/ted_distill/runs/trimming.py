@@ -49,7 +49,7 @@ def training_texts(task: Task) -> list[Text]:
 
 
 def other_texts(task: Task) -> list[Text] | None:
-    """Those of the validation rows, which say what becomes of texts that were not trained on; None without any."""
+    """Texts of the validation rows, to see what becomes of texts that were not trained on; None without any."""
     rows = task.rows.get("validation")
     return None if rows is None else list(dict.fromkeys(texts_of(rows, task.text_columns(rows))))
 
@@ -63,7 +63,7 @@ def planned_size(
 
 
 def check_trimming(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, task: Task) -> None:
-    """Raise `InputError` for a student, or for rows, that cannot be trimmed by; texts are not cut yet."""
+    """Raise `InputError` for a student that cannot be trimmed, or rows it cannot be trimmed by; tokenises no text."""
     tokenizer_content(tokenizer, name)
     named_ids(model)
     if isinstance(task.rows.get("train"), IterableDataset):

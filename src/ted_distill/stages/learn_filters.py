@@ -128,7 +128,7 @@ def _run(
 
 
 def _loaded_again(loaded: LoadedModel, task: Task, model_arguments: ModelArguments | None) -> PreTrainedModel:
-    """The model with the weights that it had before it was cast. Raises `InputError` if they are others by now."""
+    """The model loaded again, with its weights from before the cast. Raises `InputError` if they have changed."""
     again = load_model(loaded.name, task, model_arguments)
     if any(again.identity[part] != loaded.identity[part] for part in ("backbone", "head")):
         raise InputError(

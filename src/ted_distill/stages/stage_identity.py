@@ -28,6 +28,7 @@ from ..output import (
 )
 from ..tasks.base import Task
 from ..training.stage_arguments import StageArguments
+from ..wording import listed
 
 Results = dict[str, Any]
 
@@ -109,7 +110,7 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
 
 
 def differences_of(settings: Mapping[str, Any], wanted: Identity) -> list[str]:
-    """What is another thing in a folder's recorded settings than in this stage's, or the part of it to compare."""
+    """How a folder's recorded identity differs from `wanted`; keys that `wanted` lacks are not compared."""
     compared = {key: value for key, value in settings["identity"].items() if key in wanted}
     if isinstance(arguments := compared.get("arguments"), dict):
         compared["arguments"] = {key: value for key, value in arguments.items() if key in wanted["arguments"]}
@@ -178,7 +179,7 @@ def refuse_foreign(folder: Path) -> None:
         InputError: names some of them.
     """
     if held := foreign_names(folder):
-        some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        some = listed(held, 3)
         raise InputError(
             f"output_dir: expected a new or empty folder, or one of the same stage, got {folder}, which holds {some}; "
             "give another output_dir"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..tasks.base import Metrics, Split, Task
+from ..wording import noun
 
 _MARGIN = 1.0
 """Points of a score by which a model or a head must be better than one that says the same of every row."""
@@ -23,9 +24,9 @@ def uninformed_heads(task: Task, block_scores: dict[str, Metrics], validation: d
     found = {name: scores.get(task.metric) for name, scores in block_scores.items() if name != "model"}
     blocks = [name for name, score in found.items() if score is not None and score < known + _MARGIN]
     if blocks:
-        which = f"block{'s' if len(blocks) > 1 else ''} {', '.join(blocks)}"
+        which = f"{noun(len(blocks), 'block')} {', '.join(blocks)}"
         yield (
-            f"the filter head{'s' if len(blocks) > 1 else ''} of {which}: expected a better {task.metric} than "
+            f"the filter {noun(len(blocks), 'head')} of {which}: expected a better {task.metric} than "
             f"{known:.2f}, which needs no input at all, got {', '.join(f'{found[name]:.2f}' for name in blocks)}. "
             "Lower blocks may know nothing of the task; if higher ones do not either, raise learning_rate or "
             "num_train_epochs of learn_filters. Filters that start scaled match such a block as it is."

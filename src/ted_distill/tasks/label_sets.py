@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..errors import InputError
-from .reading.columns import listed
+from ..wording import listed
 from .reading.labels import sorted_names
 
 logger = logging.getLogger(__name__)

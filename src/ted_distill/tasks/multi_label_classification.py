@@ -11,13 +11,13 @@ import torch
 from datasets import Dataset, List, Value
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..method import losses
 from ..method.filters import Batch
 from .base import Split
 from .label_sets import match_names
 from .prediction_files import read_list, require_known, write_list
-from .reading.columns import USUAL_LABELS, shown
+from .reading.columns import USUAL_LABELS
 from .reading.file_options import FileOptions, named_separator
 from .reading.label_lists import find_separator
 from .reading.label_sets import read_label_sets

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .reading.columns import listed, shown
+from ..errors import InputError, shown
+from ..wording import listed
 
 
 def write_list(folder: Path, predictions: list[Any]) -> None:

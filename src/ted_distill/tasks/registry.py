@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from inspect import getdoc
 
-from ..errors import InputError
+from ..errors import InputError, nearest, shown
 from ..method.filters import Batch as Batch
 from .base import Counts as Counts
 from .base import Metrics as Metrics
@@ -16,7 +15,6 @@ from .base import Task
 from .descriptions import DESCRIPTIONS
 from .glue import GLUE
 from .multi_label_classification import MultiLabelClassification
-from .reading.columns import shown
 from .reading.given import Rows, given_rows
 from .regression import Regression
 from .sequence_classification import SequenceClassification
@@ -64,9 +62,8 @@ def load_task(
     if not arguments.task:
         raise InputError(f"task: expected one of {known}, got nothing; set --task")
     if arguments.task not in TASKS:
-        nearest = get_close_matches(arguments.task.lower(), TASKS, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "`ted list` describes them"
-        raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}; {hint}")
+        hint = nearest(arguments.task.lower(), TASKS) or "; `ted list` describes them"
+        raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}{hint}")
     made = TASKS[arguments.task](arguments)
     made.given = given_rows({"train": train, "validation": validation, "test": test})
     return made

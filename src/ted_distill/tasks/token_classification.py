@@ -15,14 +15,15 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any, shown
 from ..method import losses
 from ..method.filters import Batch, draw_weights, initializer_range
+from ..wording import listed
 from .base import Counts, Metrics, Split, Task
 from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
-from .reading.columns import listed, row_list, shown
+from .reading.columns import row_list
 from .reading.file_options import FileOptions, file_options
 from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
 from .reading.mapped import mapped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..wording import counted, listed
 from .stage_arguments import StageArguments
 
 _SHOWN_ROWS = 8
@@ -15,12 +16,12 @@ def first_line(args: StageArguments, rows: int | None, features: int | None, upd
     Args:
         rows, features: None for a stream, whose end is not known.
     """
-    data = "a stream of rows" if rows is None else number(rows, "row")
-    data += f" ({number(features, 'feature')})" if features not in (None, rows) else ""
+    data = "a stream of rows" if rows is None else counted(rows, "row")
+    data += f" ({counted(features, 'feature')})" if features not in (None, rows) else ""
     size, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    duration = number(updates, "update") + ("" if rows is None else f" in {epochs:.4g} epochs")
+    duration = counted(updates, "update") + ("" if rows is None else f" in {epochs:.4g} epochs")
     precision = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
-    batch = f"{size} per device x {accumulated} accumulated x {number(args.world_size, 'process')}"
+    batch = f"{size} per device x {accumulated} accumulated x {counted(args.world_size, 'process')}"
     return (
         f"{args.output_dir}: training on {data}, global batch {args.global_batch} = {batch}, "
         f"{duration}, on {args.device.type} in {precision}"
@@ -41,14 +42,9 @@ def not_finite(step: int, rows: Sequence[int], kept: str | None, resumed_from: s
     if resumed_from is None:
         elsewhere = " and another output_dir, as this one resumes as it was begun" if kept else ""
         return f"{where}; try {remedy}{elsewhere}"
-    shown = ", ".join(str(row + 1) for row in rows[:_SHOWN_ROWS]) + (", ..." if len(rows) > _SHOWN_ROWS else "")
+    shown = listed([row + 1 for row in rows], _SHOWN_ROWS)
     return (
         f"{where}; it had been resumed from {resumed_from}, and would stop here again: the data of this step are a "
         f"likely cause{f' (training features {shown}, counted from 1)' if rows else ''}; look at them, or start in "
         f"another output_dir with {remedy}"
     )
-
-
-def number(count: int | None, noun: str) -> str:
-    """`1 row`, `2,000 rows`, `2 processes`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")

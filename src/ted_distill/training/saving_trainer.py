@@ -25,7 +25,7 @@ from ..output import (
     resumable_checkpoint,
     unsealed_checkpoints,
 )
-from .announcements import number
+from ..wording import counted
 from .checkpointing import bytes_of, readable, room_needed, save_state, save_whole
 from .sharded.sharded_trainer import ShardedTrainer
 
@@ -87,7 +87,7 @@ class SavingTrainer(ShardedTrainer):
         )
         if checkpoint and args.should_save:
             wrote = processes_of(checkpoint)
-            other = "" if wrote == args.world_size else f", which {number(wrote, 'process')} wrote"
+            other = "" if wrote == args.world_size else f", which {counted(wrote, 'process')} wrote"
             logger.warning("%s: resuming from %s%s", folder, checkpoint.name, other)
         return checkpoint
 

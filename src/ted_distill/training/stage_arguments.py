@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,6 +14,7 @@ from transformers import TrainingArguments
 from ..errors import InputError, raise_if_any, shown
 from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
+from ..output.processes import process_count
 from ..ranges import Range, a_path, at_least, described, expand_home, range_problems
 from .contradictions import contradictions, text_of
 from .sharded.shard_arguments import (
@@ -188,10 +188,10 @@ class StageArguments(TrainingArguments):
     def _unused(self) -> list[str]:
         """Arguments that the stages would silently ignore: they compute their own losses and write their own folder."""
         problems = backend_problems(self)
-        if self.auto_find_batch_size and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if self.auto_find_batch_size and process_count() > 1:
             problems.append(
                 "auto_find_batch_size: expected one process, as several would not agree on a size, got "
-                f"{os.environ['WORLD_SIZE']}; leave it out, and lower per_device_train_batch_size and raise "
+                f"{process_count()}; leave it out, and lower per_device_train_batch_size and raise "
                 "gradient_accumulation_steps instead"
             )
         if self.push_to_hub:

@@ -149,7 +149,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         return evaluation.evaluate(self.logits_of(self.scored_logits), self.task, self.test)
 
     def _tries(self) -> Callable[[int], None] | None:
-        """Goes forward and back with some rows of the last batch; None where processes would wait for each other."""
+        """A function that runs some rows of the last batch forward and backward; None if several processes train."""
         batch = self._last_batch
         if batch is None or self.args.world_size > 1:
             return None
@@ -181,7 +181,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
-        """See `transformers.Trainer`; what batches lose in rows, updates gain in batches."""
+        """See `transformers.Trainer`; an update accumulates more of the smaller batches, for as many rows."""
         divide_anew(self.args, batch_size, self.state.global_step)
         self._sums = {}
         super()._update_auto_batch_size(self.args.train_batch_size)

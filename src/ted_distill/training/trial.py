@@ -16,7 +16,7 @@ from transformers.training_args import OptimizerNames
 from ..errors import nearest, reason_of, shown
 
 _OF_A_MODEL = ("galore", "apollo", "lomo")
-"""Parts of names of optimizers that are made for a model: without one, it is only known whether they are installed."""
+"""Parts of names of optimizers that need a model to be made: here it is only checked that they are installed."""
 _UNKNOWN_STEPS = 1_000_000
 """Updates of a training whose number depends on the data."""
 _PLACES = 200

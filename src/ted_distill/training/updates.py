@@ -122,7 +122,7 @@ class UpdateTrainer(Trainer):
 
     @cached_property
     def _stand_in(self) -> StandIn:
-        """The first row, again and again."""
+        """A batch that counts nothing, made of the first row."""
         batch = self._augmented(self.data_collator([stand_in_row(next(iter(self.train_dataset)))]), 0)
         return StandIn({name: tensor.to(self.args.device) for name, tensor in batch.items()})
 

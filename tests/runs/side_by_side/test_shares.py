@@ -12,7 +12,6 @@ from ted_distill.runs.side_by_side.shares import (
     Machine,
     best_workers,
     described,
-    is_one_of_several,
     most_workers,
     shares,
     that_fit,
@@ -84,12 +83,6 @@ def test_on_gpus_their_memory_is_counted_and_that_of_the_machine_for_the_rest() 
 )
 def test_what_each_process_has_is_said(machine: Machine, workers: int, words: str) -> None:
     assert described(shares(machine, workers)) == words
-
-
-def test_processes_of_torchrun_are_told_by_their_number() -> None:
-    assert is_one_of_several({"WORLD_SIZE": "2"})
-    assert not is_one_of_several({"WORLD_SIZE": "1"})
-    assert not is_one_of_several({})
 
 
 def test_as_many_processes_as_are_done_first() -> None:

@@ -36,6 +36,7 @@ from ...ranges import between, check_ranges, described
 from ...tasks import TaskArguments
 from ...tasks.reading.corpus import Text, read_texts
 from ...tasks.reading.file_options import FileOptions, file_options, option_problems
+from ...wording import parameters, size
 from ..given import Model, as_name
 from ..load import ModelArguments
 from ..places import resolve_place
@@ -96,9 +97,9 @@ class TrimmedCheckpoint:
         lines = [
             f"{was['tokens']:,} -> {now['tokens']:,} tokens, {self.about['used']:,} of them in the texts ("
             f"{self.about['texts']:,}); the others are special, single characters or parts",
-            f"{_short(was['parameters'])} -> {_short(now['parameters'])} parameters, {_short(was['bytes'])}B -> "
-            f"{_short(now['bytes'])}B ({less:.1f} % less); embeddings {_short(was['embeddings'])} -> "
-            f"{_short(now['embeddings'])}",
+            f"{parameters(was['parameters'])} -> {parameters(now['parameters'])} parameters, {size(was['bytes'])} -> "
+            f"{size(now['bytes'])} ({less:.1f} % less); embeddings {parameters(was['embeddings'])} -> "
+            f"{parameters(now['embeddings'])}",
             f"checked: the same tokens for all texts, the same outputs for {self.about['checked']} "
             f"(largest difference {self.about['largest_difference']:.1g})",
         ]
@@ -108,11 +109,6 @@ class TrimmedCheckpoint:
                 f"into other pieces, {100 * other['unknown_share']:.2f} % become unknown"
             )
         return "\n".join(lines)
-
-
-def _short(number: int) -> str:
-    """A count in thousands or millions: `22.7 M`, `7.7 k`."""
-    return f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{number / 1e3:,.1f} k"
 
 
 def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimArguments) -> TrimmedCheckpoint:

@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...errors import GateError, InputError, reason_of
-from ...tasks.reading.columns import shown
+from ...errors import GateError, InputError, reason_of, shown
 from ...tasks.reading.corpus import Text
 from ..trying.positions import position_limit
 from .cut_words import encoded

@@ -19,10 +19,10 @@ from ...tasks.base import TEST
 from ...training.checkpointing import checkpoints_at_once
 from ...training.stage_arguments import AUTO
 from ...training.update_counts import evaluations, saves
+from ...wording import duration, size
 from ..planning import Plan, PlannedData, PlannedStage
 from ..recipe import LEARN_FILTERS
 from .rehearsal import ONE_A_ROW, Measured
-from .report import duration
 
 _WRITTEN = 1 << 24
 """Bytes that are written to see how fast a disk is."""
@@ -141,16 +141,11 @@ def table(costs: list[StageCost], memory: bool) -> list[list[str]]:
     names = ["stage", "updates", "an update", "from the cache", "training", "scoring", "loading, files", "in all"]
     rows = [names + (["memory"] if memory else [])]
     for cost in costs:
-        cached = duration_of_step(cost.later) if cost.measured.outputs else ""
-        row = [cost.name, f"{cost.updates:,}", duration_of_step(cost.first), cached]
+        cached = duration(cost.later) if cost.measured.outputs else ""
+        row = [cost.name, f"{cost.updates:,}", duration(cost.first), cached]
         row += [duration(seconds) for seconds in (cost.training, cost.scoring, cost.other, cost.seconds)]
-        rows.append(row + ([f"{cost.measured.peak / 1e9:.2f} GB"] if memory else []))
+        rows.append(row + ([size(cost.measured.peak)] if memory else []))
     return rows
-
-
-def duration_of_step(seconds: float) -> str:
-    """The length of one step."""
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
 
 
 # --- disk -------------------------------------------------------------------------------------------------------

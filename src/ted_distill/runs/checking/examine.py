@@ -24,10 +24,10 @@ from ...method.filters import FilterConfig
 from ...method.shapes import width
 from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
-from ...output.disk import readable_size
 from ...tasks import Task
 from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
+from ...wording import counted, duration, parameters, size
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
 from ..planning.features import without_progress_bars
 from ..planning.show import facts
@@ -37,7 +37,7 @@ from .costs import Costs, StageCost, disk_needs, disk_problems, table, write_spe
 from .labels import contradictions, cut_rows, label_doubts, label_line
 from .models import Models, models_of
 from .rehearsal import Measured, Rehearsal
-from .report import Report, duration
+from .report import Report
 from .sample import encode_sample, sample_task, with_fewer_scored
 from .scores import described, score_doubts, score_sample
 from .undisturbed import silent, undisturbed
@@ -58,9 +58,9 @@ class Extent:
     seconds: float
     """For the steps of a stage; one batch is timed in any case."""
     updates: int
-    """A run of fewer updates for each stage is not timed: that would take a part of its time that is felt."""
+    """Runs with fewer updates in each stage are not timed: it would add noticeably to their time."""
     whole: bool
-    """Also what a run says by itself, and what only memory and disks can tell."""
+    """Also checks what a run reports by itself anyway, and memory and disks."""
 
 
 _LESS_MEMORY = (
@@ -103,7 +103,7 @@ def _look(examination: _Examination) -> None:
         if examination.extent.whole:
             raise
         logger.debug("check", exc_info=True)
-        examination.report.doubt([f"check: expected an end, got {_reason(error)}; `ted check` may say more"])
+        examination.report.doubt([f"check: expected it to finish, got {_reason(error)}; `ted check` may say more"])
 
 
 class _Examination:
@@ -128,7 +128,7 @@ class _Examination:
             report.doubt(task.overlaps())
         tuned = self.recipe.tunes("teacher")
         timed = self._is_timed
-        # A teacher that is fine-tuned first is no reason to load models before every small run.
+        # Before it is fine-tuned, the teacher has little to show: small runs do not load models for that.
         if not (self.extent.whole or timed or not tuned):
             return
         sample = sample_task(task, self._scored_rows())
@@ -191,7 +191,7 @@ class _Examination:
     # --- time, memory and disk --------------------------------------------------------------------------------------
 
     def _rehearse(self, models: Models) -> None:
-        """Every stage, one after the other; what one of them fails by does not hide the others."""
+        """Rehearse every stage in turn; a failure of one does not hide those of others."""
         rehearsal = Rehearsal(models, self.folder, self.extent.batches, self.extent.seconds)
         costs = Costs(self.plan, models.task, write_speed(self.folder))
         measured: list[tuple[PlannedStage, Measured]] = []
@@ -232,8 +232,8 @@ class _Examination:
         if stage.memory <= there:
             return None
         return (
-            f"memory: expected about {readable_size(stage.memory)} or more for stage {stage.name} (an estimate; no "
-            f"step was tried), got {readable_size(there)}; {_LESS_MEMORY}"
+            f"memory: expected about {size(stage.memory)} or more for stage {stage.name} (an estimate; no "
+            f"step was tried), got {size(there)}; {_LESS_MEMORY}"
         )
 
     def _say_time(self, costs: list[StageCost], measured: int) -> None:
@@ -268,31 +268,31 @@ class _Examination:
         there, free = memory.there(device), memory.free(device)
         where = "of the GPU" if device.type == "cuda" else "of the process"
         self.report.facts["memory"] = (
-            f"{readable_size(most.peak)} {where} at the peak of {readable_size(there)} there are, measured by a step "
-            f"of stage {stage.name} with {stage.args.per_device_train_batch_size} rows of {most.longest} tokens"
+            f"{size(most.peak)} {where} at the peak of {size(there)} there are, measured by a step of stage "
+            f"{stage.name} with {stage.args.per_device_train_batch_size} rows of {most.longest} tokens"
         )
         if most.peak > there:
             self.report.problems.append(
-                f"memory: expected at most {readable_size(there)}, got {readable_size(most.peak)} in a step of stage "
+                f"memory: expected at most {size(there)}, got {size(most.peak)} in a step of stage "
                 f"{stage.name}; {_LESS_MEMORY}"
             )
         elif most.peak > free:
             self.report.doubt([
-                f"memory: expected {readable_size(most.peak)} to be free for stage {stage.name}, got "
-                f"{readable_size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
+                f"memory: expected {size(most.peak)} to be free for stage {stage.name}, got "
+                f"{size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
             ])  # fmt: skip
 
     def _say_disk(self, measured: list[tuple[PlannedStage, Measured]]) -> None:
         needs = [need for need in disk_needs(self.plan, measured) if need.size]
-        parts = ", ".join(f"{need.what} {readable_size(need.size)}" for need in needs)
-        self.report.facts["disk"] = f"{readable_size(sum(need.size for need in needs))} at the most: {parts}"
+        parts = ", ".join(f"{need.what} {size(need.size)}" for need in needs)
+        self.report.facts["disk"] = f"{size(sum(need.size for need in needs))} at the most: {parts}"
         self.report.problems += disk_problems(needs)
 
 
 def _out_of_memory(stage: PlannedStage) -> str:
-    there = readable_size(memory.there(stage.args.device))
+    there = memory.there(stage.args.device)
     return (
-        f"memory: expected a step of stage {stage.name} to fit into {there} of {stage.args.device}, got more; "
+        f"memory: expected a step of stage {stage.name} to fit into {size(there)} of {stage.args.device}, got more; "
         f"{_LESS_MEMORY}"
     )
 
@@ -312,7 +312,7 @@ def _machine(args: StageArguments) -> str:
     if args.device.type == "cuda":
         return torch.cuda.get_device_name(args.device)
     threads = torch.get_num_threads()
-    return f"this machine ({threads} thread{'s' * (threads > 1)})"
+    return f"this machine ({counted(threads, 'thread')})"
 
 
 def _weights(model: Any) -> tuple[int, int]:
@@ -328,7 +328,7 @@ def _weights(model: Any) -> tuple[int, int]:
 def _sizes(models: dict[str, LoadedModel]) -> str:
     counted = {owner: _weights(loaded.model) for owner, loaded in models.items()}
     parts = [
-        f"{owner} {own / 1e6:,.1f} M weights and {tables / 1e6:,.1f} M of embeddings"
+        f"{owner} {parameters(own)} weights and {parameters(tables)} of embeddings"
         for owner, (own, tables) in counted.items()
     ]
     (of_teacher, _), (of_student, _) = counted.values()

@@ -12,8 +12,8 @@ from datasets import Dataset, IterableDataset
 from ...models.labels import class_names, has_default_labels, label_order, model_labels
 from ...models.load import LoadedModel
 from ...tasks import QuestionAnswering, Task
-from ...tasks.reading.columns import listed
 from ...tasks.reading.overlap import row_texts
+from ...wording import listed
 
 _FEW = 10
 """Rows of a class from which little can be learnt."""
@@ -22,7 +22,7 @@ _NAMED = 6
 _COMPARED = 1_000_000
 """Rows among which contradictions are looked for."""
 _MANY_CUT = 0.05
-"""Share of rows that are cut from which it is a doubt."""
+"""Share of cut rows from which on there is a doubt."""
 
 
 def class_counts(task: Task, rows: Dataset) -> dict[str, int] | None:

@@ -19,7 +19,7 @@ _LIMITS = ("memory.max", "memory.limit_in_bytes")
 _USED = ("memory.current", "memory.usage_in_bytes")
 """Files with what such a group holds."""
 _FILES = ("total_inactive_file", "inactive_file")
-"""Lines of `memory.stat` with the bytes of files that are given back when memory is short."""
+"""Lines of `memory.stat` with the size of the file cache that the kernel frees when memory is short."""
 
 
 def reset_peak(device: torch.device) -> None:

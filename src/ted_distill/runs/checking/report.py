@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from textwrap import fill
 
 from ...errors import raise_if_any
+from ...wording import counted
 from ..planning.show import paragraphs
 from ..table import markdown_table
 
@@ -50,21 +51,9 @@ class Report:
         """The doubts as a list; nothing if there are none."""
         if not self.doubts:
             return ""
-        number = len(self.doubts)
-        return "\n".join([f"{number} doubt{'s' if number > 1 else ''}", *(f"- {doubt}" for doubt in self.doubts)])
+        return "\n".join([counted(len(self.doubts), "doubt"), *(f"- {doubt}" for doubt in self.doubts)])
 
     def summary(self) -> str:
         """What a run says before its first stage: the scores, the time, and the doubts."""
         lines = [f"{name}: {self.facts[name]}" for name in ("scores", "time", "disk") if name in self.facts]
         return "\n".join([*lines, *(f"doubt: {doubt}" for doubt in self.doubts)])
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people."""
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
-    hours = minutes / 60
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

@@ -19,9 +19,9 @@ from ..spread import spread
 TRAIN_ROWS = 1000
 """Training rows whose lengths stand for those of all."""
 _LONGEST = 64
-"""The longest rows, which are looked at beside them."""
+"""Number of longest rows that are added to them."""
 _SEARCHED = 200_000
-"""Rows among which the longest are looked for."""
+"""Number of rows that are searched for the longest."""
 _MULTIPLE = 8
 """Batches are padded to a multiple of this."""
 
@@ -50,7 +50,7 @@ def with_fewer_scored(sample: Task, scored: int) -> Task:
 
 
 def _with_longest(sample: Dataset, rows: Dataset, task: Task) -> Dataset:
-    """The sample, and after it the rows of most characters."""
+    """The sample, and after it the rows with the most characters."""
     columns = task.text_columns(rows)
     # Windows and blocks of text are as long as they may be anyway.
     if task.running_text or isinstance(task, QuestionAnswering) or not columns:

@@ -18,11 +18,11 @@ from ...tasks.base import TEST, Split
 from ...training.stage_arguments import StageArguments
 
 _SHUFFLES, _SLOW_SHUFFLES = 40, 20
-"""How often predictions are given to other rows: those of whole rows, and others, which take longer to score."""
+"""How often predictions are shuffled: those of whole rows, and others, which take longer to score."""
 _FEWEST = 16
-"""Rows of which scores say nothing, if there are fewer."""
+"""Scores on fewer rows say nothing."""
 _SURE = 3.0
-"""Standard deviations that are not by chance."""
+"""Standard deviations beyond which a result is not taken for chance."""
 _CLEAR = 2.0
 
 
@@ -45,7 +45,7 @@ class SampleScores:
 
     @property
     def bar(self) -> float | None:
-        """What a model scores with some luck that knows nothing of the task; None if that is unknown.
+        """What a model that knows nothing of the task scores with some luck; None if that is unknown.
 
         Where predictions can be given to other rows, they say what they get by chance. The best constant answer is no
         measure then: a model that finds rare rows, and takes others for them, may be right less often than that.
@@ -68,7 +68,7 @@ class SampleScores:
 
     @property
     def below_chance(self) -> bool:
-        """Whether the teacher is worse than by chance, which takes knowledge too."""
+        """Whether the teacher is clearly worse than chance, which takes knowledge too."""
         if self.chance is None or self.rows < _FEWEST:
             return False
         return self.sign * (self.by_model["teacher"] - self.chance[0]) < -_SURE * self._luck
@@ -81,7 +81,7 @@ class SampleScores:
 
     @property
     def needs_another_score(self) -> bool:
-        """Whether the teacher knows the task, and one answer for all rows scores more all the same."""
+        """Whether the teacher knows the task, yet scores less than one answer for all rows."""
         if self.uninformed is None or self.chance is None or not self.knows("teacher"):
             return False
         return self.sign * self.uninformed > self.sign * self.by_model["teacher"]

@@ -15,7 +15,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave every random state as it was, so that a run after a check is that without one."""
+    """Restore all random states afterwards, so that a run gives the same results with and without a check."""
     python, of_numpy, on_cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
@@ -30,7 +30,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[list[str]]:
-    """Keep what the package would say, each sentence once, instead of saying it: those are not the words of a run."""
+    """Collect the package's messages, each once, instead of printing them: they are not about a real run."""
     logger, said = logging.getLogger(_PACKAGE), _Keeper()
     passed_on, logger.propagate = logger.propagate, False
     logger.addHandler(said)

@@ -36,7 +36,7 @@ Grid = Mapping[str, Sequence[Any]]
 
 
 _OF_THE_CHOICE = ("metric_for_best_model", "greater_is_better", "load_best_model_at_end")
-"""Keys that decide by what weights are chosen, and so by what settings are."""
+"""Keys that define the selection metric."""
 
 
 @dataclass(frozen=True)

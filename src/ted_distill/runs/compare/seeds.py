@@ -11,7 +11,7 @@ from ..recipe import Recipe, make_recipe
 
 Settings = dict[str, Any]
 CHOOSES = {"eval_strategy", "load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"}
-"""Keys of those who want the best of several evaluations."""
+"""Keys by which a recipe asks for the best of several evaluations."""
 
 
 def recipe_of(
@@ -39,9 +39,9 @@ def recipe_of(
 
 
 def last_weights(recipe: Recipe, method: str) -> Settings:
-    """Keys by which the last weights are the result, scored once; none if the recipe says how to choose others.
+    """Keys that make the last weights the result, scored once; none if the recipe says how weights are chosen.
 
-    The best of several evaluations on the rows that are reported is too good, by more for whoever has more of them.
+    The best of several evaluations on the reported rows is too good, and the more so the more evaluations there are.
     """
     if CHOOSES & recipe.stage(method).keys():
         return {}

@@ -25,7 +25,7 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """What one method's score is above another's, in units of the score; positive if the first is better."""
+    """How much better one method scores than another, in units of the score; positive if the first is better."""
 
     better: str
     worse: str

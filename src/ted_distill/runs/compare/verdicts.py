@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...stages.methods import METHODS
+from ...wording import and_list, counted
 from ..table import markdown_table, model_title
 from .statistics import LEAST_SEEDS, LEVEL
 
@@ -109,7 +110,7 @@ def notes(content: Content) -> list[str]:
     """How the numbers of the table came about."""
     seeds, rows = len(content["seeds"]), content["rows"]
     sentences = [
-        f"{content['metric']} on {rows:,} {content['split']} rows: mean over {seeds} {_seeds(seeds)}, scored with "
+        f"{content['metric']} on {rows:,} {content['split']} rows: mean over {counted(seeds, 'seed')}, scored with "
         f"{_weights(content)}; sd over the seeds. All methods start from the same student{_how_long(content)}.",
         f"The intervals draw seeds and examples {content['resamples']:,} times.",
     ]
@@ -144,7 +145,7 @@ def _weights(content: Content) -> str:
         return "the weights that the recipe's evaluations chose"
     if not chosen:
         return "the last weights"
-    titles = " and ".join(METHODS[name].title for name in chosen)
+    titles = and_list([METHODS[name].title for name in chosen])
     of = "these" if content["split"] == "validation" else "the validation"
     favours = ", which favours it" if of == "these" else ""
     return f"the last weights, but for {titles} the best of several evaluations on {of} rows{favours}"
@@ -187,10 +188,6 @@ def _size(content: Content, name: str) -> str:
 
 def _settings(chosen: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in chosen.items()) or "defaults"
-
-
-def _seeds(number: int) -> str:
-    return "seed" if number == 1 else "seeds"
 
 
 def _p(value: float) -> str:

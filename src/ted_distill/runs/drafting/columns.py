@@ -21,7 +21,7 @@ TEXT, CLASSES, WHOLE, NUMBERS, LISTS, ANSWERS, OTHER = (
 _LOOKED_AT = 2000
 """Rows whose values are looked at one by one; different values are counted in all rows."""
 _FEW = 20
-"""Rows so few that every value may be different although the column holds classes."""
+"""Up to this many rows, every value may be different although the column holds classes."""
 _MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _ADDRESS = re.compile(
     r"https?://\S+|\S+@\S+\.\w+|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d).*"

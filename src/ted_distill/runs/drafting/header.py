@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...output import short_name
-from ...tasks.reading.columns import listed
+from ...wording import counted, duration, listed, noun, parameters
 from ..planning import Plan, PlannedModel, Unknown
 from .decisions import Drafting
 
@@ -47,18 +47,14 @@ def sizes(drafting: Drafting, planned: Plan) -> Iterator[str]:
     for owner, model in (("teacher", teacher), ("student", student)):
         if isinstance(model, Unknown) or isinstance(model.parameters, Unknown):
             continue
-        said = f"{owner}  {_number(model.parameters)} parameters"
+        said = f"{owner}  {parameters(model.parameters)} parameters"
         if owner == "student" and isinstance(teacher, PlannedModel) and isinstance(teacher.parameters, int):
             said += f", {100 * model.parameters / teacher.parameters:.0f} % of the teacher's"
         if latency is not None:
             seconds = latency.teacher if owner == "teacher" else latency.student
-            said += f"; {1000 * seconds:.1f} ms for a row of {latency.tokens} tokens"
+            said += f"; {duration(seconds)} for a row of {latency.tokens} tokens"
             said += f" ({100 * latency.share:.0f} %; {latency.device})" if owner == "student" else ""
         yield said
-
-
-def _number(parameters: int) -> str:
-    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
 
 
 def notes_of(drafting: Drafting, planned: Plan) -> list[str]:
@@ -73,9 +69,9 @@ def notes_of(drafting: Drafting, planned: Plan) -> list[str]:
     ]
     if drafting.held_out is not None:
         held = drafting.held_out
-        notes.append(f"validation_size: {held} row{'s' * (held != 1)} held out of the training rows")
+        notes.append(f"validation_size: {counted(held, 'row')} held out of the training rows")
     if drafting.unread:
-        notes.append(f"not read: column{'s' * (len(drafting.unread) != 1)} {listed(drafting.unread, 8)}")
+        notes.append(f"not read: {noun(len(drafting.unread), 'column')} {listed(drafting.unread, 8)}")
     count = drafting.source.count if drafting.source else None
     if count is not None and count < _FEW_ROWS:
         notes.append(f"doubtful: {count} rows are too few to learn from, or to tell a better model from a worse one by")

@@ -11,6 +11,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError
+from ...wording import counted
 from .student_choice import Family, Shape, largest_within, unreachable
 
 _WARM_UP, _ROUNDS = 3, 15
@@ -88,4 +89,4 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     threads = torch.get_num_threads()
-    return f"a CPU, {threads} thread{'s' * (threads != 1)}"
+    return f"a CPU, {counted(threads, 'thread')}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ...method.shapes import num_blocks, width
 from ...models.load import ModelArguments
 from ...tasks import TaskArguments
+from ...wording import noun
 from ..parsing import field_names
 from ..recipe import RunArguments
 from .decisions import Drafting
@@ -79,7 +80,7 @@ def _student(drafting: Drafting, shape: Shape) -> Iterator[Line]:
     family, given = drafting.family, drafting.given
     is_narrow = shape.width != family.width
     layers = family.layers(shape.blocks)
-    kept = f"The student is made of the teacher's block{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+    kept = f"The student is made of the teacher's {noun(len(layers), 'block')} {', '.join(map(str, layers))}"
     what = "parameters" if given.size is not None else "time for a row"
     target = given.size if given.size is not None else given.latency
     if target is None:

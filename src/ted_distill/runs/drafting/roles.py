@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...errors import InputError
-from ...tasks.reading.columns import USUAL_LABELS, USUAL_PAIRS, USUAL_TEXTS, listed
+from ...tasks.reading.columns import USUAL_LABELS, USUAL_PAIRS, USUAL_TEXTS
 from ...tasks.reading.soft_labels import matching
 from ...tasks.task_arguments import TaskArguments
+from ...wording import listed
 from .columns import ANSWERS, CLASSES, LISTS, NUMBERS, TEXT, WHOLE, Column
 
 _SAYS_TEXT = {

@@ -11,6 +11,7 @@ from ...models.narrowing.narrow import narrow_config
 from ...stages.distill_arguments import KL_ALPHA, MSE_ALPHA
 from ...stages.methods import METHODS
 from ...training.stage_defaults import DISTILL, FINETUNE, StageDefaults, learn_filters_defaults
+from ...wording import counted
 from .decisions import Drafting
 from .document import GIVEN, Line, Section
 
@@ -87,7 +88,7 @@ def _epochs(drafting: Drafting, defaults: StageDefaults, section: str) -> Iterat
         why = f"Passes over the rows, {each} updates each; the default. The best of them is kept."
         yield Line("num_train_epochs", usual, why)
         return
-    one = f"{each} update{'s' * (each != 1)}"
+    one = counted(each, "update")
     why = f"Passes over the rows: more than the usual {usual:g}, as one is only {one}. The best of them is kept."
     yield Line("num_train_epochs", min(_MOST_EPOCHS, -(-_UPDATES // each)), why)
 
@@ -114,7 +115,7 @@ def _finetunes_student(drafting: Drafting) -> bool:
 
 
 def _with_given(drafting: Drafting, name: str, lines: list[Line]) -> list[Line]:
-    """The lines with the given values in place of ours; ours would hide what was given for all stages."""
+    """The lines, with given values in place of ours; ours would also override what was given for all stages."""
     given = drafting.given.sections.get(name)
     given = given if isinstance(given, dict) else {}
     every = drafting.given.sections.get("training") if name != "training" else None

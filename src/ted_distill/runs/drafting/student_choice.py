@@ -14,6 +14,7 @@ from ...method.shapes import num_blocks, width
 from ...models.blocks import resolve_blocks, student_from_teacher
 from ...models.narrowing.narrow import narrow_config, widths
 from ...models.narrowing.wiring import WIRINGS
+from ...wording import counted
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,6 @@ def unreachable(key: str, share: float, family: Family, least: str) -> str:
     narrow = "" if len(family.widths) > 1 else f" (family {family.teacher.config.model_type} cannot be made narrower)"
     return (
         f"{key}: expected a share that a student of this teacher can reach, got {share:g}; the smallest is {least}, "
-        f"with {smallest.blocks} block{'s' * (smallest.blocks > 1)} of width {smallest.width}{narrow}; raise it, or "
+        f"with {counted(smallest.blocks, 'block')} of width {smallest.width}{narrow}; raise it, or "
         "give a student of your own"
     )

@@ -12,11 +12,11 @@ from datasets import Dataset
 
 from ...errors import InputError
 from ...models.labels import has_default_labels, model_labels
-from ...tasks.reading.columns import listed
 from ...tasks.reading.label_lists import SEPARATORS
 from ...tasks.reading.labels import label_values
 from ...tasks.reading.soft_labels import is_pattern
 from ...tasks.task_arguments import TaskArguments
+from ...wording import counted, listed
 from .columns import CLASSES, LISTS, NUMBERS, OTHER, SAYS_CLASS, WHOLE, Column
 from .roles import INFERRED, Found, answer_columns, label_columns, tag_columns, text_columns
 from .teacher_facts import SEQUENCE, TeacherFacts
@@ -207,5 +207,5 @@ def describe_head(teacher: TeacherFacts) -> str:
     if teacher.head == SEQUENCE or teacher.architecture.endswith("ForTokenClassification"):
         labels = model_labels(teacher.config)
         named = "unnamed" if has_default_labels(teacher.config) else listed(labels, 5)
-        return f"{_a(teacher.architecture)} with {len(labels)} label{'s' * (len(labels) != 1)} ({named})"
+        return f"{_a(teacher.architecture)} with {counted(len(labels), 'label')} ({named})"
     return _a(teacher.architecture)

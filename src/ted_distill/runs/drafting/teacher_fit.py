@@ -16,7 +16,7 @@ from ...models.labels import (
     model_labels,
 )
 from ...tasks import Task
-from ...tasks.reading.columns import listed
+from ...wording import listed
 from .teacher_facts import ANSWERS, CAUSAL, MASKED, SEQUENCE, TOKENS, TeacherFacts
 
 _WANTED = {

@@ -9,6 +9,7 @@ from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks, width
 from ...models.tokenizers import Tokenizers
 from ...tasks import describe_task
+from ...wording import size
 from ..recipe import SCORE_ON
 from ..table import markdown_table
 from .features import PlannedData
@@ -153,9 +154,9 @@ def _table(stages: list[PlannedStage]) -> list[list[str]]:
         args = stage.args
         peak = f"{args.learning_rate:g}" if isinstance(args.learning_rate, float) else args.learning_rate or "?"
         rate = f"{peak} {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}"
-        cache = "" if stage.disk is None else _bytes(stage.disk) + (" (too large)" if stage.too_large else "")
+        cache = "" if stage.disk is None else _size(stage.disk) + (" (too large)" if stage.too_large else "")
         steps, warmup = _number(stage.steps), _number(stage.warmup)
-        rows.append([stage.name, steps, f"{args.global_batch:,}", rate, warmup, _bytes(stage.memory), cache])
+        rows.append([stage.name, steps, f"{args.global_batch:,}", rate, warmup, _size(stage.memory), cache])
     return rows
 
 
@@ -163,10 +164,8 @@ def _number(number: int | str | Unknown) -> str:
     return f"{number:,}" if isinstance(number, int) else "?" if isinstance(number, Unknown) else number
 
 
-def _bytes(number: int | Unknown) -> str:
-    if isinstance(number, Unknown):
-        return "?"
-    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
+def _size(number: int | Unknown) -> str:
+    return "?" if isinstance(number, Unknown) else size(number)
 
 
 def _notes(plan: Plan, stages: list[PlannedStage]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ...errors import collect, raise_if_any
 from ...fast.precision import resolve_dtype
 from ...method.filters import FilterConfig
-from ...method.pairs import listed, resolve_pairs
+from ...method.pairs import resolve_pairs
 from ...method.shapes import num_blocks, width
 from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
@@ -24,6 +24,7 @@ from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
 from ...training.stage_defaults import learn_filters_defaults, refuse_search, search_problems
 from ...training.update_counts import check_updates, updates
+from ...wording import listed
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
 from .features import PlannedData

@@ -1,8 +1,8 @@
-"""Which stages wait for each other because of the teacher's kept outputs, so that they read what they would in order.
+"""Which stages wait for others because of the teacher's kept outputs, so that they read what they would read in order.
 
-A row of the cache is as the first stage computed it that needed it, in a batch of its own, and other batches have other
-last digits. So a stage waits for the one before it that fills what it reads; and one that would write waits for all
-before it that read or write the same files. Stages that only read what is there need not wait for each other.
+A row of the cache was computed by the first stage that needed it, and its last digits depend on the batch it was in.
+So a stage waits for the one before it that fills what it reads; and one that would write waits for all before it that
+read or write the same files. Stages that only read what is there need not wait for each other.
 
 On the GPUs of one machine none needs to wait: they add in no fixed order, so that there are no last digits to keep, and
 a stage that waits leaves its place idle. Two that compute the same row write it one after the other, and a reader has

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import shutil
 import sys
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 
 from ...errors import InputError, shown
+from ...output.disk import existing
+from ...output.processes import process_count
 from ...progress import current_display
 from ...tasks import Task
 from ...tasks.reading.notices import said_notices
@@ -32,7 +33,6 @@ from .shares import (
     AUTO,
     best_workers,
     described,
-    is_one_of_several,
     most_workers,
     shares,
     that_fit,
@@ -71,7 +71,7 @@ def refuse_several(recipe: Recipe) -> None:
         InputError: names the key.
     """
     asked = recipe.run.workers
-    if asked not in (None, 1, AUTO) and is_one_of_several(os.environ):
+    if asked not in (None, 1, AUTO) and process_count() > 1:
         raise InputError(
             f"workers: expected 1 where torchrun or accelerate launch starts the processes, got {shown(asked)}; leave "
             "it out"
@@ -86,7 +86,7 @@ def is_side_by_side(recipe: Recipe) -> bool:
     """Whether a recipe asks for several processes, or leaves it open."""
     run = recipe.run
     asks = run.workers not in (None, 1) or run.launcher != LOCAL
-    return asks and not is_one_of_several(os.environ)
+    return asks and process_count() == 1
 
 
 def make_together(
@@ -97,8 +97,8 @@ def make_together(
 ) -> list[dict[str, Any]]:
     """Make the steps of runs that share a folder, side by side where the recipe asks for it.
 
-    What each of them depends on is made once, by the first. On CPUs the same as if they were made one after the other,
-    byte for byte, as long as a stage has as many threads.
+    What they share is made once, by the first run. On CPUs the results are the same, byte for byte, as those of one
+    step after the other, provided that each stage has as many threads.
 
     Args:
         rows: the task, if its rows are not those that the recipe names.
@@ -297,8 +297,7 @@ def _with_data(runs: Sequence[Started]) -> list[Plan]:
 def _fits(plans: Sequence[Plan]) -> bool:
     """Whether everything that may be kept of frozen models has room, with a wide margin."""
     stages = [stage for plan in plans[:1] for stage in plan_stages(plan)]
-    place = Path(str(plans[0].recipe.run.output_dir)).resolve()
-    folder = next(parent for parent in (place, *place.parents) if parent.exists())
+    folder = existing(Path(str(plans[0].recipe.run.output_dir)))
     room = min([stage.args.cache_limit * 1e9 for stage in stages] + [shutil.disk_usage(folder).free / 2])
     total = 0.0
     for stage in stages:

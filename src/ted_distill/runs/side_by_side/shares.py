@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...wording import counted
 from ..checking import memory as of_memory
 from ..graph import Node, makespan
 
@@ -22,8 +23,7 @@ _SPARE = 0.9
 _GAIN_OF_THREADS = 0.7
 """N threads are as fast as N to this power single ones: a rule of thumb, as a small model on two threads gains less."""
 _WORTH = 0.9
-"""What part of the time of one process others may take to be worth starting."""
-_MULTIPROCESS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+"""Several processes are started only if all is then done in less than this share of the time that one takes."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,6 @@ def _user_threads(environment: Mapping[str, str]) -> int | None:
     return int(given) if given.isdigit() and int(given) > 0 else None
 
 
-def is_one_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether `torchrun`, `accelerate launch` or the like started this process as one of several."""
-    size = environment.get(_MULTIPROCESS[0], "1")
-    return size.isdigit() and int(size) > 1
-
-
 def most_workers(machine: Machine, needed: Sequence[int], width: int) -> int:
     """How many processes this machine can give something to do: no more than that, and at least one.
 
@@ -121,7 +115,7 @@ def best_workers(nodes: Sequence[Node], lasts: Mapping[str, float], most: int, o
 
 
 def that_fit(machine: Machine, needed: Sequence[int]) -> int:
-    """How many processes have room beside each other if the largest nodes meet; each GPU has its own memory."""
+    """How many processes fit into memory if the largest nodes run at the same time; each GPU has its own."""
     largest = sorted(needed, reverse=True)
     on_gpus = len(machine.gpus) > 0
     found = _first_that_fit([(0 if on_gpus else most) + PROCESS_BYTES for most in largest], machine.memory)
@@ -154,5 +148,5 @@ def described(parts: Sequence[Share]) -> str:
     """What each process has, such as `2 threads each`, for people to read."""
     gpus = {part.gpu for part in parts if part.gpu is not None}
     if not gpus:
-        return f"{parts[0].threads} thread{'s' * (parts[0].threads > 1)} each"
-    return "one GPU each" if len(gpus) == len(parts) else f"on {len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        return f"{counted(parts[0].threads, 'thread')} each"
+    return "one GPU each" if len(gpus) == len(parts) else f"on {counted(len(gpus), 'GPU')}"

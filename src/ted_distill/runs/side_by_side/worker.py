@@ -19,11 +19,11 @@ from typing import Any
 from .jobs import Begin, Ended, Hello, Job, Line, Message, RunOfWorkers, Sender, View, failed
 
 _A_LOOK = 0.4
-"""Seconds between two looks at how far it is."""
+"""Seconds between two reports of progress."""
 
 
 def main() -> None:
-    """Do what comes in."""
+    """Do the jobs that come in."""
     incoming, send = _channel()
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(incoming, messages), daemon=True).start()
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _channel() -> tuple[Any, Sender]:
-    """Streams of messages, in and out; everybody else's standard input is empty and standard output the error."""
+    """Streams of messages, in and out; other code gets an empty standard input, and standard error as its output."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -45,7 +45,7 @@ def _channel() -> tuple[Any, Sender]:
 
 
 def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
-    """Hand messages on. The stream ends with the process at its other end, and then there is nothing to work for."""
+    """Pass messages on. If the stream ends, so has the process that sent them, and this one ends too."""
     with suppress(EOFError, OSError, pickle.UnpicklingError):
         while True:
             messages.put(pickle.load(incoming))
@@ -72,7 +72,7 @@ def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
 
 
 def _tell(display: Any, send: Callable[[Any], None]) -> None:
-    """Say again and again how far it is."""
+    """Report progress at regular intervals."""
     while True:
         threading.Event().wait(_A_LOOK)
         with suppress(RuntimeError):  # it changed while it was looked at
@@ -80,7 +80,7 @@ def _tell(display: Any, send: Callable[[Any], None]) -> None:
 
 
 def result_of(runs: OpenRuns, begin: Begin) -> Ended:
-    """Do a job; how it ended."""
+    """Do a job, and say how it ended."""
     try:
         return Ended(begin.name, runs.do(begin.job))
     except Exception as error:

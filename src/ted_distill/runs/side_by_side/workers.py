@@ -180,7 +180,7 @@ class _Process:
             self._process.stdin.close()
 
     def end(self) -> int:
-        """Wait for its end, which cannot be put off for long; its exit code."""
+        """Wait until it has ended, and kill it if that takes too long; its exit code."""
         try:
             code = self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 ROWS = 256
 """Features on which importance is measured."""
 TOKENS = 8192
-"""Tokens, padding included, on which layers are fitted: what a layer has at its input and output is held for all."""
+"""Tokens, padding included, on which layers are fitted: a layer's inputs and outputs for all are held in memory."""
 _BATCH = 8
 
 

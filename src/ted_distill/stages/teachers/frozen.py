@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 _TEXT = "a few words"
 _TRIED = 4 * 10**9
-"""Bytes up to which weights in float32 are held beside the others until a model has been tried; larger ones are not."""
+"""Bytes of float32 weights up to which a model is tried in its new type first; larger ones are cast untried."""
 _NEAR = 0.1
-"""Share of the largest number by which packed layers may differ from others: rounding, and not another result."""
+"""Tolerance for outputs of packed layers, as a share of the largest one: so much may be rounding."""
 
 
 def cast_frozen(loaded: LoadedModel, args: StageArguments) -> torch.dtype:
@@ -88,7 +88,7 @@ def pack_frozen(loaded: LoadedModel, args: StageArguments, filters: nn.Module | 
 
 
 def trial(loaded: LoadedModel, args: StageArguments) -> Callable[[], Tensor] | None:
-    """What a frozen model says of one text, on the stage's device; None where its weights will be split over more."""
+    """Returns a function that gives a frozen model's output for one text; None where its weights will be split."""
     if asks_for_fsdp(args):
         return None
     encoded = loaded.tokenizer(_TEXT, return_tensors="pt")

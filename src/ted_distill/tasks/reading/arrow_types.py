@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 
 _PLAIN_VALUES = {"large_string": "string", "string_view": "string", "large_binary": "binary", "binary_view": "binary"}
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from ...errors import InputError, raise_if_any
+from ...errors import InputError, raise_if_any, shown
 from ...identity import fingerprint
+from ...wording import and_list, counted, listed
 
 USUAL_PAIRS = (
     ("sentence1", "sentence2"),
@@ -27,7 +28,6 @@ USUAL_PAIRS = (
 )
 USUAL_TEXTS = ("text", "sentence", "sentence1", "question", "review", "content")
 USUAL_LABELS = ("label", "labels", "score")
-_SHOWN = 60
 
 
 class TextColumns(NamedTuple):
@@ -116,7 +116,7 @@ def distinct_names(names: Sequence[str], where: str) -> list[str]:
 def _not_unique(split: str, role: str, candidates: Sequence[str], available: Sequence[str]) -> str:
     return (
         f"{split}: expected one column with a usual name for the {role}, got "
-        f"{' and '.join(map(shown, candidates)) or 'none'} (columns: {listed(available)}); name it with --{role}_column"
+        f"{and_list([*map(shown, candidates)]) or 'none'} (columns: {listed(available)}); name it with --{role}_column"
     )
 
 
@@ -211,18 +211,4 @@ def row_number(place: int) -> int:
 def row_list(numbers: Iterable[int]) -> str:
     """Rows by number: "2 rows (3, 8; counted from 1)", the first five only."""
     rows = [str(row_number(number)) for number in numbers]
-    return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} ({listed(rows, 5)}; counted from 1)"
-
-
-def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names separated by commas, the first `most` only, each in one line of at most 60 characters."""
-    every = list(names)
-    short = [name if name.isprintable() and 0 < len(name) <= _SHOWN else shown(name) for name in every[:most]]
-    return ", ".join([*short, *(["..."] if len(every) > most else [])])
-
-
-def shown(value: object) -> str:
-    """The `repr` of a value, cut to 60 characters."""
-    # A long text is cut first: the rest of it would be looked at for nothing.
-    text = repr(value[:_SHOWN]) + "..." if isinstance(value, str) and len(value) > _SHOWN else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return f"{counted(len(rows), 'row')} ({listed(rows, 5)}; counted from 1)"

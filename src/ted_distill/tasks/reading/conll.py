@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 from .encodings import decoded, lines_of
 from .file_options import FileOptions
 

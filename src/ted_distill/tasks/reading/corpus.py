@@ -9,7 +9,8 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ...errors import InputError, collect, raise_if_any
-from .columns import listed, missing_column, values
+from ...wording import listed
+from .columns import missing_column, values
 from .file_options import FileOptions
 from .files import read_file
 

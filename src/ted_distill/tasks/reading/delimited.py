@@ -12,8 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 from .encodings import decoded, lines_of, text_lines
 from .file_options import FileOptions
 

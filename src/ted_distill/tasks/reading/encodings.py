@@ -6,8 +6,7 @@ import codecs
 import io
 from collections.abc import Iterator
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",

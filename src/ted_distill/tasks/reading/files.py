@@ -11,7 +11,6 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -21,9 +20,9 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ... import identity
-from ...errors import InputError, reason_of
+from ...errors import InputError, did_you_mean, near_names, reason_of
+from ...wording import listed
 from .arrow_types import plain_table
-from .columns import listed
 from .conll import is_table, read_conll
 from .delimited import read_csv, read_tsv
 from .encodings import decoded, text_lines
@@ -100,8 +99,8 @@ def problems_of(path: Path, flag: str) -> Iterator[None]:
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f"no folder {path.parent}; check the path"
-    nearest = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-    return f"no such file; did you mean {path.parent / nearest[0]}?" if nearest else "no such file; check the path"
+    near = near_names(path.name, [other.name for other in path.parent.iterdir()])
+    return f"no such file{did_you_mean([str(path.parent / name) for name in near]) or '; check the path'}"
 
 
 def contents(path: Path) -> bytes:

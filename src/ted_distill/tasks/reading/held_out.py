@@ -1,4 +1,4 @@
-"""Which training rows are held out to score on: a random sample, with as many rows of each class as there are.
+"""Which training rows are held out to score on: a random sample, stratified by class.
 
 Of lines of one text, the last ones: drawn at random, lines that follow each other would be in different parts, and what
 is left of either would be no text.

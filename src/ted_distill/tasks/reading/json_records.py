@@ -8,8 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 from .encodings import decoded
 from .file_options import FileOptions
 from .squad_format import flatten_squad, is_squad_document

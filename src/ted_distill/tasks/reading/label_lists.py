@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import InputError
-from .columns import row_list, shown
+from ...errors import InputError, shown
+from .columns import row_list
 
 SEPARATORS = "|;,"
 """Those that are looked for, in this order: names with commas in them are usual, names with a bar are not."""

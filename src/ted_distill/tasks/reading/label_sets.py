@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ...errors import InputError, raise_if_any
-from .columns import distinct_names, label_columns, row_list, shown
+from ...errors import InputError, raise_if_any, shown
+from .columns import distinct_names, label_columns, row_list
 from .label_lists import split_fields
 from .labels import is_label, label_name, label_values, seen_names, unknown_labels
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from datasets import ClassLabel, Dataset
 
-from ...errors import InputError, raise_if_any
-from .columns import distinct_names, listed, row_list, shown, values
+from ...errors import InputError, raise_if_any, shown
+from ...wording import and_list, listed
+from .columns import distinct_names, row_list, values
 from .label_lists import parsed_list
 from .notices import notice
 
@@ -139,7 +140,7 @@ def warn_of_case(names: Iterable[str], split: str) -> None:
     by_folded: dict[str, list[str]] = {}
     for name in names:
         by_folded.setdefault(name.casefold(), []).append(name)
-    alike = [" and ".join(map(shown, group)) for group in by_folded.values() if len(group) > 1]
+    alike = [and_list([*map(shown, group)]) for group in by_folded.values() if len(group) > 1]
     if alike:
         notice(f"{split}: the classes {listed(alike, 5)} differ only by capital letters; they stay different classes")
 

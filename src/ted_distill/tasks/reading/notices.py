@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
+
+from ...output.processes import process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ def notice(message: str, about: object = None) -> None:
         about: where the data are from: the same words about other data are said.
     """
     said = f"{message} {about}"
-    if said not in _said and os.environ.get("RANK", "0") == "0":
+    if said not in _said and process_rank() == 0:
         _said.add(said)
         logger.warning("%s", message)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from datasets import Dataset, List, Value
 
-from ...errors import InputError, raise_if_any
-from .columns import distinct_names, listed, row_list, shown, values
+from ...errors import InputError, raise_if_any, shown
+from ...wording import listed
+from .columns import distinct_names, row_list, values
 
 PROBABILITIES = "probabilities"
 """Column of rows and features, and key of a batch: (C,) or (B, C) probabilities of the classes."""

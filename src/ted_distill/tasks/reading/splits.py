@@ -11,9 +11,9 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from ...errors import InputError, collect, raise_if_any, reason_of
+from ...wording import listed
 from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
-from .columns import listed
 from .file_options import FileOptions, file_options, option_problems
 from .files import read_file
 from .held_out import SAMPLE_SEED, held_out

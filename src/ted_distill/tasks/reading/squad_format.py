@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import InputError
-from .columns import shown
+from ...errors import InputError, shown
 
 Row = dict[str, Any]
 

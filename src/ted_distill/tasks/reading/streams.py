@@ -14,8 +14,8 @@ from typing import Any, TextIO, cast
 import pyarrow.parquet as pq
 from datasets import IterableDataset
 
-from ...errors import InputError
-from .columns import listed, shown
+from ...errors import InputError, shown
+from ...wording import listed
 from .delimited import named_or_found, numbered_fields, require_distinct, require_width, usual_delimiters
 from .encodings import likely_encoding
 from .file_options import FileOptions

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .columns import shown
+from ...errors import shown
+from ...wording import counted
 
 _NAMED = 12
 """Labels that are named; the others are counted."""
@@ -17,7 +18,7 @@ def classes_summary(labels: Iterable[int | None], names: Sequence[str], what: st
     """Number of items, the classes, and the share of items in each."""
     counts = Counter(labels)
     by_name = {name: counts[number] for number, name in enumerate(names)}
-    return f"{_number(counts.total(), what)}, {_number(len(names), 'class')}: {_shares(by_name, counts.total())}"
+    return f"{counted(counts.total(), what)}, {counted(len(names), 'class')}: {_shares(by_name, counts.total())}"
 
 
 def label_sets_summary(labels: np.ndarray, names: Sequence[str]) -> str:
@@ -25,18 +26,18 @@ def label_sets_summary(labels: np.ndarray, names: Sequence[str]) -> str:
     by_name = dict(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
     none = int((labels.sum(axis=1) == 0).sum())
     without = f"; {_percent(none, len(labels))} have none" if none else ""
-    return f"{_number(len(labels), 'row')}, {_number(len(names), 'label')}: {_shares(by_name, len(labels))}{without}"
+    return f"{counted(len(labels), 'row')}, {counted(len(names), 'label')}: {_shares(by_name, len(labels))}{without}"
 
 
 def scores_summary(scores: np.ndarray) -> str:
     """Number of rows, and the least, mean and largest score."""
     low, mean, high = scores.min(), scores.mean(), scores.max()
-    return f"{_number(len(scores), 'row')}, scores from {low:g} to {high:g}, mean {mean:.4g}"
+    return f"{counted(len(scores), 'row')}, scores from {low:g} to {high:g}, mean {mean:.4g}"
 
 
 def questions_summary(questions: int, unanswerable: int) -> str:
     """Number of questions, and the share of those without an answer."""
-    return f"{_number(questions, 'question')}, {_percent(unanswerable, questions)} without an answer"
+    return f"{counted(questions, 'question')}, {_percent(unanswerable, questions)} without an answer"
 
 
 def _shares(counts: Mapping[str, int], total: int) -> str:
@@ -53,8 +54,3 @@ def _name(name: str) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / max(whole, 1):.1f} %"
-
-
-def _number(number: int, what: str) -> str:
-    plural = {"class": "classes"}.get(what, f"{what}s")
-    return f"{number} {what if number == 1 else plural}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from datasets import Dataset, List, Value
 
-from ...errors import InputError, raise_if_any
-from .columns import missing_column, row_list, shown, values
+from ...errors import InputError, raise_if_any, shown
+from .columns import missing_column, row_list, values
 from .label_lists import parsed_list
 
 USUAL_WORDS = "tokens"

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ...errors import InputError
+from ...errors import InputError, shown
 from ...method import losses
 from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import TEST, Metrics, Split, Task
 from ..padding import padded_batch
-from ..reading.columns import shown, values
+from ..reading.columns import values
 from ..reading.file_options import FileOptions, file_options
 from ..reading.summaries import questions_summary
 from ..resampling import Draws, sampled_sums

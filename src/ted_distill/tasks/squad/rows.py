@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset, Features, List, Value
 
-from ...errors import InputError, raise_if_any
-from ..reading.columns import is_text_like, missing_column, row_list, row_number, shown
+from ...errors import InputError, raise_if_any, shown
+from ...wording import counted
+from ..reading.columns import is_text_like, missing_column, row_list, row_number
 from ..reading.label_lists import parsed_list
 from ..reading.mapped import mapped
 from ..unlabelled import UNLABELLED
@@ -207,12 +208,12 @@ def row_problems(rows: Dataset, split: str) -> Iterator[str]:
 
 def some(number: int, what: str, ids: Sequence[str]) -> str:
     """Words such as "5 ids (first: 'a', 'b', 'c')"."""
-    return f"{number} {what}{'' if number == 1 else 's'} (first: {', '.join(map(shown, ids[:_NAMED]))})"
+    return f"{counted(number, what)} (first: {', '.join(map(shown, ids[:_NAMED]))})"
 
 
 def _counted(named: Sequence[str], what: str) -> str:
     """The same for names that are quoted already."""
-    return f"{len(named)} {what}{'' if len(named) == 1 else 's'} (first: {', '.join(named[:_NAMED])})"
+    return f"{counted(len(named), what)} (first: {', '.join(named[:_NAMED])})"
 
 
 def _offset_problems(split: str, named: list[str], contexts: list[Any], answers: list[Any]) -> Iterator[str]:

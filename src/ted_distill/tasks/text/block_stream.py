@@ -26,8 +26,7 @@ from safetensors.numpy import save_file
 from torch.utils.data import get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from ...errors import InputError
-from ..reading.columns import shown
+from ...errors import InputError, shown
 
 _ROWS = 1000
 """Rows that are tokenised at once, by all processes together."""

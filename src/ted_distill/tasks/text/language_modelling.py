@@ -19,10 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...errors import InputError
 from ...method import vocabulary_losses
 from ...method.filters import Batch, draw_weights, initializer_range
+from ...wording import listed
 from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
 from ..prediction_files import read_list
-from ..reading.columns import TextColumns, listed, missing_column, row_list, values, with_texts
+from ..reading.columns import TextColumns, missing_column, row_list, values, with_texts
 from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence

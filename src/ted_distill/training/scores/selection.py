@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerState
 
 from ...tasks.base import TEST, Metrics, Task
-from ..announcements import number
+from ...wording import and_list, counted
 
 LAST = "last_"
 """Prefix of the scores of the last evaluation."""
@@ -95,7 +95,7 @@ def shown_scores(results: dict[str, Any]) -> Metrics:
 
 
 def is_test_score(name: str, results: dict[str, Any]) -> bool:
-    """Whether a name is that of a score on test rows, and not on further data that are called so."""
+    """Whether a score is on the run's own test rows, and not on further data whose name begins with `test`."""
     return TEST in results.get("scored_on", {}) and name.startswith(f"{TEST}_")
 
 
@@ -114,7 +114,7 @@ def outcome(results: dict[str, Any], teacher: Mapping[str, Any]) -> str:
         return ""
     text = f"{score_title(name, results)} {results[name]:.2f}"
     if results.get("chosen_on"):
-        text += f", best of {number(results['evaluations'], 'evaluation')}"
+        text += f", best of {counted(results['evaluations'], 'evaluation')}"
     if name in teacher and SCORES_OF not in results:
         text += f" (teacher {teacher[name]:.2f})"
     return text
@@ -141,12 +141,12 @@ def described(results: dict[str, Any]) -> list[str]:
         last = results.get(f"{LAST}{results['chosen_by']}")
         sentences.append(
             f"Chosen by `{results['chosen_by']}`{_of(results)} on {named[chosen_on]}: "
-            f"best of {number(results['evaluations'], 'evaluation')}"
+            f"best of {counted(results['evaluations'], 'evaluation')}"
             + (f"; the last one gave {last:.2f}." if last is not None else ".")
         )
     elif validation or "evaluations" in results:
         which = "The last weights, not chosen by a score" if "evaluations" in results else "Taken as it was"
-        sentences.append(which + (f"; scored on {' and '.join(validation)}." if validation else "."))
+        sentences.append(which + (f"; scored on {and_list(validation)}." if validation else "."))
     return sentences
 
 
@@ -155,7 +155,7 @@ def _of(results: dict[str, Any]) -> str:
 
 
 def _rows(name: str, split: dict[str, Any]) -> str:
-    return f"{name} ({number(split['rows'], 'row')} of {split['from']})"
+    return f"{name} ({counted(split['rows'], 'row')} of {split['from']})"
 
 
 def _scores(entry: dict[str, Any]) -> Metrics:

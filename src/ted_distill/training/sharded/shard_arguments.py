@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ...output.processes import local_rank
+from ...wording import counted
 from ..fitting_memory import RECOMPUTES
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def _is_on(name: str) -> bool:
 
 def launched() -> bool:
     """Whether this is one of the processes of a launcher."""
-    return int(os.environ.get("LOCAL_RANK", -1)) >= 0
+    return local_rank() is not None
 
 
 def asks_for_fsdp(args: TrainingArguments) -> bool:
@@ -46,7 +48,7 @@ def asks_for_deepspeed(args: TrainingArguments) -> bool:
 
 
 def backend_problems(args: TrainingArguments) -> list[str]:
-    """Ways to train that are asked for and cannot be had, each a line "NAME: expected X, got Y; do Z"."""
+    """Requested ways to train that are not supported, each a line "NAME: expected X, got Y; do Z"."""
     problems = [
         f"{name}: expected none in accelerate's config, as the stages train with data parallelism, FSDP2 or DeepSpeed, "
         "got one; leave it out"
@@ -62,7 +64,7 @@ def backend_problems(args: TrainingArguments) -> list[str]:
 
 
 def fsdp_problems(args: TrainingArguments) -> list[str]:
-    """What of FSDP cannot be had; `args` are those that transformers has read `fsdp_config` for."""
+    """Settings of FSDP that are not supported; `args` are those that transformers has read `fsdp_config` for."""
     problems: list[str] = []
     if not asks_for_fsdp(args):
         return problems
@@ -93,7 +95,7 @@ def fsdp_problems(args: TrainingArguments) -> list[str]:
 
 
 def deepspeed_problems(args: TrainingArguments) -> list[str]:
-    """What of DeepSpeed cannot be had; `args` are those that transformers has read its config for."""
+    """Settings of DeepSpeed that are not supported; `args` are those that transformers has read its config for."""
     if not asks_for_deepspeed(args):
         return []
     config = _config_of(args.deepspeed_plugin)
@@ -124,7 +126,7 @@ def deepspeed_problems(args: TrainingArguments) -> list[str]:
 
 
 def leave_to_flags(args: TrainingArguments) -> None:
-    """Accelerate's environment has a value for what the flags say, too: the flags are meant."""
+    """Let flags win over accelerate's environment, which has values for the same settings."""
     if asks_for_deepspeed(args) and not args.deepspeed:
         _config_of(args.deepspeed_plugin).update(dict.fromkeys(_BY_FLAGS, "auto"))
 
@@ -156,6 +158,6 @@ def say_not_sharded(accelerator: Any) -> None:
         logger.warning(
             "fsdp: expected GPUs to split weights over, got %s on a %s, where accelerate ignores fsdp; every process "
             "trains a whole copy, which gives the same weights",
-            "1 process" if accelerator.num_processes == 1 else f"{accelerator.num_processes} processes",
+            counted(accelerator.num_processes, "process"),
             str(accelerator.device.type).upper(),
         )  # fmt: skip

@@ -32,7 +32,7 @@ ORDERS = ("group_by_length", "random", "sequential")
 
 
 def check_batches(args: TrainingArguments) -> None:
-    """Refuse arguments under which batches would be other ones than those described here.
+    """Refuse arguments that would change the batches described here.
 
     Raises:
         InputError: with all problems.
@@ -70,7 +70,7 @@ def is_skipped(features: dict[str, Any]) -> bool:
 
 
 def _gathered(part: Any) -> list[Any]:
-    """What each process has, in all of them."""
+    """The parts of all processes, on every process."""
     parts: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(parts, part)
     return parts

@@ -1,4 +1,4 @@
-"""Lines for a model card that run: how a finished model is used with transformers alone."""
+"""Runnable lines for a model card: how a finished model is used with transformers alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CALLS = {
 
 
 def usage(task: Task, max_length: int) -> str:
-    """Python that loads the model and prints a prediction; empty for a kind of task that transformers has no way for.
+    """Python that loads the model and prints a prediction; empty for tasks that transformers offers nothing for.
 
     Transformers 5 has no pipeline for question answering, so there it is the model that is called.
 
