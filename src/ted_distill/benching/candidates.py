@@ -14,10 +14,10 @@ from ..models.places import resolve_place
 from ..output import check_inputs, short_name
 from ..report.folders import RESULTS, Reported, read_folder
 from ..report.standings import standings
-from ..report.words import listed
 from ..runs.best_model import is_deleted
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME
 from ..runs.table import BEST
+from ..wording import and_list
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def of_run(folder: str, problems: list[str]) -> tuple[Reported, list[Candidate]]
             checked = _checked(place)
             found.append(Candidate(one.title, checked, reported.loading(one.name), one.role == "teacher"))
     if deleted:
-        problems.append(f"keep: best has deleted the models of {listed(deleted)}; those that are left are measured")
+        problems.append(f"keep: best has deleted the models of {and_list(deleted)}; those that are left are measured")
     return reported, found
 
 
