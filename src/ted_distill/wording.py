@@ -48,15 +48,20 @@ def clock(seconds: float) -> str:
 
 def duration(seconds: float) -> str:
     """How long something takes, for a report: `12.3 ms`, `9.5 s`, `1.7 min`, `2.0 h`, `3.5 days`."""
-    if seconds < 1:
+    # The unit of the rounded number: 0.9997 s are 1.0 s, not 1,000 ms.
+    if round(1000 * seconds) < 1000:
         return f"{digits(1000 * seconds)} ms"
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
-    hours = minutes / 60
+    if round(seconds) < 90:
+        return f"{_with_decimal(seconds)} s"
+    if round(seconds / 60) < 90:
+        return f"{_with_decimal(seconds / 60)} min"
+    hours = seconds / 3600
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def _with_decimal(value: float) -> str:
+    """One decimal below 10, none from there on."""
+    return f"{value:.1f}" if round(value, 1) < 10 else f"{value:.0f}"
 
 
 def noun(number: int, name: str) -> str:

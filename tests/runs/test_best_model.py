@@ -115,7 +115,7 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
     _, left = of_run(str(folder), notes)
     assert [(one.place, one.is_teacher) for one in left] == [(str(folder / "best"), False)]
     assert len(notes) == 1
-    assert notes[0].startswith("keep: best has deleted the models of teacher")
+    assert notes[0].startswith("keep: best has deleted these models: teacher")
 
     with pytest.raises(InputError, match="expected a new folder, or one whose models are there"):
         compare(_recipe(recipe_file, folder), seeds=1)

@@ -54,6 +54,7 @@ def of_run(folder: str, problems: list[str]) -> tuple[Reported, list[Candidate]]
         InputError: nothing has finished there.
     """
     reported = read_folder(Path(folder))
+    owners = {reported.folder, reported.shared}
     found, deleted = [], []
     models = standings(reported, {})
     is_trimmed = any(one.role == "trimmed" for one in models)
@@ -61,7 +62,7 @@ def of_run(folder: str, problems: list[str]) -> tuple[Reported, list[Candidate]]
         if one.role == "start":
             continue
         place = reported.model(one.name)
-        if is_deleted(reported.folder, place):
+        if any(is_deleted(owner, place) for owner in owners):
             if not one.best or is_trimmed:
                 deleted.append(one.title)
                 continue
@@ -70,7 +71,7 @@ def of_run(folder: str, problems: list[str]) -> tuple[Reported, list[Candidate]]
             checked = _checked(place)
             found.append(Candidate(one.title, checked, reported.loading(one.name), one.role == "teacher"))
     if deleted:
-        problems.append(f"keep: best has deleted the models of {and_list(deleted)}; those that are left are measured")
+        problems.append(f"keep: best has deleted these models: {and_list(deleted)}; those that are left are measured")
     return reported, found
 
 

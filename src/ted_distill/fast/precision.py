@@ -33,8 +33,8 @@ def resolve_dtype(frozen_dtype: FrozenDtype, device: torch.device, fp16: bool = 
     """The type of a frozen model's weights.
 
     Args:
-        frozen_dtype: `auto` is bfloat16 if the device supports it well, float16 if the
-            stage trains in float16, and float32 otherwise.
+        frozen_dtype: `auto` is bfloat16 if the device supports it well, float16 if the stage trains in float16, and
+            float32 otherwise.
     """
     if frozen_dtype != "auto":
         return getattr(torch, frozen_dtype)

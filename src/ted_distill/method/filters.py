@@ -121,8 +121,8 @@ class Filters(nn.Module):
         missing = [block for block in blocks if block not in self.blocks]
         if missing:
             raise InputError(
-                f"filters: expected filters of blocks {listed(blocks)}, got those of {listed(self.blocks)}; learn "
-                f"those of {listed(missing, most=None)} too, with --filter_blocks"
+                f"filters: expected filters of blocks {listed(blocks, None)}, got those of "
+                f"{listed(self.blocks, None)}; learn those of {listed(missing, None)} too, with --filter_blocks"
             )
         config = self.config and replace(self.config, blocks=list(blocks))
         return Filters(blocks, [self.filters[self.blocks.index(block)] for block in blocks], config)
@@ -150,7 +150,7 @@ def initializer_range(config: PretrainedConfig) -> float:
 def _given_blocks(blocks: Sequence[int] | None, total: int) -> list[int]:
     """Explicitly given blocks, in ascending order; empty if none are given. Raises `InputError`."""
     if blocks and (len(set(blocks)) < len(blocks) or not all(1 <= block <= total for block in blocks)):
-        raise InputError(f"filter_blocks: expected different blocks from 1 to {total}, got {listed(blocks)}")
+        raise InputError(f"filter_blocks: expected different blocks from 1 to {total}, got {listed(blocks, None)}")
     return sorted(blocks or [])
 
 

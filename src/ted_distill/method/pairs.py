@@ -88,7 +88,7 @@ def parse_pairs(pairs: Sequence[str | Sequence[int]]) -> list[tuple[int, int]]:
         twice = sorted({block for block in blocks if blocks.count(block) > 1})
         if twice:
             raise InputError(
-                f"pairs: expected every block in one pair at most, got {owner} block {listed(twice)} in several"
+                f"pairs: expected every block in one pair at most, got {owner} block {listed(twice, None)} in several"
             )
     return parsed
 
@@ -100,7 +100,7 @@ def check_pairs(pairs: Sequence[tuple[int, int]], teacher_blocks: int, student_b
         InputError: names both models' problems.
     """
     raise_if_any(
-        f"pairs: expected blocks 1 to {total} of the {owner}, got {listed(wrong)}"
+        f"pairs: expected blocks 1 to {total} of the {owner}, got {listed(wrong, None)}"
         for owner, total, blocks in (
             ("teacher", teacher_blocks, [teacher for teacher, _ in pairs]),
             ("student", student_blocks, [student for _, student in pairs]),
@@ -114,7 +114,7 @@ def _zipped(teacher_blocks: Sequence[int], student_blocks: Sequence[int]) -> lis
     if len(teacher_blocks) != len(student_blocks):
         raise InputError(
             f"pairs: expected as many filtered blocks of the teacher as of the student, got {len(teacher_blocks)} "
-            f"({listed(teacher_blocks)}) and {len(student_blocks)} ({listed(student_blocks)}); set "
+            f"({listed(teacher_blocks, None)}) and {len(student_blocks)} ({listed(student_blocks, None)}); set "
             "teacher_filter_interval and filter_interval so that both give the same number, or give pairs"
         )
     return list(zip(teacher_blocks, student_blocks, strict=True))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from ..wording import listed
 from .files import PARTIAL, files_below, read_json, remove_folder, settle, sync
-from .manifests import DamagedFileError, damaged_files, read_sealed, sums, write_sealed
+from .manifests import DamagedFileError, damaged_files, read_sealed, shown_files, sums, write_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +144,7 @@ def _problem(folder: Path, optimizer: str, processes: int | None) -> str | None:
     if not processes_of(folder):
         missing.append("rng_state.pth")
     if missing:
-        return f"saved without {listed(missing, 3)}"
+        return f"saved without {shown_files(missing)}"
     if processes not in (None, processes_of(folder)):
         return f"saved by {processes_of(folder)} processes, which DeepSpeed reads in as many only, not in {processes}"
     return None
@@ -167,7 +166,7 @@ def _damage(folder: Path) -> str | None:
     if manifest is None:
         return f"no {_MANIFEST_NAME}, so it is not a whole one of this stage"
     damaged = damaged_files(folder, manifest["files"])
-    return listed(damaged, 3) or None
+    return shown_files(damaged) or None
 
 
 def _problem_of_best(folder: Path) -> str | None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..identity import file_fingerprint, fingerprint, plain
-from ..wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -118,13 +117,18 @@ def _is_of_others(file: Path) -> bool:
     return not isinstance(content, dict) or not {_SUM, _FILES} & content.keys()
 
 
+def shown_files(files: Sequence[str]) -> str:
+    """The first three files of a list, for a message."""
+    return ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])])
+
+
 def published_damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     """The damaged files of a published folder, for a message, or None. A changed model card is only a warning."""
     files = manifest.get(_FILES, {})
     if edited := damaged_files(folder, {name: files[name] for name in files if name in _FOR_PEOPLE}):
         logger.warning("%s: %s since it was written; nothing reads it", folder, ", ".join(edited))
     damaged = damaged_files(folder, {name: files[name] for name in files if name not in _FOR_PEOPLE})
-    return listed(damaged, 3) or None
+    return shown_files(damaged) or None
 
 
 def check_inputs(folder: str | Path, name: str = "model") -> None:

@@ -25,7 +25,7 @@ def process_count() -> int:
 
 def process_rank() -> int:
     """The number of this process among all that a launcher started; the main one is 0."""
-    return _variable("RANK", 0)
+    return _variable("RANK", 0) if os.environ.get("WORLD_SIZE") else 0
 
 
 def local_rank() -> int | None:
@@ -36,7 +36,7 @@ def local_rank() -> int | None:
 
 def _variable(name: str, default: int) -> int:
     value = os.environ.get(name)
-    if value is None:
+    if not value:
         return default
     try:
         return int(value)

@@ -31,7 +31,6 @@ _FAR = 30
 """Ratio of the largest value to the smallest from which on a logarithmic scale shows more."""
 _STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "ted-distill",
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,

@@ -282,8 +282,9 @@ class RunOfRecipe(Steps):
         else:
             kind = self.by_name[name].kind
             identity = stage_identity(kind.value, self.task, prepare(self.task, args))
-            # Defaults that depend on the model are not known yet.
-            known = {key: value for key, value in identity["arguments"].items() if value != "None"}
+            # Defaults that depend on the model are not known yet, nor whether it runs in autocast.
+            unknown = {key for key, value in identity["arguments"].items() if value == "None"} | {"bf16", "fp16"}
+            known = {key: value for key, value in identity["arguments"].items() if key not in unknown}
             check_folder(folder, {**identity, "arguments": known})
 
     def _is_there(self, model: str) -> bool:

@@ -15,9 +15,9 @@ from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
 class Kind(Enum):
     """What a step does."""
 
-    TEACHER_INIT = "teacher_init"
+    TEACHER_INIT = TEACHER_INIT
     """makes a teacher of random weights"""
-    STUDENT_INIT = "student_init"
+    STUDENT_INIT = STUDENT_INIT
     """makes a student of blocks of a model"""
     FINETUNE = "finetune"
     LEARN_FILTERS = "learn_filters"

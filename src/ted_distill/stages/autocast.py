@@ -32,7 +32,7 @@ def fitting_autocast(loaded: LoadedModel, task: Task, device: torch.device, auto
         return autocast_type
     notice(
         f"{autocast_type}: expected {type(loaded.model).__name__} to run in {autocast_type} autocast, got an error "
-        f"({problem}); it is trained and scored in float32"
+        f"({problem}); it computes in float32"
     )
     return OFF
 

@@ -73,7 +73,7 @@ def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefault
 
 
 def search_problems(args: StageArguments, rows: Mapping[str, Dataset | IterableDataset]) -> Iterator[str]:
-    """Why the rate cannot be searched for: no part of the training rows can be held out, or trials are not like it."""
+    """Why no rate can be searched for: no training rows can be held out, or short trials have another schedule."""
     train = rows.get("train")
     if args.learning_rate != AUTO:
         return

@@ -108,14 +108,20 @@ def autocast_problem(
 ) -> str | None:
     """Why a model does not run under autocast to `dtype` on a device, in training or in scoring; None if it does."""
     rows = ProbeRows(tokenizer, token_table(module.model), pairs=isinstance(task, QuestionAnswering))
-    rows.cut(length_limit(module.model, rows.longest, lambda length: _reads(module, rows.row(length))) or rows.longest)
     home = module.model.device
-    with _undisturbed(module.model):
+
+    def there(batch: Batch) -> Batch:
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    with _undisturbed(module.model, device):
         try:
             module.to(device)
-            batch = {name: tensor.to(device) for name, tensor in rows.beside_longer().items()}
+            limit = length_limit(module.model, rows.longest, lambda length: _reads(module, there(rows.row(length))))
+            rows.cut(limit or rows.longest)
+            batch = there(rows.beside_longer())
             with torch.autocast(device.type, dtype=dtype):
-                module.outputs(batch, **_STATES)
+                if module.select_logits(module.outputs(batch, **_STATES)).isnan().any():
+                    return "its predictions are not numbers"
                 _run_in_training(module, batch)
         except torch.OutOfMemoryError:
             raise
@@ -140,11 +146,16 @@ def _run_in_training(module: FilteredModel, batch: Batch) -> None:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a model in eval mode without a trace: mode and random generators are as before afterwards."""
+def _undisturbed(model: nn.Module, device: torch.device | None = None) -> Iterator[None]:
+    """Run a model in eval mode without a trace: mode and random generators are as before afterwards.
+
+    Args:
+        device: where it runs [on the CPU].
+    """
     training, drawn = model.training, np.random.get_state()
+    devices = [device] if device is not None and device.type == "cuda" else []
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=devices), torch.no_grad():
             warnings.simplefilter("ignore")
             model.eval()
             yield

@@ -169,8 +169,8 @@ class _Examination:
         report.facts["scores"] = described(scores, tuned, fresh)
         report.doubt(score_doubts(scores, teacher.name, tuned))
         if (labels := label_line(models.task, teacher, tuned)) is not None:
-            counted = report.facts.get("labels")
-            report.facts["labels"] = f"{labels}; train: {counted}" if counted else labels
+            of_data = report.facts.get("labels")
+            report.facts["labels"] = f"{labels}; train: {of_data}" if of_data else labels
         report.facts["tokens"] = self._tokens(models.task, teacher, student)
         report.facts["sizes"] = _sizes({"teacher": teacher, "student": student})
         if isinstance(self.plan.pairs, list) and self.plan.pairs:
@@ -326,12 +326,12 @@ def _weights(model: Any) -> tuple[int, int]:
 
 
 def _sizes(models: dict[str, LoadedModel]) -> str:
-    counted = {owner: _weights(loaded.model) for owner, loaded in models.items()}
+    weights = {owner: _weights(loaded.model) for owner, loaded in models.items()}
     parts = [
         f"{owner} {parameters(own)} weights and {parameters(tables)} of embeddings"
-        for owner, (own, tables) in counted.items()
+        for owner, (own, tables) in weights.items()
     ]
-    (of_teacher, _), (of_student, _) = counted.values()
+    (of_teacher, _), (of_student, _) = weights.values()
     return f"{'; '.join(parts)}; the student has {100 * of_student / max(1, of_teacher):.0f} % of the former"
 
 

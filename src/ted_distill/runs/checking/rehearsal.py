@@ -25,6 +25,7 @@ from ...fast.states_cache import CACHE_NAME, StatesCache
 from ...method.filter_files import save_filters
 from ...method.filters import FilteredModel, Filters, initializer_range
 from ...models.load import LoadedModel
+from ...stages.autocast import with_fitting_autocast
 from ...stages.distill import choose, distill_trainer
 from ...stages.distill_arguments import DistillArguments
 from ...stages.distill_trainer import DistillTrainer
@@ -154,6 +155,7 @@ class Rehearsal:
         loaded = self.models.load(owner)
         size = bytes_of(loaded.model.state_dict().values())
         if name in FINETUNE:
+            args = with_fitting_autocast(args, loaded, self.task)
             return _Opened(loaded.tokenizer, None, size, partial(finetune_trainer, loaded, self.task, args))
         arguments = filter_arguments(self.recipe)[owner]
         loaded.require_states()
@@ -168,6 +170,7 @@ class Rehearsal:
         method = METHODS[planned.name]
         loaded = {owner: self.models.load(owner) for owner in OWNERS if owner == "student" or method.needs_teacher}
         arguments = self._arguments(planned, loaded)
+        args = with_fitting_autocast(args, loaded["student"], self.task)
         chosen = choose(loaded["student"], loaded.get("teacher"), self.task, args, arguments)
         tokenizers = chosen.tokenizers
         return _Opened(

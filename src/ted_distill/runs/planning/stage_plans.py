@@ -170,9 +170,8 @@ def _check_method(plan: Plan, args: StageArguments, arguments: DistillArguments,
     check_method(arguments, args, known, (teacher.config, student.config))
     models = teacher.model, student.model
     if arguments.of_method.matches_relations and all(isinstance(model, PreTrainedModel) for model in models):
-        choose_relations(
-            *models, args, arguments, plan.pairs[-1] if isinstance(plan.pairs, list) and plan.pairs else None
-        )
+        matched = known or (plan.pairs if isinstance(plan.pairs, list) else None)
+        choose_relations(*models, args, arguments, matched[-1] if matched else None)
 
 
 def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
@@ -213,8 +212,8 @@ def _check_learnt(learnt: dict[str, FilterConfig], pairs: Pairs, arguments: Dist
         if not {*blocks} <= {*known} or (intervals[owner] and sorted(blocks) != known):
             problems.append(
                 f"recipe section {arguments.method}: expected blocks of the {owner} with filters of Stage I "
-                f"({listed(known)}), got {listed(sorted(blocks))}; set pairs or the intervals at the top level of the "
-                "recipe instead"
+                f"({listed(known, None)}), got {listed(sorted(blocks), None)}; set pairs or the intervals at the top "
+                "level of the recipe instead"
             )
     raise_if_any(problems)
 

@@ -44,7 +44,7 @@ def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
         return rows
     if isinstance(rows, Dataset):
         found = rows
-    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+    elif hasattr(rows, "to_dict") and hasattr(rows, "iloc"):
         found = _made(lambda: Dataset.from_pandas(_without_arrays(rows), preserve_index=False), split)
     elif isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows):
         # Not `from_list`, which takes the columns of the first row alone.
@@ -52,7 +52,8 @@ def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
         columns = {name: [_without_array(row.get(name)) for row in rows] for name in names}
         found = _made(lambda: Dataset.from_dict(columns), split)
     else:
-        kind = type(rows).__name__
+        module, kind = type(rows).__module__, type(rows).__qualname__
+        kind = kind if module == "builtins" else f"{module}.{kind}"
         raise InputError(
             f"{split}: expected a datasets.Dataset, a pandas.DataFrame or a list of dicts, got {shown(kind)}; convert "
             "the rows"
@@ -64,8 +65,12 @@ def _as_dataset(rows: Any, split: str) -> Dataset | IterableDataset:
 
 def _without_arrays(frame: Any) -> Any:
     """A pandas.DataFrame whose cells are lists where they were arrays."""
-    cells = {name: column.map(_without_array) for name, column in frame.items() if column.dtype == object}
-    return frame.assign(**cells) if cells else frame
+    objects = [place for place, kind in enumerate(map(str, frame.dtypes)) if kind == "object"]
+    held = [place for place in objects if any(isinstance(value, np.ndarray) for value in frame.iloc[:, place])]
+    frame = frame.copy(deep=False) if held else frame
+    for place in held:
+        frame.isetitem(place, frame.iloc[:, place].map(_without_array))
+    return frame
 
 
 def _without_array(value: Any) -> Any:
