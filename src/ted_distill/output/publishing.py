@@ -111,6 +111,9 @@ def _remove_former(folder: Path, now: Collection[str]) -> None:
     Its manifest is replaced last, so that what is cut off here is made up for.
     """
     for name in read_if_sound(folder / MANIFEST_NAME).get("files", {}).keys() - set(now):
+        # A manifest that came with somebody else's folder may name anything.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            continue
         (folder / name).unlink(missing_ok=True)
         # Folders are no files of ours once something else is in them.
         with suppress(OSError):
