@@ -56,7 +56,7 @@ FAMILIES: dict[str, PretrainedConfig] = {
     "roberta": RobertaConfig(**_SMALL, **_ROOM, pad_token_id=0, type_vocab_size=1),
     "xlm-roberta": XLMRobertaConfig(**_SMALL, **_ROOM, pad_token_id=0, type_vocab_size=1),
     "distilbert": DistilBertConfig(vocab_size=40, dim=16, n_heads=2, hidden_dim=24, max_position_embeddings=70),
-    "electra": ElectraConfig(**_SMALL, **_ROOM, embedding_size=8),
+    "electra": ElectraConfig(**_SMALL, **_ROOM, embedding_size=12),
     "albert": AlbertConfig(**_SMALL, **_ROOM, embedding_size=8),
     "deberta-v2": DebertaV2Config(
         **_SMALL,

@@ -38,6 +38,13 @@ def test_of_scores_it_is_what_concordance_lacks_or_the_change_of_the_main_score(
     assert largest_change(load_task("squad"), "int8", "float32", found) is None
 
 
+@pytest.mark.parametrize("before", [[3.7], [3.7, 3.7001, 3.6999], [3.7, 3.7]])
+def test_of_scores_that_are_all_alike_it_is_the_largest_change(before: list[float]) -> None:
+    task = load_task("regression")
+    found = compared({"float32": before, "int8": [score + 0.037 for score in before]})
+    assert changed_share(task, "int8", "float32", found, scored=False) == pytest.approx(0.01, rel=1e-3)
+
+
 @pytest.mark.parametrize("change", [lambda score: score + 0.5, lambda score: 1.5 * score])
 def test_scores_that_are_shifted_or_stretched_are_changed_though_their_order_is_not(change: Any) -> None:
     task = load_task("regression")

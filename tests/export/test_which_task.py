@@ -52,6 +52,10 @@ def test_the_stage_of_a_checkpoint_tells_its_task_and_its_settings(tmp_path: Pat
     assert (task.name, task.max_seq_length) == ("rte", 9)
     task, _, _ = comparing_task(str(tmp_path), "sequence_classification", None, LOADING)
     assert task.name == "sequence_classification"
+    by_name = TaskArguments()
+    by_name.named = frozenset({"max_seq_length"})
+    task, _, _ = comparing_task(str(tmp_path), by_name, None, LOADING)
+    assert task.max_seq_length == 128
 
 
 def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     BambaConfig,
     BartConfig,
     BartForSequenceClassification,
+    ElectraConfig,
     LongformerConfig,
     MambaConfig,
     OPTConfig,
@@ -24,7 +25,7 @@ from transformers import (
 from ted_distill import InputError
 from ted_distill.models.blocks import student_from_teacher
 from ted_distill.models.load import saved_class
-from ted_distill.models.narrowing.narrow import narrow_config, narrow_model
+from ted_distill.models.narrowing.narrow import loses_projection, narrow_config, narrow_model
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2,
@@ -61,6 +62,18 @@ def test_what_a_config_says_of_blocks_is_said_of_those_that_are_left(
 def test_a_student_without_any_block_with_attention_is_refused() -> None:
     with pytest.raises(InputError, match=r"one of the blocks with attention \(2\) among them, got \[1, 4\]"):
         student_from_teacher(AutoModel.from_config(BAMBA), [1, 4])
+
+
+def test_an_electra_as_wide_as_its_embeddings_has_no_projection_of_them() -> None:
+    config = ElectraConfig(
+        vocab_size=40, embedding_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64,
+    )  # fmt: skip
+    assert [width for width in (8, 16, 24, 32) if loses_projection(config, width)] == [16]
+    with pytest.raises(InputError, match=r"expected another width than that of the embeddings.*electra.*got 16"):
+        narrow_config(config, 16)
+    narrow = narrow_model(AutoModel.from_config(config), 24)
+    assert narrow.embeddings_project.weight.shape == (24, 16)
 
 
 def test_a_model_without_heads_keeps_its_width() -> None:

@@ -12,17 +12,31 @@ import datasets
 import pytest
 import torch
 import yaml
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    T5Config,
+)
 
 from ted_distill import InputError, Recipe, evaluate, load_task, read_recipe, run
 from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments, load_model
 from ted_distill.runs.planning import PlannedModel, Unknown, plan, plan_stages, show
-from ted_distill.runs.planning.estimates import BatchShape, activation_bytes, trained_bytes
+from ted_distill.runs.planning.estimates import (
+    BatchShape,
+    activation_bytes,
+    logits_bytes,
+    trained_bytes,
+    training_bytes,
+)
 from ted_distill.runs.recipe_files import find_recipe, recipe_files, recipe_title
 from ted_distill.tasks import TASKS, TaskArguments
 from ted_distill.tasks.glue import GLUE
 from ted_distill.tasks.token_classification import TAGGED
+from ted_distill.training.checkpointing import moments_of
+from ted_distill.training.stage_arguments import StageArguments
 from tiny import DECODERS, save_tiny, tiny_config, write_entities, write_questions, write_text
 
 RECIPES = recipe_files()
@@ -329,6 +343,22 @@ def test_a_trained_weight_takes_its_gradient_and_two_moments_too() -> None:
     assert weight.grad is not None
     measured = sum(tensor.nbytes for tensor in (weight, weight.grad, *state))
     assert trained_bytes(100, BatchShape(1, 1, 4)) == measured
+
+
+@pytest.mark.parametrize(("optim", "kept"), [("sgd", 0), ("adafactor", 0), ("rmsprop", 1), ("adamw_torch", 2)])
+def test_what_an_optimizer_keeps_is_known_by_its_name(optim: str, kept: int, tmp_path: Path) -> None:
+    assert moments_of(StageArguments(str(tmp_path), optim=optim)) == kept
+    assert trained_bytes(100, BatchShape(1, 1, 4, kept)) == 100 * (8 + 4 * kept)
+
+
+def test_recomputed_activations_and_a_decoder_change_the_estimate() -> None:
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=3, num_heads=2)
+    model = AutoModelForSeq2SeqLM.from_config(config)
+    batch = BatchShape(8, 64, 4)
+    whole, again = (training_bytes(model, batch._replace(recomputes=way)) for way in (False, True))
+    one_block = activation_bytes(config, batch, 1)
+    assert whole - trained_bytes(model.num_parameters(), batch) - logits_bytes(model, batch) == 5 * one_block
+    assert whole - again == 4 * one_block - 5 * 8 * 64 * 16 * 4, "but for the inputs of five blocks"
 
 
 # --- names ----------------------------------------------------------------------------------------------------

@@ -114,5 +114,4 @@ def _changed(task: TaskArguments | Task | str | None) -> dict[str, Any]:
         return {} if task is None else {"task": task.name}
     if isinstance(task, str):
         return {"task": task}
-    default = vars(TaskArguments())
-    return {key: value for key, value in vars(task).items() if value != default[key]}
+    return task.explicit

@@ -55,7 +55,7 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
     for word in grid:
         with collect(problems):
             key, found = _grid_values(word)
-            values[key] = found
+            values.setdefault(key, []).extend(value for value in found if value not in values.get(key, []))
     raise_if_any(problems)
     return recipe, numbers, values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -16,6 +16,7 @@ from ..ranges import ranges_of
 from ..runs.parsing import Setting, construct, convert, field_names, read_yaml, settings_of
 from ..runs.recipe_files import recipe_files
 from ..runs.stage_config import is_recipe, stage_config
+from ..tasks import TaskArguments
 from .command import Names
 from .dialect import flags_of, named_config, take
 from .help_screen import HelpFormatter, reword, shorten
@@ -146,13 +147,17 @@ def parse_names(
         InputError: unknown flags, wrong values, or another number of names.
     """
     folders, others = take(words, *_OUT, most=1) if "OUT" in names.order else ([], [*words])
-    given = _before_flags(others)
+    flags = Parser(kinds).flags
+    given = _before_flags(others, flags)
     for folder in folders:
         if folder is None:
             raise InputError(f"{words[-1]}: expected a value, got nothing")
         others.insert(len(given), folder)
-        given = _before_flags(others)
-    parsed, _ = _parsed(command, kinds, others[len(given) :])
+        given = _before_flags(others, flags)
+    parsed, of_flags = _parsed(command, kinds, others[len(given) :])
+    for part in parsed:
+        if isinstance(part, TaskArguments):
+            part.named = frozenset(of_flags)
     if len(given) not in names.counts:
         order = names.order.replace("[", "").replace("]", "")
         raise InputError(
@@ -161,8 +166,14 @@ def parse_names(
     return given, parsed
 
 
-def _before_flags(words: Sequence[str]) -> list[str]:
-    return [*takewhile(lambda word: not word.startswith("-"), words)]
+def _before_flags(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """The names: words up to the first flag, which may be written as `key=value`."""
+
+    def is_name(word: str) -> bool:
+        key, equals, _ = word.partition("=")
+        return not word.startswith("-") and not (equals and f"--{key}" in flags)
+
+    return [*takewhile(is_name, words)]
 
 
 def flags_help(usage: str, about: str, kinds: Sequence[type], full: bool) -> str:

@@ -23,6 +23,8 @@ from ..training.scores import evaluation
 Logits = Callable[[Batch], Tensor]
 REFERENCE = "pytorch"
 """The name of the model that files are compared with."""
+_ALIKE = 1e-3
+"""Share of the largest score that scores deviate by if they are as good as equal."""
 _SAME = ("agreement", "agreement_exact", "agreement_pearson")
 """The share of predictions that are the same, as `Task.agreement` calls it, beside which it may give others."""
 _LONGEST = 512
@@ -143,12 +145,16 @@ def _logits_of_all(
 def changed_share(task: Task, name: str, base: str, found: Comparison, *, scored: bool) -> float:
     """How many of the predictions of `base` are others in `name`, from 0 to 1.
 
-    Of scores, each of which changes a little, how far their concordance is from 1; or how far the main score changes in
-    hundredths, if that is more and there are rows to score on. A rank correlation alone would not see that all scores
-    are too high.
+    Of scores, each of which changes a little, how far their concordance is from 1, or for scores that are all alike the
+    largest change as a share of them; or how far the main score changes in hundredths, if that is more and there are
+    rows to score on. A rank correlation alone would not see that all scores are too high.
     """
     if isinstance(task, Regression):
-        apart = 1 - concordance(np.asarray(found.predictions[name]), np.asarray(found.predictions[base]))
+        own, wanted = np.asarray(found.predictions[name]), np.asarray(found.predictions[base])
+        # Of scores that hardly differ, such as a single one, concordance says nothing.
+        size = float(np.abs(wanted).max(initial=0.0))
+        alike = float(wanted.std()) <= _ALIKE * size
+        apart = float(np.abs(own - wanted).max()) / size if alike and size else 1 - concordance(own, wanted)
         change = abs(found.scores[name][task.metric] - found.scores[base][task.metric]) / 100 if scored else 0.0
         return max(apart, change)
     agreement = task.agreement(found.predictions[name], found.predictions[base])

@@ -73,8 +73,7 @@ def _made(
 ) -> tuple[Task, bool]:
     """The task, and whether it has rows."""
     own = TaskArguments(task=given) if isinstance(given, str) else given or TaskArguments()
-    default = vars(TaskArguments())
-    set_ = {key: value for key, value in vars(own).items() if value != default[key]}
+    set_ = own.explicit
     of_recipe = _is_recipe(test)
     if of_recipe:
         found = vars(read_recipe(str(test), output_dir="unused").task)

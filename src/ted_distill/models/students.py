@@ -141,15 +141,21 @@ def _weights_fingerprint(model: PreTrainedModel) -> str:
     return fingerprint([backbone_fingerprint(model), head_fingerprint(model)])
 
 
-def _is_made(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Whether a folder holds the student of this description, wherever its teacher was then, undamaged."""
+def _is_made(folder: Path, wanted: dict[str, Any], arguments: ModelArguments) -> bool:
+    """Whether a folder holds the student of this description, wherever its teacher was then, undamaged.
+
+    Args:
+        arguments: how the teacher is loaded, whose code the student shares.
+    """
     found = read_json(folder / STUDENT_NAME)
     if not isinstance(found, dict) or {**found, "teacher": None} != {
         **wanted, "teacher": None, "made": found.get("made")
     }:  # fmt: skip
         return False
     try:
-        return bool(found["made"] == _weights_fingerprint(load_as_saved(str(folder))))
+        return bool(
+            found["made"] == _weights_fingerprint(load_as_saved(str(folder), ModelArguments.trusting_as(arguments)))
+        )
     except InputError:
         return False
 
@@ -196,7 +202,7 @@ def student(
     rows = read_rows() if read_rows else None
     if is_student:
         model = load_as_saved(str(teacher), model_arguments)
-        if not _is_made(folder, _description(teacher, model, blocks, own, narrow, seed, rows)):
+        if not _is_made(folder, _description(teacher, model, blocks, own, narrow, seed, rows), model_arguments):
             raise InputError(f"{in_the_way} else; give another one")
         return f"{folder} holds this student already, skipped"
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from ..ranges import a_path, above, at_least, between, check_ranges, described
@@ -14,6 +14,9 @@ class TaskArguments:
     """What the task is and where its data are."""
 
     _argument_group_name: ClassVar[str] = "task and data"
+    # No field, as it has no annotation.
+    named = frozenset[str]()
+    """Arguments that a command line gives by name: they are set, also if they are given their defaults."""
 
     task: str | None = None
     """a task or data set name; `ted list` shows them"""
@@ -83,6 +86,13 @@ class TaskArguments:
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""
         check_ranges(self)
+
+    @property
+    def explicit(self) -> dict[str, Any]:
+        """What was set: values other than the defaults, and all that are `named`."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        return {key: value for key, value in own.items() if value != defaults[key] or key in self.named}
 
     @property
     def settings(self) -> dict[str, Any]:

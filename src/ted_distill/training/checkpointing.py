@@ -30,6 +30,8 @@ from .stage_arguments import StageArguments
 from .update_counts import saves, updates, updates_of_epoch
 
 _SHOWN = 80
+_MOMENTS = {"schedule_free_sgd": 1, "sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1}
+"""Numbers that optimizers keep for each weight, by a part of their names; other ones keep two."""
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def room_needed(
     """
     folder = Path(args.output_dir)
     filled = [cache for cache in caches if isinstance(cache, StatesCache)]
-    one = weights + _moments(args) * bytes_of(trained)
+    one = weights + int(moments_of(args) * bytes_of(trained))
     there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/*") if file.is_file())
     return [
         Need("checkpoints", folder, max(0, one * checkpoints_at_once(args, rows) - there)),
@@ -121,9 +123,11 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _moments(args: StageArguments) -> int:
-    """Numbers that an optimizer keeps for a weight: two, as Adam does; none for plain SGD."""
-    return 0 if str(getattr(args.optim, "value", args.optim)) == "sgd" else 2
+def moments_of(args: StageArguments) -> float:
+    """Numbers in float32 that the optimizer keeps for each weight: two, as Adam, unless its name says otherwise."""
+    name = text_of(args.optim)
+    kept = next((number for part, number in _MOMENTS.items() if part in name), 2)
+    return kept / 4 if "8bit" in name else kept
 
 
 def checkpoints_at_once(args: StageArguments, rows: int) -> int:

@@ -39,6 +39,11 @@ def test_a_grid_may_be_given_in_several_flags_and_a_section_is_no_part_of_it(rec
     assert read[0].sections["distill"] == {"num_train_epochs": 1}
 
 
+def test_values_of_one_key_may_come_in_several_flags(recipe: str) -> None:
+    read = read_compare([recipe, "--grid", "mse_alpha=1,10", "--grid", "mse_alpha=10,100"])
+    assert read[2] == {"mse_alpha": [1, 10, 100]}
+
+
 def test_all_that_is_wrong_is_said_at_once(recipe: str) -> None:
     with pytest.raises(InputError) as caught:
         read_compare([recipe, "--seeds", "many", "--methods", "kd,tad", "--grid", "mse_alpha"])

@@ -44,6 +44,11 @@ def narrow_config(config: PretrainedConfig, hidden_size: int, setting: str = "hi
             f"{setting}: expected a multiple of {step} up to {width}, which keeps whole heads, got {hidden_size}; "
             f"the nearest is {nearest}"
         )
+    if loses_projection(config, hidden_size):
+        raise InputError(
+            f"{setting}: expected another width than that of the embeddings, at which {config.model_type} has no "
+            f"projection of them, got {hidden_size}; choose another"
+        )
     values = config.to_dict()
     narrow = copy.deepcopy(config)
     for name in _AS_WIDE:
@@ -59,6 +64,15 @@ def narrow_config(config: PretrainedConfig, hidden_size: int, setting: str = "hi
         narrow.num_key_value_heads = narrow.num_attention_heads // shared
     narrow.hidden_size = hidden_size
     return narrow
+
+
+def loses_projection(config: PretrainedConfig, hidden_size: int) -> bool:
+    """Whether a narrower model lacks the projection of its embeddings, whose states then mean something else.
+
+    ELECTRA has one only where its embeddings have another width than its blocks.
+    """
+    embeddings = getattr(config, "embedding_size", None)
+    return config.model_type == "electra" and embeddings == hidden_size != config.hidden_size
 
 
 def widths(config: PretrainedConfig) -> range:
@@ -98,6 +112,11 @@ def narrow_model(
         kept = kept or _leading(model, student)
         wiring = WIRINGS[model.config.model_type]
         state = model.state_dict()
+        if lost := sorted(state.keys() - student.state_dict().keys()):
+            raise InputError(
+                f"hidden_size: expected a width at which a {type(model).__name__} keeps all of its layers, got "
+                f"{hidden_size}, without {lost[0]}; choose another, or narrow random"
+            )
         student.load_state_dict(
             {name: _part(state, name, weight, wiring, kept) for name, weight in student.state_dict().items()}
         )

@@ -16,7 +16,7 @@ from ...stages.rate_search import RUNGS
 from ...stages.rows.samples import SAMPLE_TOKENS
 from ...tasks import Task
 from ...tasks.base import TEST
-from ...training.checkpointing import checkpoints_at_once
+from ...training.checkpointing import checkpoints_at_once, moments_of
 from ...training.stage_arguments import AUTO
 from ...training.update_counts import evaluations, saves
 from ...wording import duration, size
@@ -26,8 +26,6 @@ from .rehearsal import ONE_A_ROW, Measured
 
 _WRITTEN = 1 << 24
 """Bytes that are written to see how fast a disk is."""
-_MOMENTS = 2
-"""Numbers that the optimizer keeps for each weight, as Adam does."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Costs:
             scoring += max(0.0, opened - scored)  # the first time, the frozen model is run
         elif self._rows(self.plan.task):
             scoring += scored * len(self.plan.task.rows.get(TEST, ())) / self._rows(self.plan.task)
-        written = saves(args, planned.steps, of_epoch) * (measured.checkpoint + _MOMENTS * measured.trained)
+        written = saves(args, planned.steps, of_epoch) * (measured.checkpoint + moments_of(args) * measured.trained)
         other = measured.opening + measured.starting * self._start_tokens()
         other += (written + measured.model) / self.write_speed
         if args.learning_rate == AUTO:
@@ -169,7 +167,7 @@ def disk_needs(plan: Plan, stages: list[tuple[PlannedStage, Measured]]) -> list[
     features = plan.data.features if isinstance(plan.data, PlannedData) else 0
     rows = features if isinstance(features, int) else 0
     checkpoints = [
-        (measured.checkpoint + _MOMENTS * measured.trained)
+        (measured.checkpoint + int(moments_of(planned.args) * measured.trained))
         * checkpoints_at_once(planned.args, rows + planned.more_features)
         for planned, measured in stages
     ]

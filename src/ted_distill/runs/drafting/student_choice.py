@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ...errors import InputError
 from ...method.shapes import num_blocks, width
 from ...models.blocks import resolve_blocks, student_from_teacher
-from ...models.narrowing.narrow import narrow_config, widths
+from ...models.narrowing.narrow import loses_projection, narrow_config, widths
 from ...models.narrowing.wiring import WIRINGS
 from ...wording import counted
 
@@ -51,7 +51,7 @@ class Family:
         """Widths that a student may have, narrowest first; only the teacher's in a family that cannot be narrowed."""
         if self.teacher.config.model_type not in WIRINGS:
             return [self.width]
-        return list(widths(self.teacher.config))
+        return [one for one in widths(self.teacher.config) if not loses_projection(self.teacher.config, one)]
 
     @cached_property
     def needs_first(self) -> bool:

@@ -1,8 +1,8 @@
 """Estimates of the memory a stage needs at its peak: formulas, not measurements, and rough ones.
 
-The estimates include trained weights with their gradients and AdamW moments, frozen weights, tensors kept for the
-backward pass, states, and logits over a vocabulary. They leave out PyTorch's own needs (about half a gigabyte on
-a GPU), kernels' workspaces and fragmentation. They are too high for embeddings, most of which are not trained
+The estimates include trained weights with their gradients and what the optimizer keeps, frozen weights, tensors kept
+for the backward pass, states, and logits over a vocabulary. They leave out PyTorch's own needs (about half a gigabyte
+on a GPU), kernels' workspaces and fragmentation. They are too high for embeddings, most of which are not trained
 (`freeze_unseen_embeddings`), and for attention maps if a fused kernel makes none.
 
 Shapes: B batch, T tokens, D width, F filter width, L blocks, K pairs, V vocabulary.
@@ -29,6 +29,10 @@ class BatchShape(NamedTuple):
     """Of the longest row."""
     item_bytes: int
     """Of a number in the forward pass: 2 under autocast, else 4."""
+    moments: float = 2
+    """Numbers in float32 that the optimizer keeps for each weight."""
+    recomputes: bool = False
+    """Activations are computed again in the backward pass: only the inputs of blocks are kept."""
 
     @property
     def all_tokens(self) -> int:
@@ -37,8 +41,8 @@ class BatchShape(NamedTuple):
 
 
 def trained_bytes(parameters: int, batch: BatchShape) -> int:
-    """16 per parameter for weight, gradient and two moments in float32, and 2 for autocast's copy of the weight."""
-    return parameters * (16 + (2 if batch.item_bytes == 2 else 0))
+    """Per parameter 8 for weight and gradient in float32, 4 for a moment, and 2 for autocast's copy of the weight."""
+    return int(parameters * (8 + 4 * batch.moments + (2 if batch.item_bytes == 2 else 0)))
 
 
 def activation_bytes(config: PretrainedConfig, batch: BatchShape, blocks: int) -> int:
@@ -59,9 +63,22 @@ def logits_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
 
 
 def training_bytes(model: PreTrainedModel, batch: BatchShape) -> int:
-    """A model that is trained: `trained_bytes`, activations of its L blocks, logits."""
-    activations = activation_bytes(model.config, batch, num_blocks(model.config))
+    """A model that is trained: `trained_bytes`, activations of its L blocks (of one if they are recomputed), logits."""
+    blocks = num_blocks(model.config) + _decoder_blocks(model.config)
+    if batch.recomputes:
+        inputs = blocks * batch.all_tokens * width(model.config) * batch.item_bytes
+        activations = inputs + activation_bytes(model.config, batch, 1)
+    else:
+        activations = activation_bytes(model.config, batch, blocks)
     return trained_bytes(model.num_parameters(), batch) + activations + logits_bytes(model, batch)
+
+
+def _decoder_blocks(config: PretrainedConfig) -> int:
+    """Blocks of an encoder-decoder's decoder, which `num_blocks` does not count."""
+    if not getattr(config, "is_encoder_decoder", False):
+        return 0
+    found = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
+    return next((number for number in found if isinstance(number, int)), num_blocks(config))
 
 
 def frozen_bytes(model: PreTrainedModel, batch: BatchShape, dtype: torch.dtype) -> int:

@@ -20,6 +20,8 @@ from ...stages.method_checks import check_method
 from ...stages.methods import IDENTITY, LEARNED
 from ...stages.rows.unlabelled_rows import check_more_rows, choose_more_rows
 from ...tasks.reading.notices import notice
+from ...training.checkpointing import moments_of
+from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
@@ -234,7 +236,10 @@ def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod |
             return model
         models[owner] = model
     longest = plan.task.max_seq_length if isinstance(plan.data, Unknown) else plan.data.longest
-    batch = BatchShape(args.per_device_train_batch_size, -(-longest // 8) * 8, 2 if args.bf16 or args.fp16 else 4)
+    batch = BatchShape(
+        args.per_device_train_batch_size, -(-longest // 8) * 8, 2 if args.bf16 or args.fp16 else 4,
+        moments_of(args), bool(getattr(args, RECOMPUTES)),
+    )  # fmt: skip
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     if method is not None:
         return distilling_bytes(models["teacher"], models["student"], method.filters, batch, dtype)
