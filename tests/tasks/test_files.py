@@ -320,6 +320,35 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(tagged: Calla
         tagged("x.conll", CONLL_2003, label_column="0")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_the_words_is_not_that_of_the_words(tagged: Callable, first: int) -> None:
+    sentences = [["Aufgrund", "Peters", "Rat"], ["EU"], ["Peter", "Blackburn"]]
+    text = "\n".join(
+        f"{number}\t{word}\tO\t{'B-x' if word[0] == 'P' else 'O'}" + "\n" * (word == words[-1])
+        for words in sentences
+        for number, word in enumerate(words, first)
+    )
+    assert tagged("x.tsv", text)["words"] == sentences
+    assert tagged("x.conll", text, text_column="1")["words"][1] == [str(first)]
+
+
+def test_a_number_as_first_word_is_a_word(tagged: Callable) -> None:
+    assert tagged("x.conll", "1 O O\n2 O O\n\n7 O O\nEU O B-x\n")["words"] == [["1", "2"], ["7", "EU"]]
+    assert tagged("x.conll", "1 O O\n\nEU O B-x\n")["words"] == [["1"], ["EU"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("bc/cctv 0 EU B-x\nbc/cctv 1 is O\n\nbc/cctv 0 no O\n", "'bc/cctv', 'bc/cctv'"),
+        ("1 B-x\n2 O\n\n1 O\n2 O\n", "'1', '2'"),
+    ],
+)
+def test_a_first_column_without_words_is_refused(tagged: Callable, text: str, got: str) -> None:
+    with pytest.raises(InputError, match=f"expected words in the first column, got {got}; name them with --text_col"):
+        tagged("x.conll", text)
+
+
 def test_words_of_a_tab_separated_file_may_have_blanks(tagged: Callable) -> None:
     assert tagged("x.tsv", "New York\tB-x\nis\tO\n")["words"] == [["New York", "is"]]
 

@@ -391,6 +391,28 @@ def test_rows_to_score_on_that_are_trained_on_without_labels_are_counted(
     assert [line.startswith(said + place) for line, place in zip(found, where, strict=True)] == [True, True]
 
 
+@pytest.mark.parametrize("with_training", [True, False])
+def test_test_rows_that_weights_are_chosen_by_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, with_training: bool
+) -> None:
+    def rows(*texts: str) -> list[dict[str, Any]]:
+        return [{"text": text, "label": number % 2} for number, text in enumerate(texts)]
+
+    train = {"train_file": write(tmp_path / "a.jsonl", rows("a", "b"))} if with_training else {}
+    files = {
+        **train,
+        "validation_file": write(tmp_path / "b.jsonl", rows("c", "d", "e")),
+        "test_file": write(tmp_path / "c.jsonl", rows("c", "e", "f", "g")),
+    }
+    task = load_task(TaskArguments("sequence_classification", **files))
+    line = (
+        "test: expected rows that no weights are chosen by, got 2 of 4 (50.0 %) whose text is in the validation rows; "
+        "scores on them are too good"
+    )
+    assert line in said(task, caplog)
+    assert list(task.overlaps()) == [line]
+
+
 def test_of_running_text_only_long_lines_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = ["= A heading =\n", "\n", "A line with as many words as only a copy of it has.\n"]
     files = {"train_file": write(tmp_path / "a.txt", "".join(lines)), "validation_file": ""}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..method.filters import Batch
 from .reading.columns import TextColumns, numbered, text_names
 from .reading.file_options import FileOptions, file_options
 from .reading.notices import notice
-from .reading.overlap import overlaps, warn_of_overlap
+from .reading.overlap import overlaps, overlaps_with, warn_of_overlap
 from .reading.splits import Splits, read_splits, sample_rows
 from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
@@ -187,21 +187,33 @@ class Task(ABC):
         self._unlabelled = None
 
     def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
-        """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
-        whole = {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}
+        """The labels of the first split, and how many rows to score on weights depend on; nothing of streams."""
+        whole = _without_streams(splits)
         about = {name: getattr(self.arguments, name) for name in sorted(SELECT_ROWS)}
         for name, rows in list(whole.items())[:1]:
             if summary := self.describe_labels(rows):
                 notice(f"{name}: {summary}", about)
-        if "train" in whole:
-            columns = self.text_columns(whole["train"])
+        if whole:
+            columns = self.text_columns(next(iter(whole.values())))
             warn_of_overlap(whole, columns, self.running_text, self._unlabelled, about)
 
     def overlaps(self) -> Iterator[str]:
-        """A warning for each split to score on that has texts of training rows; none for streams."""
-        whole = {name: rows for name, rows in self.rows.items() if not isinstance(rows, IterableDataset)}
-        if "train" in whole:
-            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text, self._unlabelled)
+        """A warning for each split to score on with texts of training rows, or test rows with texts of validation rows;
+        none for streams.
+        """
+        if whole := _without_streams(self.rows):
+            columns = self.text_columns(next(iter(whole.values())))
+            yield from overlaps(whole, columns, self.running_text, self._unlabelled)
+
+    def overlaps_with(self, other: Task) -> Iterator[str]:
+        """A warning for each split that another task scores on with texts of this task's training or validation rows;
+        none for streams, and none if the other's rows have other columns.
+        """
+        whole = _without_streams(self.rows)
+        for name, rows in _without_streams(other.rows).items():
+            columns = other.text_columns(rows)
+            if name != "train" and whole and columns == self.text_columns(next(iter(whole.values()))):
+                yield from overlaps_with(name, rows, whole, columns, self.running_text, self._unlabelled)
 
     @cached_property
     def identity(self) -> Identity:
@@ -447,3 +459,7 @@ class Task(ABC):
     def read_predictions(self, file: Path) -> Any:
         """Predictions from a file of `write_predictions`, or of the task's official format. Raises `InputError`."""
         return np.asarray(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _without_streams(splits: Mapping[str, Dataset | IterableDataset]) -> dict[str, Dataset]:
+    return {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from .reading.labels import declared_names, is_label, is_word, label_name, warn_
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
-from .reading.tags import OUTSIDE, TAGGED
+from .reading.tags import OUTSIDE, TAGGED, are_of_entities, entity_part, in_other_notation
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
@@ -39,9 +38,6 @@ from .word_tokens import tokenise_words
 
 logger = logging.getLogger(__name__)
 
-_ENTITY = re.compile(r"[BIESLU]-.+")
-_SAME_PART = {"L": "E", "U": "S"}
-"""Two letters of BILOU and those of BIOES, which seqeval reads."""
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
 
@@ -50,8 +46,8 @@ class TokenClassification(ModelLabels, Task):
     """One tag for each word: names of people and places (NER), parts of speech.
 
     Rows have `tokens`, a list of words, and `tags`, a class number for each. Tags that are parts of entities (O, B-X,
-    I-X; also BIOES and BILOU) are scored by whole entities, with `seqeval`, and all others among them are outside of
-    entities. If there are no such tags, each word is scored.
+    I-X; also BIOES, BILOU and BMES, and with `_` for `-`) are scored by whole entities, with `seqeval`, and all others
+    among them are outside of entities. If there are no such tags, each word is scored.
     """
 
     keeps_first_blocks = True
@@ -173,6 +169,8 @@ class TokenClassification(ModelLabels, Task):
                 f"{split}: expected two or more tags, got {listed(names) or 'none'}; give rows with more, or name "
                 "another column with --label_column"
             )
+        if odd := in_other_notation(names):
+            yield f"{split}: expected tags such as B-PER, got {listed(map(shown, odd), 5)}; rename them"
 
     def describe_labels(self, rows: Dataset) -> str:
         """The share of each tag."""
@@ -197,7 +195,7 @@ class TokenClassification(ModelLabels, Task):
     @property
     def has_entities(self) -> bool:
         """Whether tags are parts of entities (B-X, I-X) and not kinds of words."""
-        return any(_ENTITY.fullmatch(name) for name in self.label_names or ())
+        return are_of_entities(self.label_names or ())
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """One feature per row. The first token of a word has its tag as label, the others have -100.
@@ -351,11 +349,7 @@ class TokenClassification(ModelLabels, Task):
 
 def _parts(tags: list[list[str]]) -> list[list[str]]:
     """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
-
-    def part(tag: str) -> str:
-        return _SAME_PART.get(tag[0], tag[0]) + tag[1:] if _ENTITY.fullmatch(tag) else OUTSIDE
-
-    return [[part(tag) for tag in row] for row in tags]
+    return [[entity_part(tag) for tag in row] for row in tags]
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,10 +17,10 @@ from ...tasks.reading.files import extension, read_file
 from ...tasks.reading.splits import read_splits
 from ...tasks.reading.streams import stream_file
 from ...tasks.reading.tagged_words import USUAL_WORDS
+from ...tasks.reading.tags import is_entity_tag
 
 _FIRST = 5000
 """Rows of a stream that are looked at."""
-_TAG = re.compile(r"O|[BIESLU]-\S+")
 _MOST_TAGS = 100
 """Different tags, such as parts of speech, that words may have which are no entities."""
 
@@ -98,7 +97,7 @@ def _read_hub(arguments: TaskArguments) -> Source:
 def looks_tagged(lines: Sequence[str]) -> bool:
     """Whether lines of text are words with tags, one a line: of entities, or few others with blank lines between."""
     fields = [line.split() for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
-    tagged = [parts for parts in fields if len(parts) > 1 and _TAG.fullmatch(parts[-1])]
+    tagged = [parts for parts in fields if len(parts) > 1 and is_entity_tag(parts[-1])]
     if len(tagged) > 0.9 * len(fields) > 0:
         return True
     width = max({*map(len, fields)}, key=[*map(len, fields)].count, default=0)
