@@ -19,6 +19,9 @@ from datasets import Dataset, IterableDataset
 from ted_distill.errors import InputError, shown
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.reading import files as files_module
+from ted_distill.tasks.reading import notices
+from ted_distill.tasks.reading.arrow_types import plain_table
+from ted_distill.tasks.reading.file_options import FileOptions
 from ted_distill.tasks.reading.splits import read_splits
 from tiny import tiny_tokenizer
 
@@ -28,6 +31,7 @@ VALIDATION = {"validation": "validation"}
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture
@@ -250,6 +254,37 @@ def test_two_columns_of_one_name_are_refused(problem: Callable, tmp_path: Path) 
 )  # fmt: skip
 def test_json_that_makes_no_table_is_refused_with_the_place(problem: Callable, content: str, said: str) -> None:
     assert said in problem("x.json", content)
+
+
+MIXED = '{"text": "a", "label": "x", "meta": 1}\n{"text": "b", "label": "y", "meta": "none"}\n'
+
+
+def test_a_column_of_mixed_values_that_nothing_reads_is_left_out_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.jsonl").write_text(MIXED)
+    arguments = {"train_file": str(tmp_path / "x.jsonl")}
+    task = load_task(TaskArguments("sequence_classification", **arguments))
+    assert task.rows["train"]["text"][:] == ["a", "b"]
+    said = "row 2: expected values of one kind in column 'meta', got several, such as 1 and 'none'"
+    assert any(said in line and "left out, as nothing reads it" in line for line in caplog.messages)
+    for named in ({"label_column": "meta"}, {"text_column": "meta"}, {"label_column": "me*"}):
+        with pytest.raises(InputError, match=said):
+            _ = load_task(TaskArguments("sequence_classification", **arguments, **named)).rows
+    (tmp_path / "x.jsonl").write_text(MIXED.replace("meta", "score").replace("label", "labels"))
+    with pytest.raises(InputError, match="in column 'score', got several"):
+        _ = load_task(TaskArguments("sequence_classification", **arguments)).rows
+    assert load_task(TaskArguments("causal_lm", **arguments)).rows["train"]["text"][:] == ["a", "b"]
+
+
+def test_a_column_of_a_type_that_no_table_holds_is_left_out_too(caplog: pytest.LogCaptureFixture) -> None:
+    spans = pa.array([(1, 2, 3), None], pa.month_day_nano_interval())
+    table = pa.table({"text": ["a", "b"], "age": spans})
+    read = FileOptions(read=("text",))
+    assert plain_table(table, read).column_names == ["text"]
+    assert any("column 'age': expected text, numbers or lists" in line for line in caplog.messages)
+    with pytest.raises(InputError, match="column 'age': expected text"):
+        plain_table(table, FileOptions())
 
 
 SQUAD = {

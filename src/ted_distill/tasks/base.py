@@ -25,7 +25,7 @@ from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.columns import TextColumns, numbered, text_names
-from .reading.file_options import FileOptions, file_options
+from .reading.file_options import FileOptions, columns_read, file_options
 from .reading.notices import notice
 from .reading.overlap import overlaps, overlaps_with, warn_of_overlap
 from .reading.splits import Splits, read_splits, sample_rows
@@ -102,6 +102,8 @@ class Task(ABC):
     pipeline_tag: ClassVar[str]
     """The Hub's name for the task, for the model card."""
     metric: str
+    declares_labels: bool = False
+    """Whether the data that were read declare their classes, of which rows may hold only some."""
     _settled: bool = False
     """The rows are a part of another task's (`with_rows`): no labels are offered to them any more."""
 
@@ -269,10 +271,10 @@ class Task(ABC):
         """How the task's files are read."""
         arguments = self.arguments
         columns = TextColumns(arguments.text_column, arguments.text_pair_column, arguments.label_column)
-        return file_options(arguments, texts=text_names(columns))
+        return file_options(arguments, texts=text_names(columns), read=columns_read(arguments))
 
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
-        """The class of each row as it was read, so that rows held out have all classes; None if rows have no class."""
+        """The class of each row as it was read, so that no class is held out altogether; None if rows have no class."""
         return None
 
     def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
@@ -328,11 +330,14 @@ class Task(ABC):
         """Names of the classes in the order of the data's class numbers; None if there are no classes."""
         return None
 
-    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:  # noqa: B027  (only tasks with classes use it)
+    def offer_labels(  # noqa: B027  (only tasks with classes use it)
+        self, offered: Sequence[Sequence[str]], owner: str = "the model"
+    ) -> None:
         """Name the labels of a model that the task is for: data that hold only some of them are of these labels.
 
         Args:
             offered: the labels, and other sets of names that they may have in the data.
+            owner: whose labels they are, for messages.
         """
 
     @property
@@ -455,6 +460,10 @@ class Task(ABC):
     def write_predictions(self, predictions: Any, split: Split, folder: Path) -> None:
         """Write predictions for people and other tools into `folder`."""
         (folder / "predictions.json").write_text(json.dumps(np.asarray(predictions).tolist()), encoding="utf-8")
+
+    def predicted_names(self, file: Path) -> list[str]:
+        """The labels in a file of predictions, in any order; none but of tasks with classes. Raises `InputError`."""
+        return []
 
     def read_predictions(self, file: Path) -> Any:
         """Predictions from a file of `write_predictions`, or of the task's official format. Raises `InputError`."""

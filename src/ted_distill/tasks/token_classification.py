@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from .base import Counts, Metrics, Split, Task
 from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
-from .reading.columns import row_list
-from .reading.file_options import FileOptions, file_options
-from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
+from .reading.columns import plain_name, row_list
+from .reading.file_options import FileOptions, columns_read, file_options
+from .reading.held_out import by_rarest
+from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_alike
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
@@ -77,7 +78,8 @@ class TokenClassification(ModelLabels, Task):
 
     def file_options(self) -> FileOptions:
         """Text files have a word per line."""
-        return file_options(self.arguments, words=self.arguments.text_column or USUAL_WORDS)
+        arguments = self.arguments
+        return file_options(arguments, words=arguments.text_column or USUAL_WORDS, read=columns_read(arguments))
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Only the columns `tokens` and `tags`.
@@ -95,9 +97,10 @@ class TokenClassification(ModelLabels, Task):
         declared = declared_names(rows, tags) or (self.preset.tags if self.preset else None)
         if self._label_names is None and self.preset is None:
             self._declared = declared
+            self.declares_labels = declared is not None
         seen = {name for row in names for name in row or () if name}
         if self._label_names is None and declared is None:
-            warn_of_case(seen, split)
+            warn_of_alike(seen, split)
         known, _ = self.read_names(lambda given: (given or declared or self.in_order(seen), None))
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
@@ -113,6 +116,15 @@ class TokenClassification(ModelLabels, Task):
         coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
         features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
         return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
+
+    def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
+        """The rarest tag of each row; None where tags are wrong, which is refused later."""
+        try:
+            _, column = word_columns(rows, self.arguments.text_column, self.arguments.label_column, "train")
+            names = self._tag_names(rows, column, "train")
+        except InputError:
+            return None
+        return by_rarest([[name for name in row or () if name] for row in names])
 
     def without_labels(self, rows: Dataset) -> Dataset:
         """The words, and the first tag for each of them. Raises `InputError` if there are no lists of words."""
@@ -334,12 +346,18 @@ class TokenClassification(ModelLabels, Task):
         """Write `predictions.json`: a list of tags for each row."""
         write_list(folder, predictions)
 
+    def predicted_names(self, file: Path) -> list[str]:
+        """See `Task.predicted_names`."""
+        found = dict.fromkeys(label_name(tag) for row in read_list(file) if isinstance(row, list) for tag in row)
+        return [name for name in found if name is not None]
+
     def read_predictions(self, file: Path) -> list[list[str]]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
         found = read_list(file)
         if not all(isinstance(row, list) for row in found):
             raise InputError(f"{file}: expected a list of tags for each row, got other JSON; give each row a list")
-        strangers = sorted({str(tag) for row in found for tag in row} - {*(self.label_names or ()), ""})
+        found = [[plain_name(str(tag)) for tag in row] for row in found]
+        strangers = sorted({tag for row in found for tag in row} - {*(self.label_names or ()), ""})
         if strangers:
             raise InputError(
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"

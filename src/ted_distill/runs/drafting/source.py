@@ -12,7 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from ...errors import InputError
 from ...tasks import TaskArguments, load_task
-from ...tasks.reading.file_options import file_options
+from ...tasks.reading.file_options import columns_read, file_options
 from ...tasks.reading.files import extension, read_file
 from ...tasks.reading.splits import read_splits
 from ...tasks.reading.streams import stream_file
@@ -63,17 +63,19 @@ def read_source(arguments: TaskArguments) -> Source | None:
 
 def _read_file(path: Path, arguments: TaskArguments) -> Source:
     scored = bool(arguments.validation_file or arguments.validation_size)
-    options = file_options(arguments)
+    read = columns_read(arguments)
+    options = file_options(arguments, read=read)
     if arguments.streaming:
         first = Dataset.from_list(list(islice(stream_file(path, "train_file", options), _FIRST)))
         return Source(first, None, False, scored, extension(path) == ".txt")
     if arguments.task == "token_classification" or extension(path) in (".conll", ".conllu"):
-        rows = read_file(path, "train_file", file_options(arguments, words=arguments.text_column or USUAL_WORDS))
+        words = arguments.text_column or USUAL_WORDS
+        rows = read_file(path, "train_file", file_options(arguments, words=words, read=read))
         return Source(rows, len(rows), extension(path) in (".conll", ".conllu", ".txt"), scored)
     rows = read_file(path, "train_file", options)
     tagged = arguments.task is None and extension(path) == ".txt" and looks_tagged(rows[:_FIRST]["text"])
     if tagged:
-        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS))
+        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS, read=read))
     return Source(rows, len(rows), tagged, scored, extension(path) == ".txt" and not tagged)
 
 

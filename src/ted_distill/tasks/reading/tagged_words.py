@@ -10,7 +10,7 @@ from datasets import Dataset, List, Value
 
 from ...errors import InputError, raise_if_any, shown
 from ...wording import listed
-from .columns import missing_column, row_list, values
+from .columns import missing_column, plain_number, row_list, values
 from .label_lists import parsed_list
 
 USUAL_WORDS = "tokens"
@@ -58,6 +58,7 @@ def read_lists(
     """
     found = values(rows, column).to_pylist()
     lists = [parsed_list(value) if isinstance(value, str) else value for value in found]
+    lists = [[*map(plain_number, row)] if isinstance(row, list) else row for row in lists]
     broken = [
         number
         for number, (value, row) in enumerate(zip(found, lists, strict=True))

@@ -24,6 +24,7 @@ from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
 from ..prediction_files import read_list
 from ..reading.columns import TextColumns, missing_column, row_list, values, with_texts
+from ..reading.file_options import FileOptions
 from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
@@ -54,6 +55,10 @@ class LanguageModelling(Task):
     """The first split, and whether its rows are lines of one text."""
 
     # --- data -------------------------------------------------------------------------------------------------
+
+    def file_options(self) -> FileOptions:
+        """Only the text is read."""
+        return super().file_options()._replace(read=(self.arguments.text_column or "text",))
 
     def normalise(self, rows: Dataset | IterableDataset, split: str) -> Dataset | IterableDataset:
         """Rows with only `text`. Raises `InputError` if there is no such column, or it holds no text."""
