@@ -372,16 +372,17 @@ def test_a_number_as_first_word_is_a_word(tagged: Callable) -> None:
     assert tagged("x.conll", "1 O O\n\nEU O B-x\n")["words"] == [["1"], ["EU"]]
 
 
-@pytest.mark.parametrize(
-    ("text", "got"),
-    [
-        ("bc/cctv 0 EU B-x\nbc/cctv 1 is O\n\nbc/cctv 0 no O\n", "'bc/cctv', 'bc/cctv'"),
-        ("1 B-x\n2 O\n\n1 O\n2 O\n", "'1', '2'"),
-    ],
-)
-def test_a_first_column_without_words_is_refused(tagged: Callable, text: str, got: str) -> None:
-    with pytest.raises(InputError, match=f"expected words in the first column, got {got}; name them with --text_col"):
+def test_a_first_column_that_names_the_document_is_refused(tagged: Callable) -> None:
+    text = "bc/cctv 0 EU B-x\nbc/cctv 1 is O\n\nbc/cctv 0 no O\n\nbc/a 0 Go O\nbc/a 1 on O\n"
+    said = "train: expected words in the first column, got 'bc/cctv', 'bc/cctv'; name them with --text_column"
+    with pytest.raises(InputError, match=said):
         tagged("x.conll", text)
+    assert tagged("x.conll", text, text_column="3")["words"] == [["EU", "is"], ["no"], ["Go", "on"]]
+
+
+@pytest.mark.parametrize("text", ["ha O B-x\nha O O\n", "1 B-x\n2 O\n\n1 O\n2 O\n", "ha B-x\nha O\n\nso O\nso O\n"])
+def test_words_that_are_repeated_and_numbers_beside_tags_are_words(tagged: Callable, text: str) -> None:
+    assert tagged("x.conll", text)["words"][0] == [line.split()[0] for line in text.split("\n")[:2]]
 
 
 def test_words_of_a_tab_separated_file_may_have_blanks(tagged: Callable) -> None:

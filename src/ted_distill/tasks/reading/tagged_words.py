@@ -104,16 +104,24 @@ def _first_with_words(rows: Dataset, split: str) -> str:
         InputError: the first holds something else, such as the name of the document.
     """
     available = rows.column_names
-    sentences = [row for row in values(rows, available[0]).to_pylist() if row and len(row) > 1]
-    are_numbers = bool(sentences) and all(map(_is_count, sentences))
-    if are_numbers and len(available) > 2:
+    if len(available) < 3:  # a word and its tag
+        return available[0]
+    sentences = _longer(rows, available[0])
+    if sentences and all(map(_is_count, sentences)):
         return available[1]
-    if are_numbers or (sentences and all(len({*row}) == 1 for row in sentences)):
+    # A word may be repeated, but not in every sentence while another column has different values.
+    repeated = len(sentences) > 1 and all(len({*row}) == 1 for row in sentences)
+    if repeated and any(len({*row}) > 1 for name in available[1:-1] for row in _longer(rows, name)):
         raise InputError(
             f"{split}: expected words in the first column, got {listed(map(shown, sentences[0]), 3)}; name them with "
             "--text_column"
         )
     return available[0]
+
+
+def _longer(rows: Dataset, column: str) -> list[list[str | None]]:
+    """The lists with two or more items."""
+    return [row for row in values(rows, column).to_pylist() if row and len(row) > 1]
 
 
 def _is_count(row: Sequence[str | None]) -> bool:
