@@ -36,6 +36,21 @@ class NotFiniteError(TrainingError):
     """A loss, weights or logits are infinite or NaN: another learning rate may do."""
 
 
+class NoRoomError(TrainingError):
+    """There is no memory for a batch of `rows`: a smaller one may do.
+
+    Two arguments, as accelerate takes an error with a single one about memory for one of training batches, and goes on
+    with smaller ones.
+    """
+
+    def __init__(self, message: str, rows: int) -> None:
+        super().__init__(message, rows)
+
+    def __str__(self) -> str:
+        """The message."""
+        return str(self.args[0])
+
+
 class GateError(RuntimeError):
     """Everything was done, but the result does not do what was required of it. Exit code 4."""
 

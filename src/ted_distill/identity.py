@@ -16,6 +16,7 @@ import json
 import marshal
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -28,9 +29,12 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.dynamic_module_utils import get_relative_import_files
 
 Identity: TypeAlias = dict[str, Any]
 
+_OWN_CODE = "transformers_modules."
+"""How names of modules begin that transformers has made of a model's own code."""
 _ROWS = 1000
 _STREAM_ROWS = 1000
 """Number of rows that the fingerprint of a stream is made from, since its end is not known."""
@@ -165,6 +169,20 @@ def source_fingerprint(function: Callable[..., Any]) -> str:
     except (OSError, TypeError):  # typed into a notebook, say
         source = marshal.dumps(function.__code__)
     return hashlib.sha256(source).hexdigest()
+
+
+def own_code_fingerprint(*classes: type) -> str | None:
+    """Fingerprint of the code that comes with a model: of the modules of these classes and of what these import.
+
+    Returns:
+        None for classes of transformers and other libraries, whose versions are recorded.
+    """
+    names = {base.__module__ for one in classes for base in one.__mro__ if base.__module__.startswith(_OWN_CODE)}
+    files = {str(sys.modules[name].__file__) for name in names}
+    if not files:
+        return None
+    read = files.union(*(get_relative_import_files(file) for file in files))
+    return fingerprint(sorted(file_fingerprint(file) for file in read if Path(file).is_file()))
 
 
 def _is_place(name: str, value: Any) -> bool:

@@ -79,6 +79,9 @@ def test_a_student_is_uploaded_with_its_card_and_nothing_else(made: Path, hub: d
     assert hub["created"] == {"repo_id": "me/student", "private": False, "repo_type": "model", "exist_ok": True}
     former = hub["uploaded"].pop("delete_patterns")
     assert {"model.safetensors", "filters.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx"} <= {*former}
+    of_others = {"trim.json", "chat_template.jinja", "generation_config.json", "added_tokens.json", "vocab.txt"}
+    assert {*of_others, "special_tokens_map.json", "spiece.model", "tokenizer.model"} <= {*former}
+    assert not [pattern for pattern in former if pattern.startswith("*")], "it would match files in folders too"
     assert hub["uploaded"] == {
         "repo_id": "me/student", "repo_type": "model", "commit_message": "Upload by ted-distill"
     }  # fmt: skip

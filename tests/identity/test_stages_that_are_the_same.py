@@ -37,6 +37,7 @@ from ted_distill.stages.distill import open_distill
 from ted_distill.stages.finetune import open_finetune
 from ted_distill.stages.learn_filters import open_learn_filters
 from ted_distill.stages.lifecycle import OpenStage
+from ted_distill.stages.stage_identity import stage_identity
 from ted_distill.tasks.task_arguments import SELECT_ROWS
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
@@ -417,3 +418,17 @@ def test_scores_are_not_written_over_a_finished_stage(copy: Path) -> None:
     assert contents(copy / "finetune") == before
     assert evaluate(copy / "raw", review_task(copy), output_dir=copy / "scores")
     assert evaluate(copy / "finetune", review_task(copy), output_dir=copy / "scores")  # its own, written again
+
+
+def test_a_config_of_deepspeed_is_known_by_what_it_says_and_not_by_its_place(copy: Path) -> None:
+    task = review_task(copy)
+    args = stage_arguments(copy / "out")
+
+    def identity(name: str, stage: int) -> Any:
+        (copy / name).write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+        args.deepspeed = str(copy / name)
+        return stage_identity("finetune", task, args)
+
+    before = identity("one.json", 1)
+    assert not changes(before, identity("moved.json", 1))
+    assert changes(before, identity("one.json", 2)) == ["arguments deepspeed changed"]

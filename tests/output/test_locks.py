@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -119,3 +121,37 @@ def test_a_file_system_without_locks_is_used_again_and_again(
     # One that an earlier version or another process has left there says nothing.
     (tmp_path / ".ted-lock").touch()
     refuse_busy(tmp_path)
+
+
+@pytest.fixture
+def of_another_user(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Lock files cannot be written, whoever runs the tests; ways to open them that are refused."""
+    refused = {os.O_RDWR, os.O_RDWR | os.O_CREAT}
+    opens = os.open
+
+    def only_read(file: Any, flags: int, *mode: int) -> int:
+        if Path(file).name == LOCK_NAME and flags in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return opens(file, flags, *mode)
+
+    monkeypatch.setattr(os, "open", only_read)
+    return refused
+
+
+def test_the_lock_of_another_user_is_seen_and_taken_when_it_is_left_over(
+    tmp_path: Path, of_another_user: set[int]
+) -> None:
+    (tmp_path / LOCK_NAME).touch()
+    refuse_busy(tmp_path)
+    with locked(tmp_path):
+        for call in (lambda: refuse_busy(tmp_path), lambda: locked(tmp_path).__enter__()):
+            with pytest.raises(InputError, match="another process is working"):
+                call()
+
+
+def test_a_lock_that_cannot_even_be_read_is_named(tmp_path: Path, of_another_user: set[int]) -> None:
+    (tmp_path / LOCK_NAME).touch()
+    of_another_user.add(os.O_RDONLY)
+    for call in (lambda: refuse_busy(tmp_path), lambda: locked(tmp_path).__enter__()):
+        with pytest.raises(InputError, match=r"expected a lock that can be opened, got .*\.ted-lock \(Permission"):
+            call()

@@ -231,3 +231,28 @@ def test_the_size_is_looked_at_first_and_all_damaged_files_are_named(tmp_path: P
         "model.safetensors",
         "templates/tool.jinja",
     }
+
+
+def test_what_an_earlier_publication_had_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    for names in (["a", "inner/b", "other/c"], ["a"]):
+        with publication(tmp_path, {"stage": "x"}) as partial:
+            for name in names:
+                (partial / name).parent.mkdir(exist_ok=True)
+                (partial / name).write_text("ours")
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / "mine").write_text("mine")
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == [
+        "a", "other", "other/mine", "stage.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../mine.txt", "templates/../../mine.txt", "/absolute"])
+def test_a_manifest_that_names_files_elsewhere_deletes_nothing_there(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("not of this folder")
+    publish(tmp_path / "out")
+    named = str(mine) if name == "/absolute" else name
+    manifest = read_manifest(tmp_path / "out")
+    write_sealed(tmp_path / "out" / "stage.json", {**manifest, "files": {**manifest["files"], named: {"size": 1}}})
+    publish(tmp_path / "out")
+    assert mine.read_text() == "not of this folder"

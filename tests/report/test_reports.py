@@ -224,6 +224,23 @@ def test_an_older_run_without_curves_and_rows_is_reported_with_what_it_has(revie
     assert "What is missing" in (older / "report.html").read_text(encoding="utf-8")
 
 
+def test_rows_that_are_others_now_are_not_mixed_with_the_scores_of_the_former_ones(
+    reviews: Path, tmp_path: Path
+) -> None:
+    edited = copied(reviews, tmp_path)
+    (rows,) = reviews.parent.glob("validation*")
+    lines = rows.read_text().splitlines(keepends=True)
+    other = tmp_path / rows.name
+    other.write_text("".join([*lines[1:], lines[0]]))
+    (edited / "recipe.yaml").write_text((edited / "recipe.yaml").read_text().replace(str(rows), str(other)))
+    kept = {file: file.read_bytes() for file in (edited / "predictions").rglob("*") if file.is_file()}
+    write_report(edited)
+    found = read(edited)
+    assert any("validation rows: expected those that the models were scored on" in line for line in found["missing"])
+    assert (found["agreement"], found["disagreements"]) == ([], None)
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
 def test_a_model_that_was_deleted_is_reported_from_what_was_kept(reviews: Path, tmp_path: Path) -> None:
     kept = copied(reviews, tmp_path)
     (kept / "alone" / "model.safetensors").unlink()

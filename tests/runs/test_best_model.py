@@ -14,11 +14,12 @@ from transformers import AutoModelForSequenceClassification
 from small_runs import write_recipe
 from ted_distill import Recipe, read_recipe
 from ted_distill.benching.candidates import of_run
+from ted_distill.benching.cards import _write
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.identity import changes
-from ted_distill.output import locked
-from ted_distill.runs.best_model import best_method, kept_results, run_identity
+from ted_distill.output import locked, publication
+from ted_distill.runs.best_model import best_method, kept_results, publish_best, run_identity
 from ted_distill.runs.compare.comparison import compare
 from ted_distill.runs.run import run
 from ted_distill.runs.run_folder import RunFolder
@@ -257,3 +258,76 @@ def test_a_file_in_the_way_of_the_best_student_is_never_overwritten(recipe_file:
         run(_recipe(recipe_file, folder))
     assert (folder / "best" / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert not (folder / "teacher").exists(), "it is refused before anything is trained"
+
+
+def _students(folder: Path) -> Path:
+    """Two finished students, whose files are not the same ones, and the first of them as RUN/best."""
+    for method, own in (("kd", "added_tokens.json"), ("ted", "merges.txt")):
+        with publication(folder / method, {"stage": method}) as partial:
+            (partial / "model.safetensors").write_text(method)
+            (partial / own).write_text(method)
+            (partial / "README.md").write_text(f"The card of {method}.")
+    return publish_best(folder, "kd")
+
+
+def _held(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_others_put_beside_the_best_student_stays_when_another_one_is_the_best(tmp_path: Path) -> None:
+    best = _students(tmp_path)
+    (best / "onnx").mkdir()
+    for name in ("handler.py", "onnx/model.onnx"):
+        (best / name).write_text("mine")
+    (best / "README.md").write_text("My card.")
+    publish_best(tmp_path, "ted")
+    model = {"model.safetensors", "merges.txt", "README.md", "stage.json"}
+    assert _held(best) == {*model, "handler.py", "onnx/model.onnx"}
+    assert (best / "model.safetensors").read_text() == "ted"
+    assert (best / "README.md").read_text() == "My card."
+    publish_best(tmp_path, "kd")
+    assert (best / "README.md").read_text() == "My card.", "it is theirs for good"
+
+
+def test_a_best_student_that_cannot_be_replaced_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = _students(tmp_path)
+    (best / "README.md").write_text("My card.")
+    before = {name: (best / name).read_bytes() for name in _held(best)}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ted_distill.output.publishing.settle", full)
+    with pytest.raises(OSError, match="No space"):
+        publish_best(tmp_path, "ted")
+    assert {name: (best / name).read_bytes() for name in _held(best)} == before
+
+
+def test_a_best_student_whose_manifest_is_damaged_is_left_to_its_owner(tmp_path: Path) -> None:
+    best = _students(tmp_path)
+    manifest = (best / "stage.json").read_text()
+    (best / "stage.json").write_text(manifest.replace('"kd"', '"KD"'))
+    before = _held(best)
+    with pytest.raises(InputError, match=r"best as it was written, got a damaged stage\.json; delete the folder"):
+        publish_best(tmp_path, "ted")
+    assert _held(best) == before
+
+
+def test_figures_in_a_card_are_no_other_student(tmp_path: Path) -> None:
+    best = _students(tmp_path)
+    written = (best / "stage.json").read_bytes()
+    _write(tmp_path / "kd", "<!-- ted bench: begin -->\nfast\n<!-- ted bench: end -->")
+    publish_best(tmp_path, "kd")
+    assert (best / "stage.json").read_bytes() == written
+
+
+def test_results_that_were_kept_do_not_depend_on_what_is_shown_or_how_many_work(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    def identity(*changes: str) -> Any:
+        recipe = _recipe(recipe_file, tmp_path / "run", *changes)
+        return run_identity(recipe, load_task(recipe.task), {})
+
+    shown = ("training.disable_tqdm=false", "training.logging_steps=7", "kd.log_level=info")
+    assert identity(*shown, "preprocessing_num_workers=2") == identity()
+    assert changes(identity(), identity("training.seed=7")) == ["recipe training seed was none, now 7"]

@@ -148,3 +148,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "kept" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match=r"which holds mine\.txt"):
         keep(tmp_path, model, task)
+
+
+def test_what_others_put_beside_predictions_stays_when_they_are_made_again(tmp_path: Path) -> None:
+    task, model = task_and_model("sequence_classification", tmp_path)
+    keep(tmp_path, model, task)
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    (tmp_path / "kept" / "probabilities.npy").write_bytes(b"damaged")
+    assert keep(tmp_path, model, task).probabilities is not None
+    assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from small_runs import write_recipe
+from ted_distill import read_recipe
 from ted_distill.cli.main import main
 from ted_distill.errors import InputError
 from ted_distill.runs.reproduce import reproduce
@@ -38,6 +39,7 @@ def test_a_repeated_run_has_the_same_scores_and_weights(tmp_path: Path, capsys: 
     }  # fmt: skip
     assert found.folder == tmp_path / "run-again"
     assert "the same" in str(found)
+    assert found.inputs == []
 
     # A score that the run never had: the repetition is there already, and is compared at once.
     results = folder / "results.json"
@@ -47,6 +49,13 @@ def test_a_repeated_run_has_the_same_scores_and_weights(tmp_path: Path, capsys: 
     assert main(["reproduce", str(folder)]) == 4
     assert "got " in capsys.readouterr().err
     assert main(["reproduce", str(folder), "tolerance=1000"]) == 0
+
+    rows = Path(str(read_recipe(file).task.validation_file))
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join([*lines[1:], lines[0]]))
+    found = reproduce(folder, tmp_path / "other")
+    assert found.inputs == ["data validation changed"]
+    assert str(found).endswith("Other inputs: data validation changed.")
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:

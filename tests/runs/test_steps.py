@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from small_runs import write_recipe
+from ted_distill import InputError, read_recipe
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.steps import Steps
 
@@ -68,3 +72,18 @@ def test_further_scores_wait_for_their_model_and_runs_share_all_but_the_methods(
     assert found["score_kd_on_other"] == ("kd",)
     own = [name for name in found if not steps.is_shared(name)]
     assert own == ["alone", "kd", "score_alone_on_other", "score_kd_on_other"]
+
+
+def test_a_given_teacher_that_changes_during_a_run_is_refused_by_name(tmp_path: Path) -> None:
+    kept = ["finetune_teacher=false", "finetune_student=false", "training.max_steps=1", "training.eval_strategy=no"]
+    words = [*kept, "training.save_strategy=no", "methods=[kd,lwd]", f"output_dir={tmp_path / 'run'}"]
+    recipe = read_recipe(write_recipe(tmp_path, "sequence_classification"), words)
+    steps = Steps(recipe)
+    steps.make("kd")
+    weights = tmp_path / "big" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-4] + b"\0\0\0\1")
+    with pytest.raises(InputError, match=r"teacher: expected .*big as it was for stage kd, got another .* lwd"):
+        Steps(recipe).make("lwd")
+    weights.write_bytes(before)
+    assert Steps(recipe).make("lwd")["steps"] == 1

@@ -10,8 +10,9 @@ import torch
 
 from quick_stages import LABELS, quick_arguments, reviews_task
 from shared_stages import apart
-from ted_distill import Task, TrainingError, finetune
-from ted_distill.training.fitting_memory import divide_anew, largest, same_updates
+from ted_distill import DistillArguments, Task, TrainingError, distill, finetune
+from ted_distill.errors import NoRoomError
+from ted_distill.training.fitting_memory import RECOMPUTES, divide_anew, largest, room_to_score, same_updates
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
 
@@ -109,3 +110,61 @@ def test_memory_that_runs_out_later_on_stops_the_stage(
     room_for(3, monkeypatch, from_step=4)
     with pytest.raises(TrainingError, match="got none after 4; give --per_device_train_batch_size 4"):
         finetune(model, task, quick_arguments(tmp_path / "out", auto_find_batch_size=True))
+
+
+@pytest.mark.parametrize("when", ["in training", "in training, with batches that shrink", "at the end", "test rows"])
+def test_scoring_that_does_not_fit_is_answered_by_fewer_rows(
+    when: str, model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")
+
+    monkeypatch.setattr(StageTrainer, "scored_logits", no_room)
+    options: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no"} if when == "at the end" else {}
+    if when == "test rows":
+        monkeypatch.setattr(StageTrainer, "score", lambda self: {"accuracy": 50.0})
+        task = task.with_rows({**task.rows, "test": task.rows["validation"]})
+    args = quick_arguments(tmp_path / "out", **options, auto_find_batch_size="shrink" in when)
+    with pytest.raises(TrainingError) as stopped:
+        finetune(model, task, args)
+    assert str(stopped.value) == (
+        "memory: expected room to score 8 rows at once, got none (CUDA out of memory. Tried to allocate 2.00 GiB.); "
+        "give --per_device_eval_batch_size 4 (the same command resumes)"
+    )
+
+
+def test_scoring_a_single_row_may_not_fit() -> None:
+    wanted = r"room to score 1 row at once, got none .* take a smaller model"
+    with pytest.raises(NoRoomError, match=wanted), room_to_score(1):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_what_is_measured_before_the_training_may_not_fit(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("ted_distill.stages.teachers.teacher_variances.states_variances", no_room)
+    wanted = "got none before the first update .*; try --per_device_train_batch_size 4 --gradient_accumulation_steps 2"
+    with pytest.raises(TrainingError, match=wanted):
+        distill(model, model, task, quick_arguments(tmp_path / "out"), DistillArguments("lwd"))
+
+
+def test_activations_that_are_computed_again_make_the_same_stage(task: Task, tmp_path: Path) -> None:
+    """With dropout: what is advised where memory ran out has to be taken by the stage that it is advised for."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = save_tiny(tmp_path / "dropping", AutoModelForSequenceClassification, **LABELS)
+    plain = finetune(model, task, quick_arguments(tmp_path / "out"))
+    finetune(model, task, quick_arguments(tmp_path / "again", **{RECOMPUTES: True}))
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again")]
+    assert weights[0] == weights[1]
+    assert finetune(model, task, quick_arguments(tmp_path / "out", **{RECOMPUTES: True})) == plain, "it is finished"
+
+
+def test_a_warm_up_as_long_as_the_training_is_said_at_its_start(
+    model: Path, task: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finetune(model, task, quick_arguments(tmp_path / "out", warmup_steps=500))
+    assert "out: warmup_steps: expected fewer than the 6 updates, got 500" in caplog.text

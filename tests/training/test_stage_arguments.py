@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from ted_distill import InputError, StageArguments, TrainingError
 from ted_distill.training import stage_arguments
-from ted_distill.training.update_counts import check_updates, refuse_untrained, updates
+from ted_distill.training.update_counts import check_updates, refuse_untrained, updates, warmup_doubt
 
 
 def made(**values: Any) -> StageArguments:
@@ -245,3 +245,65 @@ def test_a_training_without_an_update_is_refused_before_it_starts_and_never_publ
 def test_no_features_at_all_are_not_called_a_matter_of_full_batches() -> None:
     with pytest.raises(InputError, match="expected at least one feature to train on, got none"):
         check_updates(StageArguments("out", use_cpu=True), 0)
+
+
+# --- accelerate launch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "expected"),
+    [
+        ("bf16", {}, "bf16"),
+        ("bf16", {"bf16": True}, "bf16"),
+        ("no", {"bf16": False}, "no"),
+        ("no", {"bf16": True}, "bf16"),
+        ("BF16", {}, "bf16"),
+    ],
+)
+def test_the_number_type_of_the_launcher_is_the_one_that_is_said(
+    asked: str, given: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", asked)
+    args = made(**given)
+    assert (args.autocast_type, args.mixed_precision) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("variable", "asked", "given", "problem"),
+    [
+        ("MIXED_PRECISION", "bf16", {"bf16": False}, "bf16: expected the number type of accelerate launch"),
+        ("MIXED_PRECISION", "fp16", {"bf16": True}, "fp16: expected the number type of accelerate launch"),
+        ("MIXED_PRECISION", "fp8", {}, "mixed_precision: expected no, bf16 or fp16 from accelerate launch, got fp8"),
+        ("DYNAMO_BACKEND", "INDUCTOR", {"torch_compile_backend": "aot_eager"}, "torch_compile_backend: expected the"),
+    ],
+)
+def test_flags_against_the_launcher_are_refused(
+    variable: str, asked: str, given: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_{variable}", asked)
+    (found,) = refused(**given)
+    assert found.startswith(problem)
+
+
+def test_the_compiler_of_the_launcher_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    assert not made().torch_compile
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "reduce-overhead")
+    args = made()
+    assert args.torch_compile
+    assert (args.torch_compile_backend, args.torch_compile_mode) == ("inductor", "reduce-overhead")
+
+
+# --- warm-up --------------------------------------------------------------------------------------------------
+
+
+def test_a_warm_up_as_long_as_the_training_is_a_doubt() -> None:
+    assert warmup_doubt(made(warmup_steps=500), 60) == (
+        "warmup_steps: expected fewer than the 60 updates, got 500; the rate never reaches its peak: lower it, or give "
+        "a share such as 0.06"
+    )
+    assert warmup_doubt(made(warmup_steps=60), 60)
+    assert not warmup_doubt(made(warmup_steps=59), 60)
+    assert not warmup_doubt(made(warmup_steps=0.9), 1)
+    assert not warmup_doubt(made(warmup_steps=500, lr_scheduler_type="constant"), 60)

@@ -32,7 +32,6 @@ from ..output import (
     read_json,
     short_name,
     versions,
-    without_former,
     write_json,
 )
 from ..output.files import partial_folder
@@ -140,7 +139,7 @@ def bench(
     raise_if_any(problems)
     with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
         about = _measured(ground, kinds, notes, arguments, folder, asked=formats is not None)
-        with without_former(folder), publication(folder, _manifest(ground)) as partial:
+        with publication(folder, _manifest(ground)) as partial:
             _write(partial, about)
     if cards:
         write_cards(ground.candidates, about)

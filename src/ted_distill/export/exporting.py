@@ -35,7 +35,6 @@ from ..output import (
     read_json,
     short_name,
     versions,
-    without_former,
     write_json,
 )
 from ..progress import busy, showing
@@ -137,7 +136,7 @@ def export_onnx(
     check_space([Need("the exported files", folder, size * (2 + int8))])
     with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
         manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
-        with without_former(folder), publication(folder, manifest) as partial:
+        with publication(folder, manifest) as partial:
             about = _write(partial, loaded, task, arguments)
             found = _compared(partial, loaded, task, encoded, int8)
             about |= _figures(found, task, arguments, source, made_up)

@@ -43,6 +43,12 @@ _OF_MODEL = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "*.model", "*.spm", "chat_template.jinja", TRIM_NAME,
 )  # fmt: skip
+_FORMER = (
+    *(name for name in _OF_MODEL if not name.startswith("*")), "spiece.model", "spm.model", "sentencepiece.bpe.model",
+    "tokenizer.model", "source.spm", "target.spm", "bpe.codes",
+)  # fmt: skip
+"""Files of an earlier model: what is not uploaded again would be read with this one. Never a pattern that begins with a
+star: on the Hub it would match files in folders too, which nothing here wrote."""
 _OF_FILTERS = (FILTERS_NAME, FILTERS_CONFIG_NAME, BLOCK_SCORES_NAME)
 _OF_ONNX = ("onnx/model.onnx", "onnx/model_quantized.onnx", EXPORT_NAME)
 _TOKENIZER = "tokenizer_config.json"
@@ -308,8 +314,9 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
                     f"private: expected a private repository, got {repo_id}, which exists and is public; give another "
                     "name, or make it private on the Hub"
                 )
-            # What an earlier push left there of other weights would be taken for these.
-            former = [*WEIGHTS, "model.safetensors.index.json", *_OF_FILTERS, *_OF_ONNX]
+            # What an earlier push left there of another model would be taken for a part of this one. Of these, the Hub
+            # deletes only what is not uploaded again.
+            former = [*dict.fromkeys([*_FORMER, *_vocabulary_files(folder), *_OF_FILTERS, *_OF_ONNX])]
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, repo_type="model", commit_message=arguments.message,
                 delete_patterns=former,

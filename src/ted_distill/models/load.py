@@ -29,6 +29,7 @@ from ..identity import (
     config_content,
     fingerprint,
     head_fingerprint,
+    own_code_fingerprint,
     tokenizer_fingerprint,
 )
 from ..method.filters import FilteredModel, Filters
@@ -122,7 +123,8 @@ class LoadedModel:
 
     @cached_property
     def identity(self) -> Identity:
-        """What the model computes: its class, weights, config, inputs and order of labels, and what its tokenizer does.
+        """What the model computes: its class, weights, config, inputs and order of labels, and what its tokenizer does;
+        of a model that comes with code of its own, also that.
 
         Describes the model as it was loaded: first read before anything is trained or cast. Weights drawn at random are
         left out, because the seed that decides them is compared already.
@@ -130,7 +132,9 @@ class LoadedModel:
         known = known_of(self.model) or Known(self.findings, None)
         known.backbone = known.backbone or backbone_fingerprint(self.model)
         known.head = known.head or head_fingerprint(self.model, self.fresh)
+        code = own_code_fingerprint(type(self.model), type(self.model.config), type(self.tokenizer))
         return {
+            **({} if code is None else {"code": code}),
             "class": type(self.model).__name__,
             "backbone": known.backbone,
             "head": known.head,

@@ -18,7 +18,6 @@ from .files import (
     atomic_files,
     check_writable,
     read_json,
-    remove_folder,
     remove_leftovers,
     write_json,
 )
@@ -44,7 +43,6 @@ from .publishing import (
     is_half_published,
     publication,
     refuse_own_folder,
-    without_former,
 )
 
 SETTINGS_NAME = "settings.json"
@@ -86,7 +84,6 @@ __all__ = [
     "refuse_busy",
     "refuse_own_folder",
     "remove_checkpoints",
-    "remove_folder",
     "remove_leftovers",
     "resumable_checkpoint",
     "rotate_checkpoints",
@@ -94,7 +91,6 @@ __all__ = [
     "short_name",
     "unsealed_checkpoints",
     "versions",
-    "without_former",
     "write_json",
     "write_sealed",
 ]

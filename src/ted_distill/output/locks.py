@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     What a kill left half written in the folder is deleted.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the lock cannot be opened.
     """
     taken: list[int] = []
     try:
@@ -62,12 +62,12 @@ def refuse_busy(folder: Path) -> None:
     """Refuse a folder in which another process is working. Writes nothing.
 
     Raises:
-        InputError: the folder is locked.
+        InputError: the folder is locked, or its lock cannot be opened.
     """
 
     def look() -> None:
         try:
-            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
+            descriptor = _opened(folder / LOCK_NAME, os.O_RDWR)
         except OSError:
             return
         try:
@@ -87,7 +87,7 @@ def _take(folder: Path) -> list[int]:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK_NAME
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _opened(file, os.O_RDWR | os.O_CREAT)
         try:
             if not _lock(descriptor):
                 raise _busy(folder)
@@ -108,6 +108,25 @@ def _take(folder: Path) -> list[int]:
                 remove_leftovers(folder)
                 return [descriptor]
         os.close(descriptor)
+
+
+def _opened(file: Path, flags: int) -> int:
+    """The descriptor of a lock file, which may be another user's: to lock it, it is enough to read it.
+
+    Raises:
+        InputError: it can be neither written nor read.
+        OSError: it cannot be opened for another reason than its rights.
+    """
+    try:
+        return os.open(file, flags, 0o644)
+    except PermissionError as error:
+        try:
+            return os.open(file, os.O_RDONLY)
+        except OSError:
+            raise InputError(
+                f"output_dir: expected a lock that can be opened, got {file} ({error.strerror}), which may be another "
+                "user's; change its rights, delete it if nobody works there, or give another output_dir"
+            ) from error
 
 
 def _lock(descriptor: int) -> bool:

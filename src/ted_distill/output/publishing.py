@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from .files import PARTIAL, files_below, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
-from .manifests import MANIFEST_NAME, read_if_sound, read_manifest, sums, write_sealed
+from .manifests import MANIFEST_NAME, read_if_sound, sums, write_sealed
 from .origins import versions
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
     """A temporary folder for files; at the end, all of them are in `folder`, or none if something went wrong.
 
     Everything is written and synced under another name. One rename then decides that it is published, and files are
-    moved to their places; if that is cut off, `finish_publication` goes on with it.
+    moved to their places; if that is cut off, `finish_publication` goes on with it. What an earlier publication has and
+    this one lacks is deleted; files that no manifest names stay.
 
     Args:
         manifest: what `stage.json` says beside the versions and the sums of all files.
@@ -42,16 +43,6 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
         partial.replace(folder / _READY)
         sync(folder)
     finish_publication(folder)
-
-
-@contextmanager
-def without_former(folder: Path) -> Iterator[None]:
-    """Delete the files of the earlier publication that the one made inside no longer has."""
-    before = (read_manifest(folder) or {}).get("files", {})
-    yield
-    now = (read_manifest(folder) or {}).get("files", {})
-    for name in before.keys() - now.keys():
-        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -100,17 +91,34 @@ def refuse_own_folder(folder: Path, models: Iterable[str | Path], name: str = "o
 
 
 def finish_publication(folder: Path) -> None:
-    """Move files that are ready to be published to their places, the manifest last."""
+    """Move files that are ready to be published to their places, the manifest last; those of before go."""
     ready = folder / _READY
     if not ready.is_dir():
         return
     if is_half_published(folder):
         names = files_below(ready)
+        _remove_former(folder, read_if_sound(ready / MANIFEST_NAME).get("files", {}))
         move_files(ready, folder, [name for name in names if name != MANIFEST_NAME])
         move_files(ready, folder, [MANIFEST_NAME])
     # Without a manifest nothing but empty folders is left.
     shutil.rmtree(ready, ignore_errors=True)
     sync(folder)
+
+
+def _remove_former(folder: Path, now: Collection[str]) -> None:
+    """Delete the files of the earlier publication, which its manifest names, that the new one lacks.
+
+    Its manifest is replaced last, so that what is cut off here is made up for.
+    """
+    for name in read_if_sound(folder / MANIFEST_NAME).get("files", {}).keys() - set(now):
+        # A manifest that came with somebody else's folder may name anything.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            continue
+        (folder / name).unlink(missing_ok=True)
+        # Folders are no files of ours once something else is in them.
+        with suppress(OSError):
+            if (inner := (folder / name).parent) != folder:
+                inner.rmdir()
 
 
 def _set_aside(folder: Path, names: list[str]) -> None:

@@ -31,6 +31,7 @@ from ..runs.table import BEST, TRIMMED
 from ..stages.autocast import fitting_autocast
 from ..stages.evaluate import scoring_autocast, scoring_device
 from ..tasks import Task
+from ..training.fitting_memory import room_to_score
 from ..training.stage_arguments import StageArguments
 from .folders import RESULTS, Reported
 from .hardware import hardware
@@ -158,16 +159,18 @@ def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) ->
     for loaded in models.values():
         precision = fitting_autocast(loaded, task, device, precision)
     autocast = scoring_autocast(device, precision)
-    ready = {shape: _Pass(loaded, task, rows, size, device, autocast) for shape, loaded in models.items()}
-    if not ready:
-        return {}, None
+    ready: dict[str, _Pass] = {}
     try:
-        # The first pass warms up; it also says how much of the sample there is time for.
-        slowest = max(one.seconds() for one in ready.values())
-        share = min(1.0, _SECONDS_A_PASS / slowest)
-        for one in ready.values():
-            one.cut(share)
-        taken = [{shape: one.seconds() for shape, one in ready.items()} for _ in range(_PASSES)]
+        with room_to_score(size):
+            ready = {shape: _Pass(loaded, task, rows, size, device, autocast) for shape, loaded in models.items()}
+            if not ready:
+                return {}, None
+            # The first pass warms up; it also says how much of the sample there is time for.
+            slowest = max(one.seconds() for one in ready.values())
+            share = min(1.0, _SECONDS_A_PASS / slowest)
+            for one in ready.values():
+                one.cut(share)
+            taken = [{shape: one.seconds() for shape, one in ready.items()} for _ in range(_PASSES)]
     except TrainingError:
         return {}, None
     found = {shape: one.rows / median(of_all[shape] for of_all in taken) for shape, one in ready.items()}

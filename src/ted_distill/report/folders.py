@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, collect
+from ..errors import InputError, collect, raise_if_any
+from ..identity import rows_fingerprint
 from ..models.load import ModelArguments, offer_labels_of
-from ..output import read_json
+from ..output import SETTINGS_NAME, read_if_sound, read_json
 from ..runs.recipe import OWNERS, Recipe, read_recipe
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS
@@ -120,7 +121,9 @@ def read_folder(folder: Path, task: Task | None = None) -> Reported:
     with collect(problems):
         recipe = _recipe(folder, run_folder)
         found.at = RunFolder(recipe, shared)
-        found.task = task or _task(found, recipe)
+        read = task or _task(found, recipe)
+        _check_rows(found, read)
+        found.task = read
     found.missing = [f"Without the rows of the run, nothing is said of single rows: {problem}" for problem in problems]
     return found
 
@@ -156,8 +159,29 @@ def _recipe(folder: Path, run_folder: Path) -> Recipe:
 
 
 def _task(found: Reported, recipe: Recipe) -> Task:
-    """The task with its rows. Raises `InputError` if they are not there any more."""
+    """The task with its rows. Raises `InputError` if they cannot be read any more."""
     task = load_task(recipe.task)
     offer_labels_of(found.model("teacher"), task, found.loading("teacher"))
     task.rows  # noqa: B018  (reading them is what checks them)
     return task
+
+
+def _check_rows(found: Reported, task: Task) -> None:
+    """Refuse rows that are not those of the scores, by what the stages recorded of these.
+
+    Raises:
+        InputError: names the splits.
+    """
+    recorded: dict[str, set[str]] = {}
+    for folder in found.stage_folders().values():
+        data = read_if_sound(folder / SETTINGS_NAME).get("identity", {}).get("data", {})
+        for split, content in data.items():
+            recorded.setdefault(split, set()).add(content)
+    for result in found.results.values():
+        if (content := result.get("scored_on", {}).get(TEST, {}).get("content")) is not None:
+            recorded.setdefault(TEST, set()).add(content)
+    raise_if_any(
+        f"{split} rows: expected those that the models were scored on, got others; put back what they were"
+        for split in task.rows
+        if split != "train" and recorded.get(split) and rows_fingerprint(task.rows[split]) not in recorded[split]
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..identity import Identity, changes, file_fingerprint, plain, rows_fingerprint
 from ..output import (
+    MANIFEST_NAME,
     DamagedFileError,
     atomic_files,
     check_inputs,
@@ -19,22 +20,23 @@ from ..output import (
     finish_publication,
     publication,
     published_damage,
+    read_if_sound,
     read_manifest,
     read_sealed,
-    remove_folder,
     remove_leftovers,
     write_sealed,
 )
 from ..output.cards import CARD_NAME
 from ..secrets import content_without_secrets
-from ..stages.stage_identity import Results, refuse_foreign
+from ..stages.methods import METHODS
+from ..stages.stage_identity import WITHOUT_EFFECT, Results, deepspeed_content, refuse_foreign
 from ..tasks import Task
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
 from ..wording import size
 from .further_data import offer_run_labels
 from .gates import read_requirement
-from .recipe import OWNERS, SCORE_ON, Recipe
+from .recipe import OWNERS, SCORE_ON, SHARED, Recipe
 from .recorded import DATA_FILES
 from .table import BEST
 
@@ -45,7 +47,11 @@ KEPT_NAME = "kept.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _NOT_READ = (".md", ".log", ".lock", ".html")
 """Extensions of files in a model's folder that are not part of the model."""
+_NOT_COMPARED = {*DATA_FILES, *WITHOUT_EFFECT, "preprocessing_num_workers"}
+"""Keys of a recipe that no result depends on, apart from rows, which are compared by content."""
 _DERIVED = {"versions", "files", "sum"}
+_OWN_CARD = "edited_card"
+"""Key of the manifest of RUN/best: its card was written by somebody else, and is theirs in every later one too."""
 
 
 def best_method(results: Mapping[str, Results], arguments: Mapping[str, StageArguments], task: Task) -> str | None:
@@ -87,13 +93,25 @@ def best_problems(recipe: Recipe, task: Task) -> list[str]:
 
 
 def refuse_foreign_best(folder: Path) -> None:
-    """Raise `InputError` if RUN/best holds files that no run wrote."""
-    if _manifest(folder / BEST) is None:
-        refuse_foreign(folder / BEST)
+    """Refuse a RUN/best that no run wrote, or that does not say what a run wrote there.
+
+    Raises:
+        InputError: there is no manifest beside its files, or a damaged one.
+    """
+    best = folder / BEST
+    try:
+        found = read_manifest(best)
+    except DamagedFileError as error:
+        raise InputError(
+            f"output_dir: expected {best} as it was written, got a damaged {MANIFEST_NAME}; delete the folder, and the "
+            "same command makes it again"
+        ) from error
+    if found is None:
+        refuse_foreign(best)
 
 
 def publish_best(folder: Path, method: str) -> Path:
-    """Copy a finished student to RUN/best, unless it is there and whole; an edited card stays.
+    """Copy a finished student to RUN/best, unless it is there and whole; an edited card and files of others stay.
 
     Raises:
         InputError: see `refuse_foreign_best`.
@@ -101,7 +119,7 @@ def publish_best(folder: Path, method: str) -> Path:
     source = folder / method
     about = about_best(source, method)
     files = about.pop("files")
-    if not is_best(folder, {"files": files}):
+    if not is_best(folder, {}, files):
         with replaced_best(folder, about) as partial:
             for name in files:
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -116,13 +134,24 @@ def about_best(source: Path, method: str) -> dict[str, Any]:
     return {**about, "copy_of": method, "files": manifest.get("files", {})}
 
 
-def is_best(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether RUN/best has a manifest that says this, and is whole."""
+def without_card(files: Mapping[str, Any]) -> dict[str, Any]:
+    """Files of a manifest that are part of the model: the card may be edited, and `ted bench --cards` does."""
+    return {name: known for name, known in files.items() if name != CARD_NAME}
+
+
+def is_best(folder: Path, wanted: Mapping[str, Any], files: Mapping[str, Any] | None = None) -> bool:
+    """Whether RUN/best has a manifest that says this, and is whole.
+
+    Args:
+        files: names, sizes and sums that the manifest has to name, apart from that of the card [any].
+    """
     best = folder / BEST
     finish_publication(best)
     remove_leftovers(best)
-    found = _manifest(best)
-    if found is None or any(found.get(key) != value for key, value in wanted.items()):
+    found = read_if_sound(best / MANIFEST_NAME)
+    if not found or any(found.get(key) != value for key, value in wanted.items()):
+        return False
+    if files is not None and without_card(found.get("files", {})) != without_card(files):
         return False
     damage = published_damage(best, found)
     if damage is not None:
@@ -132,35 +161,27 @@ def is_best(folder: Path, wanted: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def replaced_best(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """A temporary folder for what becomes RUN/best, in place of what it held before; an edited card stays.
+    """A temporary folder for what becomes RUN/best, in place of what a run wrote there before.
+
+    An edited card stays, and so do files that no run wrote. If something goes wrong, RUN/best is as it was.
 
     Raises:
         InputError: see `refuse_foreign_best`.
     """
     refuse_foreign_best(folder)
     best = folder / BEST
-    found = _manifest(best)
-    card = _edited_card(best, found or {})
-    if found is not None and best.exists():
-        remove_folder(best)
-    with publication(best, about) as partial:
+    card = _edited_card(best, read_manifest(best) or {})
+    with publication(best, about if card is None else {**about, _OWN_CARD: True}) as partial:
         yield partial
-    if card is not None:
-        (best / CARD_NAME).write_bytes(card)
+        if card is not None:
+            (partial / CARD_NAME).write_bytes(card)
 
 
 def _edited_card(best: Path, manifest: Mapping[str, Any]) -> bytes | None:
     """The card of a folder if somebody wrote it anew: it is theirs."""
     files = {name: known for name, known in manifest.get("files", {}).items() if name == CARD_NAME}
-    edited = damaged_files(best, files) and (best / CARD_NAME).is_file()
+    edited = (manifest.get(_OWN_CARD) or damaged_files(best, files)) and (best / CARD_NAME).is_file()
     return (best / CARD_NAME).read_bytes() if edited else None
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        return read_manifest(folder)
-    except DamagedFileError:
-        return {}
 
 
 # --- keep: best ---------------------------------------------------------------------------------------------------
@@ -174,7 +195,7 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
     """
     without = ("output_dir", "keep", "require", "report", "workers", "launcher", "check", *OWNERS)
     content = {key: value for key, value in content_without_secrets(recipe.content).items() if key not in without}
-    found = {"recipe": _without_files(content), "data": task.identity["data"], "test": task.test_identity}
+    found = {"recipe": _that_count(content), "data": task.identity["data"], "test": task.test_identity}
     found |= {owner: _model_identity(str(content_of)) for owner, content_of in recipe.models.items()}
     if task.unlabelled_rows is not None:
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
@@ -183,13 +204,19 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
     return plain(found)
 
 
-def _without_files(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and sections without the paths of data: rows are compared by content, not by place."""
-    return {
-        key: _without_files(value) if isinstance(value, Mapping) else value
-        for key, value in content.items()
-        if key not in DATA_FILES
-    }
+def _that_count(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and sections without those that change no result, and without paths: files are compared by content."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in _NOT_COMPARED:
+            continue
+        found[key] = deepspeed_content(value) if key == "deepspeed" else value
+        if isinstance(value, Mapping):
+            found[key] = _that_count(value)
+            # Of these sections, one that says nothing is as good as none; that of a fine-tuning asks for one.
+            if not found[key] and key in (*SHARED, *METHODS):
+                del found[key]
+    return found
 
 
 def _model_identity(name: str) -> Identity:
@@ -222,8 +249,10 @@ def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str,
     for other in further.values():
         offer_run_labels(task, other)  # as the run did before it scored on them
     wanted = run_identity(recipe, task, further)
-    # A folder that is not there any more cannot have changed.
     known, named = kept["identity"], kept.get("models", {})
+    # Older versions recorded keys that change no result.
+    known = {**known, "recipe": _that_count(known["recipe"])}
+    # A folder that is not there any more cannot have changed.
     gone = {
         owner: known[owner]
         for owner, name in named.items()

@@ -28,7 +28,6 @@ from ..output import (
     published_damage,
     read_json,
     read_manifest,
-    remove_folder,
     short_name,
     write_json,
 )
@@ -142,9 +141,6 @@ def _make(folder: Path, identity: Identity, loaded: LoadedModel, task: Task, arg
             _PROBABILITIES: task.probabilities(logits),
             _CONFIDENCES: task.confidences(logits, predictions, split),
         }
-        if folder.exists():
-            # Files of other predictions would be read together with these.
-            remove_folder(folder)
         about = {"stage": _STAGE, "model": short_name(loaded.name), "identity": identity}
         with publication(folder, about) as partial:
             task.write_predictions(predictions, split, partial)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..output import MANIFEST_NAME, read_if_sound, read_json
+from ..identity import changes
+from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
+from ..stages.stage_identity import Results
+from ..tasks.base import TEST
 from ..training.scores.selection import shown_scores
 from .recipe import Recipe, read_recipe
 from .recorded import RECIPE_NAME
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
+from .step_records import STAGES, all_steps
 from .table import NOT_A_SCORE, markdown_table
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
+_INPUTS = {"task", "rows", "data", "arguments", "processes"}
+"""Keys of a stage's identity that are no models, and nothing that follows from those."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Reproduction:
     models: list[Repeated]
     versions: list[str]
     """Versions of libraries that differ, `torch 2.13.0 -> 2.14.0`."""
+    inputs: list[str] = field(default_factory=list)
+    """What else differs of what went in, `data train changed`: rows, given models, arguments."""
 
     @property
     def difference(self) -> float:
@@ -53,7 +61,7 @@ class Reproduction:
         return max((model.difference for model in self.models), default=0.0)
 
     def __str__(self) -> str:
-        """A table of the main scores and the weights, and which versions differ."""
+        """A table of the main scores and the weights, and which versions and inputs differ."""
         rows = [["model", "score", "then", "now", "weights"]]
         for model in self.models:
             same = {True: "the same", False: "differ", None: ""}[model.same_weights]
@@ -62,6 +70,8 @@ class Reproduction:
         lines = [markdown_table(rows)]
         if self.versions:
             lines.append(f"Other versions: {', '.join(self.versions)}.")
+        if self.inputs:
+            lines.append(f"Other inputs: {', '.join(self.inputs)}.")
         return "\n\n".join(lines)
 
 
@@ -88,7 +98,8 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
         for name in now
         if name in then
     ]
-    return Reproduction(again, models, _versions(RunFolder(recipe), RunFolder(repeated)))
+    both = RunFolder(recipe), RunFolder(repeated)
+    return Reproduction(again, models, _versions(*both), _inputs(*both, then, now))
 
 
 def _read(folder: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -128,3 +139,24 @@ def _versions(then: RunFolder, now: RunFolder) -> list[str]:
     return [
         f"{name} {before[name]} -> {after[name]}" for name in before if name in after and before[name] != after[name]
     ]
+
+
+def _inputs(before: RunFolder, after: RunFolder, then: Mapping[str, Results], now: Mapping[str, Results]) -> list[str]:
+    """Differences between what went into the stages; models that a run makes follow from these."""
+    found: dict[str, None] = {}
+    for step in all_steps(before, ()):
+        if step.kind not in STAGES:
+            continue
+        given = {role for role, model in step.by_role.items() if not before.makes(model)}
+        settings = [
+            read_if_sound(Path(at.arguments(step.name)[0].output_dir) / SETTINGS_NAME) for at in (before, after)
+        ]
+        identities = [
+            {key: value for key, value in known.get("identity", {}).items() if key in _INPUTS | given}
+            for known in settings
+        ]
+        if all(identities):
+            same = settings[0].get("versions") == settings[1].get("versions")
+            found |= dict.fromkeys(changes(*identities, same_versions=same))
+    tests = [{one.get("scored_on", {}).get(TEST, {}).get("content") for one in of.values()} for of in (then, now)]
+    return [*found, *(["data test changed"] if tests[0] != tests[1] else [])]

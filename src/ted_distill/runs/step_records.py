@@ -28,6 +28,10 @@ class Kind(Enum):
     """scores a finished model on further data"""
 
 
+STAGES = (Kind.FINETUNE, Kind.LEARN_FILTERS, Kind.DISTILL)
+"""Steps that are stages, with settings in a folder of their own."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A stage, a model that is made, or the scores of a model."""
@@ -50,6 +54,12 @@ class Step:
         """The inputs that have to be there: not the teacher of a method that matches nothing of it."""
         taught = self.kind is not Kind.DISTILL or METHODS[self.of].needs_teacher
         return self.inputs if taught else self.inputs[1:]
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """The models that a stage reads, by what its identity calls them: `teacher`, `student` or `model`."""
+        roles = OWNERS if self.kind is Kind.DISTILL else ("model",)
+        return dict(zip(roles[-len(self.reads) :], self.reads, strict=True))
 
 
 def all_steps(at: RunFolder, further: Iterable[str]) -> Iterator[Step]:

@@ -10,10 +10,13 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
+from ..errors import raise_if_any
 from ..fast.states_cache import CACHE_NAME
+from ..identity import Identity
 from ..method.shapes import num_blocks
 from ..models.load import load_config
 from ..models.scratch import make_from_scratch
+from ..output import MANIFEST_NAME, SETTINGS_NAME, last_checkpoint, on_main, read_if_sound
 from ..progress import Schedule, busy, current_display, part_of
 from ..stages.distill import open_distill
 from ..stages.finetune import open_finetune
@@ -25,6 +28,7 @@ from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
 from ..training.scores.selection import scored_on
 from ..training.stage_arguments import StageArguments
+from ..wording import listed
 from .given_teacher import offer_teacher_labels
 from .graph import Node
 from .kept_predictions import Predictions, kept_predictions
@@ -34,10 +38,13 @@ from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
 from .recipe import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON, Recipe, score_on_arguments
 from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
-from .step_records import Kind, Step, all_steps, nodes_of
+from .step_records import STAGES, Kind, Step, all_steps, nodes_of
 from .vocabularies import read_reader, run_tokenizers
 
 logger = logging.getLogger(__name__)
+
+_CONTENT = ("backbone", "head", "tokenizer")
+"""Parts of the identity of a model that are the content of its files."""
 
 
 class Steps:
@@ -140,6 +147,45 @@ class Steps:
     # --- stages -----------------------------------------------------------------------------------------------------
 
     def _open(self, name: str) -> OpenStage:
+        """A stage, opened; its models that are not of this run are those that the other stages have read.
+
+        Raises:
+            InputError: see the stages; or one of these models has changed since.
+        """
+        stage = self._opened(name)
+        if stage.finished is None:
+            raise_if_any(on_main(lambda: self._models_that_changed(name, stage.identity)))
+        return stage
+
+    def _models_that_changed(self, name: str, identity: Identity) -> list[str]:
+        """Models that this run does not make and that another of its stages has read with other content."""
+        step, problems = self.by_name[name], []
+        others = [other for other in self.by_name.values() if other.kind in STAGES and other is not step]
+        for role, model in step.by_role.items():
+            for other in others if not self.at.makes(model) else []:
+                # A fine-tuning may give a model another head as it loads it.
+                tuned = step.kind is not other.kind and Kind.FINETUNE in (step.kind, other.kind)
+                parts = [part for part in _CONTENT if not (tuned and part == "head")]
+                then = self._as_read(other, model)
+                if changed := [part for part in parts if part in then and then[part] != identity[role][part]]:
+                    problems.append(
+                        f"{role}: expected {model} as it was for stage {other.name}, got another {listed(changed)} for "
+                        f"stage {name}; put it back as it was (of the Hub: set model_revision to a commit), or give "
+                        "another output_dir"
+                    )
+                    break
+        return problems
+
+    def _as_read(self, stage: Step, model: str) -> Identity:
+        """A model as a stage has read it; empty if it has not."""
+        folder = Path(self.at.arguments(stage.name)[0].output_dir)
+        # What was cut off before it had anything to lose is begun anew, with whatever is there then.
+        if not (read_if_sound(folder / MANIFEST_NAME) or last_checkpoint(folder)):
+            return {}
+        known = read_if_sound(folder / SETTINGS_NAME).get("identity", {})
+        return next((dict(known.get(role, {})) for role, name in stage.by_role.items() if name == model), {})
+
+    def _opened(self, name: str) -> OpenStage:
         step = self.by_name[name]
         args, own = self.at.arguments(name)
         if step.kind is Kind.FINETUNE:

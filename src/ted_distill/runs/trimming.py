@@ -25,7 +25,7 @@ from ..models.trimming.trimmed_model import named_ids
 from ..output import SETTINGS_NAME
 from ..tasks import Task
 from ..tasks.reading.corpus import Text, texts_of
-from .best_model import about_best, is_best, replaced_best
+from .best_model import about_best, is_best, replaced_best, without_card
 from .table import BEST
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def publish_trimmed_best(folder: Path, method: str, task: Task, loading: ModelAr
     source = folder / method
     texts = training_texts(task)
     about = about_best(source, method)
-    identity = fingerprint([about.pop("files"), fingerprint(texts)])
+    identity = fingerprint([without_card(about.pop("files")), fingerprint(texts)])
     if is_best(folder, {"trimmed": identity}):
         return _read(folder)
     try:

@@ -27,6 +27,7 @@ from ..models.students import has_teachers_embeddings
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
 from ..tasks.base import Task
+from ..training.fitting_memory import room_to_begin
 from ..training.new_heads import start_at_the_mean
 from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
@@ -211,7 +212,8 @@ def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Re
     tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
     more = None if chosen.more_rows is None else chosen.more_rows.mixed
     data = read_data(task, tokenizers.student, args, tokenizers.teacher, more)
-    trainer = distill_trainer(chosen, task, args, data)
+    with room_to_begin(args):
+        trainer = distill_trainer(chosen, task, args, data)
     trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()
     method = chosen.arguments.of_method

@@ -27,7 +27,6 @@ from ..output import (
     publication,
     read_if_sound,
     refuse_busy,
-    without_former,
     write_json,
     write_sealed,
 )
@@ -159,7 +158,6 @@ def _scores_folder(folder: Path, stack: ExitStack) -> Path | None:
     stack.enter_context(locked(folder))
     if not PartialState().is_main_process:
         return None
-    stack.enter_context(without_former(folder))
     written = stack.enter_context(publication(folder, {"stage": "evaluate", "command": command()}))
     write_sealed(written / SETTINGS_NAME, {"identity": {"stage": "evaluate"}})
     return written

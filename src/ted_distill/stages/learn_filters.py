@@ -20,6 +20,7 @@ from ..output import write_json
 from ..progress import remembering
 from ..tasks.base import Task
 from ..training.checkpointing import bytes_of
+from ..training.fitting_memory import room_to_begin
 from ..training.shown.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -100,7 +101,8 @@ def _run(
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
     model_bytes = bytes_of(loaded.model.state_dict().values())
-    trainer = filter_trainer(loaded, config, task, args, data, filter_arguments)
+    with room_to_begin(args):
+        trainer = filter_trainer(loaded, config, task, args, data, filter_arguments)
     trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
     outcome = trainer.fit()
     if data.validation and trainer.scored_step != (outcome["best_step"] or trainer.state.global_step):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..fast.precision import resolve_dtype
-from ..identity import Identity, changes
+from ..identity import Identity, changes, fingerprint
 from ..models.load import LoadedModel
 from ..output import (
     MANIFEST_NAME,
@@ -32,8 +32,7 @@ from ..wording import listed
 
 Results = dict[str, Any]
 
-# Arguments that do not change the resulting weights.
-_WITHOUT_EFFECT = {
+WITHOUT_EFFECT = {
     "output_dir", "keep_checkpoints", "save_total_limit", "logging_dir", "logging_steps", "logging_strategy",
     "logging_first_step", "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project",
     "disable_tqdm", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
@@ -44,7 +43,11 @@ _WITHOUT_EFFECT = {
     "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "save_on_each_node", "debug",
     "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
     "fsdp", "fsdp_config",
+    # Activations that are computed again are the same, with the random numbers of dropout put back. Not so under every
+    # `activation_checkpointing_kwargs`: there may be none put back, or no gradients for frozen inputs.
+    "activation_checkpointing", "gradient_checkpointing",
 }  # fmt: skip
+"""Arguments that do not change the resulting weights."""
 _DIVISION = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _OF_FROZEN_MODELS = {"frozen_dtype", "packed_linear"}
 
@@ -58,12 +61,22 @@ def stage_identity(
         models: the input models, by role; None leaves them out, to compare the rest before they exist.
         own: anything else that affects the result, such as the method.
     """
-    without = _WITHOUT_EFFECT | (_OF_FROZEN_MODELS if stage == "finetune" else set())
+    without = WITHOUT_EFFECT | (_OF_FROZEN_MODELS if stage == "finetune" else set())
     arguments = {key: str(value) for key, value in args.to_dict().items() if key not in without}
     if "frozen_dtype" in arguments:
         arguments["frozen_dtype"] = str(resolve_dtype(args.frozen_dtype, args.device, args.fp16))
+    if "deepspeed" in arguments:
+        arguments["deepspeed"] = str(deepspeed_content(args.deepspeed))
     found = {"stage": stage, **task.identity, **own, "arguments": arguments, "processes": args.world_size}
     return found | {name: loaded.identity for name, loaded in (models or {}).items()}
+
+
+def deepspeed_content(config: Any) -> Any:
+    """DeepSpeed's config as it is compared: what a file holds, wherever it is; anything else as it is given."""
+    if not isinstance(config, (str, Path)):
+        return config
+    content = read_json(Path(config).expanduser())
+    return config if content is None else fingerprint(content)
 
 
 def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:

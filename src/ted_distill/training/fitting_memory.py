@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from transformers import TrainingArguments
 
-from ..errors import TrainingError
+from ..errors import NoRoomError, TrainingError, reason_of
+from ..wording import counted
 
 logger = logging.getLogger(__name__)
+
+SHOWN = 100
+"""Characters of an error that are shown."""
 
 
 def same_updates(args: TrainingArguments, most: int) -> tuple[int, int]:
@@ -46,16 +51,61 @@ def divide_anew(args: TrainingArguments, most: int, updates: int) -> None:
     args.per_device_train_batch_size, args.gradient_accumulation_steps = size, accumulated
 
 
+@contextmanager
+def room_to_score(size: int) -> Iterator[None]:
+    """Say what to do where there is no memory for scoring.
+
+    Args:
+        size: rows that are scored at once.
+
+    Raises:
+        NoRoomError: there was none.
+    """
+    with _no_room(size, lambda reason: _what_can_be_scored(size, reason)):
+        yield
+
+
+@contextmanager
+def room_to_begin(args: TrainingArguments) -> Iterator[None]:
+    """Say what to do where there is no memory for what a stage measures, in batches of its training, before that.
+
+    Raises:
+        NoRoomError: there was none.
+    """
+    with _no_room(args.per_device_train_batch_size, lambda reason: what_fits(args, 0, reason, None)):
+        yield
+
+
+@contextmanager
+def _no_room(size: int, explained: Callable[[str], str]) -> Iterator[None]:
+    reason = ""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        # With the error go the tensors of the functions that it came through.
+        reason = reason_of(error, SHOWN)
+    if reason:
+        raise NoRoomError(explained(reason), size)
+
+
+def _what_can_be_scored(size: int, reason: str) -> str:
+    found = f"memory: expected room to score {counted(size, 'row')} at once, got none ({reason})"
+    if size == 1:
+        return f"{found}; shorten rows, or take a smaller model"
+    return f"{found}; give --per_device_eval_batch_size {size // 2} (the same command resumes)"
+
+
 def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[int], None] | None) -> str:
     """Why a training stopped that ran out of memory, and what would fit.
 
     Args:
-        step: the update in which it did.
+        step: the update in which it did; 0 before the first.
         reason: the first line of the error.
         runs: goes forward and back with so many rows of the batch that did not fit; None if that cannot be tried.
     """
     size = args.per_device_train_batch_size
-    found = f"memory: expected room for a batch of {size} rows, got none in update {step} ({reason})"
+    where = f"in update {step}" if step else "before the first update"
+    found = f"memory: expected room for a batch of {size} rows, got none {where} ({reason})"
     more = "" if _recomputes(args) else f", or --{RECOMPUTES} true, which takes a third more time"
     fitting = None if runs is None else largest(args, runs)
     if fitting == 0:

@@ -17,6 +17,7 @@ from ..output import command
 from ..output.processes import process_count
 from ..ranges import Range, a_path, at_least, described, expand_home, range_problems
 from .contradictions import contradictions, text_of
+from .launcher_settings import take_launcher_settings
 from .sharded.shard_arguments import (
     backend_problems,
     deepspeed_problems,
@@ -118,6 +119,7 @@ class StageArguments(TrainingArguments):
         # transformers refuses bf16 on a CPU unless it is told to use the CPU.
         if not torch.accelerator.is_available():
             self.use_cpu = True
+        contradicted = take_launcher_settings(self)
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.cuda.is_available()
             self.bf16 = not self.fp16 and does_bfloat16_well(torch.device("cpu" if on_cpu else "cuda"))
@@ -128,7 +130,7 @@ class StageArguments(TrainingArguments):
         for name in ("adam_beta1", "adam_beta2"):
             if getattr(self, name) == 0:
                 setattr(self, name, 0.0)  # PyTorch refuses the whole number
-        raise_if_any(self._problems())
+        raise_if_any([*contradicted, *self._problems()])
         # transformers would put `loss` and its direction in place of what was not given, and the stages have no such
         # score: they choose by the task's metric.
         chosen_by = self.metric_for_best_model, self.greater_is_better
@@ -141,6 +143,7 @@ class StageArguments(TrainingArguments):
         except Exception as error:
             raise InputError(f"training arguments: {' '.join(str(error).split())}") from error
         self.metric_for_best_model, self.greater_is_better = chosen_by
+        self.mixed_precision = self.autocast_type
         raise_if_any([*fsdp_problems(self), *deepspeed_problems(self)])
         settle_environment()
         leave_to_flags(self)

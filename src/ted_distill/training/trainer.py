@@ -28,7 +28,7 @@ from ..output import (
 from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from .announcements import first_line, not_finite
-from .fitting_memory import divide_anew, what_fits
+from .fitting_memory import SHOWN, divide_anew, what_fits
 from .saving_trainer import SavingTrainer
 from .scores import evaluation
 from .scores.best_score import chosen_score
@@ -37,11 +37,10 @@ from .scores.selection import SCORES_OF, logged_scores, mark_candidate, selectio
 from .sharded.shares import StandIn
 from .shown.shown_progress import ShownProgress
 from .stage_arguments import StageArguments
+from .update_counts import warmup_doubt
 from .updates import UpdateTrainer, collate
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 100
 
 
 class StageTrainer(UpdateTrainer, SavingTrainer):
@@ -129,7 +128,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             try:
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except torch.OutOfMemoryError as error:
-                reason = reason_of(error, _SHOWN)
+                reason = reason_of(error, SHOWN)
         if reason:
             raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries()))
         self._stop_if_not_finite()
@@ -213,6 +212,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             # Features may come without rows, as those of a benchmark do.
             rows = int(self.task.row_counts["train"]) if "rows" in vars(self.task) else features
             logger.warning(first_line(self.args, rows, features, updates, epochs))
+        if (doubt := warmup_doubt(self.args, updates)) is not None:
+            logger.warning("%s: %s", self.args.output_dir, doubt)
 
     def compute_loss(
         self,

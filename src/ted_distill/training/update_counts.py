@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 
 from ..errors import InputError, TrainingError
+from ..wording import counted
 from .contradictions import text_of
 from .stage_arguments import StageArguments
+
+_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+"""Schedules that do without a warm-up."""
 
 
 def updates(args: StageArguments, features: int) -> int:
@@ -72,6 +76,21 @@ def check_updates(args: StageArguments, features: int) -> None:
             f"dataloader_drop_last: expected at least one full batch of {batch} rows, got {features} rows in all, so "
             "that nothing would be trained; lower per_device_train_batch_size or leave this out"
         )
+
+
+def warmup_doubt(args: StageArguments, updates: int) -> str | None:
+    """What is wrong with a warm-up that is not over when the training is; None if it is.
+
+    Args:
+        updates: of the whole training.
+    """
+    # A share is always smaller; the other schedules know no warm-up.
+    if args.warmup_steps < max(1, updates) or text_of(args.lr_scheduler_type) in _WITHOUT_WARMUP:
+        return None
+    return (
+        f"warmup_steps: expected fewer than the {counted(updates, 'update')}, got {args.warmup_steps:g}; the rate "
+        "never reaches its peak: lower it, or give a share such as 0.06"
+    )
 
 
 def refuse_untrained(steps: int) -> None:

@@ -19,7 +19,7 @@ from ted_distill.runs import run as runs
 from ted_distill.runs.checking import Report, examine, rehearsal
 from ted_distill.runs.checking import memory as memory_of
 from ted_distill.runs.checking.examine import WHOLE
-from ted_distill.runs.planning import plan
+from ted_distill.runs.planning import plan, plan_stages
 from ted_distill.runs.run import check_recipe
 from ted_distill.training.fitting_memory import RECOMPUTES
 from tiny import save_tiny, tiny_tokenizer, write_reviews
@@ -119,6 +119,13 @@ def test_a_teacher_without_a_head_is_refused_with_a_recipe_s_remedy(recipe: Path
 
 def examined(recipe: Path, *changes: str) -> Report:
     return examine(plan(read_recipe(recipe, [*changes])), WHOLE)
+
+
+def test_a_warm_up_as_long_as_the_training_is_a_doubt_of_a_check_and_of_a_plan(
+    recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan_stages(plan(read_recipe(recipe, ["kd.warmup_steps=500"])))
+    assert "stage kd: warmup_steps: expected fewer than the" in caplog.text
 
 
 def test_each_stage_that_fails_is_a_problem_of_its_own(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,6 @@ from ...output import (
     refuse_busy,
     refuse_own_folder,
     short_name,
-    without_former,
 )
 from ...progress import showing
 from ...ranges import between, check_ranges, described
@@ -141,7 +140,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
         chosen = choose_tokens(name, arguments.loading, texts, other, "those given")
         check_space([Need("the smaller checkpoint", folder, chosen.about["after"]["bytes"])])
         manifest = {"stage": _STAGE, "task": _task_of(name), "model": short_name(name), "command": command()}
-        with locked(folder), without_former(folder), publication(folder, manifest) as partial:
+        with locked(folder), publication(folder, manifest) as partial:
             about = chosen.write(partial, arguments.check_rows)
     return TrimmedCheckpoint(folder, about)
 

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 
-from ...errors import QUOTED, InputError, reason_of
+from ...errors import QUOTED, InputError, NoRoomError, reason_of
 from ...method.filters import FilterConfig
 from ...method.shapes import width
 from ...models.load import LoadedModel
@@ -204,6 +204,9 @@ class _Examination:
                 measured.append((stage, rehearsal.stage(stage)))
             except torch.OutOfMemoryError:
                 self.report.problems.append(_out_of_memory(stage))
+                continue
+            except NoRoomError as error:
+                self.report.problems.append(f"stage {stage.name}: {error}")
                 continue
             except InputError as error:
                 self.report.problems += [f"stage {stage.name}: {problem}" for problem in error.problems]

@@ -19,11 +19,12 @@ from ...stages.matching.relation_choice import choose_relations
 from ...stages.method_checks import check_method
 from ...stages.methods import IDENTITY, LEARNED
 from ...stages.rows.unlabelled_rows import check_more_rows, choose_more_rows
+from ...tasks.reading.notices import notice
 from ...training.stage_arguments import StageArguments
 from ...training.stage_defaults import DISTILL as DISTILL_DEFAULTS
 from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
 from ...training.stage_defaults import learn_filters_defaults, refuse_search, search_problems
-from ...training.update_counts import check_updates, updates
+from ...training.update_counts import check_updates, updates, warmup_doubt
 from ...wording import listed
 from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -97,7 +98,10 @@ def _stage(plan: Plan, name: str) -> PlannedStage:
     method = _method(plan, args, own) if isinstance(own, DistillArguments) else None
     more = _more_features(plan, _more_rows(plan, args, own)) if isinstance(own, DistillArguments) else 0
     memory, disk = _memory(plan, name, args, method), _disk(plan, name, args, method, more)
-    return PlannedStage(name, args, _steps(plan, args, more), memory, disk, method, more)
+    steps = _steps(plan, args, more)
+    if isinstance(steps, int) and (doubt := warmup_doubt(args, steps)) is not None:
+        notice(f"stage {name}: {doubt}", args.output_dir)
+    return PlannedStage(name, args, steps, memory, disk, method, more)
 
 
 def _more_features(plan: Plan, rows: int) -> int:

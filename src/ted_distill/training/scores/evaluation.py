@@ -18,6 +18,7 @@ from ...fast.states_cache import ROW
 from ...method.filters import Batch
 from ...progress import watched
 from ...tasks.base import Metrics, Split, Task
+from ..fitting_memory import room_to_score
 
 
 def evaluate(logits_of: Callable[[Split], list[np.ndarray]], task: Task, validation: dict[str, Split]) -> Metrics:
@@ -63,6 +64,10 @@ def predict(
     Args:
         together: whether the processes wait for each other in `forward`, as where weights are sharded. All of them call
             it equally often then, the last ones with rows that are not theirs.
+
+    Raises:
+        NoRoomError: there is no memory for so many rows at once.
+        NotFiniteError: a logit is no number.
     """
     features = split.features
     order = np.argsort(-np.asarray(features["length"]), kind="stable")
@@ -78,10 +83,11 @@ def predict(
             [*mine, *batches[:idle]], "evaluating", len(order), "rows", batch_size * state.num_processes
         ):
             batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            with autocast():
-                logits = forward(batch)
-            found += zip(rows, logits.float().cpu().numpy(), strict=True)
+            with room_to_score(batch_size):
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                with autocast():
+                    logits = forward(batch)
+                found += zip(rows, logits.float().cpu().numpy(), strict=True)
     if idle:
         del found[-len(batches[0]) :]
     if state.num_processes > 1:
