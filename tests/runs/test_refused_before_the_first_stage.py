@@ -394,6 +394,18 @@ def test_further_data_with_the_labels_of_the_run_or_some_of_them_are_accepted(
     runs.RunOfRecipe(read_recipe(recipe(score_on=further(tmp_path, labels)))).check()
 
 
+def test_further_data_that_are_training_or_validation_rows_are_said(
+    recipe: Any, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = {"task": "sequence_classification", "validation_file": str(folder / "reviews.jsonl")}
+    runs.RunOfRecipe(read_recipe(recipe(score_on={"more": more}))).check()
+    trained, chosen = [
+        line for line in caplog.messages if line.startswith("recipe section score_on.more: validation: ")
+    ]
+    assert "not trained on, got 12 of 12 (100.0 %)" in trained
+    assert "no weights are chosen by, got 12 of 12 (100.0 %)" in chosen
+
+
 def test_further_data_for_given_models_without_names_of_labels_need_only_as_many(
     recipe: Any, folder: Path, tmp_path: Path
 ) -> None:

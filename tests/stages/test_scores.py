@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from datasets import ClassLabel, Dataset
 from transformers import AutoModelForSequenceClassification
 
 from ted_distill import (
@@ -147,6 +148,43 @@ def test_predictions_are_scored_on_the_rows_they_are_of(made: Path, tmp_path: Pa
     assert all(name.startswith("test_") for name in found)
     only = score_predictions(file, task(made, validation_file=None, test_file="test.jsonl"))
     assert only == found
+
+
+PREDICTED: dict[str, tuple[str, list[Any], list[Any], str, float]] = {
+    "classes": ("sequence_classification", ["a", "b", "a"], ["a", "c", "a"], "accuracy", 200 / 3),
+    "one class": ("sequence_classification", ["a", "a"], ["a", "c"], "accuracy", 50.0),
+    "labels": ("multi_label_classification", [["a"], ["b"]], [["a", "c"], ["b"]], "exact_match", 50.0),
+    "tags": ("token_classification", [["O", "B-x"], ["O", "O"]], [["O", "B-x"], ["O", "B-y"]], "f1", 200 / 3),
+}
+
+
+def of_labels(name: str, labels: list[Any], declared: list[str] | None = None) -> Task:
+    """A task whose validation rows have these labels, or tags."""
+    texts = {"tokens": [["w"] * len(row) for row in labels]} if name == "token_classification" else {
+        "text": [f"text {number}" for number in range(len(labels))]
+    }  # fmt: skip
+    rows = Dataset.from_dict({**texts, "tags" if "tokens" in texts else "label": labels})
+    if declared:
+        rows = rows.cast_column("label", ClassLabel(names=declared))
+    return load_task(name, validation=rows)
+
+
+@pytest.mark.parametrize("case", PREDICTED)
+def test_a_predicted_label_that_no_row_has_is_wrong(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, labels, predicted, score, value = PREDICTED[case]
+    (tmp_path / "p.json").write_text(json.dumps(predicted))
+    assert score_predictions(tmp_path / "p.json", of_labels(name, labels))[score] == pytest.approx(value)
+    assert "labels of the predictions file in the data, got" in caplog.text
+
+
+def test_predicted_labels_are_refused_where_the_data_declare_theirs_or_have_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('["a", "c"]')
+    with pytest.raises(InputError, match="expected the label names a, b, got 'c'; fix the file"):
+        score_predictions(tmp_path / "p.json", of_labels("sequence_classification", ["a", "b"], ["a", "b"]))
+    with pytest.raises(InputError, match="expected the label names x, y, got 'a'; fix the file"):
+        score_predictions(tmp_path / "p.json", of_labels("sequence_classification", ["x", "y"]))
 
 
 @pytest.mark.parametrize("name", ["model_name_or_path", "teacher_name_or_path", "output_dir"])

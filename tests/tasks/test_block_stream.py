@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,24 @@ def test_processes_tokenise_each_text_once_and_see_the_same_blocks(
         found = threads.map(listed, walks)
         assert all(blocks == alone for blocks in found)
     assert sorted(made) == sorted(row["text"] for row in stream.source.rows)
+
+
+@pytest.mark.parametrize("place", [1, 1050])
+@pytest.mark.parametrize(("text", "said"), [(None, "text in every row, got none"), ("a\0b", "text without NUL")])
+def test_rows_of_a_stream_that_a_file_is_refused_for_are_refused_whenever_they_come(
+    tmp_path: Path, place: int, text: str | None, said: str
+) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"text number {number}"} for number in range(1100)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, [*rows[:place], {"text": text}, *rows[place:]])))
+    task = load_task(TaskArguments("causal_lm", train_file=str(tmp_path / "x.jsonl"), streaming=True))
+    stop = pytest.raises(InputError, match=f"train: expected {said}")
+    if place == 1:
+        with stop:
+            _ = task.rows
+        return
+    blocks = task.encode_training(task.rows["train"], tokenizer())
+    with stop:
+        list(blocks)
 
 
 def test_a_text_that_one_process_cannot_read_stops_all(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from datasets import Dataset, IterableDataset
 from ted_distill.errors import InputError, shown
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.reading import files as files_module
+from ted_distill.tasks.reading import notices
+from ted_distill.tasks.reading.arrow_types import plain_table
+from ted_distill.tasks.reading.file_options import FileOptions
 from ted_distill.tasks.reading.splits import read_splits
 from tiny import tiny_tokenizer
 
@@ -28,6 +31,7 @@ VALIDATION = {"validation": "validation"}
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture
@@ -252,6 +256,37 @@ def test_json_that_makes_no_table_is_refused_with_the_place(problem: Callable, c
     assert said in problem("x.json", content)
 
 
+MIXED = '{"text": "a", "label": "x", "meta": 1}\n{"text": "b", "label": "y", "meta": "none"}\n'
+
+
+def test_a_column_of_mixed_values_that_nothing_reads_is_left_out_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.jsonl").write_text(MIXED)
+    arguments = {"train_file": str(tmp_path / "x.jsonl")}
+    task = load_task(TaskArguments("sequence_classification", **arguments))
+    assert task.rows["train"]["text"][:] == ["a", "b"]
+    said = "row 2: expected values of one kind in column 'meta', got several, such as 1 and 'none'"
+    assert any(said in line and "left out, as nothing reads it" in line for line in caplog.messages)
+    for named in ({"label_column": "meta"}, {"text_column": "meta"}, {"label_column": "me*"}):
+        with pytest.raises(InputError, match=said):
+            _ = load_task(TaskArguments("sequence_classification", **arguments, **named)).rows
+    (tmp_path / "x.jsonl").write_text(MIXED.replace("meta", "score").replace("label", "labels"))
+    with pytest.raises(InputError, match="in column 'score', got several"):
+        _ = load_task(TaskArguments("sequence_classification", **arguments)).rows
+    assert load_task(TaskArguments("causal_lm", **arguments)).rows["train"]["text"][:] == ["a", "b"]
+
+
+def test_a_column_of_a_type_that_no_table_holds_is_left_out_too(caplog: pytest.LogCaptureFixture) -> None:
+    spans = pa.array([(1, 2, 3), None], pa.month_day_nano_interval())
+    table = pa.table({"text": ["a", "b"], "age": spans})
+    read = FileOptions(read=("text",))
+    assert plain_table(table, read).column_names == ["text"]
+    assert any("column 'age': expected text, numbers or lists" in line for line in caplog.messages)
+    with pytest.raises(InputError, match="column 'age': expected text"):
+        plain_table(table, FileOptions())
+
+
 SQUAD = {
     "context": "Ada wrote",
     "qas": [{"id": "1", "question": "who", "answers": [{"text": "Ada", "answer_start": 0}]}],
@@ -318,6 +353,36 @@ def test_columns_are_numbered_from_1_or_from_the_end(tagged: Callable, column: s
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tagged: Callable) -> None:
     with pytest.raises(InputError, match="expected a column '0', got columns 1, 2, 3, 4; name it with --label_column"):
         tagged("x.conll", CONLL_2003, label_column="0")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_the_words_is_not_that_of_the_words(tagged: Callable, first: int) -> None:
+    sentences = [["Aufgrund", "Peters", "Rat"], ["EU"], ["Peter", "Blackburn"]]
+    text = "\n".join(
+        f"{number}\t{word}\tO\t{'B-x' if word[0] == 'P' else 'O'}" + "\n" * (word == words[-1])
+        for words in sentences
+        for number, word in enumerate(words, first)
+    )
+    assert tagged("x.tsv", text)["words"] == sentences
+    assert tagged("x.conll", text, text_column="1")["words"][1] == [str(first)]
+
+
+def test_a_number_as_first_word_is_a_word(tagged: Callable) -> None:
+    assert tagged("x.conll", "1 O O\n2 O O\n\n7 O O\nEU O B-x\n")["words"] == [["1", "2"], ["7", "EU"]]
+    assert tagged("x.conll", "1 O O\n\nEU O B-x\n")["words"] == [["1"], ["EU"]]
+
+
+def test_a_first_column_that_names_the_document_is_refused(tagged: Callable) -> None:
+    text = "bc/cctv 0 EU B-x\nbc/cctv 1 is O\n\nbc/cctv 0 no O\n\nbc/a 0 Go O\nbc/a 1 on O\n"
+    said = "train: expected words in the first column, got 'bc/cctv', 'bc/cctv'; name them with --text_column"
+    with pytest.raises(InputError, match=said):
+        tagged("x.conll", text)
+    assert tagged("x.conll", text, text_column="3")["words"] == [["EU", "is"], ["no"], ["Go", "on"]]
+
+
+@pytest.mark.parametrize("text", ["ha O B-x\nha O O\n", "1 B-x\n2 O\n\n1 O\n2 O\n", "ha B-x\nha O\n\nso O\nso O\n"])
+def test_words_that_are_repeated_and_numbers_beside_tags_are_words(tagged: Callable, text: str) -> None:
+    assert tagged("x.conll", text)["words"][0] == [line.split()[0] for line in text.split("\n")[:2]]
 
 
 def test_words_of_a_tab_separated_file_may_have_blanks(tagged: Callable) -> None:

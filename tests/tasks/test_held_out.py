@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
 
 from ted_distill import InputError, TaskArguments, load_task
-from ted_distill.tasks.reading.held_out import SAMPLE_SEED, held_out, quotas, stratified
+from ted_distill.tasks.reading.held_out import SAMPLE_SEED, by_rarest, held_out, quotas, stratified
 
 
 def test_each_class_gives_its_share() -> None:
@@ -53,6 +55,30 @@ def test_scores_and_label_sets_are_held_out_at_random(tmp_path: Path) -> None:
     pd.DataFrame({"text": ["a b"] * 20, "label": [["x"], ["x", "y"]] * 10}).to_json(file, orient="records", lines=True)
     task = load_task(TaskArguments(task="multi_label_classification", train_file=str(file), validation_size=5))
     assert len(task.rows["validation"]) == 5
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_label_of_rows_with_several_stays_with_a_training_row(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [{str(label) for label in rng.integers(0, 12, rng.integers(0, 4))} for _ in range(60)]
+    labels += [{"a", "x"}, {"b", "x"}, {"c", "x"}, {"a"}, {"b"}, {"c"}]  # x is the rarest label of no row
+    classes = by_rarest(labels)
+    out = set(stratified(classes, 30).tolist())
+    assert len(out) == 30
+    assert set().union(*(row for number, row in enumerate(labels) if number not in out)) == set().union(*labels)
+
+
+@pytest.mark.parametrize("task", ["multi_label_classification", "token_classification"])
+def test_a_file_with_rare_labels_is_divided_so_that_training_rows_have_them_all(tmp_path: Path, task: str) -> None:
+    names = ["O", *(f"B-{number}" for number in range(12))]
+    rows = [{"tokens": ["a", "b"], "text": "a b", "ner_tags": ["O", name], "label": ["O", name]} for name in names * 1]
+    rows += [{"tokens": ["a"], "text": "a", "ner_tags": ["O"], "label": ["O"]}] * 20
+    rows[0] |= {"ner_tags": ["O", "O"], "label": ["O"]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    made = load_task(TaskArguments(task, train_file=str(file), validation_size=10))
+    assert set(made.label_names or ()) == set(names)
+    assert [len(made.rows[name]) for name in ("train", "validation")] == [23, 10]
 
 
 def good_row(task: str, number: int) -> dict[str, Any]:

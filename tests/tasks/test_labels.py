@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -18,7 +21,7 @@ from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.tasks.reading import notices
 from ted_distill.tasks.reading.columns import label_columns, with_labels
 from ted_distill.tasks.reading.label_lists import parsed_list
-from ted_distill.tasks.reading.labels import label_name, of_each
+from ted_distill.tasks.reading.labels import label_name, of_each, sorted_names
 from ted_distill.tasks.regression import Regression
 
 Make = Callable[..., Task]
@@ -305,6 +308,7 @@ def test_label_sets_scores_and_tags_are_said_too(make: Make, tmp_path: Path, cap
 def test_only_the_main_process_says_anything(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert said(make("sequence_classification", ["a", "b"], ["a"]), caplog) == []
 
@@ -316,6 +320,78 @@ def test_classes_that_differ_by_capitals_stay_two_with_a_word(make: Make, caplog
     )
     assert task.label_names == ["US", "de", "us"]
     assert task.rows["train"]["label"][:] == [2, 0, 1]
+
+
+def test_classes_that_differ_by_blanks_or_what_nobody_sees_stay_two_with_a_word(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make("sequence_classification", ["New York", "new  york", "a", "a\u200b", "US", "us"])
+    lines = said(task, caplog)
+    alike = (
+        "train: the classes 'New York' and 'new  york', 'a' and 'a\\u200b' differ only by capital letters, blanks or"
+    )
+    assert any(line.startswith(alike) for line in lines), lines
+    assert "train: the classes 'US' and 'us' differ only by capital letters; they stay different classes" in lines
+    assert len(task.label_names or ()) == 6
+
+
+@pytest.mark.parametrize(("task", "of_row"), [("sequence_classification", False), ("multi_label_classification", True)])
+def test_names_in_another_unicode_form_are_the_same(make: Make, tmp_path: Path, task: str, of_row: bool) -> None:
+    composed, apart = "\u00e9t\u00e9", "e\u0301te\u0301"
+    labels = [[name] if of_row else name for name in (composed, apart, "hiver")]
+    made = make(task, labels, labels[1:])
+    assert made.label_names == ["hiver", composed]
+    (tmp_path / "p.json").write_text(json.dumps(labels[1:]))
+    assert made.score(made.read_predictions(tmp_path / "p.json"), made.rows["validation"])[made.metric] == 100
+    made = make(task, labels)
+    made.offer_labels([["automne", "hiver", apart]])
+    assert made.label_names == ["automne", "hiver", composed]
+
+
+@pytest.mark.parametrize("field", ["(1, 2)", "{'joy', 'calm'}", "('joy', 'calm')"])
+def test_several_labels_in_brackets_of_any_kind_are_no_class(make: Make, field: str) -> None:
+    assert "expected one label per row in column 'label', got" in problem(
+        make("sequence_classification", [field, "joy", "calm"])
+    )
+
+
+@pytest.mark.parametrize("field", ["(joy)", "{3}", "(a b, c d", ":-(", "(joy and calm)"])
+def test_a_word_in_brackets_is_a_class(make: Make, field: str) -> None:
+    assert field in (make("sequence_classification", [field, "joy", "calm"]).label_names or ())
+
+
+def test_a_class_that_is_made_of_others_is_said(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("joy|calm", "calm; joy", "joy,calm"):
+        lines = said(make("sequence_classification", [name, "joy", "calm"]), caplog)
+        assert any(line.startswith(f"train: the class '{name}' looks like the labels ") for line in lines), lines
+    lines = said(make("sequence_classification", ["Rome, Italy", "Rome", "joy"]), caplog)
+    assert not any("looks like" in line for line in lines)
+
+
+def test_numbers_that_are_written_in_two_ways_have_an_order() -> None:
+    names = ["1", "01", "2", "02", "-1", "001"]
+    assert {tuple(sorted_names(order)) for order in permutations(names)} == {("-1", "001", "01", "1", "02", "2")}
+
+
+DECIMALS = {
+    "sequence_classification": [1, 0, 1],
+    "regression": [1.5, 0.25, 3],
+    "multi_label_classification": [[0, 2], [1], [2]],
+}
+
+
+@pytest.mark.parametrize("task", DECIMALS)
+def test_decimal_numbers_are_numbers(task: str, tmp_path: Path) -> None:
+    labels = DECIMALS[task]
+    kind: Any = pa.decimal128(30, 2)
+    decimals = pa.array(labels).cast(pa.list_(kind) if isinstance(labels[0], list) else kind)
+    read = []
+    for name, column in (("plain", pa.array(labels)), ("decimal", decimals)):
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"text": ["a", "b", "c"], "label": column}), file)
+        made = load_task(TaskArguments(task, train_file=str(file)))
+        read.append((made.rows["train"]["label"][:], made.label_names))
+    assert read[0] == read[1]
 
 
 # --- rows that are trained on ---------------------------------------------------------------------------------
@@ -389,6 +465,28 @@ def test_rows_to_score_on_that_are_trained_on_without_labels_are_counted(
     where = ("the training rows; scores", "the training rows without labels; scores")
     said = f"test: expected rows that are not trained on, got {count} whose text is in "
     assert [line.startswith(said + place) for line, place in zip(found, where, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("with_training", [True, False])
+def test_test_rows_that_weights_are_chosen_by_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, with_training: bool
+) -> None:
+    def rows(*texts: str) -> list[dict[str, Any]]:
+        return [{"text": text, "label": number % 2} for number, text in enumerate(texts)]
+
+    train = {"train_file": write(tmp_path / "a.jsonl", rows("a", "b"))} if with_training else {}
+    files = {
+        **train,
+        "validation_file": write(tmp_path / "b.jsonl", rows("c", "d", "e")),
+        "test_file": write(tmp_path / "c.jsonl", rows("c", "e", "f", "g")),
+    }
+    task = load_task(TaskArguments("sequence_classification", **files))
+    line = (
+        "test: expected rows that no weights are chosen by, got 2 of 4 (50.0 %) whose text is in the validation rows; "
+        "scores on them are too good"
+    )
+    assert line in said(task, caplog)
+    assert list(task.overlaps()) == [line]
 
 
 def test_of_running_text_only_long_lines_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

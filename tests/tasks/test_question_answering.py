@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,6 +278,27 @@ def test_official_questions_that_are_impossible_have_no_answers_and_unlabelled_o
     assert [entry["answers"] and entry["answers"]["text"] for entry in rows] == [["b"], [], [], None]
     with pytest.raises(InputError, match="question 1: expected 'id', got only 'question'"):
         flatten_squad({"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q"}]}]}]})
+
+
+def test_questions_in_flat_rows_that_are_impossible_have_no_answers() -> None:
+    qa, good = task(), row("ok", "a b", "q", ["b"])
+    for values in ([True, False, None], ["True", "false", ""]):
+        rows = rows_of(qa, [{**good, "id": str(value), "is_impossible": value} for value in values])
+        assert [answers["text"] for answers in rows["answers"]] == [[], ["b"], ["b"]]
+    pairs = [{"context": "a b", "question": "q", "answer_text": "b", "answer_start": 2, "is_impossible": True}]
+    assert rows_of(qa, pairs)["answers"] == [{"text": [], "answer_start": []}]
+
+
+@pytest.mark.parametrize("value", ["yes", 1])
+def test_what_is_neither_true_nor_false_does_not_say_whether_a_question_is_impossible(value: Any) -> None:
+    good = row("ok", "a b", "q", ["b"])
+    said = f"expected true or false in column 'is_impossible', got {value!r} in 1 row (1; counted from 1); fix them"
+    with pytest.raises(InputError, match=re.escape(said)):
+        rows_of(task(), [{**good, "is_impossible": value}])
+    document = {"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q", "id": 1, "answers": []}]}]}]}
+    document["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = "false"
+    with pytest.raises(InputError, match="question 1: expected true or false as 'is_impossible', got 'false'; fix it"):
+        flatten_squad(document)
 
 
 # --- windows and batches --------------------------------------------------------------------------------------

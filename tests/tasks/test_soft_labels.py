@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,23 @@ def _columns(names: str) -> list[str]:
 
 def make(task: str = "sequence_classification", label_column: str = "probs_*", **files: str) -> Any:
     return load_task(TaskArguments(task, label_column=label_column, **files))
+
+
+def test_rows_to_score_on_with_another_label_column_are_told_how_to_call_it(tmp_path: Path) -> None:
+    validation = tmp_path / "validation.jsonl"
+    validation.write_text(json.dumps({"text": "fine", "sentiment": "good"}) + "\n")
+    [problem] = problems(train_file=write(tmp_path), validation_file=str(validation))
+    assert problem == (
+        "validation: expected columns that fit 'probs_*', or a label column with a usual name, got columns text, "
+        "sentiment; rename the label column of validation to `label`, or give it the same probs_* columns"
+    )
+
+
+def test_probabilities_may_be_decimal_numbers(tmp_path: Path) -> None:
+    rows = {"text": ["a", "b"], **{f"probs_{name}": pa.array([0.25, 0.75]) for name in "xy"}}
+    rows["probs_y"] = pa.array([0.75, 0.25]).cast(pa.decimal128(10, 2))
+    pq.write_table(pa.table(rows), tmp_path / "x.parquet")
+    assert make(train_file=str(tmp_path / "x.parquet")).rows["train"]["label"][:] == [1, 0]
 
 
 def problems(**files: str) -> list[str]:

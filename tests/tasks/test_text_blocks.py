@@ -122,6 +122,21 @@ def test_all_splits_are_joined_as_the_training_rows_are() -> None:
     assert tokenizer.eos_token_id not in [token for ids in scored for token in ids]
 
 
+@pytest.mark.parametrize(("train", "validation"), [("", "\n"), ("\n", "")])
+def test_splits_in_two_forms_are_refused_unless_one_is_named(train: str, validation: str) -> None:
+    splits = {
+        name: Dataset.from_dict({"text": [f"text {number} of {name}{end}" for number in range(20)]})
+        for name, end in (("train", train), ("validation", validation))
+    }
+    said = "lines of one text, as in train, got texts with" if train else "as in train, got lines of one text; give"
+    with pytest.raises(InputError, match=f"validation: .*{said}.* set row_separator"):
+        _ = given(**splits).rows
+    for separator in ("none", "eos"):
+        assert load_task(TaskArguments("causal_lm", row_separator=separator), **splits).rows
+    mixed = Dataset.from_dict({"text": [f"text {number}" + "\n" * (number % 2) for number in range(20)]})
+    assert given(train=splits["train"], validation=mixed).rows
+
+
 @pytest.mark.parametrize(("end", "kept"), [("\n", True), ("", False)])
 def test_lines_of_a_text_keep_their_order_when_some_are_held_out_or_left_out(end: str, kept: bool) -> None:
     texts = [f"line {number} of a text{end}" for number in range(40)]

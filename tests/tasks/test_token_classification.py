@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 import yaml
 from datasets import ClassLabel, Dataset, Features, List, Value
-from seqeval.metrics import classification_report
+from seqeval.metrics import classification_report, f1_score
+from seqeval.scheme import IOBES
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
 
@@ -189,6 +191,47 @@ def test_entities_marked_by_their_last_words_and_single_ones_are_as_many_as_ther
     scores = task.score([found], task.rows["validation"])
     assert scores["precision"] == 100
     assert scores["recall"] == pytest.approx(100 * 2 / 5)
+
+
+NOTATIONS = {"BIOES": "-BIES", "BMES": "-BMES", "BILOU": "-BILU", "BMES with _": "_BMES"}
+"""Between part and kind; then the first, middle, last and only word of an entity."""
+
+
+def random_entity(rng: np.random.Generator, notation: str) -> list[str]:
+    """Four words, up to four of which are one entity."""
+    between, first, middle, last, only = NOTATIONS[notation]
+    kind, length = rng.choice(["PER", "LOC"]), int(rng.integers(0, 5))
+    letters = [only] if length == 1 else [first, *middle * (length - 2), last] if length else []
+    return [f"{letter}{between}{kind}" for letter in letters] + ["O"] * (4 - length)
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_entities_are_the_same_in_every_notation(tmp_path: Path, notation: str) -> None:
+    rng = np.random.default_rng(0)
+    parts = [[random_entity(rng, notation) for _ in range(6)] for _ in range(20)]
+    others = [[part if rng.random() < 0.5 else random_entity(rng, notation) for part in row] for row in parts]
+    gold, said = ([[*chain(*row)] for row in rows] for rows in (parts, others))
+    task = task_of([{"tokens": ["a"] * len(row), "ner_tags": row} for row in gold], tmp_path)
+    scores = task.score(said, task.rows["validation"])
+    letters = str.maketrans(NOTATIONS[notation], NOTATIONS["BIOES"])
+    plain = [[[tag[:2].translate(letters) + tag[2:] for tag in row] for row in rows] for rows in (gold, said)]
+    assert task.metric == "f1"
+    assert scores["f1"] == pytest.approx(100 * f1_score(*plain, mode="strict", scheme=IOBES))
+    assert 30 < scores["f1"] < 80
+
+
+@pytest.mark.parametrize(
+    "tags", [["PER-B", "PER-I"], ["b-PER", "i-PER"], ["B:PER", "I:PER"], ["PER_B", "LOC_S"], ["B", "I"]]
+)
+def test_tags_of_entities_that_no_scorer_reads_are_refused(tmp_path: Path, tags: list[str]) -> None:
+    rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["O", *tags]}]
+    with pytest.raises(InputError, match=f"expected tags such as B-PER, got '{sorted(tags)[0]}'.*; rename them"):
+        _ = task_of(rows, tmp_path).rows
+
+
+@pytest.mark.parametrize("tags", [["S_PRO", "V", "I_X"], ["O", "person", "location"], ["O", "N", "V", "S", "L"]])
+def test_tags_that_only_look_a_little_like_entities_are_kinds_of_words(tmp_path: Path, tags: list[str]) -> None:
+    assert task_of([{"tokens": list("abcde")[: len(tags)], "ner_tags": tags}], tmp_path).metric == "accuracy"
 
 
 def test_numbers_for_tags_mean_the_same_in_every_split() -> None:

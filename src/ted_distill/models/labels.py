@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 from ..errors import InputError
 from ..tasks.base import Task
 from ..tasks.label_sets import match_names
+from ..tasks.reading.columns import plain_name
 from ..wording import listed
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ _MOST = 10
 
 def model_labels(config: PretrainedConfig) -> list[str]:
     """Names of the labels in the order of the logits."""
-    return [str(config.id2label[index]).strip() for index in sorted(config.id2label)]
+    return [plain_name(str(config.id2label[index])) for index in sorted(config.id2label)]
 
 
 def class_names(task: Task) -> list[str] | None:

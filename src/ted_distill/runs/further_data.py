@@ -10,6 +10,7 @@ from ..models.labels import class_names, has_default_labels
 from ..models.load import load_config
 from ..tasks.base import TEST, Task
 from ..tasks.label_sets import match_names
+from ..tasks.reading.notices import notice
 from ..training.scores.best_score import score_names
 from ..wording import listed
 from .recipe import OWNERS, SCORE_ON
@@ -21,7 +22,8 @@ _MOST = 10
 
 
 def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> None:
-    """Read the rows of further data, and compare their tasks with that of the run.
+    """Read the rows of further data, compare their tasks with that of the run, and say how many of the rows are its
+    training or validation rows.
 
     Args:
         task: of the run, whose rows may have been refused already.
@@ -45,6 +47,9 @@ def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> Non
             if read and not found:
                 found += _other_labels(task, other, named)
             found += _taken_name(name, other, taken)
+            if read and not found:
+                for warning in task.overlaps_with(other):
+                    notice(f"recipe section {SCORE_ON}.{name}: {warning}")
         problems += [f"recipe section {SCORE_ON}.{name}: {problem}" for problem in found]
     raise_if_any(problems)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -222,8 +222,10 @@ def score_predictions(predictions_file: str | Path, task: Task, split: str | Non
     Raises:
         InputError: no such file, not the task's format, rows without a prediction, or rows of several splits.
     """
-    check_validation(task)
     file = Path(predictions_file)
+    if file.is_file():
+        _offer_predicted(task, file)
+    check_validation(task)
     if not file.is_file():
         raise InputError(f"predictions_file: {file} does not exist; give the file to score")
     splits = [name for name in task.rows if name != "train"]
@@ -234,6 +236,17 @@ def score_predictions(predictions_file: str | Path, task: Task, split: str | Non
     split = split or splits[0]
     scores = task.score(task.read_predictions(file), task.rows[split])
     return {evaluation.prefixed(split, name): value for name, value in scores.items()}
+
+
+def _offer_predicted(task: Task, file: Path) -> None:
+    """Let a label be predicted that no row has, which is then wrong: not if the data declare their labels, or if the
+    file has none of them, as then its labels are called otherwise.
+    """
+    predicted, own = task.predicted_names(file), list[str]()
+    with suppress(InputError):  # such as a single class
+        own = task.label_names or []
+    if not task.declares_labels and (not own or not {*own}.isdisjoint(predicted)):
+        task.offer_labels([[*own, *(name for name in predicted if name not in own)]], "the predictions file")
 
 
 def check_validation(task: Task) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,9 @@ from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.columns import TextColumns, numbered, text_names
-from .reading.file_options import FileOptions, file_options
+from .reading.file_options import FileOptions, columns_read, file_options
 from .reading.notices import notice
-from .reading.overlap import overlaps, warn_of_overlap
+from .reading.overlap import overlaps, overlaps_with, warn_of_overlap
 from .reading.splits import Splits, read_splits, sample_rows
 from .resampling import Draws
 from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
@@ -102,6 +102,8 @@ class Task(ABC):
     pipeline_tag: ClassVar[str]
     """The Hub's name for the task, for the model card."""
     metric: str
+    declares_labels: bool = False
+    """Whether the data that were read declare their classes, of which rows may hold only some."""
     _settled: bool = False
     """The rows are a part of another task's (`with_rows`): no labels are offered to them any more."""
 
@@ -187,21 +189,33 @@ class Task(ABC):
         self._unlabelled = None
 
     def _say_what_is_there(self, splits: dict[str, Dataset]) -> None:
-        """The labels of the first split, and how many rows to score on are trained on; nothing of streams."""
-        whole = {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}
+        """The labels of the first split, and how many rows to score on weights depend on; nothing of streams."""
+        whole = _without_streams(splits)
         about = {name: getattr(self.arguments, name) for name in sorted(SELECT_ROWS)}
         for name, rows in list(whole.items())[:1]:
             if summary := self.describe_labels(rows):
                 notice(f"{name}: {summary}", about)
-        if "train" in whole:
-            columns = self.text_columns(whole["train"])
+        if whole:
+            columns = self.text_columns(next(iter(whole.values())))
             warn_of_overlap(whole, columns, self.running_text, self._unlabelled, about)
 
     def overlaps(self) -> Iterator[str]:
-        """A warning for each split to score on that has texts of training rows; none for streams."""
-        whole = {name: rows for name, rows in self.rows.items() if not isinstance(rows, IterableDataset)}
-        if "train" in whole:
-            yield from overlaps(whole, self.text_columns(whole["train"]), self.running_text, self._unlabelled)
+        """A warning for each split to score on with texts of training rows, or test rows with texts of validation rows;
+        none for streams.
+        """
+        if whole := _without_streams(self.rows):
+            columns = self.text_columns(next(iter(whole.values())))
+            yield from overlaps(whole, columns, self.running_text, self._unlabelled)
+
+    def overlaps_with(self, other: Task) -> Iterator[str]:
+        """A warning for each split that another task scores on with texts of this task's training or validation rows;
+        none for streams, and none if the other's rows have other columns.
+        """
+        whole = _without_streams(self.rows)
+        for name, rows in _without_streams(other.rows).items():
+            columns = other.text_columns(rows)
+            if name != "train" and whole and columns == self.text_columns(next(iter(whole.values()))):
+                yield from overlaps_with(name, rows, whole, columns, self.running_text, self._unlabelled)
 
     @cached_property
     def identity(self) -> Identity:
@@ -257,10 +271,10 @@ class Task(ABC):
         """How the task's files are read."""
         arguments = self.arguments
         columns = TextColumns(arguments.text_column, arguments.text_pair_column, arguments.label_column)
-        return file_options(arguments, texts=text_names(columns))
+        return file_options(arguments, texts=text_names(columns), read=columns_read(arguments))
 
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
-        """The class of each row as it was read, so that rows held out have all classes; None if rows have no class."""
+        """The class of each row as it was read, so that no class is held out altogether; None if rows have no class."""
         return None
 
     def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
@@ -316,11 +330,14 @@ class Task(ABC):
         """Names of the classes in the order of the data's class numbers; None if there are no classes."""
         return None
 
-    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:  # noqa: B027  (only tasks with classes use it)
+    def offer_labels(  # noqa: B027  (only tasks with classes use it)
+        self, offered: Sequence[Sequence[str]], owner: str = "the model"
+    ) -> None:
         """Name the labels of a model that the task is for: data that hold only some of them are of these labels.
 
         Args:
             offered: the labels, and other sets of names that they may have in the data.
+            owner: whose labels they are, for messages.
         """
 
     @property
@@ -444,6 +461,14 @@ class Task(ABC):
         """Write predictions for people and other tools into `folder`."""
         (folder / "predictions.json").write_text(json.dumps(np.asarray(predictions).tolist()), encoding="utf-8")
 
+    def predicted_names(self, file: Path) -> list[str]:
+        """The labels in a file of predictions, in any order; none but of tasks with classes. Raises `InputError`."""
+        return []
+
     def read_predictions(self, file: Path) -> Any:
         """Predictions from a file of `write_predictions`, or of the task's official format. Raises `InputError`."""
         return np.asarray(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _without_streams(splits: Mapping[str, Dataset | IterableDataset]) -> dict[str, Dataset]:
+    return {name: rows for name, rows in splits.items() if not isinstance(rows, IterableDataset)}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..wording import listed
+from .reading.columns import plain_name
 from .reading.labels import sorted_names
 
 logger = logging.getLogger(__name__)
@@ -55,14 +56,16 @@ class ModelLabels:
     """See `Task`."""
     _official: bool = False
     """The classes are known without looking at the data."""
+    _owner: str = "the model"
+    """Whose labels were offered."""
 
-    def offer_labels(self, offered: Sequence[Sequence[str]]) -> None:
+    def offer_labels(self, offered: Sequence[Sequence[str]], owner: str = "the model") -> None:
         """See `Task.offer_labels`."""
-        offered = [[name.strip() for name in names] for names in offered]
+        offered = [[*map(plain_name, names)] for names in offered]
         # Rows that are a part of others cannot be read again.
         if self._official or self._settled or offered == self._offered:
             return
-        self._offered = offered
+        self._offered, self._owner = offered, owner
         known = self._label_names
         if known is not None and (self._completed or any(completed(known, names) for names in offered)):
             # The rows have other class numbers now.
@@ -117,7 +120,7 @@ class ModelLabels:
         self._completed, names = True, labels[0]
         some = f"{len(found)}" if found else "fewer"
         logger.warning(
-            "labels: expected all %d labels of the model in the data, got %s; taking the model's: %s",
-            len(names), some, listed(names, _MOST),
+            "labels: expected all %d labels of %s in the data, got %s; taking %s's: %s",
+            len(names), self._owner, some, self._owner, listed(names, _MOST),
         )  # fmt: skip
         return labels

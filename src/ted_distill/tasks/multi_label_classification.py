@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +18,12 @@ from ..method.filters import Batch
 from .base import Split
 from .label_sets import match_names
 from .prediction_files import read_list, require_known, write_list
-from .reading.columns import USUAL_LABELS
+from .reading.columns import USUAL_LABELS, find_columns
 from .reading.file_options import FileOptions, named_separator
+from .reading.held_out import by_rarest
 from .reading.label_lists import find_separator
 from .reading.label_sets import read_label_sets
-from .reading.labels import class_numbers, label_name, label_values
+from .reading.labels import class_numbers, declared_names, label_name, label_values
 from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
 from .task_arguments import TaskArguments
@@ -55,8 +57,19 @@ class MultiLabelClassification(SequenceClassification):
             # Later splits must be read as the first is: a field there may have but one label, with commas in its name.
             self._separator = find_separator(label_values(rows, column), column, split)
         separator = self._separator
+        # Names of columns are declared, too.
+        self.declares_labels |= column not in rows.column_names or declared_names(rows, column) is not None
         self._label_names, labels = self.read_names(lambda names: _read(rows, column, names, split, separator))
         return labels, List(Value("float32"))
+
+    def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
+        """The rarest label of each row; None where labels are wrong, which is refused later."""
+        try:
+            column = str(find_columns(rows.column_names, self.named_columns, "train").label)
+            names, labels = read_label_sets(rows, column, None, "train", self._separator)
+        except InputError:
+            return None
+        return by_rarest([[name for name, has in zip(names, row or (), strict=False) if has] for row in labels])
 
     def placeholder(self) -> tuple[Any, Any]:
         """See `SequenceClassification.placeholder`."""
@@ -107,6 +120,11 @@ class MultiLabelClassification(SequenceClassification):
         """Write `predictions.json`: a list with one list of label names per row."""
         names = np.array(self.label_names or [])
         write_list(folder, [names[np.asarray(row, dtype=bool)].tolist() for row in predictions])
+
+    def predicted_names(self, file: Path) -> list[str]:
+        """See `Task.predicted_names`."""
+        found = [label_name(value) for row in read_list(file) if isinstance(row, list) for value in row]
+        return [name for name in dict.fromkeys(found) if name is not None]
 
     def read_predictions(self, file: Path) -> np.ndarray:
         """(N, C) zeros and ones from a list of lists of label names. Raises `InputError`."""

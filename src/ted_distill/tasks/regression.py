@@ -121,6 +121,10 @@ class Regression(SequenceClassification):
         """Write `predictions.json`: a list with one score per row."""
         write_list(folder, np.asarray(predictions).tolist())
 
+    def predicted_names(self, file: Path) -> list[str]:
+        """None: predictions are scores."""
+        return []
+
     def read_predictions(self, file: Path) -> np.ndarray:
         """(N,) scores. Raises `InputError`."""
         scores = read_list(file)

@@ -17,9 +17,10 @@ from datasets import ClassLabel, Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any, shown
 from ..method import losses
 from ..method.filters import Batch
+from ..wording import listed
 from .base import Counts, Metrics, Split, Task
 from .first_token_head import FirstTokenHead
 from .glue import GLUE_HUB_NAME, GlueTask
@@ -27,6 +28,7 @@ from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, require_known, write_list
 from .reading.columns import (
+    USUAL_LABELS,
     TextColumns,
     find_columns,
     row_list,
@@ -34,7 +36,16 @@ from .reading.columns import (
     with_labels,
     with_texts,
 )
-from .reading.labels import HIDDEN, class_numbers, is_label, label_name, label_values, of_each, read_classes
+from .reading.labels import (
+    HIDDEN,
+    class_numbers,
+    declared_names,
+    is_label,
+    label_name,
+    label_values,
+    of_each,
+    read_classes,
+)
 from .reading.mapped import mapped
 from .reading.soft_labels import (
     PROBABILITIES,
@@ -105,6 +116,7 @@ class SequenceClassification(ModelLabels, Task):
         named = self._columns or self.named_columns
         soft = self.takes_probabilities and is_pattern(named.label, rows.column_names)
         if soft and split != "train" and not matching(str(named.label), rows.column_names):
+            _require_usual_label(rows, str(named.label), split)
             soft, named = False, named._replace(label=None)  # rows to score on may have plain labels
         found = find_columns(rows.column_names, named, split, check_label=not soft)
         self._columns = found if self._columns is None else self._columns
@@ -149,12 +161,14 @@ class SequenceClassification(ModelLabels, Task):
 
     def _read_probabilities(self, rows: Dataset, pattern: str, split: str) -> tuple[list[int], Any, list[list[float]]]:
         """The most likely class of each row, its feature, and the probabilities of all. Raises `InputError`."""
+        self.declares_labels = True
         self._label_names, found = self.read_names(lambda names: read_probabilities(rows, pattern, names, split))
         return found.argmax(axis=1).tolist(), ClassLabel(names=self._label_names), found.tolist()
 
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """Labels of the rows, None where missing, and their feature. Raises `InputError`."""
         numbered = self.preset is not None  # copies of GLUE hold names or numbers
+        self.declares_labels |= column in rows.column_names and declared_names(rows, column) is not None
         self._label_names, labels = self.read_names(lambda names: read_classes(rows, column, names, split, numbered))
         return labels, ClassLabel(names=self._label_names)
 
@@ -317,6 +331,11 @@ class SequenceClassification(ModelLabels, Task):
         names = self.label_names or []
         write_list(folder, [names[number] for number in predictions])
 
+    def predicted_names(self, file: Path) -> list[str]:
+        """See `Task.predicted_names`."""
+        found = [label_name(value) for value in read_list(file) if not isinstance(value, list)]
+        return [name for name in dict.fromkeys(found) if name not in (None, str(HIDDEN))]
+
     def read_predictions(self, file: Path) -> np.ndarray:
         """(N,) class numbers from a list of label names. Raises `InputError`."""
         numbers = class_numbers(self.label_names or [], numbered=self.preset is not None)
@@ -346,6 +365,16 @@ def stack_logits(logits: list[np.ndarray]) -> np.ndarray:
     stacked = np.stack(logits)
     require_numbers(stacked)
     return stacked
+
+
+def _require_usual_label(rows: Dataset, pattern: str, split: str) -> None:
+    """Refuse rows that have neither the columns of a pattern nor a label column with a usual name."""
+    if not any(name in rows.column_names for name in USUAL_LABELS):
+        raise InputError(
+            f"{split}: expected columns that fit {shown(pattern)}, or a label column with a usual name, got columns "
+            f"{listed(rows.column_names)}; rename the label column of {split} to `label`, or give it the same "
+            f"{pattern} columns"
+        )
 
 
 def _where(rows: pa.ChunkedArray) -> list[int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,14 @@ from .base import Counts, Metrics, Split, Task
 from .label_sets import ModelLabels
 from .padding import padded_batch
 from .prediction_files import read_list, write_list
-from .reading.columns import row_list
-from .reading.file_options import FileOptions, file_options
-from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_case
+from .reading.columns import plain_name, row_list
+from .reading.file_options import FileOptions, columns_read, file_options
+from .reading.held_out import by_rarest
+from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_alike
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
-from .reading.tags import OUTSIDE, TAGGED
+from .reading.tags import OUTSIDE, TAGGED, are_of_entities, entity_part, in_other_notation
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
@@ -39,9 +39,6 @@ from .word_tokens import tokenise_words
 
 logger = logging.getLogger(__name__)
 
-_ENTITY = re.compile(r"[BIESLU]-.+")
-_SAME_PART = {"L": "E", "U": "S"}
-"""Two letters of BILOU and those of BIOES, which seqeval reads."""
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
 
@@ -50,8 +47,8 @@ class TokenClassification(ModelLabels, Task):
     """One tag for each word: names of people and places (NER), parts of speech.
 
     Rows have `tokens`, a list of words, and `tags`, a class number for each. Tags that are parts of entities (O, B-X,
-    I-X; also BIOES and BILOU) are scored by whole entities, with `seqeval`, and all others among them are outside of
-    entities. If there are no such tags, each word is scored.
+    I-X; also BIOES, BILOU and BMES, and with `_` for `-`) are scored by whole entities, with `seqeval`, and all others
+    among them are outside of entities. If there are no such tags, each word is scored.
     """
 
     keeps_first_blocks = True
@@ -81,7 +78,8 @@ class TokenClassification(ModelLabels, Task):
 
     def file_options(self) -> FileOptions:
         """Text files have a word per line."""
-        return file_options(self.arguments, words=self.arguments.text_column or USUAL_WORDS)
+        arguments = self.arguments
+        return file_options(arguments, words=arguments.text_column or USUAL_WORDS, read=columns_read(arguments))
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Only the columns `tokens` and `tags`.
@@ -99,9 +97,10 @@ class TokenClassification(ModelLabels, Task):
         declared = declared_names(rows, tags) or (self.preset.tags if self.preset else None)
         if self._label_names is None and self.preset is None:
             self._declared = declared
+            self.declares_labels = declared is not None
         seen = {name for row in names for name in row or () if name}
         if self._label_names is None and declared is None:
-            warn_of_case(seen, split)
+            warn_of_alike(seen, split)
         known, _ = self.read_names(lambda given: (given or declared or self.in_order(seen), None))
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
@@ -117,6 +116,15 @@ class TokenClassification(ModelLabels, Task):
         coded = [_map(lambda name: numbers.get(name) if name else None, row) for row in names]
         features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=known))})
         return Dataset.from_dict({"tokens": words, "tags": coded}, features=features)
+
+    def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
+        """The rarest tag of each row; None where tags are wrong, which is refused later."""
+        try:
+            _, column = word_columns(rows, self.arguments.text_column, self.arguments.label_column, "train")
+            names = self._tag_names(rows, column, "train")
+        except InputError:
+            return None
+        return by_rarest([[name for name in row or () if name] for row in names])
 
     def without_labels(self, rows: Dataset) -> Dataset:
         """The words, and the first tag for each of them. Raises `InputError` if there are no lists of words."""
@@ -173,6 +181,8 @@ class TokenClassification(ModelLabels, Task):
                 f"{split}: expected two or more tags, got {listed(names) or 'none'}; give rows with more, or name "
                 "another column with --label_column"
             )
+        if odd := in_other_notation(names):
+            yield f"{split}: expected tags such as B-PER, got {listed(map(shown, odd), 5)}; rename them"
 
     def describe_labels(self, rows: Dataset) -> str:
         """The share of each tag."""
@@ -197,7 +207,7 @@ class TokenClassification(ModelLabels, Task):
     @property
     def has_entities(self) -> bool:
         """Whether tags are parts of entities (B-X, I-X) and not kinds of words."""
-        return any(_ENTITY.fullmatch(name) for name in self.label_names or ())
+        return are_of_entities(self.label_names or ())
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """One feature per row. The first token of a word has its tag as label, the others have -100.
@@ -336,12 +346,18 @@ class TokenClassification(ModelLabels, Task):
         """Write `predictions.json`: a list of tags for each row."""
         write_list(folder, predictions)
 
+    def predicted_names(self, file: Path) -> list[str]:
+        """See `Task.predicted_names`."""
+        found = dict.fromkeys(label_name(tag) for row in read_list(file) if isinstance(row, list) for tag in row)
+        return [name for name in found if name is not None]
+
     def read_predictions(self, file: Path) -> list[list[str]]:
         """Predictions that `write_predictions` wrote. Raises `InputError`."""
         found = read_list(file)
         if not all(isinstance(row, list) for row in found):
             raise InputError(f"{file}: expected a list of tags for each row, got other JSON; give each row a list")
-        strangers = sorted({str(tag) for row in found for tag in row} - {*(self.label_names or ()), ""})
+        found = [[plain_name(str(tag)) for tag in row] for row in found]
+        strangers = sorted({tag for row in found for tag in row} - {*(self.label_names or ()), ""})
         if strangers:
             raise InputError(
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
@@ -351,11 +367,7 @@ class TokenClassification(ModelLabels, Task):
 
 def _parts(tags: list[list[str]]) -> list[list[str]]:
     """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
-
-    def part(tag: str) -> str:
-        return _SAME_PART.get(tag[0], tag[0]) + tag[1:] if _ENTITY.fullmatch(tag) else OUTSIDE
-
-    return [[part(tag) for tag in row] for row in tags]
+    return [[entity_part(tag) for tag in row] for row in tags]
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -51,6 +52,10 @@ def few(*names: str) -> Any:
         (lambda row: bool(row % 2), CLASSES),
         (lambda row: ["a", "b"][: row % 3], LISTS),
         (lambda row: str(["a", "b"][: row % 3]), LISTS),
+        (few("(1, 2)", "{3}", "(2,)"), LISTS),
+        (few("(joy)", "(anger)"), CLASSES),
+        (lambda row: Decimal(row % 5), WHOLE),
+        (lambda row: Decimal(row) / 8, NUMBERS),
         (lambda row: {"text": ["a"], "answer_start": [row]}, ANSWERS),
         (lambda row: f'{{"text": ["a"], "answer_start": [{row}]}}', ANSWERS),
         (lambda row: row, OTHER),

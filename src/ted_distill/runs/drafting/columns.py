@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, List
 
-from ...tasks.reading.columns import values
+from ...tasks.reading.columns import plain_number, values
 from ...tasks.reading.label_lists import parsed_list
 from ...tasks.squad.rows import standard_rows
 from ..spread import spread_places
@@ -73,7 +73,7 @@ def _look_at(rows: Dataset, name: str) -> Column:
     feature = rows.features[name]
     column = values(rows, name)
     filled = len(column) - column.null_count
-    looked_at = column.take(spread_places(len(column), _LOOKED_AT)).to_pylist()
+    looked_at = [*map(plain_number, column.take(spread_places(len(column), _LOOKED_AT)).to_pylist())]
     seen = [value for value in looked_at if value is not None and value != ""]
     if isinstance(feature, ClassLabel):
         return Column(name, CLASSES, len(feature.names), filled, 1, tuple(feature.names[:5]))
@@ -101,8 +101,12 @@ def _are_answers(seen: list[Any]) -> bool:
 
 
 def _are_lists(seen: list[Any]) -> bool:
-    return bool(seen) and all(isinstance(value, str) and value.lstrip()[:1] == "[" and parsed_list(value) is not None
-                              for value in seen)  # fmt: skip
+    """Whether all texts are lists; words in ( ) or { } are words unless there are several in one of them."""
+    if not all(isinstance(value, str) and value.lstrip().startswith(("[", "(", "{")) for value in seen):
+        return False
+    lists = [parsed_list(value) for value in seen]
+    brackets = {value.lstrip()[0] for value in seen}
+    return bool(seen) and None not in lists and ("[" in brackets or any(len(row or ()) > 1 for row in lists))
 
 
 def _are_plain(lists: list[Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,15 +12,15 @@ from datasets import Dataset, IterableDataset
 
 from ...errors import InputError
 from ...tasks import TaskArguments, load_task
-from ...tasks.reading.file_options import file_options
+from ...tasks.reading.file_options import columns_read, file_options
 from ...tasks.reading.files import extension, read_file
 from ...tasks.reading.splits import read_splits
 from ...tasks.reading.streams import stream_file
 from ...tasks.reading.tagged_words import USUAL_WORDS
+from ...tasks.reading.tags import is_entity_tag
 
 _FIRST = 5000
 """Rows of a stream that are looked at."""
-_TAG = re.compile(r"O|[BIESLU]-\S+")
 _MOST_TAGS = 100
 """Different tags, such as parts of speech, that words may have which are no entities."""
 
@@ -64,17 +63,19 @@ def read_source(arguments: TaskArguments) -> Source | None:
 
 def _read_file(path: Path, arguments: TaskArguments) -> Source:
     scored = bool(arguments.validation_file or arguments.validation_size)
-    options = file_options(arguments)
+    read = columns_read(arguments)
+    options = file_options(arguments, read=read)
     if arguments.streaming:
         first = Dataset.from_list(list(islice(stream_file(path, "train_file", options), _FIRST)))
         return Source(first, None, False, scored, extension(path) == ".txt")
     if arguments.task == "token_classification" or extension(path) in (".conll", ".conllu"):
-        rows = read_file(path, "train_file", file_options(arguments, words=arguments.text_column or USUAL_WORDS))
+        words = arguments.text_column or USUAL_WORDS
+        rows = read_file(path, "train_file", file_options(arguments, words=words, read=read))
         return Source(rows, len(rows), extension(path) in (".conll", ".conllu", ".txt"), scored)
     rows = read_file(path, "train_file", options)
     tagged = arguments.task is None and extension(path) == ".txt" and looks_tagged(rows[:_FIRST]["text"])
     if tagged:
-        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS))
+        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS, read=read))
     return Source(rows, len(rows), tagged, scored, extension(path) == ".txt" and not tagged)
 
 
@@ -98,7 +99,7 @@ def _read_hub(arguments: TaskArguments) -> Source:
 def looks_tagged(lines: Sequence[str]) -> bool:
     """Whether lines of text are words with tags, one a line: of entities, or few others with blank lines between."""
     fields = [line.split() for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
-    tagged = [parts for parts in fields if len(parts) > 1 and _TAG.fullmatch(parts[-1])]
+    tagged = [parts for parts in fields if len(parts) > 1 and is_entity_tag(parts[-1])]
     if len(tagged) > 0.9 * len(fields) > 0:
         return True
     width = max({*map(len, fields)}, key=[*map(len, fields)].count, default=0)

@@ -58,7 +58,10 @@ def _held_out(drafting: Drafting, size: int) -> str:
     source, task = drafting.source, drafting.task
     if source is None or source.count is None:
         return "Rows of the stream, its first ones, to choose the best checkpoint by; they are not trained on."
-    by_class = ", of each class its share," if task.classes_of(source.rows) is not None else ""
+    by_class = ""
+    if task.classes_of(source.rows) is not None:
+        one_a_row = task.problem_type == "single_label_classification"
+        by_class = ", of each class its share," if one_a_row else ", of no label all,"
     verb = "is" if size == 1 else "are"
     said = [
         f"There is one file: {size} of its {source.count} rows ({100 * size / source.count:.0f} %){by_class} {verb} "

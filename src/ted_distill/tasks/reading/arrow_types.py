@@ -11,22 +11,26 @@ from typing import Any
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
-from ...errors import InputError, shown
+from ...errors import InputError, raise_if_any, shown
+from .file_options import FileOptions
+from .notices import notice
 
 _PLAIN_VALUES = {"large_string": "string", "string_view": "string", "large_binary": "binary", "binary_view": "binary"}
 
 
-def plain_table(table: pa.Table) -> pa.Table:
-    """The table with plain types, and the features that its file declares (such as `ClassLabel`).
+def plain_table(table: pa.Table, options: FileOptions) -> pa.Table:
+    """The table with plain types, and the features that its file declares (such as `ClassLabel`). A column whose type
+    `datasets` does not know is left out if it is not read.
 
     Raises:
-        InputError: two columns have one name, or a column's type is one that `datasets` does not know.
+        InputError: two columns have one name, or `datasets` does not know the type of a column that may be read.
     """
     names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"expected different column names, got {shown(repeated[0])} twice; rename one")
     plain = pa.table({name: _plain_column(table.column(name)) for name in names})
-    return plain.cast(_features(table, plain).arrow_schema)
+    features = _features(table, plain, options)
+    return plain.select(list(features)).cast(features.arrow_schema)
 
 
 def plain_dataset(rows: Dataset) -> Dataset:
@@ -35,7 +39,7 @@ def plain_dataset(rows: Dataset) -> Dataset:
     return rows if plain == rows.features else rows.cast(plain)
 
 
-def _features(table: pa.Table, plain: pa.Table) -> Features:
+def _features(table: pa.Table, plain: pa.Table, options: FileOptions) -> Features:
     """Those that the file declares, if they fit its columns; else those of the types."""
     try:
         declared = Features.from_arrow_schema(table.schema)
@@ -43,8 +47,24 @@ def _features(table: pa.Table, plain: pa.Table) -> Features:
         plain.slice(0, 1).cast(features.arrow_schema)
     # Such a note in a file is for `datasets` alone; whatever is wrong with it, the columns are still there.
     except Exception:
-        return Features({name: _feature(name, plain.schema.field(name)) for name in plain.column_names})
+        return Features(_known_features(plain, options))
     return features
+
+
+def _known_features(plain: pa.Table, options: FileOptions) -> dict[str, Any]:
+    found, problems = {}, []
+    for name in plain.column_names:
+        try:
+            found[name] = _feature(name, plain.schema.field(name))
+        except InputError as error:
+            problems += error.problems
+            if options.may_read(name):
+                raise
+    if not found:
+        raise_if_any(problems[:1])
+    for problem in problems:
+        notice(f"{problem} (it is left out, as nothing reads it)")
+    return found
 
 
 def _feature(name: str, field: pa.Field) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -101,14 +103,19 @@ def label_columns(label: str, available: Sequence[str]) -> list[str]:
     return found
 
 
+def plain_name(name: str) -> str:
+    """The name of a class without blanks around it, in one Unicode form: letters with accents are one character."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
 def distinct_names(names: Sequence[str], where: str) -> list[str]:
-    """Names of classes without blanks around them. Raises `InputError` if two are then the same."""
-    found = [name.strip() for name in names]
+    """Names of classes as `plain_name` gives them. Raises `InputError` if two are then the same."""
+    found = [*map(plain_name, names)]
     if len(set(found)) < len(found):
         twice = next(name for place, name in enumerate(found) if name in found[:place])
         raise InputError(
             f"{where}: expected different names of classes, got {shown(twice)} twice; rename or remove one (blanks "
-            "around a name do not count)"
+            "around a name and its Unicode form do not count)"
         )
     return found
 
@@ -126,6 +133,15 @@ def values(rows: Dataset, column: str) -> pa.ChunkedArray:
     if rows._indices is None:
         return rows.data.column(column)
     return rows.select_columns([column]).with_format("arrow")[:].column(0)
+
+
+def plain_number(value: Any) -> Any:
+    """A finite decimal number, as Spark and SQL write them, as the `int` or `float` that it is; any other value as it
+    is.
+    """
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return value
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def with_texts(rows: Dataset, columns: TextColumns, split: str) -> Dataset:

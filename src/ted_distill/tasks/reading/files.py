@@ -113,7 +113,7 @@ def _table_with_rows(read: Reader, data: bytes, options: FileOptions) -> pa.Tabl
     table = read(data, options) if data.strip() else None
     if not table:
         raise InputError("expected at least one row, got none; give a file with rows")
-    return plain_table(table)
+    return plain_table(table, options)
 
 
 # --- the cache ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ is left of either would be no text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
@@ -62,3 +62,23 @@ def quotas(counts: Counter[Hashable], size: int) -> dict[Hashable, int]:
         for name in giving[:missing]:
             take[name] += 1
     return take
+
+
+def by_rarest(labels: Sequence[Collection[str]]) -> list[Hashable]:
+    """A class for each row with any number of labels, by which `stratified` leaves every label a row.
+
+    It is the row's rarest label. A label that is the rarest of no row has one row that is a class of its own, since all
+    others of it might be drawn.
+    """
+    counts = Counter(label for row in labels for label in {*row})
+    classes: list[Hashable] = [min({*row}, key=lambda label: (counts[label], label), default=None) for row in labels]
+    first: dict[str, int] = {}
+    for number, row in enumerate(labels):
+        for label in row:
+            first.setdefault(label, number)
+    kept: set[str] = set()
+    for label in sorted(counts.keys() - {*classes}):
+        if label not in kept:
+            classes[first[label]] = (first[label],)
+            kept.update(labels[first[label]])
+    return classes

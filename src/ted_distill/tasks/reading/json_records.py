@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import InputError, shown
+from ...errors import InputError, raise_if_any, shown
 from .encodings import decoded
 from .file_options import FileOptions
+from .notices import notice
 from .squad_format import flatten_squad, is_squad_document
 
 _DEEPEST = 32
@@ -21,10 +22,10 @@ def read_json(data: bytes, options: FileOptions) -> pa.Table:
     """A list of records, records line by line, `{"data": [records]}`, or the official SQuAD document."""
     document = parse_json(decoded(data, options.encoding))
     if is_squad_document(document):
-        return records_table(flatten_squad(document))
+        return records_table(flatten_squad(document), options)
     if isinstance(document, dict):
         document = document["data"] if isinstance(document.get("data"), list) else [document]
-    return records_table(document)
+    return records_table(document, options)
 
 
 def parse_json(text: str) -> Any:
@@ -72,11 +73,12 @@ def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def records_table(records: Any) -> pa.Table:
-    """A table of the records; null where one lacks a field.
+def records_table(records: Any, options: FileOptions) -> pa.Table:
+    """A table of the records; null where one lacks a field. A column that no table holds, such as one with values of
+    several kinds, is left out if it is not read.
 
     Raises:
-        InputError: other values than records, or a column with values of several kinds.
+        InputError: other values than records, or a column with values of several kinds that may be read, or no others.
     """
     every = records if isinstance(records, list) else [records]
     strangers = [number for number, record in enumerate(every) if not isinstance(record, dict)]
@@ -86,7 +88,19 @@ def records_table(records: Any) -> pa.Table:
             f"{shown(every[strangers[0]])}; convert the file"
         )
     names = dict.fromkeys(name for record in every for name in record)
-    return pa.table({name: _column(name, [record.get(name) for record in every]) for name in names})
+    columns, problems = {}, []
+    for name in names:
+        try:
+            columns[name] = _column(name, [record.get(name) for record in every])
+        except InputError as error:
+            problems += error.problems
+            if options.may_read(name):
+                raise
+    if not columns:
+        raise_if_any(problems[:1])
+    for problem in problems:
+        notice(f"{problem} (the column is left out, as nothing reads it)")
+    return pa.table(columns)
 
 
 def _column(name: str, values: Sequence[Any]) -> pa.Array:

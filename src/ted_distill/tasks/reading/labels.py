@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -11,8 +12,8 @@ from datasets import ClassLabel, Dataset
 
 from ...errors import InputError, raise_if_any, shown
 from ...wording import and_list, listed
-from .columns import distinct_names, row_list, values
-from .label_lists import parsed_list
+from .columns import distinct_names, plain_name, plain_number, row_list, values
+from .label_lists import SEPARATORS, parsed_list
 from .notices import notice
 
 HIDDEN = -1
@@ -46,6 +47,7 @@ def read_classes(
     if names is None:
         hidden = [number for number, name in enumerate(found) if name == str(HIDDEN)]
         names = seen_names(rows, column, visible, split, hidden)
+        warn_of_several(names, split)
     numbers = class_numbers(names, numbered)
     raise_if_any(unknown_labels(visible, numbers, names, split))
     return names, [None if name is None else numbers.get(name, HIDDEN) for name in found]
@@ -95,12 +97,12 @@ def _without_comma(number: str) -> str:
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a label: stripped text, "3" for 3 and 3.0, "True" for True, None if it is missing or -100."""
+    """The name of a label: plain text, "3" for 3 and 3.0, "True" for True, None if it is missing or -100."""
     if value is None or value != value:  # NaN, a missing number, is not equal to itself.
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    name = str(value).strip()
+    name = plain_name(str(value))
     return None if name in ("", str(NO_LABEL)) else name
 
 
@@ -132,17 +134,42 @@ def class_numbers(names: Sequence[str], numbered: bool = False) -> dict[str, int
 def sorted_names(names: Iterable[str]) -> list[str]:
     """Distinct names in order: as numbers if all are, else as text."""
     distinct = set(names)
-    return sorted(distinct, key=int if all(re.fullmatch(r"-?\d{1,4000}", name) for name in distinct) else None)
+    if all(re.fullmatch(r"-?\d{1,4000}", name) for name in distinct):
+        return sorted(distinct, key=lambda name: (int(name), name))  # 1 and 01 are two names of one number
+    return sorted(distinct)
 
 
-def warn_of_case(names: Iterable[str], split: str) -> None:
-    """Say which classes differ only by capital letters, as those of a slip do."""
-    by_folded: dict[str, list[str]] = {}
+def warn_of_alike(names: Iterable[str], split: str) -> None:
+    """Say which classes differ only by capital letters, blanks or invisible characters, as those of a slip do."""
+    by_letters: dict[str, list[str]] = {}
     for name in names:
-        by_folded.setdefault(name.casefold(), []).append(name)
-    alike = [and_list([*map(shown, group)]) for group in by_folded.values() if len(group) > 1]
-    if alike:
-        notice(f"{split}: the classes {listed(alike, 5)} differ only by capital letters; they stay different classes")
+        by_letters.setdefault(_letters(name), []).append(name)
+    alike = [group for group in by_letters.values() if len(group) > 1]
+    by_case = [group for group in alike if len({name.casefold() for name in group}) == 1]
+    others = [group for group in alike if group not in by_case]
+    for groups, what in ((by_case, "capital letters"), (others, "capital letters, blanks or invisible characters")):
+        if groups:
+            named = listed((and_list([*map(shown, group)]) for group in groups), 5)
+            notice(f"{split}: the classes {named} differ only by {what}; they stay different classes")
+
+
+def _letters(name: str) -> str:
+    """A name in small letters, without blanks and invisible characters."""
+    return "".join(c for c in name.casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+def warn_of_several(names: Sequence[str], split: str) -> None:
+    """Say which classes are several others with a separator between them: most likely several labels in a field."""
+    known = {*names}
+    for name in names:
+        for separator in SEPARATORS:
+            parts = [*map(plain_name, name.split(separator))]
+            if len(parts) > 1 and known.issuperset(parts):
+                notice(
+                    f"{split}: the class {shown(name)} looks like the labels {and_list([*map(shown, parts)])} of one "
+                    "row; it stays a class of its own (for several labels use --task multi_label_classification)"
+                )
+                return
 
 
 # --- values ---------------------------------------------------------------------------------------------------
@@ -166,6 +193,8 @@ def of_each(function: Callable[[Any], _Found], found: Iterable[Any]) -> list[_Fo
 def label_values(rows: Dataset, column: str) -> list[Any]:
     """The values of a column, with names for those of `ClassLabel` features (alone or in lists)."""
     found = values(rows, column).to_pylist()
+    if _holds_decimals(rows.features[column]):
+        found = [[*map(plain_number, row)] if isinstance(row, list) else plain_number(row) for row in found]
     declared = declared_names(rows, column)
     if declared is None:
         return found
@@ -175,11 +204,15 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
     ]
 
 
+def _holds_decimals(feature: Any) -> bool:
+    return str(getattr(getattr(feature, "feature", feature), "dtype", "")).startswith("decimal")
+
+
 def declared_names(rows: Dataset, column: str) -> list[str] | None:
     """The names of a `ClassLabel` feature, alone or in lists; None for other columns.
 
     Raises:
-        InputError: two names differ only by blanks around them.
+        InputError: two names differ only by blanks around them, or by their Unicode form.
     """
     feature = rows.features[column]
     feature = getattr(feature, "feature", feature)
@@ -209,7 +242,7 @@ def seen_names(
                 else "; name another column with --label_column"
             )
         )
-    warn_of_case(names, split)
+    warn_of_alike(names, split)
     return names
 
 
@@ -253,11 +286,13 @@ def _no_classes(raw: Sequence[Any], column: str, split: str) -> Iterable[str]:
 
 
 def _is_list(value: Any) -> bool:
-    """Whether a value is a list, or text that is one; a word in brackets is a word."""
-    if not isinstance(value, str) or not value.strip().startswith("["):
+    """Whether a value is a list, or text that is one; a word in brackets is a word, and so is one in ( ) or { }."""
+    if not isinstance(value, str) or not value.strip().startswith(("[", "(", "{")):
         return isinstance(value, list)
     found = parsed_list(value)
-    return found is not None and found != [value.strip()[1:-1].strip()]
+    if found is None or value.strip()[0] != "[":
+        return found is not None and len(found) > 1
+    return found != [value.strip()[1:-1].strip()]
 
 
 def unknown_labels(

@@ -9,7 +9,7 @@ from datasets import Dataset, List, Value
 
 from ...errors import InputError, raise_if_any, shown
 from ...wording import listed
-from .columns import distinct_names, row_list, values
+from .columns import distinct_names, plain_name, plain_number, row_list, values
 
 PROBABILITIES = "probabilities"
 """Column of rows and features, and key of a batch: (C,) or (B, C) probabilities of the classes."""
@@ -27,12 +27,12 @@ def matching(pattern: str, available: Sequence[str]) -> dict[str, str]:
     """Class name -> column: what stands for `*` in the columns that fit, in their order.
 
     Raises:
-        InputError: two names differ only by blanks around them.
+        InputError: two names differ only by blanks around them, or by their Unicode form.
     """
     start, end = pattern.split(_ANY)
     fitting = [name for name in available if name.startswith(start) and name.endswith(end)]
     names = {name: name[len(start) : max(len(start), len(name) - len(end))] for name in fitting}
-    columns = [name for name in fitting if names[name].strip()]
+    columns = [name for name in fitting if plain_name(names[name])]
     return dict(zip(distinct_names([names[name] for name in columns], shown(pattern)), columns, strict=True))
 
 
@@ -93,7 +93,7 @@ def with_uniform_probabilities(rows: Dataset, classes: int) -> Dataset:
 
 def _numbers(rows: Dataset, column: str) -> tuple[np.ndarray, list[int]]:
     """(N,) values as numbers, NaN for others, and the numbers of the rows that hold no probability."""
-    found = np.array([_number(value) for value in values(rows, column).to_pylist()])
+    found = np.array([_number(plain_number(value)) for value in values(rows, column).to_pylist()])
     return found, np.flatnonzero(~((found >= 0) & (found <= 1))).tolist()
 
 

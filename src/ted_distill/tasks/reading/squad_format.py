@@ -51,7 +51,10 @@ def _paragraph_rows(paragraph: Any, title: str, place: str) -> Iterator[Row]:
 
 def _answers(question: dict[str, Any], place: str) -> dict[str, list[Any]] | None:
     # `is_impossible` comes first: such questions carry `plausible_answers`, and some files repeat those as answers.
-    if question.get("is_impossible"):
+    impossible = question.get("is_impossible")
+    if not isinstance(impossible, bool | None):
+        raise InputError(f"{place}: expected true or false as 'is_impossible', got {shown(impossible)}; fix it")
+    if impossible:
         return {"text": [], "answer_start": []}
     if question.get("answers") is None:
         return None

@@ -1,10 +1,16 @@
-"""Data sets of tagged words that are known by name, and the order of their tags."""
+"""Tags of words that are parts of entities, in every notation, and the data sets of them that are known by name."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 OUTSIDE = "O"
+_PART = re.compile(r"([BIMESLU])([-_])(.+)")
+_OTHER_NOTATION = re.compile(r"[BIMESLU]([-_:/.|+].+)?|.+[-_:/.|+][BIMESLU]", re.IGNORECASE)
+_SAME_PART = {"M": "I", "L": "E", "U": "S"}
+"""The letters of BMES and BILOU, and those of BIOES, which seqeval reads."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +33,28 @@ TAGGED = {
         "leondz/wnut_17", ("corporation", "creative-work", "group", "location", "person", "product")
     ),
 }
+
+
+def entity_part(tag: str) -> str:
+    """A tag as seqeval reads it, `B-X` for `B_X` too; `O` for one that is no part of an entity, such as `_`."""
+    found = _PART.fullmatch(tag)
+    return f"{_SAME_PART.get(found[1], found[1])}-{found[3]}" if found else OUTSIDE
+
+
+def are_of_entities(tags: Collection[str]) -> bool:
+    """Whether some of these are parts of entities and not kinds of words, some of which are written with `_` too."""
+    found = [part[2] for part in map(_PART.fullmatch, tags) if part]
+    return "-" in found or (bool(found) and OUTSIDE in tags)
+
+
+def in_other_notation(tags: Collection[str]) -> list[str]:
+    """The tags but `O`, if all look like parts of entities as no scorer reads them, such as `PER-B`; else none."""
+    others = [tag for tag in tags if tag != OUTSIDE]
+    if len(others) == len(tags) or are_of_entities(tags) or not all(map(_OTHER_NOTATION.fullmatch, others)):
+        return []
+    return others
+
+
+def is_entity_tag(tag: str) -> bool:
+    """Whether a tag is `O` or a part of an entity."""
+    return tag == OUTSIDE or _PART.fullmatch(tag) is not None

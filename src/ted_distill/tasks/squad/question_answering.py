@@ -24,7 +24,7 @@ from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import TEST, Metrics, Split, Task
 from ..padding import padded_batch
 from ..reading.columns import values
-from ..reading.file_options import FileOptions, file_options
+from ..reading.file_options import FileOptions, columns_read, file_options
 from ..reading.summaries import questions_summary
 from ..resampling import Draws, sampled_sums
 from ..task_arguments import TaskArguments
@@ -94,7 +94,7 @@ class QuestionAnswering(Task):
         arguments = self.arguments
         named = (arguments.text_column, arguments.text_pair_column, arguments.label_column)
         names = [*QuestionColumns(), "id", "answer_text", *filter(None, named)]
-        return file_options(arguments, texts=names)
+        return file_options(arguments, texts=names, read={*columns_read(arguments), "id"})
 
     def normalise(self, rows: Dataset, split: str) -> Dataset:
         """Rows with `id`, `context`, `question` and `answers`. Raises `InputError` if columns are missing."""

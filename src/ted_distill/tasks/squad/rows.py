@@ -12,7 +12,7 @@ from datasets import Dataset, Features, List, Value
 
 from ...errors import InputError, raise_if_any, shown
 from ...wording import counted
-from ..reading.columns import is_text_like, missing_column, row_list, row_number
+from ..reading.columns import is_text_like, missing_column, row_list, row_number, values
 from ..reading.label_lists import parsed_list
 from ..reading.mapped import mapped
 from ..unlabelled import UNLABELLED
@@ -27,6 +27,9 @@ ROW_FEATURES = Features(
 )
 """Normalised rows. Empty lists: the question has no answer. `answers` None: unreadable, which is a problem."""
 
+_IMPOSSIBLE = "is_impossible"
+"""Column that says whether a question has no answer, as SQuAD 2.0 calls it."""
+_TRUTHS = ("true", "false", "")
 _PYTHON_ANSWERS = re.compile(
     r"""\{\s*['"]text['"]\s*:\s*(.*?)\s*,\s*['"]answer_start['"]\s*:\s*([^'"]*?)\s*\}""", re.DOTALL
 )
@@ -48,11 +51,11 @@ def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Datas
     """The rows under `ROW_FEATURES`.
 
     Answers are a dict (or its JSON, or what Python and numpy write of it) of lists `text` and `answer_start`, a list of
-    such pairs, or the two columns `answer_text` (empty: no answer) and `answer_start`. Without a column `id`, the row
-    number, counted from 0, is used.
+    such pairs, or the two columns `answer_text` (empty: no answer) and `answer_start`. A row where `is_impossible` is
+    true has no answers, whatever else it holds. Without a column `id`, the row number, counted from 0, is used.
 
     Raises:
-        InputError: columns are missing, or do not hold text.
+        InputError: columns are missing or do not hold text, or `is_impossible` holds anything but true, false and null.
     """
     found = rows.column_names
     flat = columns.answers not in found and {"answer_text", "answer_start"} <= set(found)
@@ -64,8 +67,11 @@ def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Datas
         for name in (columns.question, columns.context, "id")
         if name in found and not is_text_like(rows.features[name])
     )
+    impossible = _IMPOSSIBLE in found
+    if impossible:
+        _require_truth(rows, split)
     renamed = {columns.question: "question", columns.context: "context", columns.answers: "answers", "id": "id"}
-    if all(old == new for old, new in renamed.items()) and set(renamed) <= set(found):
+    if all(old == new for old, new in renamed.items()) and set(renamed) <= set(found) and not impossible:
         same = rows.select_columns(list(ROW_FEATURES))
         if same.features == ROW_FEATURES:
             return same
@@ -88,12 +94,29 @@ def standard_rows(batch: dict[str, Any], numbers: list[int], columns: Sequence[s
         found = [_pair_answers(text, start) for text, start in pairs]
     else:
         found = [_read_answers(value) for value in batch[answers]]
+    if _IMPOSSIBLE in batch:
+        is_so = [value is True or str(value).lower() == "true" for value in batch[_IMPOSSIBLE]]
+        found = [_no_answers() if none else answer for none, answer in zip(is_so, found, strict=True)]
     return {
         "id": [_text(value) for value in batch.get("id", numbers)],
         "context": [_text(value) for value in batch[context]],
         "question": [_text(value) for value in batch[question]],
         "answers": found,
     }
+
+
+def _require_truth(rows: Dataset, split: str) -> None:
+    """Refuse other values of `is_impossible` than true, false (in csv files their names) and none."""
+    found = values(rows, _IMPOSSIBLE).to_pylist()
+    if wrong := [number for number, value in enumerate(found) if not _says_truth(value)]:
+        raise InputError(
+            f"{split}: expected true or false in column {_IMPOSSIBLE!r}, got {shown(found[wrong[0]])} in "
+            f"{row_list(wrong)}; fix them, or remove the column"
+        )
+
+
+def _says_truth(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or (isinstance(value, str) and value.lower() in _TRUTHS)
 
 
 def _missing_columns(missing: list[str], columns: QuestionColumns, found: list[str], split: str) -> list[str]:
@@ -112,8 +135,12 @@ def _text(value: Any) -> str | None:
 def _pair_answers(text: Any, start: Any) -> dict[str, list[Any]] | None:
     # Only an empty field is "no answer": a space would be an answer that no token holds.
     if text is None or text == "" or text != text:
-        return {"text": [], "answer_start": []}
+        return _no_answers()
     return _standard([text], [start])
+
+
+def _no_answers() -> dict[str, list[Any]]:
+    return {"text": [], "answer_start": []}
 
 
 def _read_answers(value: Any) -> dict[str, list[Any]] | None:
@@ -187,14 +214,14 @@ def row_problems(rows: Dataset, split: str) -> Iterator[str]:
         )
     # A blank question is merely odd; a blank context has no token to answer with.
     blank = [None if context is None or not context.strip() else context for context in contexts]
-    for column, values in (("question", questions), ("context", blank)):
-        empty = [name for name, text in zip(named, values, strict=True) if text is None]
+    for column, texts in (("question", questions), ("context", blank)):
+        empty = [name for name, text in zip(named, texts, strict=True) if text is None]
         if empty:
             yield (
                 f"{split}: expected a {column} in every row, got none in {_counted(empty, 'row')}; fix or remove them"
             )
-    for column, values in (("question", questions), ("context", contexts)):
-        if odd := [name for name, text in zip(named, values, strict=True) if "\0" in (text or "")]:
+    for column, texts in (("question", questions), ("context", contexts)):
+        if odd := [name for name, text in zip(named, texts, strict=True) if "\0" in (text or "")]:
             yield f"{split}: expected no NUL characters in a {column}, got some in {_counted(odd, 'row')}; remove them"
     unreadable = [name for name, answer in zip(named, answers, strict=True) if not is_readable(answer)]
     if unreadable:

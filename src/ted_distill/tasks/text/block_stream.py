@@ -204,9 +204,13 @@ class _Tokens:
 
 def _text(value: Any) -> str:
     """The text of a row of a stream, which nobody has checked. Raises `InputError`."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, int | float):
+    if value is None:
+        raise InputError("train: expected text in every row, got none in a row of the stream; fix or remove it")
+    if isinstance(value, str) and "\0" in value:
+        raise InputError(
+            f"train: expected text without NUL characters, got some in {shown(value)}; fix or remove the row"
+        )
+    if isinstance(value, str | int | float):
         return str(value)
     raise InputError(f"train: expected text in every row, got {shown(value)}; fix or remove the row")
 

@@ -24,6 +24,7 @@ from ..base import Counts, Metrics, Split, Task
 from ..padding import padded, padded_width
 from ..prediction_files import read_list
 from ..reading.columns import TextColumns, missing_column, row_list, values, with_texts
+from ..reading.file_options import FileOptions
 from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
@@ -33,6 +34,8 @@ _LOOKED_AT = 1000
 """Rows read to find out whether they are lines of one text."""
 _MOST_LINES = 0.9
 """Share of them that ends with a newline if they are: a document may end with one by chance."""
+_FEWEST = 3
+"""Rows with text from which on they show whether they are lines."""
 
 
 class LanguageModelling(Task):
@@ -48,8 +51,14 @@ class LanguageModelling(Task):
     can_stream = True
     vocabulary_logits = True
     running_text: ClassVar[bool] = True
+    _form: tuple[str, bool] | None = None
+    """The first split, and whether its rows are lines of one text."""
 
     # --- data -------------------------------------------------------------------------------------------------
+
+    def file_options(self) -> FileOptions:
+        """Only the text is read."""
+        return super().file_options()._replace(read=(self.arguments.text_column or "text",))
 
     def normalise(self, rows: Dataset | IterableDataset, split: str) -> Dataset | IterableDataset:
         """Rows with only `text`. Raises `InputError` if there is no such column, or it holds no text."""
@@ -65,41 +74,63 @@ class LanguageModelling(Task):
         return with_texts(rows.select_columns([name]), TextColumns(name, None, None), split)
 
     def problems(self, rows: Dataset | IterableDataset, split: str) -> Iterator[str]:
-        """Rows without text; of a stream, among its first rows."""
+        """Rows without text, and rows in another form than those of the first split; of a stream, its first rows."""
         if self.arguments.row_separator not in SEPARATORS:
             separator = self.arguments.row_separator
             yield f"row_separator: expected one of {listed(SEPARATORS)}, got {separator}; set one of these"
         if isinstance(rows, IterableDataset):
-            first = [str(row["text"] or "") for row in islice(rows, _LOOKED_AT)]
+            read = [row["text"] for row in islice(rows, _LOOKED_AT)]
+            missing = [number for number, text in enumerate(read) if text is None]
+            odd = [number for number, text in enumerate(read) if "\0" in str(text)]
+            first = [str(text or "") for text in read]
         else:
-            missing = np.flatnonzero(values(rows, "text").is_null().to_numpy()).tolist()
-            if missing:
-                yield f"{split}: expected text in every row, got none in {row_list(missing)}; fix or remove them"
-            odd = np.flatnonzero(
-                pc.fill_null(pc.match_substring(values(rows, "text"), "\0"), False).to_numpy()
-            ).tolist()
-            if odd:
-                yield f"{split}: expected text without NUL characters, got some in {row_list(odd)}; fix or remove them"
+            texts = values(rows, "text")
+            missing = np.flatnonzero(texts.is_null().to_numpy()).tolist()
+            odd = np.flatnonzero(pc.fill_null(pc.match_substring(texts, "\0"), False).to_numpy()).tolist()
             first = rows[:_LOOKED_AT]["text"]
+        if missing:
+            yield f"{split}: expected text in every row, got none in {row_list(missing)}; fix or remove them"
+        if odd:
+            yield f"{split}: expected text without NUL characters, got some in {row_list(odd)}; fix or remove them"
         if not any((text or "").strip() for text in first):
             column = self.arguments.text_column or "text"
             yield (
                 f"{split}: expected text in column {column!r}, got none in the first {len(first)} rows; "
                 "name another column with --text_column"
             )
+        if self.arguments.row_separator == "auto":
+            yield from self._other_form(rows, split)
+
+    def _other_form(self, rows: Dataset | IterableDataset, split: str) -> Iterator[str]:
+        """The problem that rows are lines and those of the first split are not, or the reverse: all are read alike."""
+        if self._form is None:
+            self._form = split, self.keeps_order(rows)
+            return
+        first, lines = self._form
+        share, count = self._share_of_lines(rows)
+        # Few rows, and rows some of which end with newlines, may be either.
+        if count >= _FEWEST and (share <= 1 - _MOST_LINES if lines else share >= _MOST_LINES):
+            yield (
+                f"{split}: expected {_joined(lines)}, as in {first}, got {_joined(not lines)}; give both in one form, "
+                "or set row_separator: to none if rows are to be joined as they are, to eos if texts are to end"
+            )
 
     def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
         """Whether rows are lines of one text: as `row_separator` says, or nearly all of the first end with newlines."""
         if self.arguments.row_separator != "auto":
             return self.arguments.row_separator == "none"
+        return self._share_of_lines(rows)[0] >= _MOST_LINES
+
+    def _share_of_lines(self, rows: Dataset | IterableDataset) -> tuple[float, int]:
+        """The share of the first rows that end as lines do, and how many of these rows have text."""
         first = list(islice(rows, _LOOKED_AT))
         name = next((name for name in (self.arguments.text_column, "text") if first and name in first[0]), None)
         filled = [text for text in (str(row[name] or "") for row in first if name) if text.strip()]
         # The last line of a file may end without one.
-        filled = filled[:-1] or filled
+        counted = filled[:-1] or filled
         # A document may end with a newline too; a line has no other.
-        lines = sum(text.endswith("\n") and "\n" not in text[:-1] for text in filled)
-        return lines >= _MOST_LINES * max(len(filled), 1)
+        lines = sum(text.endswith("\n") and "\n" not in text[:-1] for text in counted)
+        return lines / max(len(counted), 1), len(filled)
 
     @cached_property
     def _lines(self) -> bool:
@@ -112,8 +143,7 @@ class LanguageModelling(Task):
 
     def describe_labels(self, rows: Dataset) -> str | None:
         """Whether rows are joined as lines or as documents, which decides what the model learns to end."""
-        joined = "lines of one text" if self.keeps_order(rows) else "texts with an end-of-text token between them"
-        return f"{len(rows):,} rows, read as {joined} (row_separator)"
+        return f"{len(rows):,} rows, read as {_joined(self.keeps_order(rows))} (row_separator)"
 
     def around(self, tokenizer: PreTrainedTokenizerBase) -> Ends:
         """The tokens before and after each block."""
@@ -288,6 +318,10 @@ class VocabularyHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Logits of all tokens."""
         return self.output(self.hidden(states))
+
+
+def _joined(lines: bool) -> str:
+    return "lines of one text" if lines else "texts with an end-of-text token between them"
 
 
 def _first(rows: Any) -> dict[str, Any]:
