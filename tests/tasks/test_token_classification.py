@@ -220,13 +220,19 @@ def test_entities_are_the_same_in_every_notation(tmp_path: Path, notation: str) 
     assert 30 < scores["f1"] < 80
 
 
-@pytest.mark.parametrize(
-    "tags", [["PER-B", "PER-I"], ["b-PER", "i-PER"], ["B:PER", "I:PER"], ["PER_B", "LOC_S"], ["B", "I"]]
-)
+@pytest.mark.parametrize("tags", [["PER-B", "PER-I"], ["b-PER", "i-PER"], ["B:PER", "I:PER"], ["PER_B", "LOC_S"]])
 def test_tags_of_entities_that_no_scorer_reads_are_refused(tmp_path: Path, tags: list[str]) -> None:
     rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["O", *tags]}]
     with pytest.raises(InputError, match=f"expected tags such as B-PER, got '{sorted(tags)[0]}'.*; rename them"):
         _ = task_of(rows, tmp_path).rows
+
+
+def test_parts_of_entities_of_one_kind_need_no_kind(tmp_path: Path) -> None:
+    """As in data of key phrases: B, I and O."""
+    gold, said = ["B", "I", "O", "B", "O"], ["B", "O", "O", "B", "O"]
+    task = task_of([{"tokens": list("abcde"), "ner_tags": gold}], tmp_path)
+    assert task.metric == "f1"
+    assert task.score([said], task.rows["validation"])["f1"] == pytest.approx(50.0), "one of two, and one of two said"
 
 
 @pytest.mark.parametrize("tags", [["S_PRO", "V", "I_X"], ["O", "person", "location"], ["O", "N", "V", "S", "L"]])

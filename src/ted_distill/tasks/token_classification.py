@@ -29,7 +29,7 @@ from .reading.labels import declared_names, is_label, is_word, label_name, warn_
 from .reading.mapped import mapped
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
-from .reading.tags import OUTSIDE, TAGGED, are_of_entities, entity_part, in_other_notation
+from .reading.tags import OUTSIDE, TAGGED, are_bare, are_of_entities, entity_part, in_other_notation
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
@@ -315,7 +315,7 @@ class TokenClassification(ModelLabels, Task):
         names = self.label_names or []
         gold = [[names[tag] for tag in row] for row in rows["tags"]]
         if self.has_entities:
-            sums = sampled_sums(entity_counts(_parts(gold), _parts(predictions)), draws)
+            sums = sampled_sums(entity_counts(self._parts(gold), self._parts(predictions)), draws)
             return 200 * sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2], 1)
         right = [np.equal(row, of_row).sum() for row, of_row in zip(gold, predictions, strict=True)]
         sums = sampled_sums(np.stack([right, list(map(len, gold))], axis=1).astype(np.float64), draws)
@@ -338,9 +338,14 @@ class TokenClassification(ModelLabels, Task):
         from seqeval.metrics import f1_score, precision_score, recall_score
 
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
-        parts = _parts(gold), _parts(predictions)
+        parts = self._parts(gold), self._parts(predictions)
         found = {name: 100.0 * float(score(*parts, zero_division=0)) for name, score in scores.items()}
         return found | accuracy
+
+    def _parts(self, tags: list[list[str]]) -> list[list[str]]:
+        """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
+        bare = are_bare(self.label_names or ())
+        return [[entity_part(tag, bare) for tag in row] for row in tags]
 
     def write_predictions(self, predictions: list[list[str]], split: Split, folder: Path) -> None:
         """Write `predictions.json`: a list of tags for each row."""
@@ -363,11 +368,6 @@ class TokenClassification(ModelLabels, Task):
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
             )
         return found
-
-
-def _parts(tags: list[list[str]]) -> list[list[str]]:
-    """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
-    return [[entity_part(tag) for tag in row] for row in tags]
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

@@ -7,8 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 OUTSIDE = "O"
+_LETTERS = frozenset("BIMESLU")
+_ONE_KIND = "entity"
 _PART = re.compile(r"([BIMESLU])([-_])(.+)")
-_OTHER_NOTATION = re.compile(r"[BIMESLU]([-_:/.|+].+)?|.+[-_:/.|+][BIMESLU]", re.IGNORECASE)
+_OTHER_NOTATION = re.compile(r"[BIMESLU][-_:/.|+].+|.+[-_:/.|+][BIMESLU]", re.IGNORECASE)
 _SAME_PART = {"M": "I", "L": "E", "U": "S"}
 """The letters of BMES and BILOU, and those of BIOES, which seqeval reads."""
 
@@ -35,16 +37,27 @@ TAGGED = {
 }
 
 
-def entity_part(tag: str) -> str:
-    """A tag as seqeval reads it, `B-X` for `B_X` too; `O` for one that is no part of an entity, such as `_`."""
+def entity_part(tag: str, bare: bool = False) -> str:
+    """A tag as seqeval reads it, `B-X` for `B_X` too; `O` for one that is no part of an entity, such as `_`.
+
+    Args:
+        bare: parts are written without a kind, see `are_bare`.
+    """
+    if bare and tag in _LETTERS:
+        return f"{_SAME_PART.get(tag, tag)}-{_ONE_KIND}"
     found = _PART.fullmatch(tag)
     return f"{_SAME_PART.get(found[1], found[1])}-{found[3]}" if found else OUTSIDE
+
+
+def are_bare(tags: Collection[str]) -> bool:
+    """Whether these are parts of entities of one kind, which is not written: `B` and `I` beside `O`."""
+    return OUTSIDE in tags and len(tags) > 1 and _LETTERS.issuperset({*tags} - {OUTSIDE})
 
 
 def are_of_entities(tags: Collection[str]) -> bool:
     """Whether some of these are parts of entities and not kinds of words, some of which are written with `_` too."""
     found = [part[2] for part in map(_PART.fullmatch, tags) if part]
-    return "-" in found or (bool(found) and OUTSIDE in tags)
+    return "-" in found or (bool(found) and OUTSIDE in tags) or are_bare(tags)
 
 
 def in_other_notation(tags: Collection[str]) -> list[str]:
