@@ -90,14 +90,17 @@ class TaskArguments:
     @property
     def explicit(self) -> dict[str, Any]:
         """What was set: values other than the defaults, and all that are `named`."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
-        return {key: value for key, value in own.items() if value != defaults[key] or key in self.named}
+        return {key: value for key, value in self._values.items() if value != defaults[key] or key in self.named}
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that change what a task computes from its rows."""
-        return {name: value for name, value in vars(self).items() if name not in SELECT_ROWS}
+        return {name: value for name, value in self._values.items() if name not in SELECT_ROWS}
 
 
 SELECT_ROWS = {
