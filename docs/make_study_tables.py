@@ -8,7 +8,8 @@ The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.jso
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
 docs/study/changes/NAME/CHANGE.json are comparisons that differ from docs/study/NAME.json in one thing, and
-`<!-- changes NAME -->` is the table of what that does to each method.
+`<!-- changes NAME -->` is the table of what that does to each method. `<!-- grid NAME -->` is what the grid of
+docs/study/NAME.json scored on the rows held out.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "al
 _ACROSS = 3
 """Panels of the plot beside each other."""
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
-_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes|grid) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -188,6 +189,19 @@ def table_of_changes(name: str) -> str:
     return markdown_table(rows)
 
 
+def table_of_grid(one: dict[str, Any]) -> str:
+    """A row for each method: its score on the rows held out with each combination, the chosen one in bold."""
+    scores = one["search"]["scores"]
+    points = list(dict.fromkeys(point for of_method in scores.values() for point in of_method))
+    rows = [[f"{one['metric']} on {one['search']['rows']:,} rows", *points]]
+    for method, of_method in scores.items():
+        chosen = " ".join(f"{key}={value}" for key, value in one["chosen"][method].items())
+        cells = [f"{of_method[point]:.1f}" if point in of_method else "" for point in points]
+        rows.append([NAMES[method], *(f"**{cell}**" if point == chosen else cell
+                                      for point, cell in zip(points, cells, strict=True))])  # fmt: skip
+    return markdown_table(rows)
+
+
 def _of_seeds(one: dict[str, Any], method: str, seeds: list[int] | None = None) -> list[float]:
     scores = dict(zip(one["seeds"], one["scores"][method], strict=True))
     return [scores[seed][one["metric"]] for seed in seeds or one["seeds"]]
@@ -222,6 +236,8 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
             table = table_of_epochs(place[3])
         elif place[2] == "changes":
             table = table_of_changes(place[3])
+        elif place[2] == "grid":
+            table = table_of_grid(found[place[3]])
         else:
             table = page_of(found[place[3]]) if place[3] else table_of_all(found)
         return f"{place[1]}\n{table}\n\n{place[4]}"

@@ -47,6 +47,22 @@ def test_a_cell_has_the_mean_of_the_seeds_and_the_best_one_is_bold() -> None:
     assert row == ["MRPC (F1)", "2", "90.0", "80.0 (78.0 to 82.0)", "**82.2** (81.0 to 83.5)"]
 
 
+def test_a_grid_has_the_scores_that_chose_and_what_was_chosen_is_bold() -> None:
+    one = {
+        "metric": "f1", "chosen": {"alone": {"learning_rate": "1e-4"}, "ted": {"learning_rate": "5e-4"}},
+        "search": {
+            "rows": 1550, "scores": {
+                "alone": {"learning_rate=1e-4": 80.04, "learning_rate=5e-4": 79.9},
+                "ted": {"learning_rate=5e-4": 82.0},
+            },
+        },
+    }  # fmt: skip
+    header, _, alone, ted = ([cell.strip() for cell in line.strip("|").split("|")]
+                             for line in script.table_of_grid(one).splitlines())  # fmt: skip
+    assert header == ["f1 on 1,550 rows", "learning_rate=1e-4", "learning_rate=5e-4"]
+    assert (alone, ted) == (["alone", "**80.0**", "79.9"], ["TED", "", "**82.0**"])
+
+
 def test_epochs_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "study" / "epochs").mkdir(parents=True)
     for epochs, mean in ((10, 82.0), (2, 80.0)):

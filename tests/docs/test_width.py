@@ -16,7 +16,7 @@ WIDTH = 120
 def prose(page: Path) -> Iterator[tuple[int, str]]:
     """Lines by number, without code, tables, equations, pictures, and what a script writes."""
     text = page.read_text(encoding="utf-8")
-    made = r"^```.*?^```|^<!-- (?:study|int8|bench|epochs|changes)\b.*?^<!-- end -->|^\$\$.*?\$\$$"
+    made = r"^```.*?^```|^<!-- (?:study|int8|bench|epochs|changes|grid)\b.*?^<!-- end -->|^\$\$.*?\$\$$"
     text = re.sub(made, lambda found: "\n" * found[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
     for number, line in enumerate(text.splitlines(), 1):
         if not line.startswith(("|", "#", "![", "    ", "<")):
