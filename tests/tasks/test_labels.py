@@ -20,6 +20,7 @@ from ted_distill.errors import InputError
 from ted_distill.tasks import Task, TaskArguments, load_task
 from ted_distill.tasks.reading import notices
 from ted_distill.tasks.reading.columns import label_columns, with_labels
+from ted_distill.tasks.reading.file_options import FileOptions
 from ted_distill.tasks.reading.label_lists import parsed_list
 from ted_distill.tasks.reading.labels import label_name, of_each, sorted_names
 from ted_distill.tasks.regression import Regression
@@ -212,7 +213,15 @@ def test_minus_100_in_a_column_of_zeros_and_ones_is_no_label(tmp_path: Path) -> 
     ],
 )
 def test_a_column_of_several_may_have_a_comma_in_its_name(names: str, expected: list[str]) -> None:
-    assert label_columns(names, ["text", "joy", "fear, dread", "rage"]) == expected
+    available = ["text", "joy", "fear, dread", "rage"]
+    assert label_columns(names, available) == expected
+    options = FileOptions(read=(names,))
+    assert [name for name in available if options.may_read(name)] == [name for name in available if name in expected]
+
+
+def test_thousands_of_label_columns_are_found_one_by_one() -> None:
+    names = [f"label {number}" for number in range(5000)]
+    assert label_columns(",".join(names), ["text", *names]) == names
 
 
 def test_minus_100_is_a_score_like_any_other(make: Make) -> None:

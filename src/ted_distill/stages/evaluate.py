@@ -191,8 +191,9 @@ def predict_split(
     Args:
         tokenizer: the one that made the features [the model's].
     """
-    mixed_precision = fitting_autocast(loaded, task, device, mixed_precision)
     model = loaded.as_module(task).eval().to(device)
+    # Where it is already: otherwise it would go there and back for the trial alone.
+    mixed_precision = fitting_autocast(loaded, task, device, mixed_precision)
     return evaluation.predict(
         lambda batch: task.scored(model(batch).logits, batch),
         task,

@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
-from ...errors import InputError, raise_if_any, shown
+from ...errors import InputError, shown
 from .file_options import FileOptions
-from .notices import notice
 
 _PLAIN_VALUES = {"large_string": "string", "string_view": "string", "large_binary": "binary", "binary_view": "binary"}
 
@@ -47,24 +46,8 @@ def _features(table: pa.Table, plain: pa.Table, options: FileOptions) -> Feature
         plain.slice(0, 1).cast(features.arrow_schema)
     # Such a note in a file is for `datasets` alone; whatever is wrong with it, the columns are still there.
     except Exception:
-        return Features(_known_features(plain, options))
+        return Features(options.readable(plain.column_names, lambda name: _feature(name, plain.schema.field(name))))
     return features
-
-
-def _known_features(plain: pa.Table, options: FileOptions) -> dict[str, Any]:
-    found, problems = {}, []
-    for name in plain.column_names:
-        try:
-            found[name] = _feature(name, plain.schema.field(name))
-        except InputError as error:
-            problems += error.problems
-            if options.may_read(name):
-                raise
-    if not found:
-        raise_if_any(problems[:1])
-    for problem in problems:
-        notice(f"{problem} (it is left out, as nothing reads it)")
-    return found
 
 
 def _feature(name: str, field: pa.Field) -> Any:

@@ -94,9 +94,10 @@ def label_columns(label: str, available: Sequence[str]) -> list[str]:
         return [label]
     known = {name.strip(): name for name in reversed(available)} | {name: name for name in available}
     parts, found = label.split(","), []
+    most = 1 + max(name.count(",") for name in known)
     while parts:
         # A name may have commas itself: of the names that come next the longest one is meant.
-        names = {number: ",".join(parts[:number]) for number in range(len(parts), 0, -1)}
+        names = {number: ",".join(parts[:number]) for number in range(min(most, len(parts)), 0, -1)}
         number = next((number for number, name in names.items() if name in known or name.strip() in known), 1)
         found.append(known.get(names[number], known.get(names[number].strip(), names[number].strip())))
         parts = parts[number:]

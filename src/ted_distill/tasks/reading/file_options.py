@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ...errors import shown
+from ...errors import InputError, raise_if_any, shown
 from ..task_arguments import TaskArguments
 from .columns import USUAL_LABELS, TextColumns, text_names
 from .encodings import is_text_encoding
+from .notices import notice
 
 _USUAL_WORDS, _USUAL_TAGS = ("tokens", "FORM", "context"), ("tags", "ner_tags", "UPOS")
 _USUAL_ANSWERS = ("answers", "answer_text", "answer_start", "is_impossible")
@@ -30,11 +31,42 @@ class FileOptions(NamedTuple):
     lists: tuple[str, ...] = ()
     """Columns of csv and tsv files in which an empty field is an empty list, and not a missing number."""
     read: tuple[str, ...] | None = None
-    """Columns that may be read, or patterns of their names. Others are left out if no table holds them [all]."""
+    """Columns that may be read, several with commas between them, or patterns of their names. Others are left out if no
+    table holds them [all]."""
 
     def may_read(self, column: str) -> bool:
         """Whether a column may be read; if not, it is no reason to refuse a file."""
-        return self.read is None or any(column == name or fnmatchcase(column, name) for name in self.read)
+        if self.read is None:
+            return True
+        # Among several with commas between them, a name may have commas itself.
+        one = f",{_close(column)},"
+        return any(one in f",{_close(name)}," or fnmatchcase(column, name) for name in self.read)
+
+    def readable(self, names: Iterable[str], made: Callable[[str], Any]) -> dict[str, Any]:
+        """What is made of each column; one that cannot be made is left out with a notice, if nothing reads it.
+
+        Raises:
+            InputError: a column that may be read cannot be made, or none can.
+        """
+        found: dict[str, Any] = {}
+        problems: list[str] = []
+        for name in names:
+            try:
+                found[name] = made(name)
+            except InputError as error:
+                problems += error.problems
+                if self.may_read(name):
+                    raise
+        if not found:
+            raise_if_any(problems[:1])
+        for problem in problems:
+            notice(f"{problem} (the column is left out, as nothing reads it)")
+        return found
+
+
+def _close(names: str) -> str:
+    """Names without blanks around commas."""
+    return ",".join(part.strip() for part in names.split(","))
 
 
 def file_options(
@@ -53,10 +85,8 @@ def columns_read(arguments: TaskArguments) -> set[str]:
     """Columns that a task may read: those that arguments name, and those with usual names in place of others."""
     label = arguments.label_column
     columns = TextColumns(arguments.text_column, arguments.text_pair_column, label)
-    # Several label columns are named with commas between them, which names may have themselves.
-    parts = label.split(",") if label else []
-    labels = {",".join(parts[i:j]).strip() for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
-    return text_names(columns) | (labels or {*USUAL_LABELS, *_USUAL_TAGS, *_USUAL_ANSWERS}) | {*_USUAL_WORDS}
+    labels = {label} if label else {*USUAL_LABELS, *_USUAL_TAGS, *_USUAL_ANSWERS}
+    return text_names(columns) | labels | {*_USUAL_WORDS}
 
 
 def named_separator(name: str | None) -> str | None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import InputError, raise_if_any, shown
+from ...errors import InputError, shown
 from .encodings import decoded
 from .file_options import FileOptions
-from .notices import notice
 from .squad_format import flatten_squad, is_squad_document
 
 _DEEPEST = 32
@@ -88,19 +87,7 @@ def records_table(records: Any, options: FileOptions) -> pa.Table:
             f"{shown(every[strangers[0]])}; convert the file"
         )
     names = dict.fromkeys(name for record in every for name in record)
-    columns, problems = {}, []
-    for name in names:
-        try:
-            columns[name] = _column(name, [record.get(name) for record in every])
-        except InputError as error:
-            problems += error.problems
-            if options.may_read(name):
-                raise
-    if not columns:
-        raise_if_any(problems[:1])
-    for problem in problems:
-        notice(f"{problem} (the column is left out, as nothing reads it)")
-    return pa.table(columns)
+    return pa.table(options.readable(names, lambda name: _column(name, [record.get(name) for record in every])))
 
 
 def _column(name: str, values: Sequence[Any]) -> pa.Array:
