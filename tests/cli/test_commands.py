@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,16 @@ def test_words_that_are_missing_or_wrong_are_refused(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"ted {words[0]}: invalid input; nothing was trained\n- {said}")
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_traceback() -> None:
+    """As of `ted list | head -3`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    listed = [sys.executable, "-m", "ted_distill", "list"]
+    done = subprocess.run(listed, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.stderr, done.returncode) == ("", 141)
 
 
 # --- changes to a recipe --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -141,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0, 1 (training went wrong), 2 (invalid input), 4 (the result is not what was required) or 130
-        (interrupted).
+        The exit code: 0, 1 (training went wrong), 2 (invalid input), 4 (the result is not what was required), 130
+        (interrupted) or 141 (nobody reads the output any more, as after `| head`).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet()
@@ -161,6 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if given is not None:
                     trained = command.trains
                     command.run(*given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 141
     except InputError as error:
         _say(f"ted {name}: invalid input{'' if trained else '; nothing was trained'}\n{error}")
         return 2
@@ -215,6 +221,19 @@ def _print_version() -> None:
     from importlib.metadata import version
 
     sys.stdout.write(f"ted-distill {version('ted-distill')}\n")
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of the output is gone, and not another process's; what is left of it then goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    look = select.poll()
+    look.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in look.poll(0)):
+        return False
+    # Also for what Python writes when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _say(message: str) -> None:
