@@ -188,6 +188,13 @@ def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
         read_recipe(recipe, ["ted.student_filters=learned"])
 
 
+def test_blocks_of_a_teacher_that_is_fine_tuned_already_are_no_pretrained_start(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"], student=None, student_layers=[1], start_from="pretrained")
+    assert read_recipe(recipe).run.start == "pretrained"
+    with pytest.raises(InputError, match="start_from: expected student, the model that the teacher was fine-tuned"):
+        read_recipe(recipe, ["finetune_teacher=false"])
+
+
 def test_null_removes_a_section_or_a_key(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, score_on={"more": {"task": "sst2"}}, kd={"kl_alpha": 9}, filter_output_dim=16)
     read = read_recipe(recipe, ["score_on=null", "kd=null", "filter_output_dim=null"])

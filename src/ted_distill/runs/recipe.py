@@ -205,6 +205,12 @@ def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
             for name, start in recipe.student_filters.items()
             if start == LEARNED
         ]
+        if recipe.run.made_of_teacher and sections.get("finetune_teacher") is False:
+            problems.append(
+                "start_from: expected student, the model that the teacher was fine-tuned from, beside pretrained with "
+                "finetune_teacher: false, got none, so that the start would be blocks of the fine-tuned teacher; give "
+                "student, or leave start_from out"
+            )
     return problems
 
 
