@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .benching.bench import Benched, bench
-    from .errors import InputError, TrainingError
+    from .errors import GateError, InputError, TrainingError
     from .export.exporting import Exported, export_onnx
     from .export.upload import Pushed, push_to_hub
     from .method.filter_files import load_filters, save_filters
@@ -51,6 +51,7 @@ __all__ = [
     "FilteredModel",
     "Filters",
     "FinetuneTrainer",
+    "GateError",
     "InputError",
     "LearnFiltersArguments",
     "LearnFiltersTrainer",
@@ -87,7 +88,7 @@ __all__ = [
 
 _HOMES = {
     "benching.bench": "Benched bench",
-    "errors": "InputError TrainingError",
+    "errors": "GateError InputError TrainingError",
     "export.exporting": "Exported export_onnx",
     "export.upload": "Pushed push_to_hub",
     "method.filter_files": "load_filters save_filters",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -52,7 +52,25 @@ class NoRoomError(TrainingError):
 
 
 class GateError(RuntimeError):
-    """Everything was done, but the result does not do what was required of it. Exit code 4."""
+    """Everything was done, but the result does not do what was required of it. Exit code 4.
+
+    Attributes:
+        results: what the function would have returned, where it was finished all the same; otherwise None.
+    """
+
+    def __init__(self, message: str, results: Any = None) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+def results_all_the_same(run: Callable[[], Any]) -> tuple[Any, GateError | None]:
+    """What a run or comparison returns, and the error if something required of it does not hold: its table and report
+    come before that is said.
+    """
+    try:
+        return run(), None
+    except GateError as failed:
+        return failed.results, failed
 
 
 @contextmanager

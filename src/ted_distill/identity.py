@@ -171,6 +171,14 @@ def source_fingerprint(function: Callable[..., Any]) -> str:
     return hashlib.sha256(source).hexdigest()
 
 
+def class_fingerprint(kind: type) -> str | None:
+    """Fingerprint of the files that hold a class and those it inherits from; None for those of this package."""
+    modules = {base.__module__ for base in kind.__mro__}
+    own = {name for name in modules if name.partition(".")[0] not in (__name__.partition(".")[0], "abc", "builtins")}
+    files = {file for name in own if (file := getattr(sys.modules.get(name), "__file__", None))}
+    return fingerprint(sorted(map(file_fingerprint, files))) if own else None
+
+
 def own_code_fingerprint(*classes: type) -> str | None:
     """Fingerprint of the code that comes with a model: of the modules of these classes and of what these import.
 

@@ -188,6 +188,18 @@ def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
         read_recipe(recipe, ["ted.student_filters=learned"])
 
 
+def test_a_run_that_is_not_what_was_required_shows_its_table_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(tmp_path, methods=["kd"])
+    assert main(["run", str(recipe), "--require", "kd.accuracy > 100", "finetune_student=false"]) == 4
+    shown = capsys.readouterr()
+    assert "| teacher " in shown.out
+    assert f"{tmp_path}/run/results.md" in shown.out
+    assert str(tmp_path / "run" / "report.md") in shown.out
+    assert shown.err.rstrip().splitlines()[-1].startswith("ted run: require: does not hold: kd.accuracy > 100")
+
+
 def test_blocks_of_a_teacher_that_is_fine_tuned_already_are_no_pretrained_start(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, methods=["kd"], student=None, student_layers=[1], start_from="pretrained")
     assert read_recipe(recipe).run.start == "pretrained"

@@ -107,7 +107,7 @@ def test_one_document_that_ends_with_a_newline_makes_no_lines_of_the_others(tmp_
 
 
 def test_documents_of_several_lines_are_no_lines() -> None:
-    texts = [f"def function_{number}():\n    return {number}\n" for number in range(20)]
+    texts = [f"the film {number}:\n    was good\n" for number in range(20)]
     task = given(train=Dataset.from_dict({"text": texts}))
     tokenizer = tokenizer_with_ends()
     assert ids_of(task, tokenizer).count(tokenizer.eos_token_id) == 20

@@ -36,7 +36,7 @@ def task_of(name: str, rows: list[dict[str, Any]], folder: Path) -> Task:
 @pytest.mark.parametrize("name", _ROWS)
 def test_texts_of_unknown_words_alone_are_refused_by_every_task(name: str, tmp_path: Path) -> None:
     task = task_of(name, _ROWS[name], tmp_path)
-    with pytest.raises(InputError, match=r"text: expected words that the tokenizer .* knows, got unknown ones alone"):
+    with pytest.raises(InputError, match=r"text: expected words that the tokenizer .* knows, got none"):
         task.encode_training(task.rows["train"], tiny_tokenizer())
 
 

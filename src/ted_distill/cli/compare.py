@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from ..errors import InputError, collect, raise_if_any
+from ..errors import InputError, collect, raise_if_any, results_all_the_same
 from .dialect import EITHER, changes, recipe_word
 from .report import report_at_the_end, say, say_files
 
@@ -67,10 +68,14 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
     from ..runs.compare.verdicts import page
     from ..runs.run_folder import COMPARISON
 
-    content = compare(recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
+    content, failed = results_all_the_same(
+        partial(compare, recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))
+    )
     say(f"\n{page(content)}\n\n{recipe.run.output_dir}/{COMPARISON}/compare.md\n")
     if recipe.run.report:
         say_files(report_at_the_end(f"{recipe.run.output_dir}/{COMPARISON}"))
+    if failed:
+        raise failed
 
 
 _OF_BOTH = {"pairs", "filter_interval", "teacher_filter_interval"}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, nearest, shown
+from ..errors import InputError, nearest, results_all_the_same, shown
 from .dialect import CHANGES, EITHER, changes, content_of, read_words, recipe_word, take
 from .init import draft_of
 from .report import report_at_the_end, say, say_files
@@ -148,9 +148,11 @@ def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
         if report:
             files.extend(report_at_the_end(folder, held=True))
 
-    results = run(before_dropping=write_report)
+    results, failed = results_all_the_same(partial(run, before_dropping=write_report))
     say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
     say_files(files)
+    if failed:
+        raise failed
 
 
 def read_show(words: list[str]) -> tuple[Path | None, Recipe]:

@@ -32,6 +32,8 @@ def run(
 ) -> dict[str, Results]:
     """Run all stages of a recipe, except those that are finished, write the table, and copy the best student to `best`.
 
+    The report, which `ted run` writes at its end, is left to `write_report(output_dir, task)`.
+
     Args:
         train, validation, test: rows in place of files: a `datasets.Dataset`, a `pandas.DataFrame` or a list of dicts.
         teacher, student: in place of the recipe's: a folder, a Hub id, or (model, tokenizer).
@@ -41,7 +43,7 @@ def run(
 
     Raises:
         InputError, TrainingError: see the stages.
-        GateError: a requirement of the recipe does not hold.
+        GateError: a requirement of the recipe does not hold; its `results` are what would be returned.
     """
     read, task = _read(recipe, train, validation, test, teacher, student)
     return runs.run(read, task=task)
@@ -98,7 +100,7 @@ def compare(
 
     Raises:
         InputError, TrainingError: see the stages; or a grid that cannot be searched.
-        GateError: a requirement of the recipe does not hold for the means.
+        GateError: a requirement of the recipe does not hold for the means; its `results` are what would be returned.
     """
     read, task = _read(recipe, train, validation, test, teacher, student)
     return comparison.compare(read, seeds, grid, resamples, task)

@@ -114,8 +114,11 @@ def read_requirement(text: str) -> Requirement:
     return Requirement(text.strip(), found)
 
 
-def require(requirements: Sequence[str], scores: Scores) -> None:
+def require(requirements: Sequence[str], scores: Scores, results: Any) -> None:
     """Check requirements on finished models, and say of each whether it holds.
+
+    Args:
+        results: of the run or comparison, which the error holds.
 
     Raises:
         GateError: one does not hold.
@@ -126,7 +129,7 @@ def require(requirements: Sequence[str], scores: Scores) -> None:
         if verdict.holds:
             logger.warning("require: %s", verdict)
     if failed := [verdict for verdict in found if not verdict.holds]:
-        raise GateError("\n".join(f"require: {verdict}" for verdict in failed))
+        raise GateError("\n".join(f"require: {verdict}" for verdict in failed), results)
 
 
 def with_best(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -97,7 +97,7 @@ def run(
         results = started.results(before_dropping)
     else:
         on_main(lambda: drop_weights(started.at.dropped))  # what a kill left of them
-    require(recipe.run.require or [], with_best(results))
+    require(recipe.run.require or [], with_best(results), results)
     return results
 
 

@@ -25,7 +25,7 @@ class RunArguments:
     output_dir: Annotated[str | None, a_path()] = None
     """the run's folder [runs/NAME for the recipe NAME.yaml]"""
     report: bool = True
-    """write `report.html`, `.md` and `.json` at the end"""
+    """`ted run` and `ted compare` write `report.html`, `.md` and `.json` at the end"""
     teacher: str | None = None
     """folder or Hub id"""
     student: str | None = None

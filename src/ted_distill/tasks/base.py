@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ..errors import InputError, collect, raise_if_any
-from ..identity import Identity, file_fingerprint, fingerprint, rows_fingerprint
+from ..identity import Identity, class_fingerprint, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.columns import TextColumns, numbered, text_names
 from .reading.file_options import FileOptions, columns_read, file_options
@@ -109,7 +109,7 @@ class Task(ABC):
 
     def __init__(self, arguments: TaskArguments) -> None:
         self.arguments = arguments
-        self.name = arguments.task or type(self).__name__
+        self.name = arguments.task_name or type(self).__name__
         self.max_seq_length = arguments.max_seq_length or self.default_max_seq_length
         self.given: dict[str, Dataset | IterableDataset] = {}
         """Rows that are there already, by split, in place of files and data sets of the Hub (`load_task`)."""
@@ -221,9 +221,15 @@ class Task(ABC):
     def identity(self) -> Identity:
         """The task's settings and the content of its rows, wherever they are; not of test rows (`test_identity`)."""
         data = {name: self._rows_fingerprint(rows) for name, rows in self.rows.items() if name != TEST}
-        settings = {**self.arguments.settings, "max_seq_length": self.max_seq_length}
         counts = {name: count for name, count in self.row_counts.items() if name != TEST}
-        return {"task": settings, "rows": counts, "data": data}
+        return {"task": self.settings, "rows": counts, "data": data}
+
+    @property
+    def settings(self) -> Identity:
+        """All that a task computes from its rows depends on: arguments, and the code of one that is the user's own."""
+        code = class_fingerprint(type(self))
+        own = {} if code is None else {"task": self.name, "code": code}
+        return {**self.arguments.settings, "max_seq_length": self.max_seq_length, **own}
 
     @cached_property
     def test_identity(self) -> str | None:

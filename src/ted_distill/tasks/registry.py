@@ -15,6 +15,7 @@ from .base import Task
 from .descriptions import DESCRIPTIONS
 from .glue import GLUE
 from .multi_label_classification import MultiLabelClassification
+from .own_tasks import own_task
 from .reading.given import Rows, given_rows
 from .regression import Regression
 from .sequence_classification import SequenceClassification
@@ -51,24 +52,36 @@ def load_task(
     """The task of this name, or the one that the arguments describe.
 
     Args:
+        task: a name of `ted list`, or FILE.py:CLASS for a subclass of `Task` in a file of your own.
         train, validation, test: rows that are there already, in place of files: a `datasets.Dataset`, a
             `pandas.DataFrame` or a list of dicts, with the columns that a file would have.
 
     Raises:
-        InputError: the name is missing or unknown, or rows are of another kind.
+        InputError: the name is missing or unknown, the file holds no such task, or rows are of another kind.
     """
     arguments = TaskArguments(task=task) if isinstance(task, str) else task
-    known = ", ".join(TASKS)
-    if not arguments.task:
-        raise InputError(f"task: expected one of {known}, got nothing; set --task")
-    if arguments.task not in TASKS:
-        hint = nearest(arguments.task.lower(), TASKS) or "; `ted list` describes them"
-        raise InputError(f"task: expected one of {known}, got {shown(arguments.task)}{hint}")
-    made = TASKS[arguments.task](arguments)
+    made = _maker(arguments)(arguments)
     made.given = given_rows({"train": train, "validation": validation, "test": test})
     return made
 
 
-def describe_task(name: str) -> str:
-    """One line about the task of this name."""
-    return DESCRIPTIONS.get(name) or (getdoc(TASKS[name]) or "").split("\n")[0]
+def _maker(arguments: TaskArguments) -> Callable[[TaskArguments], Task]:
+    """What makes the task that is named."""
+    if arguments.own_task:
+        return own_task(*arguments.own_task)
+    known, name = ", ".join(TASKS), arguments.task
+    if not name:
+        raise InputError(f"task: expected one of {known}, got nothing; set --task")
+    if name not in TASKS:
+        hint = nearest(name.lower(), TASKS) or "; `ted list` describes them"
+        raise InputError(f"task: expected one of {known}, got {shown(name)}{hint}")
+    return TASKS[name]
+
+
+def describe_task(name: str, kind: type[Task] | None = None) -> str:
+    """One line about the task of this name.
+
+    Args:
+        kind: its class, if it is in a file of the user's.
+    """
+    return DESCRIPTIONS.get(name) or (getdoc(kind or TASKS[name]) or "").split("\n")[0]

@@ -7,6 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from ..ranges import a_path, above, at_least, between, check_ranges, described
 
+_OWN = ".py:"
+"""Between the file and the class of a task of the user's own."""
+
 
 @described
 @dataclass
@@ -19,7 +22,7 @@ class TaskArguments:
     """Arguments that a command line gives by name: they are set, also if they are given their defaults."""
 
     task: str | None = None
-    """a task or data set name; `ted list` shows them"""
+    """a task or data set name; `ted list` shows them; or FILE.py:CLASS"""
     dataset_name: str | None = None
     """a Hub data set, if not the task's own"""
     dataset_config_name: str | None = None
@@ -86,6 +89,17 @@ class TaskArguments:
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""
         check_ranges(self)
+
+    @property
+    def own_task(self) -> tuple[str, str] | None:
+        """The file and the class that `task` names, if it is one of the user's own."""
+        file, mark, name = (self.task or "").rpartition(_OWN)
+        return (f"{file}.py", name) if mark else None
+
+    @property
+    def task_name(self) -> str | None:
+        """`task`, without the file of one of the user's own."""
+        return self.own_task[1] if self.own_task else self.task
 
     @property
     def explicit(self) -> dict[str, Any]:

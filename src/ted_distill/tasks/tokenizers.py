@@ -51,8 +51,8 @@ def require_known(ids: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise `InputError` if all tokens (N,) of texts are unknown ones: to a model all these texts are the same."""
     if unknown_share(ids, tokenizer) == 1:
         raise InputError(
-            f"text: expected words that the tokenizer {tokenizer.name_or_path} knows, got unknown ones alone "
-            f"({tokenizer.unk_token}); use a model for the language and script of the texts, with its own tokenizer"
+            f"text: expected words that the tokenizer {tokenizer.name_or_path} knows, got none ({tokenizer.unk_token} "
+            "alone); use a model for the language and script of the texts, with its own tokenizer"
         )
 
 

@@ -131,7 +131,7 @@ def test_a_teacher_that_finds_rare_rows_knows_the_task_though_one_answer_is_righ
     labels = np.repeat([1, 0], [10, 190])
     said = np.concatenate([np.repeat([1, 0], [8, 2]), np.repeat([1, 0], [12, 178])])
     file = tmp_path / "mail.jsonl"
-    rows = [{"text": f"mail {row}", "label": ("ham", "spam")[label]} for row, label in enumerate(labels)]
+    rows = [{"text": f"the book {row}", "label": ("ham", "spam")[label]} for row, label in enumerate(labels)]
     file.write_text("\n".join(map(json.dumps, rows)))
     task = load_task(TaskArguments("sequence_classification", train_file=str(file), validation_file=str(file)))
     found = scored(monkeypatch, tmp_path, task, said)

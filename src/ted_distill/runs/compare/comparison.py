@@ -124,7 +124,7 @@ def compare(
             content = _content(recipe, task, done, found, resamples)
             on_main(partial(_write, folder, content))
         on_main(lambda: remove_caches(shared / CACHE_NAME))
-    require(recipe.run.require or [], _means(content))
+    require(recipe.run.require or [], _means(content), content)
     return content
 
 

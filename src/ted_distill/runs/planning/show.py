@@ -47,7 +47,7 @@ def paragraphs(texts: dict[str, str]) -> str:
 def facts(plan: Plan) -> Iterator[tuple[str, str]]:
     """What a recipe has to do with: names, and a line about each."""
     task = plan.task
-    description = describe_task(task.name).rstrip(".?")
+    description = describe_task(task.name, type(task)).rstrip(".?")
     yield "task", f"{task.name} ({description})"
     for owner, model in plan.models.items():
         yield owner, _model(model, plan.models["teacher"])

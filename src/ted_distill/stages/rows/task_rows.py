@@ -84,9 +84,8 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
 
 def rows_identity(task: Task, seed: int) -> Identity:
     """Everything that the rows follow from."""
-    settings = {**task.arguments.settings, "max_seq_length": task.max_seq_length}
     return {
-        "task": settings,
+        "task": task.settings,
         "data": task.identity["data"].get("train"),
         "seed": seed, "rows": ROWS, "tokens": TOKENS,
     }  # fmt: skip
