@@ -21,6 +21,7 @@ from ted_distill.cli.dialect import changes, content_of
 from ted_distill.cli.main import COMMANDS, USAGE, main
 from ted_distill.demo.run_demo import DEFAULT_FOLDER
 from ted_distill.export.folders import beside
+from ted_distill.progress import Terminated
 from ted_distill.runs.commands import FORMATS
 from ted_distill.runs.recipe_files import recipe_files
 from ted_distill.stages.methods import METHODS
@@ -118,6 +119,7 @@ def fail(error: BaseException) -> Callable[..., Any]:
         (InputError("data: expected rows, got none"), 2, "ted x: invalid input\n- data: expected rows, got none\n"),
         (TrainingError("the loss is NaN"), 1, "ted x: the loss is NaN\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command resumes from the last checkpoint\n"),
+        (Terminated(), 143, "ended by SIGTERM; the same command resumes from the last checkpoint\n"),
     ],
 )
 def test_what_goes_wrong_while_a_command_runs_decides_the_exit_code(

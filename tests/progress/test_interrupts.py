@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ted_distill.progress import noting_interrupts, raise_if_interrupted
+from ted_distill.progress import Terminated, noting_interrupts, raise_if_interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,27 @@ def test_a_job_that_ignores_interrupts_goes_on_ignoring_them() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_request_to_end_is_raised_and_noted() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with noting_interrupts():
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Terminated):
+            raise_if_interrupted()
+    assert signal.getsignal(signal.SIGTERM) is before
+    raise_if_interrupted()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_is_forked_off_ends_as_whoever_forked_it_expects() -> None:
+    with noting_interrupts():
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM

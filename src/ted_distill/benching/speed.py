@@ -13,7 +13,7 @@ import torch
 
 from ..method.filters import FilteredModel
 from ..progress import busy
-from ..wording import duration
+from ..wording import counted, duration
 from .arguments import BenchArguments, Format
 from .figures import Figures, speed_figures
 from .ground import Ground
@@ -79,8 +79,8 @@ def _say(works: Mapping[Key, Work], seconds: float, rounds: int) -> None:
     # Batches take no longer than their rows do one by one.
     most = rounds * seconds * (len(first.single) + first.rows_in_batches)
     logger.warning(
-        "== timing: %d candidates, %d rounds of %d rows: at most %s",
-        len(works), rounds, len(first.single), duration(most),
+        "== timing: %s, %s of %s: at most %s",
+        counted(len(works), "candidate"), counted(rounds, "round"), counted(len(first.single), "row"), duration(most),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import GateError, InputError, TrainingError, nearest
-from ..progress import noting_interrupts, remembering
+from ..progress import Terminated, noting_interrupts, remembering
 from . import bench, compare, convert, export, init, push, recipes, report, reproduce, stages
 from .command import Command, Names
 from .dialect import HELP_ALL, wants_help
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 (training went wrong), 2 (invalid input), 4 (the result is not what was required), 130
-        (interrupted) or 141 (nobody reads the output any more, as after `| head`).
+        (interrupted), 141 (nobody reads the output any more, as after `| head`) or 143 (ended by SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet()
@@ -176,6 +176,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GateError as error:
         _say(f"ted {name}: {error}")
         return 4
+    except Terminated:
+        _say("ended by SIGTERM; the same command resumes from the last checkpoint")
+        return 143
     except KeyboardInterrupt:
         _say("interrupted; the same command resumes from the last checkpoint")
         return 130

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from ..errors import GateError, InputError
@@ -15,10 +16,8 @@ Repeats a finished run from its folder, in another folder [RUN-again], and compa
 4 if a score differs by more than the tolerance. Other hardware or other versions change the last digits of weights.
 """
 ENV_HELP = "usage: ted env [--help]\n\nVersions and hardware, for a bug report.\n"
-_PACKAGES = (
-    "ted-distill", "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "numpy", "scipy",
-    "scikit-learn", "pyarrow", "rich", "matplotlib", "pandas", "sentencepiece", "disentangled-flash",
-)  # fmt: skip
+_OURS = "ted-distill"
+_TO_WORK_ON_IT = re.compile(r"extra == .(dev|docs)")
 
 
 def read_reproduce(words: list[str]) -> tuple[Path, Path | None, float]:
@@ -57,7 +56,7 @@ def env() -> None:
     from ..fast.precision import does_bfloat16_well
     from ..report.hardware import hardware
 
-    found = {name: _version(name) for name in _PACKAGES}
+    found = {name: _version(name) for name in _packages()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = {
         "python": f"{platform.python_version()} on {platform.platform()}",
@@ -68,6 +67,15 @@ def env() -> None:
     }
     width = max(map(len, lines))
     sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
+
+
+def _packages() -> list[str]:
+    """The package, what it and its extras ask for, and what gives it rows."""
+    try:
+        asked = [line for line in requires(_OURS) or [] if not _TO_WORK_ON_IT.search(line)]
+    except PackageNotFoundError:  # run from its source
+        asked = ["torch", "transformers"]
+    return [_OURS, *(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in asked), "pandas"]
 
 
 def _version(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """What a person sees while something works, and reads afterwards: a live display or compact lines, and `run.log`."""
 
 from .display import Display, busy, current_display, part_of, showing, watched, within
-from .interrupts import noting_interrupts, raise_if_interrupted
+from .interrupts import Terminated, noting_interrupts, raise_if_interrupted
 from .log_file import LOG_NAME, logged_into, remembering
 from .schedule import Schedule
 from .state import Score
@@ -11,6 +11,7 @@ __all__ = [
     "Display",
     "Schedule",
     "Score",
+    "Terminated",
     "busy",
     "current_display",
     "logged_into",

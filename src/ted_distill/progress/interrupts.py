@@ -1,45 +1,61 @@
-"""Ctrl-C that is not lost: Python drops an exception that a callback of the garbage collector raises, this one as well.
+"""Interrupts that are not lost: Python drops an exception that a callback of the garbage collector raises, also these.
 
-A command notes that it was interrupted, beside raising `KeyboardInterrupt`; stages and updates look at the note.
+A command notes that it was interrupted (Ctrl-C) or asked to end (SIGTERM, as schedulers and `kill` do), beside raising
+`KeyboardInterrupt` or `Terminated`; stages and updates look at the note.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_ASKED = threading.Event()
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM: everything that an interrupt stops in good order stops for this too."""
+
+
+_USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""The signals that are noted, and what handles them unless somebody else does."""
+_RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+_noted: list[int] = []
 
 
 @contextmanager
 def noting_interrupts() -> Iterator[None]:
-    """Within this context, an interrupt by SIGINT is noted and raised.
+    """Within this context, SIGINT and SIGTERM are noted and raised.
 
-    Nothing changes in other threads than the main one, and where SIGINT is ignored (a job in the background)
-    or has a handler of somebody else.
+    Nothing changes in other threads than the main one and in processes that are forked off, nor for a signal that is
+    ignored (SIGINT, in a job in the background) or has a handler of somebody else.
     """
-    _ASKED.clear()
+    _noted.clear()
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, _interrupt)
+    ours = [number for number, usual in _USUAL.items() if is_main and signal.getsignal(number) is usual]
+    process = os.getpid()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # whoever forked it expects it to end as usual
+            signal.signal(number, _USUAL[number])
+            os.kill(os.getpid(), number)
+            return
+        _noted.append(number)
+        raise _RAISED[signal.Signals(number)]
+
+    for number in ours:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        _ASKED.clear()
+        for number in ours:
+            signal.signal(number, _USUAL[number])
+        _noted.clear()
 
 
 def raise_if_interrupted() -> None:
-    """Raise the `KeyboardInterrupt` that was noted and lost."""
-    if _ASKED.is_set():
-        raise KeyboardInterrupt
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    _ASKED.set()
-    raise KeyboardInterrupt
+    """Raise the `KeyboardInterrupt` or `Terminated` that was noted and lost."""
+    if _noted:
+        raise _RAISED[signal.Signals(_noted[0])]

@@ -57,6 +57,11 @@ class Verdict:
         return f"{'holds' if self.holds else 'does not hold'}: {self.requirement} ({self.values})"
 
 
+def _number(value: float) -> str:
+    """All digits of a count, four of another number."""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10_000 else f"{value:.4g}"
+
+
 @dataclass(frozen=True)
 class Requirement:
     """A requirement that was read, but not yet looked at."""
@@ -89,7 +94,7 @@ class Requirement:
         right = _value(self.comparison.comparators[0], scores, self.text)
         (sign,) = self.comparison.ops
         holds = _COMPARE[type(sign)](left, right)
-        return Verdict(self.text, holds, f"{left:.4g} and {right:.4g}")
+        return Verdict(self.text, holds, f"{_number(left)} and {_number(right)}")
 
 
 def read_requirement(text: str) -> Requirement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from .reading.file_options import FileOptions, columns_read, file_options
 from .reading.held_out import by_rarest
 from .reading.labels import declared_names, is_label, is_word, label_name, warn_of_alike
 from .reading.mapped import mapped
+from .reading.notices import notice
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
 from .reading.tags import OUTSIDE, TAGGED, are_bare, are_of_entities, entity_part, in_other_notation
@@ -36,8 +36,6 @@ from .task_arguments import TaskArguments
 from .tokenizers import require_fast, require_length, require_tokens
 from .unlabelled import UNLABELLED
 from .word_tokens import tokenise_words
-
-logger = logging.getLogger(__name__)
 
 # Both data sets are scripts, which `datasets` no longer runs; the Hub has its own parquet copy of each.
 _CONVERTED = "refs/convert/parquet"
@@ -232,10 +230,11 @@ class TokenClassification(ModelLabels, Task):
         require_tokens(features, tokenizer)
         places = features.with_format("arrow")[:].column("first_tokens").combine_chunks().flatten().to_numpy()
         if lost := int((places < 0).sum()):
-            logger.warning(
-                "max_seq_length: expected a token for every word within %d tokens, got none for %d of %d words; raise "
-                "it, or their tags are not learnt and count as not found", longest, lost, len(places),
-            )  # fmt: skip
+            notice(
+                f"max_seq_length: expected a token for every word within {longest} tokens, got none for {lost} of "
+                f"{len(places)} words; raise it, or their tags are not learnt and count as not found",
+                self.sources,
+            )
         return features
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..wording import counted, listed
+from ..wording import counted, listed, noun
 from .stage_arguments import StageArguments
 
 _SHOWN_ROWS = 8
@@ -19,7 +19,8 @@ def first_line(args: StageArguments, rows: int | None, features: int | None, upd
     data = "a stream of rows" if rows is None else counted(rows, "row")
     data += f" ({counted(features, 'feature')})" if features not in (None, rows) else ""
     size, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    duration = counted(updates, "update") + ("" if rows is None else f" in {epochs:.4g} epochs")
+    passes = "" if rows is None else f" in {epochs:.4g} {noun(1 if epochs == 1 else 2, 'epoch')}"
+    duration = counted(updates, "update") + passes
     precision = "bf16 autocast" if args.bf16 else "fp16 autocast" if args.fp16 else "float32"
     batch = f"{size} per device x {accumulated} accumulated x {counted(args.world_size, 'process')}"
     return (
