@@ -639,6 +639,13 @@ def test_json_column_by_column_is_a_table(read: Callable, layout: str, streaming
     assert [*rows] == [{"text": "a", "label": 1}, {"text": "b", "label": 2}]
 
 
+def test_records_that_only_have_the_names_of_a_table_are_no_table(read: Callable, problem: Callable) -> None:
+    record: dict[str, Any] = {"columns": ["a", "b"], "data": 5}
+    assert read("x.json", json.dumps(record)).to_list() == [record]
+    assert "expected records" in problem("x.json", json.dumps({**record, "data": [[1]]}))
+    assert "expected at least one row" in problem("x.json", json.dumps({**record, "data": []}))
+
+
 def test_a_single_record_of_lists_or_records_stays_one(read: Callable, tagged: Callable) -> None:
     for record in ({"tokens": ["a", "b"], "tags": ["x", "y"]}, {"a": {"en": "x"}, "b": {"en": "y"}}, {"text": ["a"]}):
         assert read("x.json", json.dumps(record)).to_list() == [record]

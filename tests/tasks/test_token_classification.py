@@ -232,7 +232,7 @@ def test_tags_of_entities_that_no_scorer_reads_are_refused(tmp_path: Path, tags:
     [
         (["o", "b-per", "i-per"], "'b-per', 'i-per'"),
         (["0", "PER-B", "PER-I"], "'PER-B', 'PER-I'"),
-        (["O", "B-PER", "i-PER", "PER-I"], "'PER-I', 'i-PER'"),
+        (["O", "B-PER", "i-per", "PER-I"], "'PER-I', 'i-per'"),
     ],
 )
 def test_other_notations_are_refused_whatever_is_outside_and_beside_parts_that_are_read(

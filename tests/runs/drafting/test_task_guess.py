@@ -160,6 +160,11 @@ def test_a_word_a_row_with_its_tag_is_not_taken_for_texts_with_classes(
         guess_task(data, look_at_columns(data), TaskArguments(task), teacher())
 
 
+def test_classes_that_look_a_little_like_tags_are_classes_of_texts() -> None:
+    found = guess_of(text=text, code=lambda row: f"row{row}", label=lambda row: f"S-{row % 3}")
+    assert (found.task, found.found.columns["text_column"]) == ("sequence_classification", "text")
+
+
 @pytest.mark.parametrize("kind", [bool, str, lambda value: str(value).lower()])
 def test_columns_of_truth_values_are_a_set_of_labels(kind: Any) -> None:
     found = guess_of(

@@ -41,7 +41,8 @@ def by_column(document: dict[str, Any], options: FileOptions) -> dict[str, Seque
     values = [*document.values()]
     if {*document} >= {"columns", "data"} and {*document} <= {"columns", "index", "data"}:
         names, rows = document["columns"], document["data"]
-        if _are_texts(names) and all(isinstance(row, list) and len(row) == len(names) for row in rows or [None]):
+        is_table = isinstance(rows, list) and bool(rows) and _are_texts(names)
+        if is_table and all(isinstance(row, list) and len(row) == len(names) for row in rows):
             return dict(zip(names, zip(*rows, strict=True), strict=True))
     if values and all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in values):
         numbers = values[0].keys()

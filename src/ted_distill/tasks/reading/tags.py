@@ -68,14 +68,21 @@ def in_other_notation(tags: Collection[str]) -> list[str]:
     Beside tags that a scorer reads they are those of the same kinds, which it would take for outside of entities.
     Elsewhere they are all tags but the one for outside, or else none: kinds of words may look like them, too.
     """
-    others = [tag for tag in tags if tag.casefold() not in _OUTSIDE_NAMES]
     if are_of_entities(tags):
-        kinds = {part[3] for part in map(_PART.fullmatch, tags) if part}
-        odd = [tag for tag in others if not is_entity_tag(tag)]
-        return [tag for tag in odd if (found := _OTHER_NOTATION.fullmatch(tag)) and kinds & {*found.groups()}]
-    if len(others) == len(tags) or not others or not all(map(_OTHER_NOTATION.fullmatch, others)):
-        return []
-    return others
+        kinds = {part[3].casefold() for part in map(_PART.fullmatch, tags) if part}
+        odd = {tag: _OTHER_NOTATION.fullmatch(tag.casefold()) for tag in tags if not is_entity_tag(tag)}
+        return [tag for tag, found in odd.items() if found and kinds & {*found.groups()}]
+    return _inside(tags) if are_only_of_entities(tags) else []
+
+
+def are_only_of_entities(tags: Collection[str]) -> bool:
+    """Whether these are parts of entities, in whatever notation, beside a name of what is outside of them."""
+    inside = _inside(tags)
+    return 0 < len(inside) < len(tags) and all(map(_OTHER_NOTATION.fullmatch, inside))
+
+
+def _inside(tags: Collection[str]) -> list[str]:
+    return [tag for tag in tags if tag.casefold() not in _OUTSIDE_NAMES]
 
 
 def is_entity_tag(tag: str) -> bool:

@@ -9,7 +9,8 @@ from datasets import Dataset, Value
 
 from ...errors import InputError
 from .columns import values
-from .tags import are_of_entities, in_other_notation
+from .label_lists import parsed_list
+from .tags import are_only_of_entities
 
 _MOST_WORDS = 1.1
 """On average, where a row is a word: some are written with a blank."""
@@ -48,10 +49,9 @@ def _is_text(rows: Dataset, name: str) -> bool:
 
 
 def _are_words(rows: Dataset, name: str) -> bool:
-    counts = [len(text.split()) for text in rows[:_LOOKED_AT][name] if text and text[:1] not in "[({"]
+    counts = [len(text.split()) for text in rows[:_LOOKED_AT][name] if text and parsed_list(text) is None]
     return bool(counts) and sum(counts) <= _MOST_WORDS * len(counts)
 
 
 def _are_entities(rows: Dataset, name: str) -> bool:
-    found = [tag for tag in pc.unique(values(rows, name)).to_pylist() if tag]
-    return are_of_entities(found) or bool(in_other_notation(found))
+    return are_only_of_entities([tag for tag in pc.unique(values(rows, name)).to_pylist() if tag])
