@@ -75,6 +75,7 @@ def test_messages_list_names() -> None:
     assert listed(map(str, range(30)), 3) == "0, 1, 2, ..."
     assert listed(range(30), most=None).endswith("28, 29")
     assert listed(["a\nb", "", "c"]) == r"'a\nb', '', c"
+    assert listed(["text", " label", "two words"]) == "text, ' label', two words"
     assert len(listed(["long " * 100])) == 60
 
 

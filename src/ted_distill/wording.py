@@ -79,11 +79,15 @@ def counted(number: int, name: str) -> str:
 def listed(names: Iterable[object], most: int | None = 20) -> str:
     """Names as messages list them: `a, b, c`, the first `most` only (None: all), each in one line of 60 characters.
 
-    Names that are longer, empty or not printable are quoted.
+    Names that are longer, empty, not printable or with blanks around them are quoted.
     """
     every = [str(name) for name in names]
-    first = [name if name.isprintable() and 0 < len(name) <= QUOTED else shown(name) for name in every[:most]]
+    first = [name if _needs_no_quotes(name) else shown(name) for name in every[:most]]
     return ", ".join([*first, *(["..."] if len(every) > len(first) else [])])
+
+
+def _needs_no_quotes(name: str) -> bool:
+    return name.isprintable() and 0 < len(name) <= QUOTED and name == name.strip()
 
 
 def and_list(names: Sequence[str]) -> str:

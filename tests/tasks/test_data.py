@@ -351,6 +351,40 @@ def test_the_folder_of_a_local_data_set_is_not_named(tmp_path: Path, monkeypatch
     assert load_task(arguments).sources == {"train": "mine/train", "validation": "mine/train, held out"}
 
 
+def test_csv_files_of_a_folder_are_read_like_files_that_are_named(tmp_path: Path) -> None:
+    content = "text,label,note\nnull,01,\n3.50,1,2\nNone,None,1e3\n"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.csv").write_text(content)
+    of_folder = read_splits(TaskArguments(dataset_name=str(tmp_path / "mine")), None, {})["train"]
+    of_file = read_splits(TaskArguments(train_file=str(tmp_path / "mine" / "train.csv")), None, {})["train"]
+    assert of_folder.to_dict() == of_file.to_dict()
+    assert of_folder.features == of_file.features
+    assert of_folder["label"][:] == ["01", "1", "None"]
+    streamed = read_splits(TaskArguments(dataset_name=str(tmp_path / "mine"), streaming=True), None, {})["train"]
+    assert [row["text"] for row in streamed] == ["null", "3.50", "None"]
+
+
+def test_a_folder_that_declares_its_classes_keeps_them(tmp_path: Path) -> None:
+    kinds = "\n".join(f"          '{number}': {name}" for number, name in enumerate(("bad", "good")))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n"
+        f"      class_label:\n        names:\n{kinds}\n---\n"
+    )
+    (folder / "train.csv").write_text("text,label\n10,1\n20,0\n")
+    rows = read_splits(TaskArguments(dataset_name=str(folder)), None, {})["train"]
+    assert rows.features["label"].names == ["bad", "good"]
+    assert rows.to_dict() == {"text": ["10", "20"], "label": [1, 0]}
+
+
+def test_a_folder_of_csv_files_without_a_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.csv").write_text("good film,World\nbad film,Sports\n" * 9)
+    with pytest.raises(InputError, match=r"data set .*mine: line 1: expected names of columns, got 'good film' and"):
+        read_splits(TaskArguments(dataset_name=str(tmp_path / "mine")), None, {})
+
+
 def test_rows_held_out_leave_test_rows_as_they_are(tmp_path: Path) -> None:
     for name, rows in (("train", 8), ("test", 3)):
         (tmp_path / f"{name}.jsonl").write_text("".join(f'{{"text": "{row}"}}\n' for row in range(rows)))

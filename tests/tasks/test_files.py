@@ -126,6 +126,81 @@ def test_empty_columns_without_a_name_are_left_out(read: Callable) -> None:
     assert read("x.csv", "text;label;;\na;1;;\n").column_names == ["text", "label"]
 
 
+LONG = [f"the film number {row} was good, and long" for row in range(30)]
+HEADERLESS = {
+    "short texts again": "good film,World\nbad film,Sports\n" * 9,
+    "a class again": "".join(f'"{text}",{"ab"[row % 2]}\n' for row, text in enumerate(LONG)),
+    "numbers": "".join(f'{row % 4 + 1},"{text}","{text} {text}"\n' for row, text in enumerate(LONG)),
+    "raw CoLA": "".join(f"gj04\t{row % 2}\t\t{text}\n" for row, text in enumerate(LONG)),
+    "identifiers": "".join(f'train-{row},"{text}",{row / 7:.2f}\n' for row, text in enumerate(LONG)),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERLESS)
+def test_a_file_without_names_of_columns_is_refused(problem: Callable, kind: str) -> None:
+    name = "x.tsv" if "CoLA" in kind else "x.csv"
+    for _ in range(2):  # also where the rows are in the cache
+        assert "line 1: expected names of columns, got" in problem(name, HEADERLESS[kind])
+
+
+def test_a_stream_without_names_of_columns_is_refused(read: Callable) -> None:
+    rows = read("x.csv", HEADERLESS["a class again"], streaming=True)
+    with pytest.raises(InputError, match="line 1: expected names of columns, got"):
+        list(rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text,spam\n" + "".join(f'"{text}",{["spam", "ham"][row % 2]}\n' for row, text in enumerate(LONG)),
+        "comment,0,1\n" + "".join(f'"{text}",{row % 2},{row % 3 % 2}\n' for row, text in enumerate(LONG)),
+        "Text of the film,Year 2020\n" + "".join(f'"{text}",{row}\n' for row, text in enumerate(LONG)),
+    ],
+)
+def test_names_of_columns_may_look_like_their_values(
+    read: Callable, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    assert read("x.csv", content).column_names == content.split("\n")[0].split(",")
+    assert "expected names" not in caplog.text
+
+
+def test_names_that_are_given_are_names_whatever_is_in_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("word,class\nthe,class\nword,other\n")
+    given = {"text_column": "word", "label_column": "class"}
+    task = load_task(TaskArguments("sequence_classification", train_file=str(tmp_path / "x.csv"), **given))
+    assert task.rows["train"]["text"][:] == ["the", "word"]
+
+
+def test_a_column_with_the_name_of_one_of_its_classes_is_said(read: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    classes = ["sarcastic", "no"]
+    content = "tweet,sarcastic\n" + "".join(f'"{text}",{classes[row % 2]}\n' for row, text in enumerate(LONG))
+    assert read("x.csv", content).column_names == ["tweet", "sarcastic"]
+    assert "line 1: expected names of columns, got 'sarcastic', also among the values below" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text, label\na film, good\na book, bad\n",
+        'text,label\n"a film", "good"\n"a book", "bad"\n',
+        '"text", "label"\n"a film", "good"\n"a book", "bad"\n',
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_blanks_after_commas_are_no_part_of_the_fields(read: Callable, content: str, streaming: bool) -> None:
+    rows = read("x.csv", content, streaming=streaming)
+    assert [*rows] == [{"text": "a film", "label": "good"}, {"text": "a book", "label": "bad"}]
+
+
+def test_commas_in_quotes_after_a_blank_are_in_the_field(read: Callable) -> None:
+    assert read("x.csv", 'label,text\n1, "a film, good"\n0, "a book"\n')["text"][:] == ["a film, good", "a book"]
+
+
+def test_blanks_at_the_beginning_of_some_fields_are_characters_of_them(read: Callable) -> None:
+    rows = read("x.csv", 'text,pair\na, b\nc,"d"\ne, "f" g\n')
+    assert rows["pair"][:] == [" b", "d", ' "f" g']
+
+
 def test_a_line_that_does_not_fit_names_the_delimiter_that_was_found(problem: Callable) -> None:
     said = problem("x.csv", "text;label\na;1\nb;c;2\n")
     assert "line 3: expected 2 fields, as in the first line, got 3, separated by ';'; fix the line" in said
@@ -548,6 +623,40 @@ def test_what_is_no_text_in_a_stream_is_refused_when_it_is_read(tmp_path: Path) 
     blocks = task.encode_training(task.rows["train"], tiny_tokenizer())
     with pytest.raises(InputError, match=r"train: expected text in every row, got \['was'\]"):
         list(blocks)
+
+
+BY_COLUMN = {
+    "as pandas writes it": {"text": {"0": "a", "5": "b"}, "label": {"0": 1, "5": 2}},
+    "split": {"columns": ["text", "label"], "index": [0, 5], "data": [["a", 1], ["b", 2]]},
+    "lists": {"text": ["a", "b"], "label": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("layout", BY_COLUMN)
+def test_json_column_by_column_is_a_table(read: Callable, layout: str, streaming: bool) -> None:
+    rows = read("x.json", json.dumps(BY_COLUMN[layout]), streaming=streaming)
+    assert [*rows] == [{"text": "a", "label": 1}, {"text": "b", "label": 2}]
+
+
+def test_records_that_only_have_the_names_of_a_table_are_no_table(read: Callable, problem: Callable) -> None:
+    record: dict[str, Any] = {"columns": ["a", "b"], "data": 5}
+    assert read("x.json", json.dumps(record)).to_list() == [record]
+    assert "expected records" in problem("x.json", json.dumps({**record, "data": [[1]]}))
+    assert "expected at least one row" in problem("x.json", json.dumps({**record, "data": []}))
+
+
+def test_a_single_record_of_lists_or_records_stays_one(read: Callable, tagged: Callable) -> None:
+    for record in ({"tokens": ["a", "b"], "tags": ["x", "y"]}, {"a": {"en": "x"}, "b": {"en": "y"}}, {"text": ["a"]}):
+        assert read("x.json", json.dumps(record)).to_list() == [record]
+    words = {"Word": ["a", "b"], "Tag": ["B-x", "O"]}
+    found = tagged("x.json", json.dumps(words), text_column="Word", label_column="Tag")
+    assert found == {"words": [["a", "b"]], "tags": [["B-x", "O"]]}
+
+
+def test_lines_of_fasttext_are_said_to_be_labelled(read: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(read("x.txt", "__label__a the film\n\n__label__b __label__a the book\n")) == 3
+    assert "expected running text, got lines that begin with __label__ (fastText); to classify" in caplog.text
 
 
 def test_logging_is_quiet_about_good_files(read: Callable, caplog: pytest.LogCaptureFixture) -> None:

@@ -101,6 +101,36 @@ def test_lists_of_numbers_are_class_numbers(make: Make, fields: list[str]) -> No
     assert sets(task) == [{"0", "2"}, {"1"}]
 
 
+def test_whole_numbers_with_blanks_between_them_are_several_labels(make: Make) -> None:
+    task = make("multi_label_classification", ["16 0", "0", "16  7"], ["7"])
+    assert sets(task) == [{"16", "0"}, {"0"}, {"16", "7"}]
+    assert sets(task, "validation") == [{"7"}]
+    assert "if these are zeros and ones" in problem(make("multi_label_classification", ["0 1 1", "1 0 0"]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "joined", "parts"),
+    [
+        (["joy, calm", "calm; anger", "joy"], "joy, calm", "'joy' and 'calm'"),
+        (["a/b", "a", "b"], "a/b", "'a' and 'b'"),
+        (["joy calm", "joy", "calm"], "joy calm", "'joy' and 'calm'"),
+    ],
+)
+def test_a_label_that_is_made_of_others_is_said(
+    make: Make, caplog: pytest.LogCaptureFixture, fields: list[str], joined: str, parts: str
+) -> None:
+    assert joined in (make("multi_label_classification", fields).label_names or [])
+    assert f"the class '{joined}' looks like the labels {parts} of one row" in caplog.text
+    assert "name what is between labels with --label_separator" in caplog.text
+
+
+def test_numbers_with_blanks_between_them_are_said_to_be_several_labels_where_one_is_read(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    _ = make("sequence_classification", ["16 3", "7"]).rows
+    assert "the class '16 3' looks like the labels '16' and '3' of one row" in caplog.text
+
+
 @pytest.mark.parametrize("separator", [" ", "/", "tab", " and ", "|"])
 def test_what_is_between_labels_may_be_named(make: Make, separator: str) -> None:
     between = {"tab": "\t"}.get(separator, separator)

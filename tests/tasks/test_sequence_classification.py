@@ -344,6 +344,14 @@ def test_a_column_of_zeros_and_ones_for_each_label(files: Files) -> None:
     assert task.rows["train"]["label"][:] == LABEL_SETS
 
 
+def test_truth_values_in_every_spelling_are_zeros_and_ones(files: Files) -> None:
+    records = [{"text": "a", "x": "True", "y": "0"}, {"text": "b", "x": "false", "y": "1"}]
+    task = files.task(MultiLabelClassification, records, label_column="x,y")
+    assert task.rows["train"]["label"][:] == [[1, 0], [0, 1]]
+    [problem] = files.problems(MultiLabelClassification, [{**records[0], "y": "yes"}], label_column="x,y")
+    assert "expected 0 or 1 in label column 'y', got 'yes' in 1 row" in problem
+
+
 def test_label_sets_that_cannot_be_read_are_refused(files: Files) -> None:
     def problem(train: Any, validation: Any = None, **arguments: Any) -> str:
         [problem] = files.problems(MultiLabelClassification, train, validation, **arguments)

@@ -227,6 +227,31 @@ def test_tags_of_entities_that_no_scorer_reads_are_refused(tmp_path: Path, tags:
         _ = task_of(rows, tmp_path).rows
 
 
+@pytest.mark.parametrize(
+    ("tags", "odd"),
+    [
+        (["o", "b-per", "i-per"], "'b-per', 'i-per'"),
+        (["0", "PER-B", "PER-I"], "'PER-B', 'PER-I'"),
+        (["O", "B-PER", "i-per", "PER-I"], "'PER-I', 'i-per'"),
+    ],
+)
+def test_other_notations_are_refused_whatever_is_outside_and_beside_parts_that_are_read(
+    tmp_path: Path, tags: list[str], odd: str
+) -> None:
+    with pytest.raises(InputError, match=f"expected tags such as B-PER, got {odd}; rename them"):
+        _ = task_of([{"tokens": list("abcd")[: len(tags)], "ner_tags": tags}], tmp_path).rows
+
+
+def test_numbers_without_names_are_said_to_be_no_entities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"tokens": ["a", "b"], "ner_tags": [1, 0]}]
+    assert task_of(rows, tmp_path, declared(["O", "B-x"])).score_names[0] == "f1"
+    assert "expected names of tags" not in caplog.text
+    assert task_of(rows, tmp_path).score_names == ("accuracy",)
+    assert (
+        caplog.text.count("expected names of tags, such as B-PER, got the numbers 0, 1; words are scored one by") == 1
+    )
+
+
 def test_parts_of_entities_of_one_kind_need_no_kind(tmp_path: Path) -> None:
     """As in data of key phrases: B, I and O."""
     gold, said = ["B", "I", "O", "B", "O"], ["B", "O", "O", "B", "O"]
@@ -340,6 +365,14 @@ def test_rows_that_cannot_be_learnt_are_refused(tmp_path: Path, rows: list[dict[
     with pytest.raises(InputError) as error:
         _ = task_of(rows, tmp_path).rows
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("sentence", ["Sentence #", "number"])
+def test_a_word_a_row_is_refused_with_how_to_join_sentences(tmp_path: Path, sentence: str) -> None:
+    rows = [{sentence: "", "Word": word, "Tag": tag} for word, tag in (("Ada", "B-per"), ("wrote", "O"))]
+    key = sentence if "#" in sentence else "SENTENCE"
+    with pytest.raises(InputError, match=rf"got a word a row in column 'Word' and its tag in 'Tag'; .*df\['{key}'\]"):
+        _ = task_of(rows, tmp_path, text_column="Word", label_column="Tag").rows
 
 
 def test_a_tag_that_training_lacks_is_refused(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
 
     The label column of a row holds a list of names or whole numbers, such a list as text (as JSON, Python and numpy
-    write it), or names separated by `|`, `;`, `,` or `label_separator`; or each label has its own column of zeros and
-    ones (`--label_column a,b,c`). Normalised labels are C zeros and ones.
+    write it), names separated by `|`, `;`, `,` or `label_separator`, or whole numbers separated by blanks; or each
+    label has its own column of zeros and ones or truth values (`--label_column a,b,c`). Normalised labels are C zeros
+    and ones.
     """
 
     problem_type: ClassVar[str] = "multi_label_classification"

@@ -30,6 +30,7 @@ from .reading.notices import notice
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
 from .reading.tags import OUTSIDE, TAGGED, are_bare, are_of_entities, entity_part, in_other_notation
+from .reading.word_rows import refuse_word_rows
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
@@ -86,6 +87,7 @@ class TokenClassification(ModelLabels, Task):
             InputError: a column is missing or does not hold lists, or a tag is unknown.
         """
         tokens, tags = word_columns(rows, self.arguments.text_column, self.arguments.label_column, split)
+        refuse_word_rows(rows, tokens, tags, split)
         problems: list[str] = []
         with collect(problems):
             words = [_map(_word, row) for row in read_lists(rows, tokens, split, "words", is_word)]
@@ -100,6 +102,12 @@ class TokenClassification(ModelLabels, Task):
         if self._label_names is None and declared is None:
             warn_of_alike(seen, split)
         known, _ = self.read_names(lambda given: (given or declared or self.in_order(seen), None))
+        if self._label_names is None and all(map(str.isdecimal, known)):
+            notice(
+                f"{split}: expected names of tags, such as B-PER, got the numbers {listed(known, 5)}; words are scored "
+                "one by one, as numbers do not say which words are one entity (write names in place of numbers; "
+                "parquet files with ClassLabel have them)"
+            )
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
@@ -180,7 +188,10 @@ class TokenClassification(ModelLabels, Task):
                 "another column with --label_column"
             )
         if odd := in_other_notation(names):
-            yield f"{split}: expected tags such as B-PER, got {listed(map(shown, odd), 5)}; rename them"
+            yield (
+                f"{split}: expected tags such as B-PER, got {listed(map(shown, odd), 5)}; rename them (what is outside "
+                "of entities is O)"
+            )
 
     def describe_labels(self, rows: Dataset) -> str:
         """The share of each tag."""

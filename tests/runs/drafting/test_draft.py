@@ -119,6 +119,14 @@ def test_the_order_of_the_labels_decides_nothing_and_their_names_whether_a_teach
     assert "its head was never trained" in draft_recipe(new, train_file=rows).notes[1]
 
 
+def test_lines_of_fasttext_are_not_taken_for_text_alone(big: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("".join(f"__label__{'ab'[row % 2]} the film number {row}\n" for row in range(40)))
+    with pytest.raises(InputError, match=r"train_file: expected running text, got lines .*fastText.*task=masked_lm"):
+        draft_recipe(big, train_file=str(file))
+    assert content(draft_recipe(big, train_file=str(file), task="masked_lm"))["task"] == "masked_lm"
+
+
 def test_labels_without_names_are_numbers_or_unknown(tmp_path: Path) -> None:
     tuned = trained(tmp_path / "tuned", AutoModelForSequenceClassification, blocks=2)
     numbers = lines(tmp_path, [{"text": f"the film {row}", "label": row % 2} for row in range(40)], "numbers")

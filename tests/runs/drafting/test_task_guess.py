@@ -143,6 +143,45 @@ def test_a_table_with_more_than_text_is_not_taken_for_text_alone(name: str) -> N
         guess_of(text=text, **{name: lambda row: f"{text(row, 3)} {text(row, 5)} and {row * row}"})
 
 
+@pytest.mark.parametrize("task", [None, "token_classification"])
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("tags", ["B-per O O O O", "b-per o o o o", "PER-B 0 0 0 0"])
+def test_a_word_a_row_with_its_tag_is_not_taken_for_texts_with_classes(
+    task: str | None, filled: bool, tags: str
+) -> None:
+    words = "Ada wrote the book .".split()  # noqa: SIM905
+    data = Dataset.from_dict({
+        "Sentence #": [f"Sentence: {row // 5}" if filled or row % 5 == 0 else "" for row in range(400)],
+        "Word": [f"{words[row % 5]}{row % 35 if row % 5 == 0 else ''}" for row in range(400)],
+        "POS": ["NN" if row % 2 else "VB" for row in range(400)],
+        "Tag": [tags.split()[row % 5] for row in range(400)],
+    })  # fmt: skip
+    with pytest.raises(InputError, match=r"got a word a row in column 'Word' and its tag in 'Tag'; .*\['Sentence #'\]"):
+        guess_task(data, look_at_columns(data), TaskArguments(task), teacher())
+
+
+def test_classes_that_look_a_little_like_tags_are_classes_of_texts() -> None:
+    found = guess_of(text=text, code=lambda row: f"row{row}", label=lambda row: f"S-{row % 3}")
+    assert (found.task, found.found.columns["text_column"]) == ("sequence_classification", "text")
+
+
+@pytest.mark.parametrize("kind", [bool, str, lambda value: str(value).lower()])
+def test_columns_of_truth_values_are_a_set_of_labels(kind: Any) -> None:
+    found = guess_of(
+        text=text,
+        toxic=lambda row: kind(row % 2 == 0),
+        rude=lambda row: kind(row % 3 == 0),
+        threat=lambda row: kind(row % 5 == 0),
+    )
+    assert (found.task, found.found.columns["label_column"]) == ("multi_label_classification", "toxic,rude,threat")
+
+
+def test_whole_numbers_with_blanks_between_them_are_several_labels() -> None:
+    found = guess(lambda row: ["16", "0", "16 0", "7"][row % 4])
+    assert found.task == "multi_label_classification"
+    assert "several labels in one field, with blanks between them" in found.why
+
+
 def test_dates_in_words_are_neither_labels_nor_texts() -> None:
     columns = look_at_columns(Dataset.from_dict({"when": [f"May {1 + row % 28}, 2020" for row in range(400)]}))
     assert columns["when"].kind == "other values"

@@ -60,7 +60,9 @@ class Column:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it holds zeros and ones only."""
+        """Whether it holds zeros and ones only, or truth values."""
+        if self.kind == CLASSES:
+            return self.distinct == 2 and {str(value).casefold() for value in self.examples} == {"true", "false"}
         return self.kind == WHOLE and {*self.examples} <= {0, 1} and self.distinct == 2
 
 

@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...tasks import TaskArguments, load_task
 from ...tasks.reading.file_options import columns_read, file_options
 from ...tasks.reading.files import extension, read_file
+from ...tasks.reading.labelled_lines import LABELLED_LINES, are_labelled_lines
 from ...tasks.reading.splits import read_splits
 from ...tasks.reading.streams import stream_file
 from ...tasks.reading.tagged_words import USUAL_WORDS
@@ -74,6 +75,8 @@ def _read_file(path: Path, arguments: TaskArguments) -> Source:
         return Source(rows, len(rows), extension(path) in (".conll", ".conllu", ".txt"), scored)
     rows = read_file(path, "train_file", options)
     tagged = arguments.task is None and extension(path) == ".txt" and looks_tagged(rows[:_FIRST]["text"])
+    if arguments.task is None and extension(path) == ".txt" and are_labelled_lines(rows[:_FIRST]["text"]):
+        raise InputError(f"train_file: {LABELLED_LINES}, or give task=masked_lm or causal_lm for the lines as they are")
     if tagged:
         rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS, read=read))
     return Source(rows, len(rows), tagged, scored, extension(path) == ".txt" and not tagged)
@@ -81,13 +84,14 @@ def _read_file(path: Path, arguments: TaskArguments) -> Source:
 
 def _read_hub(arguments: TaskArguments) -> Source:
     scored = bool(arguments.validation_size)
+    options = file_options(arguments, read=columns_read(arguments))
     try:
-        splits = read_splits(arguments, None, {} if scored else {"validation": "validation"})
+        splits = read_splits(arguments, None, {} if scored else {"validation": "validation"}, options)
         scored = True
     except InputError as error:
         if "expected a split" not in str(error) or arguments.validation_split:
             raise
-        splits, scored = read_splits(arguments, None, {}), False
+        splits, scored = read_splits(arguments, None, {}, options), False
     rows: Any = splits.get("train")
     if rows is None:
         raise InputError(f"dataset_name: expected a split 'train' in {arguments.dataset_name}, got none; give files")

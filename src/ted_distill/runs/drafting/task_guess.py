@@ -12,9 +12,10 @@ from datasets import Dataset
 
 from ...errors import InputError
 from ...models.labels import has_default_labels, model_labels
-from ...tasks.reading.label_lists import SEPARATORS
+from ...tasks.reading.label_lists import SEPARATORS, blank_between_numbers
 from ...tasks.reading.labels import label_values
 from ...tasks.reading.soft_labels import is_pattern
+from ...tasks.reading.word_rows import refuse_words_with_entities
 from ...tasks.task_arguments import TaskArguments
 from ...wording import counted, listed
 from .columns import CLASSES, LISTS, NUMBERS, OTHER, SAYS_CLASS, WHOLE, Column
@@ -66,8 +67,11 @@ def guess_task(
         )
     if task in (None, "question_answering") and (found := answer_columns(columns, arguments)):
         return Guess("question_answering", (task and "as given") or "the rows have answers and where they begin", found)
-    if task in (None, "token_classification") and (found := tag_columns(columns, arguments)):
-        return Guess("token_classification", (task and "as given") or "the rows have a tag for each word", found)
+    if task in (None, "token_classification"):
+        if found := tag_columns(columns, arguments):
+            return Guess("token_classification", (task and "as given") or "the rows have a tag for each word", found)
+        if not is_text:
+            refuse_words_with_entities(rows, "train_file")
     if task in (*_OF_TEXT, "question_answering", "token_classification"):
         found = text_columns(columns, arguments, None) if task in _OF_TEXT else Found({}, {})
         return Guess(str(task), "as given", found)
@@ -185,6 +189,8 @@ def _is_regressor(teacher: TeacherFacts) -> bool:
 def _separator(rows: Dataset, label: str, given: str | None) -> str | None:
     """What is between the labels of a field, if fields are put together of names that are fields as well."""
     fields = [value for value in label_values(rows, label) if isinstance(value, str) and value.strip()]
+    if not given and blank_between_numbers(fields):
+        return "blanks"
     for separator in [given] if given else SEPARATORS:
         several = [field for field in fields if separator in field]
         if len(several) < 0.05 * len(fields) or not several:

@@ -8,6 +8,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +25,10 @@ _EXCEL = re.compile(r"sep=(.)\r?\n")
 """The first line of csv files that Excel writes where commas are in numbers."""
 _FIRST = 1 << 16
 """Characters that hold the first line."""
+_LOOKED_AT = 100
+"""Lines in which blanks after delimiters are looked for."""
+_QUOTED_LATE = re.compile(r' +".*', re.DOTALL)
+"""A field in quotes, read as if the blank before them were part of it."""
 
 Lines = Iterator[tuple[int, list[str]]]
 
@@ -45,7 +51,7 @@ def _read_table(text: str, options: FileOptions, usual: str) -> pa.Table:
     named, delimiter = named_or_found(text, options, usual)
     text = text[len(named) :]
     lines = lines_of(text) if usual[0] == delimiter == "\t" else text_lines(text)
-    return _table(numbered_fields(lines, delimiter, usual, bool(named)), delimiter, options)
+    return _table(numbered_fields(iter(lines), delimiter, usual, bool(named)), delimiter, options)
 
 
 def usual_delimiters(extension: str) -> str:
@@ -64,8 +70,10 @@ def named_or_found(start: str, options: FileOptions, usual: str) -> tuple[str, s
     return line, options.delimiter or (named[1] if named else find_delimiter(start[len(line) :], usual))
 
 
-def numbered_fields(lines: Iterable[str], delimiter: str, usual: str, first: int) -> Lines:
+def numbered_fields(lines: Iterator[str], delimiter: str, usual: str, first: int) -> Lines:
     """Numbered lines of fields, without quoting between tabs in a tsv file; blank lines are left out.
+
+    A blank after each delimiter is no part of the fields, as in `text, label`, and comes before quotes around one.
 
     Args:
         first: number of lines before these.
@@ -73,21 +81,36 @@ def numbered_fields(lines: Iterable[str], delimiter: str, usual: str, first: int
     if usual[0] == delimiter == "\t":
         numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(lines, start=first + 1))
         return ((number, line.split("\t")) for number, line in numbered if line)
-    return csv_lines(lines, delimiter, first)
+    start = list(islice(lines, _LOOKED_AT))
+    return csv_lines(chain(start, lines), delimiter, first, blanks=_have_blanks(start, delimiter))
 
 
-def csv_lines(text: Iterable[str], delimiter: str, first: int = 0) -> Lines:
+def _have_blanks(start: Sequence[str], delimiter: str) -> bool:
+    """Whether a blank comes after the delimiters: before all names but the first, or before quotes in every row."""
+    rows: list[list[str]] = []
+    with suppress(InputError):  # in the last line that was looked at a field may go on, and what is wrong is said later
+        rows.extend(fields for _, fields in csv_lines(start, delimiter))
+    if not rows or len(rows[0]) < 2 or delimiter == " ":
+        return False
+    after = rows[1:]
+    return all(name.startswith(" ") for name in rows[0][1:]) or (
+        bool(after) and all(any(map(_QUOTED_LATE.fullmatch, fields)) for fields in after)
+    )
+
+
+def csv_lines(text: Iterable[str], delimiter: str, first: int = 0, blanks: bool = False) -> Lines:
     """Numbered lines of fields, some of them in quotes; blank lines are left out.
 
     Args:
         text: lines with their ends.
         first: number of lines before these.
+        blanks: whether those after a delimiter are no part of the field.
 
     Raises:
         InputError: when a line is read whose quotation marks are not those of a csv file.
     """
     # Strict: otherwise a quotation mark that is never closed would put the rest of the file into one field.
-    reader = csv.reader(iter(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(iter(text), delimiter=delimiter, strict=True, skipinitialspace=blanks)
     try:
         yield from ((first + reader.line_num, fields) for fields in reader if fields)
     except csv.Error as error:
@@ -137,7 +160,7 @@ def _table(lines: Lines, delimiter: str, options: FileOptions) -> pa.Table:
     columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else ([] for _ in header)
     named = [(name, column) for name, column in zip(header, columns, strict=True) if name or any(column)]
     require_distinct([name for name, _ in named])
-    return pa.table({name: _column(*_as_read(name, column, options)) for name, column in named})
+    return pa.table({name: typed(name, column, options) for name, column in named})
 
 
 def require_width(number: int, fields: Sequence[str], header: Sequence[str], delimiter: str) -> None:
@@ -154,6 +177,11 @@ def require_distinct(names: Sequence[str]) -> None:
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(f"line 1: expected different column names, got {shown(repeated[0])} twice; rename one")
+
+
+def typed(name: str, fields: Sequence[str], options: FileOptions) -> pa.Array:
+    """A column of fields: numbers if all of them are and no option says that it is text, else unchanged text."""
+    return _column(*_as_read(name, fields, options))
 
 
 def _as_read(name: str, fields: Sequence[str], options: FileOptions) -> tuple[Sequence[str], bool]:

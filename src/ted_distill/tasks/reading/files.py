@@ -17,7 +17,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, List
 
 from ... import identity
 from ...errors import InputError, did_you_mean, near_names, reason_of
@@ -27,8 +27,11 @@ from .conll import is_table, read_conll
 from .delimited import read_csv, read_tsv
 from .encodings import decoded, text_lines
 from .file_options import FileOptions
+from .headers import LOOKED_AT, check_header
 from .json_records import read_json
+from .labelled_lines import LABELLED_LINES, are_labelled_lines
 from .mapped import cache_not_writable
+from .notices import notice
 from .squad_format import flatten_squad
 
 Reader = Callable[[bytes, FileOptions], pa.Table]
@@ -51,10 +54,23 @@ def read_file(path: Path, flag: str, options: FileOptions | None = None) -> Data
         cached = _cached_name(path, options)
         rows = _cached_rows(cached)
         table = None if rows is not None else _table_with_rows(read, contents(path), options)
-    if rows is not None:
-        return rows
-    _write_arrow(table, cached)
-    return Dataset.from_file(str(cached))
+    if rows is None:
+        _write_arrow(table, cached)
+        rows = Dataset.from_file(str(cached))
+    # Not only when a file is parsed: what is said of it is meant for every process that reads it.
+    with problems_of(path, flag):
+        _check_first(rows, f"{flag} {path}", extension(path), options)
+    return rows
+
+
+def _check_first(rows: Dataset, where: str, kind: str, options: FileOptions) -> None:
+    """Whether the first rows are what a file of this extension should hold. Raises `InputError`."""
+    if any(isinstance(feature, List) for feature in rows.features.values()):
+        return  # of a CoNLL file
+    if kind in (".csv", ".tsv"):
+        check_header(rows, options, where)
+    elif kind == ".txt" and are_labelled_lines(rows[:LOOKED_AT]["text"]):
+        notice(f"{where}: {LABELLED_LINES}")
 
 
 def reader(path: Path, flag: str) -> Reader:

@@ -18,13 +18,44 @@ _DEEPEST = 32
 
 
 def read_json(data: bytes, options: FileOptions) -> pa.Table:
-    """A list of records, records line by line, `{"data": [records]}`, or the official SQuAD document."""
+    """A list of records, records line by line, `{"data": [records]}`, the official SQuAD document, or a table column by
+    column, as pandas writes it.
+    """
     document = parse_json(decoded(data, options.encoding))
     if is_squad_document(document):
         return records_table(flatten_squad(document), options)
     if isinstance(document, dict):
+        if columns := by_column(document, options):
+            rows = zip(*columns.values(), strict=True)
+            return records_table([dict(zip(columns, row, strict=True)) for row in rows], options)
         document = document["data"] if isinstance(document.get("data"), list) else [document]
     return records_table(document, options)
+
+
+def by_column(document: dict[str, Any], options: FileOptions) -> dict[str, Sequence[Any]] | None:
+    """Name -> values of all rows, if this is a table that pandas wrote; None for a record.
+
+    Its `to_json` writes each column as a dictionary by the number of the row or, with `orient="split"`, names and rows
+    apart; `to_dict` makes a list of each column.
+    """
+    values = [*document.values()]
+    if {*document} >= {"columns", "data"} and {*document} <= {"columns", "index", "data"}:
+        names, rows = document["columns"], document["data"]
+        is_table = isinstance(rows, list) and bool(rows) and _are_texts(names)
+        if is_table and all(isinstance(row, list) and len(row) == len(names) for row in rows):
+            return dict(zip(names, zip(*rows, strict=True), strict=True))
+    if values and all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in values):
+        numbers = values[0].keys()
+        if all(value.keys() == numbers for value in values):
+            return {name: [value[number] for number in numbers] for name, value in document.items()}
+    # One record of a list of words and a list of tags looks the same.
+    if options.words is None and "tokens" not in document and all(isinstance(value, list) for value in values):
+        return document if len(values) > 1 and len({*map(len, values)}) == 1 and len(values[0]) > 1 else None
+    return None
+
+
+def _are_texts(names: Any) -> bool:
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
 def parse_json(text: str) -> Any:

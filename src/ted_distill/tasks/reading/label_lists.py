@@ -11,7 +11,8 @@ from ...errors import InputError, shown
 from .columns import row_list
 
 SEPARATORS = "|;,"
-"""Those that are looked for, in this order: names with commas in them are usual, names with a bar are not."""
+"""Those that are looked for, in this order: names with commas in them are usual, names with a bar are not. A blank is
+one where all labels are whole numbers."""
 
 _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[^()]+)?\)", re.DOTALL)
 _NUMPY_SCALAR = re.compile(r"""\bnp\.\w+\(((?:'[^']*'|"[^"]*"|[^()'"]*))\)""")
@@ -20,6 +21,7 @@ _NUMBER = re.compile(r"[+-]?(\d{1,18}\.?\d*|\.\d+)", re.ASCII)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
 _CONSTANTS = {"True": True, "False": False, "None": None, "nan": None}
+_NUMBERS = re.compile(r"\d+( +\d+)*", re.ASCII)
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -48,7 +50,16 @@ def find_separator(fields: Sequence[Any], column: str, split: str) -> str | None
             f"{split}: expected one separator between labels in column {column!r}, got | and ; in its fields; name the "
             "right one with --label_separator"
         )
-    return found[0] if found else None
+    return found[0] if found else " " if blank_between_numbers(texts) else None
+
+
+def blank_between_numbers(texts: Sequence[str]) -> bool:
+    """Whether all texts are whole numbers, some several with blanks between them.
+
+    No name of a class is a few whole numbers; a name in words may well have blanks.
+    """
+    filled = [text.strip() for text in texts if text.strip()]
+    return all(map(_NUMBERS.fullmatch, filled)) and any(" " in text for text in filled)
 
 
 def parsed_list(text: str) -> list[Any] | None:

@@ -10,7 +10,10 @@ from datasets import Dataset
 from ...errors import InputError, raise_if_any, shown
 from .columns import distinct_names, label_columns, row_list
 from .label_lists import split_fields
-from .labels import is_label, label_name, label_values, seen_names, unknown_labels
+from .labels import is_label, label_name, label_values, of_each, seen_names, unknown_labels, warn_of_several
+
+_FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+"""What a column of its own says of a label, in small letters: pandas writes its truth values as True and False."""
 
 
 def read_label_sets(
@@ -19,7 +22,7 @@ def read_label_sets(
     """Label names, and each row's labels as C zeros and ones (None where missing).
 
     A row holds a list of names or whole numbers, or text that `split_fields` makes such a list of; or each label has
-    its own column of zeros and ones, and `column` is their names separated by commas.
+    its own column of zeros and ones or truth values, and `column` is their names separated by commas.
 
     Args:
         separator: what is between names in text [see `split_fields`].
@@ -34,6 +37,7 @@ def read_label_sets(
     visible = [row or [] for row in found]
     if names is None:
         names = seen_names(rows, column, visible, split)
+        warn_of_several(names, split, "name what is between labels with --label_separator")
     raise_if_any(unknown_labels(visible, names, names, split))
     return names, [None if row is None else [float(name in row) for name in names] for row in found]
 
@@ -92,16 +96,25 @@ def _not_once(raw: list[Any], lists: list[Any], column: str, split: str) -> Iter
 
 def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[float] | None]:
     """Zeros and ones of several columns, row by row; None where one is missing."""
-    by_column = [
-        [None if label_name(value) is None else value for value in label_values(rows, name)] for name in columns
-    ]
+    raw = [label_values(rows, name) for name in columns]
+    by_column = [of_each(label_name, column) for column in raw]
     problems = []
-    for name, column in zip(columns, by_column, strict=True):
-        broken = [number for number, value in enumerate(column) if value not in (None, 0, 1)]
+    for name, column, found in zip(columns, raw, by_column, strict=True):
+        broken = [number for number, value in enumerate(found) if value is not None and _flag(value) is None]
         if broken:
             problems.append(
                 f"{split}: expected 0 or 1 in label column {name!r}, got {shown(column[broken[0]])} in "
-                f"{row_list(broken)}; fix or remove them"
+                f"{row_list(broken)}; fix or remove them (true and false are read too)"
             )
     raise_if_any(problems)
-    return [None if None in row else [float(value) for value in row] for row in zip(*by_column, strict=True)]
+    numbers = [[None if value is None else _flag(value) for value in column] for column in by_column]
+    return [_complete(row) for row in zip(*numbers, strict=True)]
+
+
+def _flag(name: str) -> float | None:
+    return _FLAGS.get(name.casefold())
+
+
+def _complete(row: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in row if value is not None]
+    return known if len(known) == len(row) else None

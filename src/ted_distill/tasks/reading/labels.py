@@ -13,13 +13,15 @@ from datasets import ClassLabel, Dataset
 from ...errors import InputError, raise_if_any, shown
 from ...wording import and_list, listed
 from .columns import distinct_names, plain_name, plain_number, row_list, values
-from .label_lists import SEPARATORS, parsed_list
+from .label_lists import SEPARATORS, blank_between_numbers, parsed_list
 from .notices import notice
 
 HIDDEN = -1
 """Marks a row whose label is not public, as in the test splits of GLUE."""
 NO_LABEL = -100
 """Marks a row, or a word, that has no label: as if there were none."""
+_BETWEEN = (*SEPARATORS, "/", "+", "&", " ")
+"""What may be between several labels in a field: those that are looked for, and others that must be named."""
 LARGEST_SCORE = 1e18
 """Squared errors of larger ones are beyond float32."""
 
@@ -158,16 +160,19 @@ def _letters(name: str) -> str:
     return "".join(c for c in name.casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
-def warn_of_several(names: Sequence[str], split: str) -> None:
+def warn_of_several(
+    names: Sequence[str], split: str, what_to_do: str = "for several labels use --task multi_label_classification"
+) -> None:
     """Say which classes are several others with a separator between them: most likely several labels in a field."""
     known = {*names}
+    numbers = blank_between_numbers(names)
     for name in names:
-        for separator in SEPARATORS:
+        for separator in _BETWEEN:
             parts = [*map(plain_name, name.split(separator))]
-            if len(parts) > 1 and known.issuperset(parts):
+            if len(parts) > 1 and (known.issuperset(parts) or (numbers and separator == " ")):
                 notice(
                     f"{split}: the class {shown(name)} looks like the labels {and_list([*map(shown, parts)])} of one "
-                    "row; it stays a class of its own (for several labels use --task multi_label_classification)"
+                    f"row; it stays a class of its own ({what_to_do})"
                 )
                 return
 

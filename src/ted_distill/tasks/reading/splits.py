@@ -17,6 +17,7 @@ from .arrow_types import plain_dataset
 from .file_options import FileOptions, file_options, option_problems
 from .files import read_file
 from .held_out import SAMPLE_SEED, held_out
+from .hub_tables import as_written, typed_columns
 from .streams import stream_file
 
 Rows: TypeAlias = Dataset | IterableDataset
@@ -73,15 +74,16 @@ def read_splits(
         validation_splits = {**validation_splits, "test": arguments.test_split}
     if arguments.validation_size:
         validation_splits = {name: split for name, split in validation_splits.items() if name != "validation"}
+    options = options or file_options(arguments)
     if given:
         splits = {split: given[split] for split in files if split in given}
     elif named:
-        splits = _read_files(named, arguments.streaming, options or file_options(arguments))
+        splits = _read_files(named, arguments.streaming, options)
     elif arguments.dataset_name:
-        splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments)
+        splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments, options)
     elif hub_dataset:
         name, config = hub_dataset
-        splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments)
+        splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments, options)
     else:
         raise _nothing_named()
     size = arguments.validation_size
@@ -162,13 +164,20 @@ def _read_files(named: dict[str, tuple[str, Path]], streaming: bool, options: Fi
 
 
 def _read_hub(
-    name: str, config: str | None, validation_splits: dict[str, str], arguments: TaskArguments
+    name: str,
+    config: str | None,
+    validation_splits: dict[str, str],
+    arguments: TaskArguments,
+    how: FileOptions,
 ) -> dict[str, Rows]:
     title = f"data set {name}" + (f" ({config})" if config else "")
     options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
     options = {option: value for option, value in options.items() if value is not None}
     try:
         found = datasets.load_dataset(name, config, **options)
+        by_pandas = {split: rows.features for split, rows in found.items()}
+        if again := as_written(found):
+            found = datasets.load_dataset(name, config, **options, **again)
     # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
         reason = reason_of(error)
@@ -184,6 +193,8 @@ def _read_hub(
             "--validation_split or --test_split, or set --train_file and --validation_file"
         )
     splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
+    if again:
+        splits = {ours: typed_columns(rows, by_pandas[wanted[ours]], how, title) for ours, rows in splits.items()}
     # Rows to score on are read whole: they are few, and needed in every epoch.
     whole = {
         split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -20,7 +21,8 @@ from .delimited import named_or_found, numbered_fields, require_distinct, requir
 from .encodings import likely_encoding
 from .file_options import FileOptions
 from .files import contents, extension, problems_of, reader
-from .json_records import parse_line, read_json
+from .headers import check_names
+from .json_records import by_column, parse_line, read_json
 
 _LOOKED_AT = 100
 """Lines in which the delimiter is looked for."""
@@ -90,7 +92,8 @@ def _json_rows(path: Path, options: FileOptions) -> Iterator[Row]:
     """Records one per line, as they are needed; a list of records can only be read whole."""
     first = next((line for line in _lines(path, options) if line.strip()), "")
     try:
-        one_per_line = isinstance(parse_line(first, 1), dict)
+        record = parse_line(first, 1)
+        one_per_line = isinstance(record, dict) and by_column(record, options) is None
     except InputError:
         one_per_line = False
     return _json_lines(path, options) if one_per_line else iter(read_json(contents(path), options).to_pylist())
@@ -106,6 +109,11 @@ def _table_rows(path: Path, options: FileOptions) -> Iterator[Row]:
     fields = numbered_fields(every, delimiter, usual, bool(named))
     _, header = next(fields, (0, []))
     require_distinct([name for name in header if name])
+    rows: list[list[str]] = []
+    with suppress(InputError):  # which is said when the row is read
+        rows.extend(row for _, row in numbered_fields(iter(first[bool(named) :]), delimiter, usual, 0))
+    columns = {name: [row[place] for row in rows[1:] if place < len(row)] for place, name in enumerate(header)}
+    check_names(columns, options, str(path))
     for number, row in fields:
         require_width(number, row, header, delimiter)
         yield dict(zip(header, row, strict=True))

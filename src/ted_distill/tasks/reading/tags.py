@@ -10,7 +10,9 @@ OUTSIDE = "O"
 _LETTERS = frozenset("BIMESLU")
 _ONE_KIND = "entity"
 _PART = re.compile(r"([BIMESLU])([-_])(.+)")
-_OTHER_NOTATION = re.compile(r"[BIMESLU][-_:/.|+].+|.+[-_:/.|+][BIMESLU]", re.IGNORECASE)
+_OTHER_NOTATION = re.compile(r"[BIMESLU][-_:/.|+](.+)|(.+)[-_:/.|+][BIMESLU]", re.IGNORECASE)
+_OUTSIDE_NAMES = {"o", "0", "_", "-", "none", "null", "nil", "other", "out", "outside"}
+"""Names of what is outside of entities, in small letters; alone they do not make other tags parts of entities."""
 _SAME_PART = {"M": "I", "L": "E", "U": "S"}
 """The letters of BMES and BILOU, and those of BIOES, which seqeval reads."""
 
@@ -61,11 +63,26 @@ def are_of_entities(tags: Collection[str]) -> bool:
 
 
 def in_other_notation(tags: Collection[str]) -> list[str]:
-    """The tags but `O`, if all look like parts of entities as no scorer reads them, such as `PER-B`; else none."""
-    others = [tag for tag in tags if tag != OUTSIDE]
-    if len(others) == len(tags) or are_of_entities(tags) or not all(map(_OTHER_NOTATION.fullmatch, others)):
-        return []
-    return others
+    """The tags that look like parts of entities as no scorer reads them, such as `PER-B` and `b-PER`.
+
+    Beside tags that a scorer reads they are those of the same kinds, which it would take for outside of entities.
+    Elsewhere they are all tags but the one for outside, or else none: kinds of words may look like them, too.
+    """
+    if are_of_entities(tags):
+        kinds = {part[3].casefold() for part in map(_PART.fullmatch, tags) if part}
+        odd = {tag: _OTHER_NOTATION.fullmatch(tag.casefold()) for tag in tags if not is_entity_tag(tag)}
+        return [tag for tag, found in odd.items() if found and kinds & {*found.groups()}]
+    return _inside(tags) if are_only_of_entities(tags) else []
+
+
+def are_only_of_entities(tags: Collection[str]) -> bool:
+    """Whether these are parts of entities, in whatever notation, beside a name of what is outside of them."""
+    inside = _inside(tags)
+    return 0 < len(inside) < len(tags) and all(map(_OTHER_NOTATION.fullmatch, inside))
+
+
+def _inside(tags: Collection[str]) -> list[str]:
+    return [tag for tag in tags if tag.casefold() not in _OUTSIDE_NAMES]
 
 
 def is_entity_tag(tag: str) -> bool:

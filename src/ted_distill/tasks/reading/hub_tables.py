@@ -1,0 +1,57 @@
+"""Csv files of the Hub or of a folder, which `datasets` reads with pandas -> the columns of a file that is named.
+
+pandas takes words such as None and null for missing ones, and 01 for 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset, Features, IterableDataset, Value
+
+from ...errors import InputError
+from ...identity import fingerprint
+from .columns import values
+from .delimited import typed
+from .file_options import FileOptions
+from .headers import check_header
+
+
+def as_written(found: Any) -> dict[str, Any]:
+    """Options of `load_dataset` with which the fields of these splits stay as they are written; none for other kinds
+    of files.
+    """
+    first = next(iter(found.values()), None)
+    if first is None or first.info.builder_name != "csv" or first.features is None:
+        return {}
+    kinds = {name: Value("string") if isinstance(kind, Value) else kind for name, kind in first.features.items()}
+    return {"keep_default_na": False, "features": Features(kinds)}
+
+
+def typed_columns(
+    rows: Dataset | IterableDataset, by_pandas: Features, options: FileOptions, where: str
+) -> Dataset | IterableDataset:
+    """Rows with numbers where a file that is named has them; those of a stream are text, as there.
+
+    Args:
+        by_pandas: the columns as pandas, or the data set's own description, has them: what is text there stays text.
+        where: they are from, for messages.
+
+    Raises:
+        InputError: the first line of the file is no header.
+    """
+    if isinstance(rows, IterableDataset):
+        return rows
+    try:
+        check_header(rows, options, where)
+    except InputError as error:
+        raise InputError([f"{where}: {problem}" for problem in error.problems]) from error
+    names = rows.column_names
+    for name in names:
+        if rows.features[name] != Value("string") or "string" in by_pandas[name].dtype:
+            continue
+        column = typed(name, ["" if field is None else field for field in values(rows, name).to_pylist()], options)
+        kind = Value(str(column.type).replace("double", "float64"))
+        named = fingerprint([rows._fingerprint, name, str(kind)])[:32]
+        rows = rows.remove_columns(name).add_column(name, column.to_pylist(), feature=kind, new_fingerprint=named)
+    return rows.select_columns(names)
