@@ -229,7 +229,32 @@ def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
         check = _wrong_choice if allowed.choices else partial(_wrong_value, number=number)
         if problem := check(values[name], allowed, many=many):
             problems.append(f"{name}: {problem}{allowed.advice}")
-    return problems
+    return problems + [
+        f"{name}: {problem}"
+        for name in sorted(_own_names(kind) & values.keys() - ranges_of(kind).keys())
+        if (problem := _wrong_kind(values[name], hints[name]))
+    ]
+
+
+def _own_names(kind: type) -> set[str]:
+    """Fields of a dataclass that no library declares, which would know better what they may be."""
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] != "transformers"]
+    return {field.name for field in fields(kind)} & {name for base in own for name in inspect.get_annotations(base)}
+
+
+def _wrong_kind(value: Any, hint: Any) -> str:
+    """What is wrong with the kind of a value that may be any text, list or truth value; empty if nothing is."""
+    held = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = {get_origin(part) or part for part in held} - {NoneType}
+    if value is None:
+        return ""
+    if kinds == {str} and not isinstance(value, (str, Path)):
+        return f"expected text, got {shown(value)}; give one text"
+    if kinds == {bool} and not isinstance(value, bool):
+        return f"expected true or false, got {shown(value)}; give one of both"
+    if kinds == {list} and isinstance(value, (str, Path)):
+        return f"expected a list, got {shown(value)}; write [{shown(value)}]"
+    return ""
 
 
 _PLACES = ("teacher", "student", "model_name_or_path", "teacher_name_or_path", "student_name_or_path", "dataset_name")

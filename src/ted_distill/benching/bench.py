@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..entries import entry
 from ..errors import InputError, collect, raise_if_any
 from ..export.folders import check_folder
 from ..export.requirements import package_versions
@@ -80,6 +81,7 @@ def read_bench(folder: str | Path) -> Benched:
     return Benched(Path(folder), about)
 
 
+@entry
 def bench(
     checkpoints: Model | Sequence[Model],
     output_dir: str | Path | None = None,

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..entries import entry
 from ..errors import GateError, InputError, collect, raise_if_any
 from ..identity import file_fingerprint
 from ..method.filters import Batch, FilteredModel
@@ -87,6 +88,7 @@ def weights_of(checkpoint: str | Path) -> list[str]:
     return sorted(map(file_fingerprint, files))
 
 
+@entry
 def export_onnx(
     checkpoint: Model,
     output_dir: str | Path | None = None,

@@ -9,6 +9,7 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -344,6 +345,10 @@ class Task(ABC):
     def has_offer(self) -> bool:
         """Whether a model's labels were offered."""
         return False
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Afterwards the task has no offer of labels but those that it has now: see `entries.entry`."""
+        return nullcontext()
 
     @property
     def num_labels(self) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from ...entries import typed
 from ...errors import InputError, collect, raise_if_any
 from ...output import (
     Need,
@@ -110,6 +111,7 @@ class TrimmedCheckpoint:
         return "\n".join(lines)
 
 
+@typed
 def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimArguments) -> TrimmedCheckpoint:
     """Write a checkpoint with only the tokens that texts need, if it does the same on them.
 
