@@ -26,8 +26,6 @@ from ..output import (
     Need,
     check_space,
     command,
-    explain_full_disk,
-    gone_if_empty,
     locked,
     publication,
     read_json,
@@ -139,7 +137,7 @@ def bench(
         if cards:
             check_cards(ground.candidates)
     raise_if_any(problems)
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
+    with showing(), locked(folder):
         about = _measured(ground, kinds, notes, arguments, folder, asked=formats is not None)
         with publication(folder, _manifest(ground)) as partial:
             _write(partial, about)

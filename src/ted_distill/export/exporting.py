@@ -29,8 +29,6 @@ from ..output import (
     Need,
     check_space,
     command,
-    explain_full_disk,
-    gone_if_empty,
     locked,
     publication,
     read_json,
@@ -136,7 +134,7 @@ def export_onnx(
     source = "made-up rows of random words" if made_up else f"{split} ({len(rows):,} rows of {task.sources[split]})"
     size = 4 * loaded.model.num_parameters()
     check_space([Need("the exported files", folder, size * (2 + int8))])
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
+    with showing(), locked(folder):
         manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
         with publication(folder, manifest) as partial:
             about = _write(partial, loaded, task, arguments)

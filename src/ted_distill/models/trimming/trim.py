@@ -21,9 +21,7 @@ from ...output import (
     check_space,
     check_writable,
     command,
-    explain_full_disk,
     foreign_names,
-    gone_if_empty,
     locked,
     publication,
     read_manifest,
@@ -138,7 +136,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
     with collect(problems):
         texts, other = _read(arguments, options)
     raise_if_any(problems)
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder):
+    with showing():
         chosen = choose_tokens(name, arguments.loading, texts, other, "those given")
         check_space([Need("the smaller checkpoint", folder, chosen.about["after"]["bytes"])])
         manifest = {"stage": _STAGE, "task": _task_of(name), "model": short_name(name), "command": command()}
