@@ -14,6 +14,7 @@ import ast
 import inspect
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import nearest, raise_if_any, shown
+from .errors import InputError, collect, nearest, raise_if_any, shown
 
 T = TypeVar("T")
 
@@ -261,26 +262,58 @@ _PLACES = ("teacher", "student", "model_name_or_path", "teacher_name_or_path", "
 """Fields that hold a folder or a name on the Hub."""
 
 
-def expand_home(arguments: Any) -> None:
-    """Replace a `~` that paths begin with by the home folder, once for all that reads them; called by the
+def expand_paths(arguments: Any) -> None:
+    """Replace what paths say by other words, see `expanded`, once for all that reads them; called by the
     `__post_init__` of argument dataclasses.
+
+    Raises:
+        InputError: names each path with a variable that is not set.
     """
     kind: type = type(arguments)
     paths = [name for name, allowed in ranges_of(kind).items() if allowed.holds is _is_path]
-    for name in {*paths, *_PLACES} & vars(arguments).keys():
+    problems: list[str] = []
+    for name in sorted({*paths, *_PLACES} & vars(arguments).keys()):
         value = getattr(arguments, name)
-        if isinstance(value, str | Path) and str(value).startswith("~"):
-            with suppress(RuntimeError):  # of a user who does not exist
-                setattr(arguments, name, type(value)(Path(value).expanduser()))
+        if isinstance(value, str | Path) and (str(value).startswith("~") or "$" in str(value)):
+            with collect(problems):
+                setattr(arguments, name, type(value)(expanded(str(value), name)))
+    raise_if_any(problems)
+
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
+
+
+def expanded(path: str, name: str = "path") -> str:
+    """A path with the home folder for `~`, which it begins with, and values for `$NAME` and `${NAME}`.
+
+    A path that is there as it is written, and has a variable that is not set, stays as it is.
+
+    Args:
+        name: what the path is, for the message.
+
+    Raises:
+        InputError: names the variables that are not set.
+    """
+    used = [plain or braced for plain, braced in _VARIABLE.findall(path)]
+    unset = [variable for variable in used if not os.environ.get(variable)]
+    if unset and not Path(path).exists():
+        raise InputError(
+            f"{name}: expected the variables in {path} to be set, got no {', '.join(unset)}; set what is missing "
+            "(export NAME=VALUE), or write the path without it"
+        )
+    filled = path if unset else _VARIABLE.sub(lambda found: os.environ[found[1] or found[2]], path)
+    with suppress(RuntimeError):  # of a user who does not exist
+        return str(Path(filled).expanduser()) if filled.startswith("~") else filled
+    return filled
 
 
 def check_ranges(arguments: Any) -> None:
-    """Expand `~` in paths and refuse values outside their ranges; called by `__post_init__` of argument dataclasses.
+    """Expand paths and refuse values outside their ranges; called by `__post_init__` of argument dataclasses.
 
     Raises:
         InputError: with all problems.
     """
-    expand_home(arguments)
+    expand_paths(arguments)
     raise_if_any(range_problems(type(arguments), vars(arguments)))
 
 

@@ -11,7 +11,7 @@ from ..errors import collect, nearest, raise_if_any, shown
 from ..method.layer_losses import LAYER_LOSSES, LayerLossName
 from ..method.losses import LayerSchedule
 from ..method.pairs import parse_pairs
-from ..ranges import a_path, above, at_least, described, expand_home, inside, one_of, range_problems
+from ..ranges import a_path, above, at_least, described, expand_paths, inside, one_of, range_problems
 from ..tasks.augmentation import Augmentation
 from .methods import LEARNED, METHODS, UNLEARNT, Method, MethodName
 
@@ -72,7 +72,7 @@ class DistillArguments:
 
     def __post_init__(self) -> None:
         """Raises `InputError`: see `check`."""
-        expand_home(self)
+        expand_paths(self)
         self.check()
 
     @property
