@@ -215,7 +215,7 @@ def _load_weights(
     """The model in float32, and the names of the weights that its checkpoint lacks or has in other sizes."""
     model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
-        ignore_mismatched_sizes=head.trained,
+        ignore_mismatched_sizes=True,
     )  # fmt: skip
     check_loaded(model, info, name, head.trained)
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
