@@ -19,6 +19,7 @@ from ted_distill import (
     Task,
     TaskArguments,
     TrimArguments,
+    bench,
     compare,
     distill,
     evaluate,
@@ -83,6 +84,9 @@ def test_labels_that_a_caller_offers_stay_offered(tmp_path: Path) -> None:
         ),
         (lambda task: load_task({"task": "sst2"}), r"task: expected text or TaskArguments, got {'task': 'sst2'}"),
         (lambda task: run(None), "recipe: expected Recipe, text, a path or a dict, got nothing; give a recipe's file"),
+        (lambda task: bench("x", formats=3), "formats: expected a list, got 3"),
+        (lambda task: DistillArguments(pair_weights=3), r"pair_weights: expected a list, got 3; write \[3\]"),
+        (lambda task: DistillArguments(augment="mask"), r"augment: expected a list, got 'mask'; write \['mask'\]"),
         (lambda task: compare({}, grid="ted.mse_alpha"), "grid: expected a dict, got 'ted.mse_alpha'"),
         (lambda task: TaskArguments(label_column=["a", "b"]), r"label_column: expected text, got \['a', 'b'\]; give"),
         (lambda task: TaskArguments(streaming="no"), "streaming: expected true or false, got 'no'"),
@@ -98,7 +102,7 @@ def test_what_is_of_a_wrong_kind_is_refused_by_name(call: Callable[[Any], Any], 
 def test_what_is_of_the_right_kind_is_taken() -> None:
     assert TaskArguments("sst2", train_file=Path("rows.csv"), label_column=None).task == "sst2"
     assert TrimArguments(texts=["rows.csv"]).texts == ["rows.csv"]
-    assert DistillArguments("kd").method == "kd"
+    assert DistillArguments("lwd", pair_weights=[1, 2.5]).weights_of_pairs(2) == [1.0, 2.5]
 
 
 def test_every_public_function_checks_what_it_is_given() -> None:

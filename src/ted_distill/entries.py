@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -15,7 +15,7 @@ from .errors import raise_if_any, shown
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_WORDS: dict[type, str] = {str: "text", Path: "a path", Mapping: "a dict"}
+_WORDS: dict[type, str] = {str: "text", Path: "a path", Mapping: "a dict", Iterable: "a list"}
 _PLAIN = (str, bytes, int, float, list, tuple, set, dict, NoneType)
 """Values that a message quotes; of others it names the type."""
 _SEEN_ELSEWHERE = (int, float, bool, complex)
@@ -58,7 +58,7 @@ def entry(function: Callable[P, R]) -> Callable[P, R]:
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Refuse arguments that are of none of the types in the signature.
 
-    Numbers, sequences and tuples are left to the function, as is what may be one of these.
+    Numbers and what is in a sequence are left to the function, as are models and rows, which may be of many types.
 
     Raises:
         InputError: names each argument, what was expected, what was found, and how to come by what was expected.
@@ -101,4 +101,6 @@ def _kinds(hint: Any) -> tuple[type, ...] | None:
     kind = get_origin(hint) or hint
     if not inspect.isclass(kind) or kind is Any or kind in _SEEN_ELSEWHERE:
         return None
-    return (kind,) if kind is Mapping or (get_origin(hint) is None and kind not in (list, tuple)) else None
+    if kind in (Sequence, list):
+        return (Iterable,)
+    return (kind,) if kind is Mapping or (get_origin(hint) is None and kind is not tuple) else None

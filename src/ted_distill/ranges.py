@@ -16,7 +16,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -230,11 +230,16 @@ def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
         check = _wrong_choice if allowed.choices else partial(_wrong_value, number=number)
         if problem := check(values[name], allowed, many=many):
             problems.append(f"{name}: {problem}{allowed.advice}")
-    return problems + [
-        f"{name}: {problem}"
-        for name in sorted(_own_names(kind) & values.keys() - ranges_of(kind).keys())
-        if (problem := _wrong_kind(values[name], hints[name]))
-    ]
+    return problems
+
+
+def _kind_problems(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+    """Values of fields of `kind` that are no text, list or truth value where they should be."""
+    hints, ranged = hints_of(kind), ranges_of(kind)
+    for name in sorted(_own_names(kind) & values.keys()):
+        problem = _wrong_kind(values[name], hints[name], is_ranged=name in ranged)
+        if problem:
+            yield f"{name}: {problem}"
 
 
 def _own_names(kind: type) -> set[str]:
@@ -243,17 +248,17 @@ def _own_names(kind: type) -> set[str]:
     return {field.name for field in fields(kind)} & {name for base in own for name in inspect.get_annotations(base)}
 
 
-def _wrong_kind(value: Any, hint: Any) -> str:
-    """What is wrong with the kind of a value that may be any text, list or truth value; empty if nothing is."""
+def _wrong_kind(value: Any, hint: Any, *, is_ranged: bool) -> str:
+    """What is wrong with the kind of a value; empty if nothing is. Ranges look at single values, not at lists."""
     held = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = {get_origin(part) or part for part in held} - {NoneType}
-    if value is None:
+    if value is None or (is_ranged and kinds != {list}):
         return ""
     if kinds == {str} and not isinstance(value, (str, Path)):
         return f"expected text, got {shown(value)}; give one text"
     if kinds == {bool} and not isinstance(value, bool):
         return f"expected true or false, got {shown(value)}; give one of both"
-    if kinds == {list} and isinstance(value, (str, Path)):
+    if kinds == {list} and not isinstance(value, (list, tuple)):
         return f"expected a list, got {shown(value)}; write [{shown(value)}]"
     return ""
 
@@ -262,14 +267,16 @@ _PLACES = ("teacher", "student", "model_name_or_path", "teacher_name_or_path", "
 """Fields that hold a folder or a name on the Hub."""
 
 
-def expand_paths(arguments: Any) -> None:
-    """Replace what paths say by other words, see `expanded`, once for all that reads them; called by the
+def take_values(arguments: Any) -> None:
+    """Refuse values of a wrong kind, and expand paths (see `expanded`), once for all that reads them; called by the
     `__post_init__` of argument dataclasses.
 
     Raises:
-        InputError: names each path with a variable that is not set.
+        InputError: names each value that is no text, list or truth value where it should be, or each path with a
+            variable that is not set.
     """
     kind: type = type(arguments)
+    raise_if_any(_kind_problems(kind, vars(arguments)))
     paths = [name for name, allowed in ranges_of(kind).items() if allowed.holds is _is_path]
     problems: list[str] = []
     for name in sorted({*paths, *_PLACES} & vars(arguments).keys()):
@@ -308,12 +315,12 @@ def expanded(path: str, name: str = "path") -> str:
 
 
 def check_ranges(arguments: Any) -> None:
-    """Expand paths and refuse values outside their ranges; called by `__post_init__` of argument dataclasses.
+    """Take values, and refuse those outside their ranges; called by `__post_init__` of argument dataclasses.
 
     Raises:
         InputError: with all problems.
     """
-    expand_paths(arguments)
+    take_values(arguments)
     raise_if_any(range_problems(type(arguments), vars(arguments)))
 
 
