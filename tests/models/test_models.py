@@ -389,6 +389,20 @@ def test_a_damaged_checkpoint_is_refused(
         load_model(tmp_path, reviews)
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "gpt2"])
+@pytest.mark.parametrize("left", [{}, {"tokenizer_config.json": "{}"}])
+def test_a_model_without_the_files_of_its_tokenizer_is_refused(
+    family: str, left: dict[str, str], reviews: Task, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    # For these families transformers then makes a tokenizer to which every word is unknown.
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder_of(family=family) / name).read_bytes())
+    for name, content in left.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match="to hold its tokenizer, got one without words"):
+        load_model(tmp_path, reviews)
+
+
 # --- config overrides -----------------------------------------------------------------------------------------
 
 

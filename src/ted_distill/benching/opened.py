@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..export.graph import require_small, write_graph, write_int8
@@ -20,7 +20,7 @@ from ..method.filters import Batch, FilteredModel
 from ..method.shapes import text_config
 from ..models.embeddings import embedding_parameters
 from ..models.labels import label_order
-from ..models.load import LoadedModel, load_config, load_model, load_pretrained
+from ..models.load import LoadedModel, load_config, load_model, load_tokenizer
 from ..models.trying.pad_tokens import mend_pad_token, pad_token_of
 from ..progress import busy
 from ..tasks import Task
@@ -126,7 +126,7 @@ def _open_export(candidate: Candidate, task: Task, formats: Sequence[Format]) ->
             f"{', '.join(formats)}; name onnx or int8, or give the checkpoint"
         )
     config = load_config(place, candidate.loading)
-    tokenizer = load_pretrained(AutoTokenizer, place, candidate.loading.hub)
+    tokenizer = load_tokenizer(place, candidate.loading.hub)
     mend_pad_token(config, tokenizer, place, padded=not isinstance(task, LanguageModelling))
     order = label_order(config, task, place)
     pad = getattr(text_config(config), "pad_token_id", None)

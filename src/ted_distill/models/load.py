@@ -196,7 +196,7 @@ def load_model(
         offer_labels(task, config)
     head = decide_head(config, task, name, trained=new_head)
     config = fit_config(config, head, task, name)
-    tokenizer = load_pretrained(AutoTokenizer, name, hub)
+    tokenizer = load_tokenizer(name, hub)
     mend_pad_token(config, tokenizer, name, _is_padded(task))
     model, missing = _load_weights(name, hub, config, head, task)
     check_tokens(model, tokenizer, task, name)
@@ -284,6 +284,23 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
             f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason_of(error)}"
             f"{not_a_folder_either(name)}); check the name and the files"
         ) from error
+
+
+def load_tokenizer(name: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hub id.
+
+    Raises:
+        InputError: none that loads, or none that knows a word. Where its files are missing, transformers makes one of
+            special tokens alone for many families, to which all words are unknown.
+    """
+    tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, name, hub)
+    words = set(tokenizer.get_vocab()).difference(tokenizer.all_special_tokens)
+    if len(words) < 2:  # that of T5 then has `▁`
+        raise InputError(
+            f"model: expected {name} to hold its tokenizer, got one without words, as transformers makes it where "
+            "its files are missing; save the tokenizer that the model was trained with into the same folder"
+        )
+    return tokenizer
 
 
 def saved_class(config: PretrainedConfig, name: str) -> Any:

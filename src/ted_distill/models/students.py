@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..errors import InputError, collect, raise_if_any
 from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint, plain
@@ -28,7 +28,7 @@ from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from ..wording import parameters
 from .blocks import resolve_blocks, student_from_teacher
-from .load import LoadedModel, ModelArguments, load_config, load_pretrained, read_ancestry, saved_class
+from .load import LoadedModel, ModelArguments, load_config, load_pretrained, load_tokenizer, read_ancestry, saved_class
 from .narrowing.important import TaskRows, important_student
 from .narrowing.narrow import Narrow, check_narrow, narrow_config, narrow_model
 
@@ -99,7 +99,7 @@ def make_student(
             student = narrow_model(student, description["hidden_size"], narrow, seed)
     description["made"] = _weights_fingerprint(student)
     student.save_pretrained(folder)
-    load_pretrained(AutoTokenizer, str(teacher), hub).save_pretrained(folder)
+    load_tokenizer(str(teacher), hub).save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
     _write_card(folder, teacher, blocks)
     return model.num_parameters(), student.num_parameters()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ..models.load import load_config, load_pretrained
+from ..models.load import load_config, load_tokenizer
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..stages.methods import token_methods
 from ..tasks import Task
@@ -26,7 +26,7 @@ class Reader(NamedTuple):
 
 def read_reader(recipe: Recipe, name: str) -> Reader:
     """Config and tokenizer of a folder or Hub id. Raises `InputError` if there is no such model."""
-    return Reader(name, load_config(name, recipe.model), load_pretrained(AutoTokenizer, name, recipe.model.hub))
+    return Reader(name, load_config(name, recipe.model), load_tokenizer(name, recipe.model.hub))
 
 
 def run_tokenizers(recipe: Recipe, task: Task, teacher: Reader, student: Reader) -> Tokenizers:

@@ -50,6 +50,7 @@ from ..output import (
 from ..progress import Display, busy, logged_into, showing
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
+from ..tasks.reading.notices import notice
 from ..training.scores.best_score import score_problems, with_score
 from ..training.scores.selection import outcome
 from ..training.sharded.shares import check_batches
@@ -59,6 +60,7 @@ from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import search_problems
 from ..training.trainer import StageTrainer
 from ..training.update_counts import check_updates, refuse_untrained
+from .rows.lost_text import cut_warnings, unknown_warnings
 from .stage_identity import Results, check_folder, differences_of, refuse_foreign
 
 logger = logging.getLogger(__name__)
@@ -238,6 +240,8 @@ def read_data(
     test = {name: splits.pop(name) for name in (TEST,) if name in splits}
     if isinstance(train, IterableDataset):
         return StageData(train.shuffle(seed=args.seed, buffer_size=task.arguments.shuffle_buffer), splits, None, test)
+    for sentence in (*cut_warnings(task, train, tokenizer), *unknown_warnings(train, tokenizer)):
+        notice(sentence, task.sources)
     check_updates(args, len(train))
     train = train.add_column(ROW, np.arange(len(train)))
     logger.info("%s: %d training features, %s", task.name, len(train), {k: len(v.features) for k, v in splits.items()})

@@ -9,14 +9,14 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...output import check_inputs, short_name, write_json
 from ...output.cards import CARD_NAME, card_data, card_text, origin_of, read_card_data
 from ...progress import busy
 from ...tasks.reading.corpus import Text
-from ..load import ModelArguments, load_config, load_pretrained, save_tokenizer, saved_class
+from ..load import ModelArguments, load_config, load_pretrained, load_tokenizer, save_tokenizer, saved_class
 from .cut_words import CutWords, cut_words, encoded, in_batches
 from .trim_check import differing_texts, largest_difference, refuse_differing
 from .trimmed_model import named_ids, table_size, trim_model
@@ -95,7 +95,7 @@ def _load(name: str, loading: ModelArguments) -> tuple[PreTrainedModel, PreTrain
     check_inputs(name)
     config = load_config(name, loading)
     model = load_pretrained(saved_class(config, name), name, loading.hub, dtype="auto")
-    return model.eval(), load_pretrained(AutoTokenizer, name, loading.hub)
+    return model.eval(), load_tokenizer(name, loading.hub)
 
 
 def tokenizer_content(tokenizer: PreTrainedTokenizerBase, name: str) -> Content:
@@ -245,7 +245,7 @@ def _unknown(content: Content) -> str | None:
 def _compare(folder: Path, of: Trimming, check_rows: int) -> dict[str, Any]:
     """Read the checkpoint back as anyone would, and compare it. Raises `GateError`."""
     small = load_pretrained(type(of.model), str(folder), of.loading.hub, dtype=of.model.dtype).eval()
-    small_tokenizer = load_pretrained(AutoTokenizer, str(folder), of.loading.hub)
+    small_tokenizer = load_tokenizer(str(folder), of.loading.hub)
     whole, cut = of.tokenizer.backend_tokenizer, small_tokenizer.backend_tokenizer
     for batch in in_batches(of.texts):
         refuse_differing(differing_texts(whole, cut, of.trimmed.kept, batch))

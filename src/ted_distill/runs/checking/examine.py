@@ -24,6 +24,7 @@ from ...method.filters import FilterConfig
 from ...method.shapes import width
 from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
+from ...stages.rows.lost_text import unknown_warnings
 from ...tasks import Task
 from ...training.fitting_memory import RECOMPUTES
 from ...training.stage_arguments import StageArguments
@@ -186,7 +187,7 @@ class _Examination:
         parts += [f"only the student reads {name}" for name in others if name not in own]
         features, looked_at = encode_sample(sample, student.tokenizer)
         line, doubts = cut_rows(sample, features, looked_at, sample.longest(student.tokenizer))
-        self.report.doubt(doubts)
+        self.report.doubt([*doubts, *unknown_warnings(features, student.tokenizer)])
         return "; ".join([*parts, *([line] if line else [])])
 
     # --- time, memory and disk --------------------------------------------------------------------------------------

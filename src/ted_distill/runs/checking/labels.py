@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset
 
 from ...models.labels import class_names, has_default_labels, label_order, model_labels
 from ...models.load import LoadedModel
+from ...stages.rows.lost_text import MANY_CUT, cut_share
 from ...tasks import QuestionAnswering, Task
 from ...tasks.reading.overlap import row_texts
 from ...wording import listed
@@ -21,8 +22,6 @@ _NAMED = 6
 """Classes that a doubt names."""
 _COMPARED = 1_000_000
 """Rows among which contradictions are looked for."""
-_MANY_CUT = 0.05
-"""Share of cut rows from which on there is a doubt."""
 
 
 def class_counts(task: Task, rows: Dataset) -> dict[str, int] | None:
@@ -100,10 +99,9 @@ def cut_rows(task: Task, features: Dataset, looked_at: int, longest: int) -> tup
     """
     if task.running_text or isinstance(task, QuestionAnswering):
         return None, []  # blocks and windows lose nothing
-    lengths = np.asarray(features["length"][:])[:looked_at]
-    share = float(np.mean(lengths >= longest))
+    share = cut_share(features.select(range(looked_at)), longest)
     text = f"{100 * share:.1f} % of the training rows fill max_seq_length ({longest} tokens) or are cut there"
-    if share < _MANY_CUT:
+    if share < MANY_CUT:
         return text, []
     return text, [
         f"max_seq_length: expected nearly all rows to fit into {longest} tokens, got {100 * share:.0f} % that fill "

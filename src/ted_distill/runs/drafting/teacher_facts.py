@@ -12,14 +12,13 @@ from torch import Tensor
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from ...models.heads import in_backbone, without_weights
-from ...models.load import ModelArguments, load_config, load_pretrained
+from ...models.load import ModelArguments, load_config, load_tokenizer
 from ...models.places import resolve_place
 from ...models.trying.positions import position_limit
 from ...output import read_json
@@ -104,7 +103,7 @@ def look_at_teacher(name: str, arguments: ModelArguments) -> TeacherFacts:
     """Config and tokenizer of a model. Raises `InputError` for a name that is none, or a model without a tokenizer."""
     name = resolve_place(name)
     config = load_config(name, arguments)
-    return TeacherFacts(name, config, load_pretrained(AutoTokenizer, name, arguments.hub))
+    return TeacherFacts(name, config, load_tokenizer(name, arguments.hub))
 
 
 def meta_model(config: PretrainedConfig, task: Task, name: str, arguments: ModelArguments) -> PreTrainedModel:

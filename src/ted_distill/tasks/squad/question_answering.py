@@ -28,6 +28,7 @@ from ..reading.file_options import FileOptions, columns_read, file_options
 from ..reading.summaries import questions_summary
 from ..resampling import Draws, sampled_sums
 from ..task_arguments import TaskArguments
+from ..tokenizers import require_known, token_ids
 from ..unlabelled import UNLABELLED
 from .metrics import exact_match, question_scores, squad_scores, token_f1
 from .rows import ROW_FEATURES, QuestionColumns, normalise_rows, row_problems, some
@@ -147,11 +148,14 @@ class QuestionAnswering(Task):
         """The windows of the rows, with the columns of `windows.cut_windows`.
 
         Raises:
-            InputError: the tokenizer is not fast, or questions leave no room for the context.
+            InputError: the tokenizer is not fast or knows no word, or questions leave no room for the context.
         """
         arguments = self.arguments
         longest = self.longest(tokenizer)
-        return encode_windows(rows, tokenizer, longest, arguments.doc_stride, arguments.preprocessing_num_workers)
+        workers = arguments.preprocessing_num_workers
+        windows = encode_windows(rows, tokenizer, longest, arguments.doc_stride, workers)
+        require_known(token_ids(windows), tokenizer)
+        return windows
 
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """(B, T) `input_ids`, `attention_mask`, `token_type_ids` if made; (B,) positions. T is a multiple of 8."""

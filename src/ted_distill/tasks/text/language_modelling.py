@@ -26,7 +26,7 @@ from ..prediction_files import read_list
 from ..reading.columns import TextColumns, missing_column, row_list, values, with_texts
 from ..reading.file_options import FileOptions
 from ..resampling import Draws, sampled_sums
-from ..tokenizers import require_length
+from ..tokenizers import require_known, require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
 
 SEPARATORS = ("auto", "eos", "none")
@@ -161,8 +161,10 @@ class LanguageModelling(Task):
         return size
 
     def tokens(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-        """(N,) token ids of all rows."""
-        return token_sequence(rows, tokenizer, self.ends(tokenizer), self.arguments.preprocessing_num_workers)
+        """(N,) token ids of all rows. Raises `InputError` if the tokenizer knows none of the words."""
+        ids = token_sequence(rows, tokenizer, self.ends(tokenizer), self.arguments.preprocessing_num_workers)
+        require_known(ids, tokenizer)
+        return ids
 
     def encode_training(
         self, rows: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase
