@@ -34,7 +34,8 @@ _INTRODUCTION = """# Recipes: every key
 A recipe is a YAML file of `key: value` lines. `ted init TEACHER --train_file FILE` writes one, `ted show RECIPE` says
 what it would do, and `ted run RECIPE` does it. Changes on the command line win: `key=value`, `--key=value` and
 `--key value` mean the same, `section.key=value` reaches into a section, and `key=null` takes a key out. Files are
-looked for from the folder where the command is run.
+looked for from the folder where the command is run. In paths, `~` is the home folder, and `$NAME` or `${NAME}` the
+value of a variable, as in `output_dir: $SCRATCH/run`; one that is not set is refused.
 
 `ted run --teacher MODEL --train_file FILE` without a recipe makes the one that `ted init` would write, prints it and
 runs it. `ted finetune`, `ted learn-filters` and `ted distill` take a recipe after `--config`: each reads the keys of

@@ -17,16 +17,17 @@ from step_walk import walk_of
 PACKAGE = Path(ted_distill.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
-GROUND = {"errors", "wording", "output", "identity", "ranges", "secrets", "progress"}
+GROUND = {"errors", "wording", "output", "identity", "ranges", "secrets", "progress", "entries"}
 MAY_IMPORT = {
     "errors": set(),
     "wording": {"errors"},
     "identity": set(),
     "ranges": {"errors"},
+    "entries": {"errors"},
     "secrets": set(),
     "output": {"errors", "wording", "identity", "secrets"},
     "progress": {"wording", "output", "secrets"},
-    "method": {"errors", "wording", "identity"},
+    "method": {"errors", "wording", "identity", "entries"},
     "tasks": {*GROUND, "method"},
     "fast": {*GROUND, "method"},
     "models": {*GROUND, "method", "tasks", "fast"},

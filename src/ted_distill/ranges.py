@@ -14,8 +14,9 @@ import ast
 import inspect
 import math
 import os
+import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import nearest, raise_if_any, shown
+from .errors import InputError, collect, nearest, raise_if_any, shown
 
 T = TypeVar("T")
 
@@ -232,30 +233,94 @@ def range_problems(kind: type, values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _kind_problems(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+    """Values of fields of `kind` that are no text, list or truth value where they should be."""
+    hints, ranged = hints_of(kind), ranges_of(kind)
+    for name in sorted(_own_names(kind) & values.keys()):
+        problem = _wrong_kind(values[name], hints[name], is_ranged=name in ranged)
+        if problem:
+            yield f"{name}: {problem}"
+
+
+def _own_names(kind: type) -> set[str]:
+    """Fields of a dataclass that no library declares, which would know better what they may be."""
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] != "transformers"]
+    return {field.name for field in fields(kind)} & {name for base in own for name in inspect.get_annotations(base)}
+
+
+def _wrong_kind(value: Any, hint: Any, *, is_ranged: bool) -> str:
+    """What is wrong with the kind of a value; empty if nothing is. Ranges look at single values, not at lists."""
+    held = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = {get_origin(part) or part for part in held} - {NoneType}
+    if value is None or (is_ranged and kinds != {list}):
+        return ""
+    if kinds == {str} and not isinstance(value, (str, Path)):
+        return f"expected text, got {shown(value)}; give one text"
+    if kinds == {bool} and not isinstance(value, bool):
+        return f"expected true or false, got {shown(value)}; give one of both"
+    if kinds == {list} and not isinstance(value, (list, tuple)):
+        return f"expected a list, got {shown(value)}; write [{shown(value)}]"
+    return ""
+
+
 _PLACES = ("teacher", "student", "model_name_or_path", "teacher_name_or_path", "student_name_or_path", "dataset_name")
 """Fields that hold a folder or a name on the Hub."""
 
 
-def expand_home(arguments: Any) -> None:
-    """Replace a `~` that paths begin with by the home folder, once for all that reads them; called by the
+def take_values(arguments: Any) -> None:
+    """Refuse values of a wrong kind, and expand paths (see `expanded`), once for all that reads them; called by the
     `__post_init__` of argument dataclasses.
+
+    Raises:
+        InputError: names each value that is no text, list or truth value where it should be, or each path with a
+            variable that is not set.
     """
     kind: type = type(arguments)
+    raise_if_any(_kind_problems(kind, vars(arguments)))
     paths = [name for name, allowed in ranges_of(kind).items() if allowed.holds is _is_path]
-    for name in {*paths, *_PLACES} & vars(arguments).keys():
+    problems: list[str] = []
+    for name in sorted({*paths, *_PLACES} & vars(arguments).keys()):
         value = getattr(arguments, name)
-        if isinstance(value, str | Path) and str(value).startswith("~"):
-            with suppress(RuntimeError):  # of a user who does not exist
-                setattr(arguments, name, type(value)(Path(value).expanduser()))
+        if isinstance(value, str | Path) and (str(value).startswith("~") or "$" in str(value)):
+            with collect(problems):
+                setattr(arguments, name, type(value)(expanded(str(value), name)))
+    raise_if_any(problems)
+
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
+
+
+def expanded(path: str, name: str = "path") -> str:
+    """A path with the home folder for `~`, which it begins with, and values for `$NAME` and `${NAME}`.
+
+    A path that is there as it is written, and has a variable that is not set, stays as it is.
+
+    Args:
+        name: what the path is, for the message.
+
+    Raises:
+        InputError: names the variables that are not set.
+    """
+    used = [plain or braced for plain, braced in _VARIABLE.findall(path)]
+    unset = [variable for variable in used if not os.environ.get(variable)]
+    if unset and not Path(path).exists():
+        raise InputError(
+            f"{name}: expected the variables in {path} to be set, got no {', '.join(unset)}; set what is missing "
+            "(export NAME=VALUE), or write the path without it"
+        )
+    filled = path if unset else _VARIABLE.sub(lambda found: os.environ[found[1] or found[2]], path)
+    with suppress(RuntimeError):  # of a user who does not exist
+        return str(Path(filled).expanduser()) if filled.startswith("~") else filled
+    return filled
 
 
 def check_ranges(arguments: Any) -> None:
-    """Expand `~` in paths and refuse values outside their ranges; called by `__post_init__` of argument dataclasses.
+    """Take values, and refuse those outside their ranges; called by `__post_init__` of argument dataclasses.
 
     Raises:
         InputError: with all problems.
     """
-    expand_home(arguments)
+    take_values(arguments)
     raise_if_any(range_problems(type(arguments), vars(arguments)))
 
 

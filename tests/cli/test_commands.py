@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -288,3 +290,19 @@ def test_files_go_beside_a_checkpoint_however_it_is_named(
     folder = beside(place, "onnx").resolve()
     assert folder.name == expected
     assert folder.parent in (tmp_path, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_letters_that_the_output_has_no_code_for_are_shown_as_numbers(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, output, io.TextIOWrapper(written, encoding="cp1252", errors="strict"))
+
+    def say(*given: object) -> None:
+        getattr(sys, output).write("classes: \u6771 and \u00e9\n")
+
+    monkeypatch.setitem(COMMANDS, "env", dataclasses.replace(COMMANDS["env"], run=say))
+    assert main(["env"]) == 0
+    getattr(sys, output).flush()
+    assert written.getvalue().decode("cp1252").splitlines() == ["classes: \\u6771 and \u00e9"]

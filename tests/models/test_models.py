@@ -605,3 +605,24 @@ def test_make_student_leaves_a_folder_with_head_labels_and_tokenizer(
     assert torch.equal(loaded.model.classifier.weight, expected.classifier.weight)
     assert AutoConfig.from_pretrained(tmp_path).id2label == {0: "bad", 1: "good"}
     assert choose_tokenizers(load_model(teacher, reviews), loaded, reviews, ["ted"]).shared
+
+
+def test_a_head_or_a_backbone_of_other_sizes_than_its_config_is_refused_by_its_shapes(
+    tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    save_tiny(tmp_path, AutoModelForSequenceClassification, width=16, **CLASSES)
+    config = json.loads((tmp_path / "config.json").read_text())
+    file = tasks["sequence_classification"].arguments.train_file
+    for changes, message in (
+        ({"num_labels": 3, "id2label": {0: "bad", 1: "good", 2: "other"}},
+         r"expected classifier.bias of .* to have the shape 3, as its config asks for, got 2 in its weights; "),
+        ({"intermediate_size": config["intermediate_size"] + 8},
+         r"\(first: bert.encoder.layer.0.intermediate.dense.bias, "),
+    ):  # fmt: skip
+        changed = {**config, **changes}
+        changed["label2id"] = {name: number for number, name in changed["id2label"].items()}
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        task = load_task(TaskArguments("sequence_classification", validation_file=file))
+        with pytest.raises(InputError, match=message) as refused:
+            load_model(tmp_path, task)
+        assert "ignore_mismatched_sizes" not in str(refused.value)

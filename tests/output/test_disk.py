@@ -8,6 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,13 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from ted_distill import InputError, StageArguments, Task, TaskArguments, TrainingError, finetune, load_task
-from ted_distill.cli.main import main
+from ted_distill import InputError, StageArguments, Task, TaskArguments, TrainingError, evaluate, finetune, load_task
+from ted_distill.cli.main import COMMANDS, main
 from ted_distill.fast import states_cache
-from ted_distill.output import Need, check_space, explain_full_disk
+from ted_distill.output import Need, check_space, explain_full_disk, locked
 from ted_distill.training.checkpointing import checkpoints_at_once
 from tiny import save_tiny, write_reviews
 
+PUBLISHED = Path(__file__).parents[1] / "data" / "published" / "native_stage1" / "cls3_student"
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -155,7 +157,10 @@ def test_a_stage_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room
     folder = tmp_path / "out"
     with pytest.raises(TrainingError, match=r"is full: .* needed; make room, and the same command resumes"):
         finetune_with_files_of_at_most(size, model, task, arguments(folder))
-    assert {entry.name for entry in folder.iterdir()} == ({"settings.json", "run.log"} if size > 2_000 else set())
+    if size > 2_000:
+        assert {entry.name for entry in folder.iterdir()} == {"settings.json", "run.log"}
+    else:
+        assert not folder.exists()
     finetune(model, task, arguments(folder))
     assert same_weights(folder, whole)
 
@@ -242,3 +247,50 @@ def test_a_cache_of_datasets_that_cannot_be_written_is_not_blamed_on_the_data(
 def test_sizes_are_those_of_the_files_where_the_system_does_not_say_what_they_take() -> None:
     assert states_cache._allocated(SimpleNamespace(st_size=5)) == 5  # type: ignore[arg-type]
     assert states_cache._allocated(SimpleNamespace(st_size=5, st_blocks=8)) == 4096  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["evaluate", "student", "import-published"])
+def test_every_command_says_that_the_disk_is_full_and_leaves_no_folder(
+    name: str, model: Path, task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = str(task.arguments.validation_file), tmp_path / "new" / "out"
+    words = {
+        "evaluate": [
+            "--task", "sequence_classification", "--model_name_or_path", str(model), "--validation_file", file,
+            "--output_dir", str(out), "--use_cpu", "true",
+        ],
+        "student": [str(model), str(out), "--layers", "1"],
+        "import-published": [str(PUBLISHED), str(out)],
+    }  # fmt: skip
+    evaluate(model, task, use_cpu=True)  # the rows are in the cache of tokenised rows then
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        assert main([name, *words[name]]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ted ")]
+    assert f"{out}: the disk at /" in line
+    assert line.endswith("make room, and the same command does it again")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_was_there_stays_when_nothing_is_written_into_it(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the disk at"), locked(tmp_path / "new" / "out"):
+        raise FULL
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(TrainingError, match="the disk at"), locked(tmp_path / "mine"):
+        raise FULL
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "recipe.yaml"))
+
+    monkeypatch.setitem(COMMANDS, "env", replace(COMMANDS["env"], run=fail))
+    assert main(["env"]) == 1
+    assert f"ted env: {tmp_path / 'recipe.yaml'}: the disk at /" in capsys.readouterr().err

@@ -494,6 +494,29 @@ def test_a_tilde_is_the_home_folder_wherever_a_recipe_names_a_path(
     assert (model.model_name_or_path, args.output_dir) == (str(tmp_path / "big"), str(tmp_path / "out"))
 
 
+def test_variables_in_paths_have_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.setenv("NAME_1", "big")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    places = {"output_dir": "$SCRATCH/run", "teacher": "${SCRATCH}/$NAME_1", "train_file": "${SCRATCH}/$1.jsonl"}
+    recipe = read_recipe(tiny_recipe(tmp_path, **places, training={**QUICK, "cache_dir": "$SCRATCH/cache"}))
+    assert recipe.run.output_dir == str(tmp_path / "run")
+    assert recipe.run.teacher == str(tmp_path / "big")
+    assert recipe.task.train_file == str(tmp_path / "$1.jsonl"), "which is no variable"
+    assert stage_arguments(recipe, "kd")[0].cache_dir == str(tmp_path / "cache")
+    with pytest.raises(InputError) as refused:
+        read_recipe(tiny_recipe(tmp_path, output_dir="$NOWHERE/run", train_file="$SCRATCH/${NOWHERE}.csv"))
+    assert "output_dir: expected the variables in $NOWHERE/run to be set, got no NOWHERE;" in str(refused.value)
+    assert "train_file: expected the variables in $SCRATCH/${NOWHERE}.csv to be set" in str(refused.value)
+
+
+def test_a_file_whose_name_has_a_dollar_sign_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    file = tmp_path / "in$NOWHERE.csv"
+    file.write_text("text,label\na,b\n")
+    assert TaskArguments("sst2", train_file=str(file)).train_file == str(file)
+
+
 # --- recorded ------------------------------------------------------------------------------------------------------
 
 
@@ -527,6 +550,14 @@ def test_a_recorded_recipe_means_the_same_files_from_everywhere(
     assert there.task.dataset_name == str(recorded / "data")
     assert there.run.output_dir == str(recorded / "runs" / "x")
     assert there.run.teacher == "big", "which is nowhere, as a name of the Hub is"
+
+
+def test_a_recorded_folder_may_have_a_variable(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRATCH", str(recorded / "runs"))
+    file = recorded / "runs" / "x" / "recipe.yaml"
+    file.write_text(file.read_text().replace("output_dir: runs/x", "output_dir: $SCRATCH/x"))
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe(file).task.train_file == str(recorded / "data" / "t.csv")
 
 
 def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:

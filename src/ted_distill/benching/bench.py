@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..entries import entry
 from ..errors import InputError, collect, raise_if_any
 from ..export.folders import check_folder
 from ..export.requirements import package_versions
@@ -25,8 +26,6 @@ from ..output import (
     Need,
     check_space,
     command,
-    explain_full_disk,
-    gone_if_empty,
     locked,
     publication,
     read_json,
@@ -80,6 +79,7 @@ def read_bench(folder: str | Path) -> Benched:
     return Benched(Path(folder), about)
 
 
+@entry
 def bench(
     checkpoints: Model | Sequence[Model],
     output_dir: str | Path | None = None,
@@ -137,7 +137,7 @@ def bench(
         if cards:
             check_cards(ground.candidates)
     raise_if_any(problems)
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
+    with showing(), locked(folder):
         about = _measured(ground, kinds, notes, arguments, folder, asked=formats is not None)
         with publication(folder, _manifest(ground)) as partial:
             _write(partial, about)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..ranges import expanded
 from .dialect import CHANGES, EITHER, changes, content_of, is_change, take
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def _measure_once(content: dict[str, Any]) -> None:
             "student_latency: expected one process, got several, which would not measure the same; write the recipe "
             "with ted init first, and run that"
         )
-    folder = Path(str(content.get("output_dir") or f"runs/{run_name(content)}"))
+    folder = Path(expanded(str(content.get("output_dir") or f"runs/{run_name(content)}"), "output_dir"))
     if not (folder / "recipe.yaml").is_file():
         return
     held = read_yaml(folder / "recipe.yaml", "recipe")

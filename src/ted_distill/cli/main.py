@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import GateError, InputError, TrainingError, nearest
@@ -147,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet()
+    _show_anything()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     name = argv[0] if argv else "--help"
     trained = False
@@ -179,6 +182,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         _say("ended by SIGTERM; the same command resumes from the last checkpoint")
         return 143
+    except OSError as error:
+        if (problem := _full_disk(error)) is None:
+            raise
+        _say(f"ted {name}: {problem}")
+        return 1
     except KeyboardInterrupt:
         _say("interrupted; the same command resumes from the last checkpoint")
         return 130
@@ -237,6 +245,31 @@ def _nobody_reads() -> bool:
     # Also for what Python writes when it ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
+
+
+def _full_disk(error: OSError) -> str | None:
+    """What to say of a disk that is full, for what no folder's lock is held for; None if it is not."""
+    from ..output import explain_full_disk
+    from ..output.disk import AGAIN
+
+    try:
+        with explain_full_disk([Path(error.filename or ".")], then=AGAIN):
+            raise error
+    except TrainingError as explained:
+        return str(explained)
+    except OSError:
+        return None
+
+
+def _show_anything() -> None:
+    """Show letters that the output's encoding lacks, as those of classes in a log file of Windows, by their numbers.
+
+    Otherwise the command would end with an error after its work was done. What a program put in place of the outputs
+    stays as it is.
+    """
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
 
 
 def _say(message: str) -> None:

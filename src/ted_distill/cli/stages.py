@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ..errors import raise_if_any
-from ..ranges import a_path, at_least, described, expand_home, range_problems
+from ..ranges import a_path, at_least, described, range_problems, take_values
 from .report import say
 
 # Other imports of the package are inside: they import torch, and `ted --help` should not.
@@ -26,7 +26,7 @@ class OneModel:
 
     def __post_init__(self) -> None:
         """Expand `~`."""
-        expand_home(self)
+        take_values(self)
 
 
 @described
@@ -44,7 +44,7 @@ class TwoModels:
 
     def __post_init__(self) -> None:
         """Expand `~`."""
-        expand_home(self)
+        take_values(self)
 
 
 _OF_MODELS = ("model_name_or_path", "teacher_name_or_path", "output_dir")
@@ -79,7 +79,7 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges, and for two precisions."""
-        expand_home(self)
+        take_values(self)
         problems = range_problems(type(self), vars(self))
         if self.fp16 and self.bf16:
             problems.append("fp16: expected one of fp16 and bf16, got both; leave one out")

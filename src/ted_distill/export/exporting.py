@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..entries import entry
 from ..errors import GateError, InputError, collect, raise_if_any
 from ..identity import file_fingerprint
 from ..method.filters import Batch, FilteredModel
@@ -28,8 +29,6 @@ from ..output import (
     Need,
     check_space,
     command,
-    explain_full_disk,
-    gone_if_empty,
     locked,
     publication,
     read_json,
@@ -87,6 +86,7 @@ def weights_of(checkpoint: str | Path) -> list[str]:
     return sorted(map(file_fingerprint, files))
 
 
+@entry
 def export_onnx(
     checkpoint: Model,
     output_dir: str | Path | None = None,
@@ -134,7 +134,7 @@ def export_onnx(
     source = "made-up rows of random words" if made_up else f"{split} ({len(rows):,} rows of {task.sources[split]})"
     size = 4 * loaded.model.num_parameters()
     check_space([Need("the exported files", folder, size * (2 + int8))])
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder), locked(folder):
+    with showing(), locked(folder):
         manifest = {"stage": _STAGE, "task": task.name, "model": short_name(name), "command": command()}
         with publication(folder, manifest) as partial:
             about = _write(partial, loaded, task, arguments)

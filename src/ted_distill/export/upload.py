@@ -22,6 +22,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..entries import typed
 from ..errors import InputError, TrainingError, collect, raise_if_any, reason_of, shown
 from ..method.filter_files import FILTERS_CONFIG_NAME, FILTERS_NAME
 from ..models.given import Model, as_name
@@ -101,6 +102,7 @@ class Pushed:
         return "\n".join([*lines, self.url or f"nothing was uploaded to {self.repo_id}"])
 
 
+@typed
 def push_to_hub(
     checkpoint: Model,
     repo_id: str,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..entries import typed
 from ..errors import InputError, raise_if_any, reason_of
 from ..identity import fingerprint, weights_fingerprint
 from ..wording import and_list
@@ -32,6 +33,7 @@ def _fingerprint(weights: Mapping[str, Tensor], config: FilterConfig | None) -> 
     return fingerprint([weights_fingerprint(weights), config and asdict(config)])
 
 
+@typed
 def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None:
     """Write `filters.safetensors` and `filters.json`, which names the model (by its weights) they belong to."""
     if filters.config is None:
@@ -47,6 +49,7 @@ def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None
     (folder / FILTERS_CONFIG_NAME).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
+@typed
 def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model") -> Filters:
     """Filters saved by `save_filters`, checked against the model they are to read.
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..entries import typed
 from ..errors import InputError, reason_of
 from ..method.shapes import num_blocks
 
@@ -51,6 +52,7 @@ def check_blocks(blocks: list[int], total: int) -> None:
         raise InputError(f"student_layers: expected ascending numbers from 1 to {total}, got {blocks}")
 
 
+@typed
 def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
     """A copy of `model` that keeps only `blocks` (1-based, in order), with its embeddings and head.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,11 +41,20 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_he
     Raises:
         InputError: see above.
     """
-    resized = sorted(key for key, *_ in info["mismatched_keys"] if in_backbone(key, model))
+    resized = sorted(found for found in info["mismatched_keys"] if in_backbone(found[0], model))
     if resized:
+        key, held, wanted = resized[0]
         raise InputError(
             f"model: expected the backbone of {name} in the sizes of its config, got {len(resized)} weights of other "
-            f"sizes (first: {resized[0]}); undo the changes of sizes in config_overrides"
+            f"sizes (first: {key}, {_shape(held)} in place of {_shape(wanted)}); undo the changes of sizes in "
+            "config_overrides, or correct its config.json"
+        )
+    if info["mismatched_keys"] and not new_head:
+        key, held, wanted = min(info["mismatched_keys"])
+        raise InputError(
+            f"model: expected {key} of {name} to have the shape {_shape(wanted)}, as its config asks for, got "
+            f"{_shape(held)} in its weights; correct its config.json, such as id2label, or fine-tune the model on this "
+            "task first with `ted finetune`"
         )
     missing = sorted(info["missing_keys"])
     backbone = [key for key in missing if in_backbone(key, model) and "pooler" not in key]
@@ -58,6 +68,10 @@ def check_loaded(model: PreTrainedModel, info: dict[str, Any], name: str, new_he
             f"model: expected a trained head for this task in {name}, got a checkpoint without {missing[0]}, which was "
             "never fine-tuned; fine-tune it first with `ted finetune`"
         )
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def in_backbone(key: str, model: PreTrainedModel) -> bool:

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..entries import typed
 from ..errors import InputError, nearest, reason_of
 from ..identity import (
     Identity,
@@ -34,7 +35,7 @@ from ..identity import (
 )
 from ..method.filters import FilteredModel, Filters
 from ..output import check_inputs, read_manifest
-from ..ranges import described
+from ..ranges import check_ranges, described
 from ..tasks.base import Task
 from ..tasks.text.language_modelling import LanguageModelling
 from .embeddings import check_tokens
@@ -65,6 +66,10 @@ class ModelArguments:
     """branch, tag or commit on the Hub"""
     trust_remote_code: bool = False
     """run code that comes with a Hub model"""
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for values of a wrong kind."""
+        check_ranges(self)
 
     @classmethod
     def trusting_as(cls, other: ModelArguments | None) -> ModelArguments:
@@ -165,6 +170,7 @@ def read_ancestry(folder: str | Path) -> list[str]:
 # --- loading --------------------------------------------------------------------------------------------------
 
 
+@typed
 def load_model(
     name: str | Path, task: Task, arguments: ModelArguments | None = None, *, new_head: bool = False
 ) -> LoadedModel:
@@ -209,7 +215,7 @@ def _load_weights(
     """The model in float32, and the names of the weights that its checkpoint lacks or has in other sizes."""
     model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
-        ignore_mismatched_sizes=head.trained,
+        ignore_mismatched_sizes=True,
     )  # fmt: skip
     check_loaded(model, info, name, head.trained)
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}

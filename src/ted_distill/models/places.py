@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
+from ..ranges import expanded
 from ..wording import listed
 
 _CONFIG = "config.json"
 
 
 def resolve_place(name: str | Path) -> str:
-    """The folder or Hub id that a name stands for, with `~` replaced by the home folder.
+    """The folder or Hub id that a name stands for, with `~` and variables replaced: see `expanded`.
 
     Raises:
         InputError: a file, a folder without a model, or a name that can only be a folder's but is not.
@@ -20,7 +21,7 @@ def resolve_place(name: str | Path) -> str:
     if not name.strip():
         raise InputError("model: expected a folder or a Hub id, got an empty name; name a model")
     try:
-        name = str(Path(name).expanduser()) if name.startswith("~") else name
+        name = str(Path(name).expanduser()) if name.startswith("~") else expanded(name, "model")
     except RuntimeError as error:  # the home folder of a user who does not exist
         raise InputError(f"model: expected a folder or a Hub id, got {name} ({error}); check it") from error
     place = Path(name)

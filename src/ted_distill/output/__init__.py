@@ -38,7 +38,6 @@ from .processes import on_main
 from .publishing import (
     finish_publication,
     foreign_names,
-    gone_if_empty,
     has_scaffold,
     is_half_published,
     publication,
@@ -67,7 +66,6 @@ __all__ = [
     "explain_full_disk",
     "finish_publication",
     "foreign_names",
-    "gone_if_empty",
     "has_scaffold",
     "is_half_published",
     "last_checkpoint",

@@ -22,6 +22,8 @@ _WORDS_OF_FULL = (
 )  # fmt: skip
 
 
+AGAIN = "the same command does it again"
+"""What follows when there is room, where nothing was trained."""
 _SHARED_MEMORY = "unable to write to file </torch_"
 """What PyTorch says when processes that make batches have no room to hand them over."""
 
@@ -56,15 +58,18 @@ def check_space(needs: Sequence[Need]) -> None:
 
 
 @contextmanager
-def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Iterator[None]:
+def explain_full_disk(
+    folders: Sequence[Path], needed: int | None = None, then: str = "the same command resumes from the last checkpoint"
+) -> Iterator[None]:
     """Turn any error that a full disk causes into one line.
 
     Args:
         folders: where the code inside writes.
         needed: bytes it needs in all, if that is known.
+        then: what happens once there is room.
 
     Raises:
-        TrainingError: says which disk is full, how much is needed, and that the same command resumes.
+        TrainingError: says which disk is full, how much is needed, and what to do.
     """
     try:
         yield
@@ -84,8 +89,7 @@ def explain_full_disk(folders: Sequence[Path], needed: int | None = None) -> Ite
         wanted = f"{size(needed)} are needed" if needed else "more is needed"
         free = size(shutil.disk_usage(disk).free)
         raise TrainingError(
-            f"{folders[0]}: the disk at {disk} is full: {free} are free, {wanted}; "
-            "make room, and the same command resumes from the last checkpoint"
+            f"{folders[0]}: the disk at {disk} is full: {free} are free, {wanted}; make room, and {then}"
         ) from error
 
 

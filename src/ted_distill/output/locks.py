@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
+from .disk import AGAIN, explain_full_disk
 from .files import remove_leftovers
 from .processes import on_main
 
@@ -33,18 +34,34 @@ _held: set[int] = set()
 def locked(folder: Path) -> Iterator[None]:
     """Keep all other runs and stages out of a folder. Under `torchrun` the main process holds the lock for all.
 
-    What a kill left half written in the folder is deleted.
+    What a kill left half written in the folder is deleted. Folders that are made for it are gone again if what is done
+    in it fails and leaves nothing.
 
     Raises:
         InputError: another process holds it, or the lock cannot be opened.
+        TrainingError: the disk is full.
     """
     taken: list[int] = []
+    with explain_full_disk([folder], then=AGAIN), _gone_if_empty(folder):
+        try:
+            on_main(lambda: taken.extend(_take(folder)))
+            yield
+        finally:
+            for descriptor in taken:
+                _release(folder, descriptor)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no new and empty folder behind, nor those above it, if something goes wrong."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        on_main(lambda: taken.extend(_take(folder)))
         yield
-    finally:
-        for descriptor in taken:
-            _release(folder, descriptor)
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
 
 
 @contextmanager

@@ -45,17 +45,6 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
     finish_publication(folder)
 
 
-@contextmanager
-def gone_if_empty(folder: Path) -> Iterator[None]:
-    """Leave no new folder behind if nothing is published."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            folder.rmdir()
-        raise
-
-
 def foreign_names(folder: Path) -> list[str]:
     """What a folder without a manifest holds that no interrupted publication explains."""
     held = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..entries import entry
 from ..errors import InputError, TrainingError
 from ..models.trying.known import knowing_models
 from ..output import atomic_files, check_writable, explain_full_disk, locked, on_main, refuse_busy
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 REPORT = ("report.json", "report.md", "report.html")
 
 
+@entry
 @knowing_models()
 def write_report(folder: str | Path, task: Task | None = None, *, held: bool = False) -> list[Path]:
     """Write the report of a finished run or comparison into its folder.

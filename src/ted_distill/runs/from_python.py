@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..entries import typed
 from ..models.given import Model, as_name
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
@@ -21,6 +22,7 @@ AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any]
 """A `Recipe`, the file of one, the name of one that comes with the package, or keys and sections."""
 
 
+@typed
 def run(
     recipe: AnyRecipe,
     *,
@@ -49,6 +51,7 @@ def run(
     return runs.run(read, task=task)
 
 
+@typed
 def check_recipe(
     recipe: AnyRecipe,
     *,
@@ -75,6 +78,7 @@ def check_recipe(
     return runs.check_recipe(read, task)
 
 
+@typed
 def compare(
     recipe: AnyRecipe,
     seeds: int = 5,

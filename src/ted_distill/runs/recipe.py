@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..entries import typed
 from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
 from ..models.exponents import with_numbers
 from ..models.load import ModelArguments
@@ -119,6 +120,7 @@ def sections_of(stage: str) -> tuple[str, ...]:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
+@typed
 def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:
     """Read and check a recipe; `key=value` overrides win, and `ted.mse_alpha=100` reaches into a section.
 

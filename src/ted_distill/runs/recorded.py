@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import InputError
+from ..ranges import expanded
 from ..secrets import content_without_secrets
 from ..tasks import TaskArguments
 from .parsing import field_names
+
+logger = logging.getLogger(__name__)
 
 _HEAD = "# Relative paths of data, models and output_dir are seen from"
 _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
@@ -63,19 +68,42 @@ def refuse_unrecorded(folder: Path, names: Iterable[str], head: str, kind: str) 
 def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
     """The content of a recipe file, with its recorded paths made relative to the working directory.
 
-    A path that is not there any more stays as it is, and so does every recipe that nobody recorded, or that was copied
-    out of the folder of its run.
+    A path that is not there any more stays as it is, with a warning if there is another of this name here; and so does
+    every recipe that nobody recorded, or that was copied out of the folder of its run.
     """
+    base = _recorded_place(content, file)
+    if base is None or base == Path.cwd():
+        return content
+    for name, place in _moved(content, base).items():
+        if Path(str(content[name])).exists():
+            logger.warning(
+                "%s: expected %s, as %s has recorded it, got none there; taking the one of this name in %s",
+                name, place, file, Path.cwd(),
+            )  # fmt: skip
+    return _seen(content, base)
+
+
+def moved_since(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
+    """Keys of a recorded recipe whose paths are not where they were -> where that was."""
+    base = _recorded_place(content, file)
+    return {} if base is None else _moved(content, base)
+
+
+def _moved(content: Mapping[str, Any], base: Path) -> dict[str, Path]:
+    named = {key: base / _filled(str(content[key])) for key in content.keys() & _PATHS}
+    return {key: named[key] for key in sorted(named) if not named[key].exists()}
+
+
+def _recorded_place(content: Mapping[str, Any], file: Path) -> Path | None:
+    """The folder that relative paths of a recorded recipe start from; None of one that is not in its run's folder."""
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:2]
     place = _PLACE.search("\n".join(lines))
     if place is None:
-        return content
+        return None
     folder = file.resolve().parent
     base = (folder / place[1]).resolve()
-    recorded = (base / str(content.get("output_dir"))).resolve()
-    if recorded not in (folder, *folder.parents)[:_DEPTH] or base == Path.cwd():
-        return content
-    return _seen(content, base)
+    recorded = (base / _filled(str(content.get("output_dir")))).resolve()
+    return base if recorded in (folder, *folder.parents)[:_DEPTH] else None
 
 
 def _seen(content: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -87,5 +115,13 @@ def _seen_value(key: str, value: Any, base: Path) -> Any:
         return _seen(value, base)
     if key not in _PATHS or not isinstance(value, str) or Path(value).is_absolute():
         return value
+    place = base / _filled(value)
     # Unlike those of `Path`, this function has an answer for folders of others.
-    return str(base / value) if os.path.exists(base / value) else value  # noqa: PTH110
+    return str(place) if os.path.exists(place) else value  # noqa: PTH110
+
+
+def _filled(path: str) -> str:
+    """A path with its variables replaced, if they are set: a key that is not may be replaced as a whole."""
+    with suppress(InputError):
+        return expanded(path)
+    return path

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, raise_if_any
 from ..identity import changes
 from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
 from ..stages.stage_identity import Results
+from ..tasks import load_task
 from ..tasks.base import TEST
 from ..training.scores.selection import shown_scores
+from ..wording import listed
+from .checking.undisturbed import silent
+from .given_teacher import offer_teacher_labels
+from .parsing import read_yaml
 from .recipe import Recipe, read_recipe
-from .recorded import RECIPE_NAME
+from .recorded import RECIPE_NAME, moved_since
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
 from .step_records import STAGES, all_steps
@@ -83,15 +88,18 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
         output_dir: of the repetition [FOLDER-again]. A repetition that was cut off goes on there.
 
     Raises:
-        InputError: no finished run; and see the stages.
+        InputError: no finished run, or its rows are not where they were and those found instead are others; and see
+            the stages.
         TrainingError: see the stages.
     """
-    recipe, then = _read(folder)
+    with silent():  # the recipe is read once more for the repetition
+        recipe, then = _read(folder)
     named = folder if folder.name not in ("", "..") else folder.resolve()
     again = output_dir or named.with_name(f"{named.name}-again")
     if again.resolve() == folder.resolve():
         raise InputError(f"output_dir: expected another folder than that of the run, got {again}; give another")
     repeated = read_recipe(folder / RECIPE_NAME, [f"output_dir={again}", "keep=all", "require=null"])
+    _compare_rows(recipe, then, repeated, folder / RECIPE_NAME)
     now = run(repeated)
     models = [
         Repeated(name, _both(then[name], now[name]), _same_weights(RunFolder(recipe), RunFolder(repeated), name))
@@ -111,6 +119,50 @@ def _read(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     if not isinstance(results, dict):
         raise InputError(f"run: expected a finished run, got {folder} without results; finish it with `ted run`")
     return read_recipe(file, [f"output_dir={folder}"]), results
+
+
+def _compare_rows(recipe: Recipe, then: Mapping[str, Results], repeated: Recipe, file: Path) -> None:
+    """Warn of other rows than those of the run before anything is trained on them.
+
+    Args:
+        file: that the run has recorded its recipe in.
+
+    Raises:
+        InputError: they are those of another file, as the run's is not where it was.
+    """
+    with silent():  # the run itself will say what it reads
+        task = offer_teacher_labels(repeated, load_task(repeated.task))
+        data = task.identity["data"]
+    changed = [split for split, content in _rows_of(RunFolder(recipe)).items() if data.get(split) != content]
+    if task.test_identity not in (tests := _tests_of(then)) and tests:
+        changed.append(TEST)
+    moved = moved_since(read_yaml(file, "recipe"), file)
+    raise_if_any(
+        f"{name}: expected the rows of the run, of {moved[name]}, which is not there, got other rows, of "
+        f"{Path(str(getattr(repeated.task, name))).resolve()}; put the file back, or run this from another folder"
+        for name in (f"{split}_file" for split in changed)
+        if name in moved
+    )
+    if changed:
+        logger.warning(
+            "data: expected the rows of the run, got others for %s (%s): scores and weights will be others too",
+            listed(changed), ", ".join(task.sources.get(split, "none") for split in changed),
+        )  # fmt: skip
+
+
+def _rows_of(at: RunFolder) -> dict[str, str]:
+    """The content of each split of a run, as its first stage has recorded it; nothing of test rows."""
+    for step in all_steps(at, ()):
+        if step.kind in STAGES:
+            identity = read_if_sound(Path(at.arguments(step.name)[0].output_dir) / SETTINGS_NAME).get("identity", {})
+            return dict(identity.get("data", {}))
+    return {}
+
+
+def _tests_of(results: Mapping[str, Results]) -> set[str]:
+    """The content of the test rows that a run's models were scored on."""
+    found = {one.get("scored_on", {}).get(TEST, {}).get("content") for one in results.values()}
+    return found - {None}
 
 
 def _both(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -158,5 +210,4 @@ def _inputs(before: RunFolder, after: RunFolder, then: Mapping[str, Results], no
         if all(identities):
             same = settings[0].get("versions") == settings[1].get("versions")
             found |= dict.fromkeys(changes(*identities, same_versions=same))
-    tests = [{one.get("scored_on", {}).get(TEST, {}).get("content") for one in of.values()} for of in (then, now)]
-    return [*found, *(["data test changed"] if tests[0] != tests[1] else [])]
+    return [*found, *(["data test changed"] if _tests_of(then) != _tests_of(now) else [])]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from ..errors import collect, raise_if_any
 from ..method.pairs import parse_pairs
 from ..models.narrowing.narrow import Narrow
-from ..ranges import a_path, at_least, described, expand_home, one_of, range_problems
+from ..ranges import a_path, at_least, described, one_of, range_problems, take_values
 from ..stages.filters.filter_arguments import FilterInit, FilterToken
 from ..stages.methods import METHODS
 from .gates import check_models, read_requirement
@@ -73,7 +73,7 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges, and arguments that contradict each other. Raises `InputError`."""
-        expand_home(self)
+        take_values(self)
         problems = range_problems(type(self), vars(self))
         if twice := sorted({name for name in self.methods if self.methods.count(name) > 1}):
             problems.append(f"methods: expected each of them once, got {', '.join(twice)} several times")

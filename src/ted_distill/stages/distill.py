@@ -13,6 +13,7 @@ from typing import Any
 from datasets import Dataset
 from torch import Tensor
 
+from ..entries import entry
 from ..errors import collect, raise_if_any
 from ..fast.embeddings import predicts_tokens
 from ..fast.precision import cast_weights
@@ -54,6 +55,7 @@ from .teachers.teacher_scores import known_teacher_scores
 from .teachers.teacher_variances import measure_variances
 
 
+@entry
 @remembering()
 def distill(
     teacher_name_or_path: Model,

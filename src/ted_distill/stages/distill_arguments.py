@@ -11,7 +11,7 @@ from ..errors import collect, nearest, raise_if_any, shown
 from ..method.layer_losses import LAYER_LOSSES, LayerLossName
 from ..method.losses import LayerSchedule
 from ..method.pairs import parse_pairs
-from ..ranges import a_path, above, at_least, described, expand_home, inside, one_of, range_problems
+from ..ranges import a_path, above, at_least, described, inside, one_of, range_problems, take_values
 from ..tasks.augmentation import Augmentation
 from .methods import LEARNED, METHODS, UNLEARNT, Method, MethodName
 
@@ -72,7 +72,7 @@ class DistillArguments:
 
     def __post_init__(self) -> None:
         """Raises `InputError`: see `check`."""
-        expand_home(self)
+        take_values(self)
         self.check()
 
     @property
@@ -164,10 +164,11 @@ class DistillArguments:
         if self.pair_weights is None or self.balances_pairs:
             return None
         problems: list[str] = []
-        given = " ".join(self.pair_weights)
+        texts = [*map(str, self.pair_weights)]  # numbers, in Python
+        given = " ".join(texts)
         weights: list[float] = []
         with collect(problems):
-            weights = parse_weights(self.pair_weights)
+            weights = parse_weights(texts)
         if not problems and pairs is not None and len(weights) != pairs:
             problems.append(
                 f"pair_weights: expected one for each of {pairs} pairs, got {len(weights)} ({given}); give {pairs}"

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
+from ..entries import entry
 from ..errors import InputError, collect, raise_if_any, shown
 from ..fast import precision
 from ..models.given import Model, as_name
@@ -38,6 +39,7 @@ from .autocast import AUTOCAST, fitting_autocast
 from .stage_identity import refuse_foreign
 
 
+@entry
 def evaluate(
     model_name_or_path: Model,
     task: Task,

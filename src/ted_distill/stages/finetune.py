@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..entries import entry
 from ..method.filters import Batch
 from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
@@ -45,6 +46,7 @@ class FinetuneTrainer(StageTrainer):
         read_weights(self.whole.model, folder)
 
 
+@entry
 @remembering()
 def finetune(
     model_name_or_path: Model, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..entries import entry
 from ..errors import InputError
 from ..fast.precision import resolve_dtype, restore_weights
 from ..method.filter_files import save_filters
@@ -38,6 +39,7 @@ from .uninformed import uninformed_heads
 logger = logging.getLogger(__name__)
 
 
+@entry
 @remembering()
 def learn_filters(
     model_name_or_path: Model,

@@ -115,7 +115,7 @@ class OpenStage:
         with showing(quiet=bool(self.args.disable_tqdm)) as display, display.show_stage(self.title):
             if self.finished is None:
                 check_writable(folder)
-                with explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]), locked(folder):
+                with locked(folder), explain_full_disk([folder, _cache_dir(self.args), tokens_folder()]):
                     self.finished = on_main(self._claim)
                     if self.finished is None:
                         self.finished = self._logged_run(display)

@@ -9,6 +9,7 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -198,6 +199,12 @@ class Task(ABC):
         if whole:
             columns = self.text_columns(next(iter(whole.values())))
             warn_of_overlap(whole, columns, self.running_text, self._unlabelled, about)
+            for doubt in self.row_doubts(whole):
+                notice(doubt, about)
+
+    def row_doubts(self, splits: Mapping[str, Dataset]) -> Iterator[str]:
+        """A warning for each split whose labels can hardly be learnt, or whose scores will say nothing [none]."""
+        yield from ()
 
     def overlaps(self) -> Iterator[str]:
         """A warning for each split to score on with texts of training rows, or test rows with texts of validation rows;
@@ -351,6 +358,10 @@ class Task(ABC):
         """Whether a model's labels were offered."""
         return False
 
+    def lent(self) -> AbstractContextManager[None]:
+        """Afterwards the task has no offer of labels but those that it has now: see `entries.entry`."""
+        return nullcontext()
+
     @property
     def num_labels(self) -> int:
         """Width C of the model's head."""
@@ -418,6 +429,10 @@ class Task(ABC):
     def uninformed_score(self, split: Split) -> float | None:
         """The main score, in percent, of the best predictor that says the same of every row; None if it is unknown."""
         return None
+
+    def tells_apart(self, rows: Dataset) -> bool:
+        """Whether the main score on these rows depends on what is predicted [yes]."""
+        return True
 
     def scored(self, logits: Tensor, batch: Batch) -> Tensor:
         """(B, ...) the part of a batch's logits that scores need: that of all rows is held in memory at once."""

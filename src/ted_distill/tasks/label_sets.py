@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..errors import InputError
@@ -72,6 +72,15 @@ class ModelLabels:
             self._label_names, self._completed = None, False
             for name in ("rows", "identity"):
                 self.__dict__.pop(name, None)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """See `Task.lent`; rows that have another model's class numbers are read again."""
+        offered, owner = self._offered, self._owner
+        try:
+            yield
+        finally:
+            self.offer_labels(offered, owner)
 
     @property
     def has_offer(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
 
+from ..entries import typed
 from ..errors import InputError, nearest, shown
 from ..method.filters import Batch as Batch
 from .base import Counts as Counts
@@ -46,6 +47,7 @@ TASKS: dict[str, Callable[[TaskArguments], Task]] = {
 """Name of a task or data set -> what makes the task from its arguments."""
 
 
+@typed
 def load_task(
     task: str | TaskArguments, train: Rows | None = None, validation: Rows | None = None, test: Rows | None = None
 ) -> Task:

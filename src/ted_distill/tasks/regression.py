@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,9 @@ from .reading.labels import HIDDEN, read_scores
 from .reading.summaries import scores_summary
 from .scores import pearson, require_scorable
 from .sequence_classification import SequenceClassification, stack_logits
+
+_WIDE = 50.0
+"""Standard deviation of scores that hundreds of updates hardly reach; of ratings from 0 to 100 it is 30."""
 
 
 class Regression(SequenceClassification):
@@ -95,9 +98,29 @@ class Regression(SequenceClassification):
         make_exact(head, self.num_labels)
         return head
 
+    def tells_apart(self, rows: Dataset) -> bool:
+        """Not where all scores are the same, with which nothing correlates."""
+        return self.metric in self.lower_is_better or not _only_score(rows)
+
+    def row_doubts(self, splits: Mapping[str, Dataset]) -> Iterator[str]:
+        """Scores to choose by that are all the same, and training scores that are too far apart to be learnt soon."""
+        for name, rows in splits.items():
+            if name != "train" and not self.tells_apart(rows):
+                which = f"each of the {len(rows):,} rows" if len(rows) > 1 else "the only row"
+                yield (
+                    f"{name}: expected scores that differ, got {rows['label'][0]:g} in {which}: {self.metric} is 0 "
+                    "there, whatever a model says; give other rows, raise validation_size, or name mse as "
+                    "metric_for_best_model"
+                )
+        if "train" in splits and (spread := float(np.std(splits["train"]["label"][:]))) > _WIDE:
+            yield (
+                f"train: expected scores with a standard deviation of about 1, got {spread:.3g}: models learn numbers "
+                f"this far apart very slowly; divide all scores by {10 ** round(np.log10(spread)):g}"
+            )
+
     def uninformed_score(self, split: Split) -> float | None:
-        """0: a constant correlates with nothing."""
-        return 0.0 if self.metric != "mse" else None
+        """0: a constant correlates with nothing; None where no predictor gets more."""
+        return 0.0 if self.metric != "mse" and self.tells_apart(split.rows) else None
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) scores in float64, as files hold them. Raises `InputError` for logits that are not finite."""
@@ -132,3 +155,8 @@ class Regression(SequenceClassification):
             return np.array([float(score) for score in scores])
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{file}: expected a list of numbers, got another value ({error}); fix it") from error
+
+
+def _only_score(rows: Dataset) -> bool:
+    """Whether all rows have one score."""
+    return len(set(rows["label"][:])) == 1

@@ -15,7 +15,7 @@ from ..errors import InputError, raise_if_any, shown
 from ..fast.precision import FrozenDtype, does_bfloat16_well
 from ..output import command
 from ..output.processes import process_count
-from ..ranges import Range, a_path, at_least, described, expand_home, range_problems
+from ..ranges import Range, a_path, at_least, described, range_problems, take_values
 from .contradictions import contradictions, text_of
 from .launcher_settings import take_launcher_settings
 from .sharded.shard_arguments import (
@@ -112,7 +112,7 @@ class StageArguments(TrainingArguments):
     """do not train embeddings of tokens that the training data lacks; Adam would not change them"""
 
     def __post_init__(self) -> None:
-        expand_home(self)
+        take_values(self)
         if text_of(self.eval_strategy) == "no":
             self.load_best_model_at_end = False
         self.remove_unused_columns = False

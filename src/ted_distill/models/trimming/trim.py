@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from ...entries import typed
 from ...errors import InputError, collect, raise_if_any
 from ...output import (
     Need,
     check_space,
     check_writable,
     command,
-    explain_full_disk,
     foreign_names,
-    gone_if_empty,
     locked,
     publication,
     read_manifest,
@@ -110,6 +109,7 @@ class TrimmedCheckpoint:
         return "\n".join(lines)
 
 
+@typed
 def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimArguments) -> TrimmedCheckpoint:
     """Write a checkpoint with only the tokens that texts need, if it does the same on them.
 
@@ -136,7 +136,7 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
     with collect(problems):
         texts, other = _read(arguments, options)
     raise_if_any(problems)
-    with showing(), explain_full_disk([folder]), gone_if_empty(folder):
+    with showing():
         chosen = choose_tokens(name, arguments.loading, texts, other, "those given")
         check_space([Need("the smaller checkpoint", folder, chosen.about["after"]["bytes"])])
         manifest = {"stage": _STAGE, "task": _task_of(name), "model": short_name(name), "command": command()}

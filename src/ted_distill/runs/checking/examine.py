@@ -127,6 +127,7 @@ class _Examination:
         report.doubt(contradictions(task))
         if self.extent.whole:
             report.doubt(task.overlaps())
+            report.doubt(task.row_doubts({name: rows for name, rows in task.rows.items() if isinstance(rows, Dataset)}))
         tuned = self.recipe.tunes("teacher")
         timed = self._is_timed
         # Before it is fine-tuned, the teacher has little to show: small runs do not load models for that.

@@ -103,7 +103,7 @@ def score_sample(models: dict[str, LoadedModel], task: Task, args: StageArgument
     uninformed = task.uninformed_score(Split(rows, rows))
     if task.vocabulary_logits and task.metric == "perplexity":
         uninformed = float(text_config(models["teacher"].model.config).vocab_size)
-    chance = _chance(found["teacher"], task, rows)
+    chance = _chance(found["teacher"], task, rows) if task.tells_apart(rows) else None
     return SampleScores(
         task.metric, lower, name, len(rows), uninformed, by_model, chance,
         swapped=_swapped(found["teacher"], task, rows),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...entries import typed
 from ...errors import InputError
 from ...output import PARTIAL
 from ..planning import Plan, plan, plan_stages
@@ -79,6 +80,7 @@ def _publish(part: Path, file: Path, *, force: bool) -> None:
             part.unlink()
 
 
+@typed
 def draft_recipe(teacher: str | Path, *, name: str | None = None, file: str = "RECIPE.yaml", **keys: Any) -> Draft:
     """Draft a recipe that runs, from a teacher and data.
 
