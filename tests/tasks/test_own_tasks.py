@@ -30,7 +30,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_task_in_a_file_runs_from_a_recipe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_in_a_file_runs_from_a_recipe(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_tiny(here / "big", AutoModelForSequenceClassification, blocks=2)
     recipe = {
         "task": OWN, "teacher": "big", "student_layers": [1], "methods": ["kd"], "train_file": "rows.jsonl",
@@ -46,7 +48,10 @@ def test_a_task_in_a_file_runs_from_a_recipe(here: Path, capsys: pytest.CaptureF
     assert "OrdinalClassification" in card
     assert "ordinal.py" not in card.split("```")[0]
 
-    assert main(["show", "stars.yaml"]) == 0
+    # Its recipe names the file wherever it is read from.
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert main(["show", "../runs/stars/recipe.yaml"]) == 0
     assert "OrdinalClassification (One of several classes with an order" in capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..ranges import expanded
 from ..secrets import content_without_secrets
 from ..tasks import TaskArguments
+from ..tasks.task_arguments import own_task_of
 from .parsing import field_names
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,13 @@ def _seen(content: dict[str, Any], base: Path) -> dict[str, Any]:
 def _seen_value(key: str, value: Any, base: Path) -> Any:
     if isinstance(value, dict):
         return _seen(value, base)
-    if key not in _PATHS or not isinstance(value, str) or Path(value).is_absolute():
+    if key == "task" and isinstance(value, str) and (own := own_task_of(value)):
+        return f"{_seen_path(own[0], base)}:{own[1]}"
+    return _seen_path(value, base) if key in _PATHS and isinstance(value, str) else value
+
+
+def _seen_path(value: str, base: Path) -> str:
+    if Path(value).is_absolute():
         return value
     place = base / _filled(value)
     # Unlike those of `Path`, this function has an answer for folders of others.

@@ -93,8 +93,7 @@ class TaskArguments:
     @property
     def own_task(self) -> tuple[str, str] | None:
         """The file and the class that `task` names, if it is one of the user's own."""
-        file, mark, name = (self.task or "").rpartition(_OWN)
-        return (f"{file}.py", name) if mark else None
+        return own_task_of(self.task or "")
 
     @property
     def task_name(self) -> str | None:
@@ -115,6 +114,12 @@ class TaskArguments:
     def settings(self) -> dict[str, Any]:
         """The arguments that change what a task computes from its rows."""
         return {name: value for name, value in self._values.items() if name not in SELECT_ROWS}
+
+
+def own_task_of(name: str) -> tuple[str, str] | None:
+    """The file and the class of a task named FILE.py:CLASS."""
+    file, mark, kind = name.rpartition(_OWN)
+    return (f"{file}.py", kind) if mark else None
 
 
 SELECT_ROWS = {
