@@ -149,9 +149,20 @@ def test_only_what_is_refused_before_a_training_says_that_nothing_was_trained(
 
 def test_a_command_that_printed_its_help_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     name = next(iter(recipe_files()))
-    for words in (["run", name, "--help"], ["show", "-h"], ["demo", "--help-all"], ["student"], ["finetune"]):
+    for words in (["run", name, "--help"], ["show", "-h"], ["demo", "--help-all"]):
         assert main(words) == 0
         assert capsys.readouterr().out.startswith(f"usage: ted {words[0]} ")
+
+
+@pytest.mark.parametrize("name", ["student", "finetune", "init", "export"])
+def test_a_command_that_lacks_all_its_words_shows_its_help_as_an_error(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"usage: ted {name} ")
+    assert shown.err.endswith(f"- expected words after ted {name}, got none; its help is above\n")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Command:
         about: what it does, above its flags [its title].
         read: reads the words of a command that does not take flags.
         help: what `--help` prints for such a command.
-        needs_words: without any word, it prints its help; one with flags always does.
+        needs_words: without any word it is refused, with its help; one with flags always is.
         trains: `run` trains models, so an `InputError` may come after some training.
         light: neither reading its words nor running it needs torch or transformers.
     """

@@ -203,9 +203,14 @@ def _command(name: str) -> Command:
 def _read(name: str, command: Command, words: list[str]) -> tuple[Any, ...] | None:
     """The arguments of a command, read from the words after it; None if help was printed. Raises `InputError`."""
     has_flags = command.read is None
-    if wants_help(words) or (not words and (has_flags or command.needs_words)):
-        sys.stdout.write(_help_of_flags(name, command, HELP_ALL in words) if has_flags else command.help)
+    asks, lacks_words = wants_help(words), not words and (has_flags or command.needs_words)
+    if asks or lacks_words:
+        screen = sys.stdout if asks else sys.stderr
+        screen.write(_help_of_flags(name, command, HELP_ALL in words) if has_flags else command.help)
+    if asks:
         return None
+    if lacks_words:
+        raise InputError(f"expected words after ted {name}, got none; its help is above")
     if not command.light:
         from transformers.utils import logging as transformers_logging
 
