@@ -16,6 +16,7 @@ from datasets import Dataset
 
 from ted_distill import InputError
 from ted_distill.report import plots, words
+from ted_distill.report.bench import verdict as bench_verdict
 from ted_distill.report.comparison import read_comparison
 from ted_distill.report.curves import curves, read_history
 from ted_distill.report.differences import differences
@@ -42,8 +43,36 @@ def test_the_best_student_is_the_runs_own_and_its_equals_are_named() -> None:
         Standing("ted", "TED", "method", 97.5, best=True),
     ]
     said = verdicts(SimpleNamespace(comparison=None, lower_is_better=False), found, {})  # type: ignore[arg-type]
-    assert said[0] == "TED has the best score of the students trained here: 97.50, the teacher's score (97.50)."
-    assert said[1] == "The student trained on the labels alone has the same score."
+    assert said[0] == (
+        "TED and the student trained on the labels alone have the best score of the students trained here: 97.50, the "
+        "teacher's score (97.50)."
+    )
+    assert not any("same score" in line for line in said)
+
+
+def test_an_interval_without_a_width_is_not_shown() -> None:
+    """All rows are right: so is every draw of them."""
+    assert words.interval((100.0, 100.0)) == words.interval(None) == ""
+    found = [
+        Standing("teacher", "teacher", "teacher", 100.0, interval=(100.0, 100.0)),
+        Standing("ted", "TED", "method", 100.0, best=True, interval=(100.0, 100.0)),
+        Standing("kd", "KD", "method", 90.0, interval=(80.0, 96.0)),
+    ]
+    said = verdicts(SimpleNamespace(comparison=None, lower_is_better=False), found, {})  # type: ignore[arg-type]
+    assert said[0].startswith("TED has the best score of the students trained here: 100.00, the teacher's score")
+
+
+def test_of_candidates_of_one_shape_the_fastest_is_no_matter_of_noise() -> None:
+    def candidate(name: str, parameters: int, speed: float, score: float) -> dict[str, Any]:
+        ratios = {"batch_1": speed, "score": score, "cpu": None}
+        return {
+            "model": name, "format": "int8", "role": "method", "parameters": parameters, "to_teacher": ratios,
+        }  # fmt: skip
+
+    rows = [candidate("KD", 5, 9.2, 0.98), candidate("TED", 5, 8.0, 0.99), candidate("big", 9, 8.8, 1.0)]
+    said = bench_verdict({"candidates": rows, "sample": {"unit": "row"}})
+    assert "the fastest one row at a time is big in ONNX int8: 8.80 times" in said
+    assert "is TED in ONNX int8: 8.00 times" in bench_verdict({"candidates": rows[:2], "sample": {"unit": "row"}})
 
 
 def test_methods_that_score_more_on_the_rows_shown_than_the_one_that_was_chosen_are_named() -> None:

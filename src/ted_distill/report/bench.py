@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..output import read_json, short_name
@@ -104,7 +105,7 @@ def about_bench(about: Mapping[str, Any]) -> str:
         f"{counted(about['threads'], 'thread')} on {hardware.get('processor') or 'this processor'} "
         f"({hardware.get('cores')} cores).",
     ]
-    shapes = Counter((row["parameters"], row["format"]) for row in about["candidates"])
+    shapes = Counter(map(_shape, about["candidates"]))
     if max(shapes.values()) > 1:
         said.append("Models of one shape are as fast as each other: where their times differ, that is noise.")
     if any(row["to_teacher"] for row in about["candidates"]):
@@ -124,7 +125,12 @@ def verdict(about: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     good = [row for row in rows if row["to_teacher"]["score"] >= NEARLY]
-    best = max(good or rows, key=lambda row: row["to_teacher"]["batch_1"])
+    # Models of one shape are as fast as each other: of the fastest shape, the one with the best score.
+    kept = good or rows
+    of_shape: dict[tuple[Any, str], list[float]] = {}
+    for row in kept:
+        of_shape.setdefault(_shape(row), []).append(row["to_teacher"]["batch_1"])
+    best = max(kept, key=lambda row: (median(of_shape[_shape(row)]), row["to_teacher"]["score"]))
     to = best["to_teacher"]
     enough = f"{100 * NEARLY:.0f} % of the teacher's score"
     which = f"Of the students that keep {enough}, the fastest" if good else f"No student keeps {enough}. The fastest"
@@ -133,6 +139,11 @@ def verdict(about: Mapping[str, Any]) -> str:
         f"{_times(to['batch_1'])} times the teacher's throughput in PyTorch float32 with "
         f"{100 * to['score']:.1f} % of its score{_by_processor(to)}."
     )
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[Any, str]:
+    """What decides how fast a candidate is."""
+    return row["parameters"], row["format"]
 
 
 def _by_processor(to: Mapping[str, Any]) -> str:

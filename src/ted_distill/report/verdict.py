@@ -118,7 +118,12 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     away = _against_teacher(best, found, reported.lower_is_better)
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
-    said += _equals(best, others)
+    equal = [_named(one) for one in others if one.score == best.score]
+    if equal and leads.startswith("has the best score"):
+        all_of_them = words.capital(and_list([_named(best), *equal]))
+        said = [f"{all_of_them} have the best score of the students trained here: {_scored(best)}{away}."]
+    else:
+        said += _equals(best, others)
     if better:
         said.append(f"On these rows {and_list([f'{_named(one)} has {_scored(one)}' for one in better])}.")
     elif best.name == plain and others:
@@ -140,7 +145,8 @@ def _named(one: Standing) -> str:
 
 
 def _scored(one: Standing) -> str:
-    return words.score(one.score) + (f" ({words.interval(one.interval)})" if one.interval else "")
+    within = words.interval(one.interval)
+    return words.score(one.score) + (f" ({within})" if within else "")
 
 
 def _against_teacher(best: Standing, found: Sequence[Standing], lower_is_better: bool) -> str:

@@ -11,8 +11,10 @@ def score(value: float | None) -> str:
 
 
 def interval(bounds: Sequence[float] | None) -> str:
-    """`81.00 to 85.50`."""
-    return "" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+    """`81.00 to 85.50`; empty for no interval, and for one without a width: draws of rows that are all right, or all
+    wrong, are all the same, and say nothing of other rows.
+    """
+    return "" if bounds is None or bounds[0] == bounds[1] else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
 
 
 def percent(share: float | None) -> str:

@@ -140,6 +140,15 @@ def test_what_is_unclear_is_asked_in_one_line_with_the_candidates(columns: Any, 
     assert error.value.problems == [question]
 
 
+@pytest.mark.parametrize("name", ["Body", "text"])
+def test_a_subject_that_is_left_out_is_named_with_the_way_to_add_it(name: str) -> None:
+    columns = look_at_columns(rows(**{"Subject": few("late parcel again", "invoice of may"), name: text}, label=LABEL))
+    (why,) = text_columns(columns, TaskArguments(), "label").why.values()
+    assert why.endswith("; text_pair_column=Subject would add the words of 'Subject'")
+    (why,) = text_columns(columns, TaskArguments(text_pair_column="Subject"), "label").why.values()
+    assert "would add" not in why
+
+
 def test_what_is_given_is_not_guessed() -> None:
     data = rows(left=text, right=lambda row: text(row + 99), foo=LABEL, bar=LABEL)
     given = {"text_column": "right", "text_pair_column": "left", "label_column": "bar"}

@@ -95,7 +95,7 @@ def table(content: Content) -> str:
                 _title(name, content),
                 _score(content["means"][name]),
                 "" if spread is None else f"{spread:.2f}",
-                f"{low:.2f} to {high:.2f}",
+                f"{low:.2f} to {high:.2f}" if low < high else "",
                 _share(content, name),
                 "" if closed is None else f"{100 * closed:.0f} %",
                 f"{statistics.mean(of_seed):.1f}",

@@ -18,6 +18,8 @@ from ...tasks.task_arguments import TaskArguments
 from ...wording import listed
 from .columns import ANSWERS, CLASSES, LISTS, NUMBERS, TEXT, WHOLE, Column
 
+_OF_A_TITLE = 2
+"""Words of a value, on average, from which on a column of few different ones may be a title."""
 _SAYS_TEXT = {
     "text", "texts", "sentence", "review", "content", "body", "message", "msg", "ticket", "comment", "tweet", "post",
     "utterance", "query", "document", "article", "description", "input", "inputs", "question", "headline", "transcript",
@@ -153,7 +155,8 @@ def text_columns(columns: Mapping[str, Column], arguments: TaskArguments, label:
     usual = [name for name in USUAL_TEXTS if name in rest and rest[name].kind in (TEXT, CLASSES)]
     if len(usual) == 1 and not pairs:
         _refuse_half(usual[0], rest, given)
-        return Found({"text_column": usual[0], **given}, {"text_column": "a usual name for the text"})
+        why = "a usual name for the text" + _titles(rest, usual[0], given)
+        return Found({"text_column": usual[0], **given}, {"text_column": why})
     texts = [column for column in rest.values() if column.kind == TEXT]
     if not texts:
         texts = [column for column in rest.values() if column.kind == CLASSES and _say_name(column, _SAYS_TEXT)]
@@ -163,7 +166,19 @@ def text_columns(columns: Mapping[str, Column], arguments: TaskArguments, label:
     if chosen is None:
         raise InputError(_ask("text", texts, columns, "; for pairs of texts also text_pair_column=THE OTHER"))
     _refuse_half(chosen.name, rest, given)
-    return Found({"text_column": chosen.name, **given}, {"text_column": why})
+    return Found({"text_column": chosen.name, **given}, {"text_column": why + _titles(rest, chosen.name, given)})
+
+
+def _titles(rest: Mapping[str, Column], text: str, given: Mapping[str, str]) -> str:
+    """What a reason says of a subject or title that is left out: few are different, so that they look like classes."""
+    also = [
+        column.name
+        for column in rest.values()
+        if column.kind == CLASSES and column.words >= _OF_A_TITLE and column.name != text
+    ]
+    if not also or "text_pair_column" in given:
+        return ""
+    return f"; text_pair_column={also[0]} would add the words of {also[0]!r}"
 
 
 def _refuse_half(name: str, rest: Mapping[str, Column], given: Mapping[str, str]) -> None:
