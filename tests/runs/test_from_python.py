@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from quick_stages import quick_arguments
 from ted_distill import InputError, StageArguments, evaluate, finetune, load_task, run
+from ted_distill.cli.main import main
 from ted_distill.models.given import as_name
 from tiny import save_tiny
 
@@ -108,7 +109,9 @@ def test_a_model_in_memory_is_another_one_when_its_config_or_tokenizer_is(model_
     assert as_name((model, tokenizer)) != swapped
 
 
-def test_a_whole_run_takes_a_dict_rows_and_a_model(model_folder: str, tmp_path: Path) -> None:
+def test_a_whole_run_takes_a_dict_rows_and_a_model(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = {
         "task": "sequence_classification",
         "student_layers": [2],
@@ -120,6 +123,17 @@ def test_a_whole_run_takes_a_dict_rows_and_a_model(model_folder: str, tmp_path: 
     results = run(recipe, train=pd.DataFrame(ROWS), teacher=loaded(model_folder))
     assert list(results) == ["teacher", "student", "alone", "kd"]
     assert (tmp_path / "run" / "best" / "model.safetensors").is_file()
+
+    # What was in memory has to be given again.
+    recorded = str(tmp_path / "run" / "recipe.yaml")
+    missing = "recipe: expected teacher and train in files, got the recipe of a run that Python gave them to; give"
+    for words in (["run", recorded], ["show", recorded], ["compare", recorded], ["reproduce", str(tmp_path / "run")]):
+        assert main(words) == 2
+        assert f"{missing} teacher=..., train_file=...," in capsys.readouterr().err
+    assert main(["run", recorded, f"teacher={model_folder}"]) == 2
+    assert "expected train in files" in capsys.readouterr().err
+    pd.DataFrame(ROWS).to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    assert main(["show", recorded, f"teacher={model_folder}", f"train_file={tmp_path}/rows.jsonl"]) == 0
 
 
 def test_what_is_no_model_is_refused(model_folder: str) -> None:

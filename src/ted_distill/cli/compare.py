@@ -36,6 +36,8 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
         InputError: no recipe, or one that is refused.
     """
     from ..runs.recipe import read_recipe
+    from ..runs.recipe_files import find_recipe
+    from ..runs.recorded import refuse_in_memory
 
     file = recipe_word("compare", words)
     grid, others = _grid_words(words[1:])
@@ -51,6 +53,7 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
             kept.append(_methods(value) if key == "methods" else change)
     recipe = None
     with collect(problems):
+        refuse_in_memory(find_recipe(file), (change.partition("=")[0] for change in kept))
         recipe = read_recipe(file, kept)
     values: dict[str, list[Any]] = {}
     for word in grid:

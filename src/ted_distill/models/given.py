@@ -21,6 +21,10 @@ Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 """A folder, a Hub id, or a loaded model with its tokenizer. A `transformers.Pipeline` holds both and will do too."""
 
 
+_PREFIX = "ted-models-"
+"""Of the temporary folder for models in memory."""
+
+
 def as_name(model: Any) -> str:
     """The folder or Hub id of a model; one in memory is written to a folder that lasts as long as the process.
 
@@ -45,6 +49,11 @@ def as_name(model: Any) -> str:
     return _written(*model)
 
 
+def was_in_memory(name: str | Path | None) -> bool:
+    """Whether a folder is one that `as_name` has written: it is gone when its process has ended."""
+    return name is not None and Path(name).parent.name.startswith(_PREFIX)
+
+
 def _written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """A folder named after all that is written into it, so that the name says the same in every process."""
     rest = fingerprint([config_content(model.config), tokenizer_fingerprint(tokenizer)])
@@ -60,6 +69,6 @@ def _written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
 
 @cache
 def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="ted-models-"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..models.given import was_in_memory
 from ..ranges import expanded
 from ..secrets import content_without_secrets
-from ..tasks import TaskArguments
+from ..tasks import Task, TaskArguments
 from ..tasks.task_arguments import own_task_of
+from ..wording import and_list
 from .parsing import field_names
 
 logger = logging.getLogger(__name__)
@@ -28,22 +30,52 @@ DATA_FILES = {name for name in field_names(TaskArguments) if name.endswith("_fil
 _PATHS = {"teacher", "student", "dataset_name", "output_dir", *DATA_FILES}
 RECIPE_NAME = "recipe.yaml"
 """The recipe in a folder of a run, or of a comparison."""
+_IN_MEMORY = "# In memory, where no recipe finds it:"
 _DEPTH = 3
 """A recipe lies in its run's folder, or in that of a comparison or of one of its seeds."""
 
 
-def recorded_text(content: Mapping[str, Any], head: str, folder: Path) -> str:
-    """A recipe as it is written into a folder, with a note of the folder that its relative paths start from.
+def in_memory(models: Mapping[str, str], task: Task) -> list[str]:
+    """What Python gave a run that is in no file: of `teacher` and `student`, and the splits with rows."""
+    return [*(owner for owner, name in models.items() if was_in_memory(name)), *task.given]
+
+
+def recorded_text(content: Mapping[str, Any], head: str, folder: Path, given: Sequence[str] = ()) -> str:
+    """A recipe as it is written into a folder, with notes of the folder that its relative paths start from, and of
+    what was in memory.
 
     Args:
         head: its first line, a comment.
+        given: see `in_memory`.
     """
     text = yaml.safe_dump(content_without_secrets(content), sort_keys=False, allow_unicode=True)
     try:
         place = f"{_HEAD} {os.path.relpath(Path.cwd(), folder.resolve())}\n"
     except ValueError:  # two drives
         place = ""
-    return f"{head}{place}{text}"
+    note = f"{_IN_MEMORY} {', '.join(given)}\n" if given else ""
+    return f"{head}{place}{note}{text}"
+
+
+def refuse_in_memory(file: Path, given: Iterable[str] = ()) -> None:
+    """Refuse to repeat a run whose models or rows were in memory, unless others are given.
+
+    Args:
+        file: a recipe.
+        given: keys whose values replace its own.
+
+    Raises:
+        InputError: names what is missing, and the keys that would give it.
+    """
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:3]
+    named = next((line[len(_IN_MEMORY) :].split(",") for line in lines if line.startswith(_IN_MEMORY)), [])
+    keys = {name: name if name in ("teacher", "student") else f"{name}_file" for name in map(str.strip, named)}
+    known = {*given}
+    if missing := [name for name, key in keys.items() if not {key, "dataset_name"} & known]:
+        raise InputError(
+            f"recipe: expected {and_list(missing)} in files, got the recipe of a run that Python gave them to; give "
+            f"{', '.join(f'{keys[name]}=...' for name in missing)}, or run it from Python again"
+        )
 
 
 def refuse_unrecorded(folder: Path, names: Iterable[str], head: str, kind: str) -> None:

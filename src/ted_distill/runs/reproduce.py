@@ -20,7 +20,7 @@ from .checking.undisturbed import silent
 from .given_teacher import offer_teacher_labels
 from .parsing import read_yaml
 from .recipe import Recipe, read_recipe
-from .recorded import RECIPE_NAME, moved_since
+from .recorded import RECIPE_NAME, moved_since, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
 from .step_records import STAGES, all_steps
@@ -94,6 +94,7 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
     """
     with silent():  # the recipe is read once more for the repetition
         recipe, then = _read(folder)
+    refuse_in_memory(folder / RECIPE_NAME)
     named = folder if folder.name not in ("", "..") else folder.resolve()
     again = output_dir or named.with_name(f"{named.name}-again")
     if again.resolve() == folder.resolve():

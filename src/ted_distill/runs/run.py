@@ -50,7 +50,7 @@ from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
 from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import Recipe
-from .recorded import RECIPE_NAME, recorded_text, refuse_unrecorded
+from .recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
 from .run_folder import STUDENT_INIT, TEACHER_INIT
 from .schedule import run_schedule
 from .side_by_side.node_graph import Started, make_together, refuse_several
@@ -383,7 +383,9 @@ class RunOfRecipe(Steps):
         if PartialState().is_main_process:
             for folder in (self.at.folder, self.at.folder / "scores", self.at.shared / "scores"):
                 remove_leftovers(folder)
-            text = recorded_text(self.recipe.content, RECIPE_HEAD, self.at.folder)
+            text = recorded_text(
+                self.recipe.content, RECIPE_HEAD, self.at.folder, in_memory(self.recipe.models, self.task)
+            )
             with atomic_files(self.at.folder) as partial:
                 (partial / RECIPE_NAME).write_text(text, encoding="utf-8")
 

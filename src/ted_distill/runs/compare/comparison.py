@@ -37,7 +37,7 @@ from ..gates import NO_SCORES, check_models, check_scores, read_requirement, req
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
 from ..recipe import OWNERS, Recipe
-from ..recorded import RECIPE_NAME, recorded_text, refuse_unrecorded
+from ..recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON, COMPARISON_NAME
 from ..several_runs import make_runs_together
@@ -108,13 +108,13 @@ def compare(
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
-        on_main(lambda: None if (folder / RECIPE_NAME).exists() else _record(folder, recipe))
+        on_main(lambda: None if (folder / RECIPE_NAME).exists() else _record(folder, recipe, task))
         found = search(grid, recipe, task, folder / "search", rows) if grid else None
         names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]
         recipes = [_of_seed(recipe, folder, seed, found) for seed in range(1, seeds + 1)]
         given = make_runs_together(names, recipes, shared, task, rows, predicts=True)
         # A recipe that is refused leaves that of the comparison that is there.
-        on_main(lambda: _record(folder, recipe))
+        on_main(lambda: _record(folder, recipe, task))
         done: list[_Seed] = []
         for name, of_seed, made in zip(names, recipes, given, strict=True):
             with within(name):
@@ -175,10 +175,11 @@ def _check_models(shared: Path) -> None:
         )
 
 
-def _record(folder: Path, recipe: Recipe) -> None:
+def _record(folder: Path, recipe: Recipe, task: Task) -> None:
     remove_leftovers(folder)
     with atomic_files(folder) as written:
-        (written / RECIPE_NAME).write_text(recorded_text(recipe.content, _HEAD, folder), encoding="utf-8")
+        text = recorded_text(recipe.content, _HEAD, folder, in_memory(recipe.models, task))
+        (written / RECIPE_NAME).write_text(text, encoding="utf-8")
 
 
 def _of_seed(recipe: Recipe, folder: Path, seed: int, found: Search | None) -> Recipe:
