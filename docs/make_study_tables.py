@@ -58,9 +58,10 @@ CHANGES = {
     "spaced": "blocks 2, 4, 6 in place of 1, 2, 3 (`student_layers=[2,4,6]`)",
     "own": "blocks 1, 2, 3, each paired with the one it was copied from (`pairs=[1:1,2:2,3:3]`)",
     "last_pair": "the last pair alone (`pairs=[6:3]`)",
-    "pretrained": "the start is of the pre-trained model (`start_from=pretrained`)",
+    "pretrained": "the start is of the model before its fine-tuning (`student=MODEL start_from=pretrained`)",
+    "decay": "the layers' weight falls to 0 (`distill.layer_schedule=decay`)",
     "low_rate": "a lower rate (`distill.learning_rate=2e-4`)",
-    "published": "the layer loss of the paper (`distill.layer_loss=mse distill.mse_alpha=100`)",
+    "published": "TED as published: loss, weights, filters, dropout",
 }
 """Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")

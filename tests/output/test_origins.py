@@ -62,3 +62,8 @@ def test_how_many_work_side_by_side_is_no_part_of_a_command(monkeypatch: pytest.
     for words in (["--workers", "2"], ["--workers=2"], ["workers=auto"]):
         monkeypatch.setattr("sys.argv", ["ted", "run", *words, "x.yaml"])
         assert command() == "ted run x.yaml"
+
+
+def test_a_command_that_was_started_as_a_module_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/x/ted_distill/__main__.py", "run", "my.yaml"])
+    assert command() == "python -m ted_distill run my.yaml"

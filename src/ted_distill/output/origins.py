@@ -23,7 +23,9 @@ def command() -> str:
     How many work side by side is left out: it changes no result, and files are the same whatever it was.
     """
     words = without_secrets(_without_workers(sys.argv[1:]))
-    return shlex.join([Path(sys.argv[0]).name, *map(without_paths, words)])
+    name = Path(sys.argv[0]).name
+    started = ["python", "-m", __name__.partition(".")[0]] if name == "__main__.py" else [name]
+    return shlex.join([*started, *map(without_paths, words)])
 
 
 def _without_workers(words: list[str]) -> list[str]:
