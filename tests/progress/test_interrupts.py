@@ -15,10 +15,12 @@ from ted_distill.progress import Terminated, noting_interrupts, raise_if_interru
 
 @pytest.fixture(autouse=True)
 def _as_at_a_keyboard() -> Iterator[None]:
-    """Tests may run in the background of a shell, where a job ignores interrupts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Tests may run in the background of a shell, where a job ignores interrupts, or in a process that ignores more."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -65,15 +65,15 @@ def test_a_step_says_what_it_waits_for(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_both_formats_name_what_each_step_waits_for_and_what_it_comes_after(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "sequence_classification")
-    given = ["methods=[kd, ted]", f"output_dir={tmp_path / 'a $run'}"]
+    given = ["methods=[kd, ted]", f"output_dir={tmp_path / 'a $1run'}"]
     read = read_recipe(recipe, given)
     shell = plan_text(read, [str(recipe), *given], "sh")
     assert "# finetune_teacher waits for nothing" in shell
     assert "# ted waits for learn_filters_teacher, learn_filters_student, and comes after kd" in shell
-    assert f"ted run {recipe} 'methods=[kd, ted]' 'output_dir={tmp_path}/a $run' --only ted" in shell
+    assert f"ted run {recipe} 'methods=[kd, ted]' 'output_dir={tmp_path}/a $1run' --only ted" in shell
     rules = plan_text(read, [str(recipe), *given], "make")
     assert "\nted: learn_filters_teacher learn_filters_student kd\n\tted run " in rules
-    assert "a $$run'" in rules
+    assert "a $$1run'" in rules
     assert ".DEFAULT_GOAL := table" in rules
 
 
