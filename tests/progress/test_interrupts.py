@@ -74,11 +74,14 @@ def test_a_request_to_end_is_raised_and_noted() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_process_that_is_forked_off_ends_as_whoever_forked_it_expects() -> None:
+    ready, says = os.pipe()
     with noting_interrupts():
         child = os.fork()
         if child == 0:
+            os.write(says, b"!")
             time.sleep(30)
             os._exit(0)
+        os.read(ready, 1)  # Python drops what comes before its child has begun
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
