@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ted_distill.runs.compare.verdicts import notes, verdicts
+from ted_distill.runs.compare.verdicts import notes, table, verdicts
 
 OF_F1: dict[str, Any] = {"metric": "f1", "lower_is_better": False, "seeds": [1, 2, 3]}
 PAIR: dict[str, Any] = {"better": "ted", "worse": "kd", "difference": 2.5, "interval": [0.5, 4.6]}
@@ -47,6 +47,7 @@ CONTENT = {
             {},
             "scored with the last weights; sd over the seeds. All methods start from the same student and train",
         ),
+        ({"steps": {"student": 9, "alone": 300, "ted": 300}}, "All methods start from the same student and train"),
         ({"chosen_weights": ["alone", "ted"]}, "scored with the weights that the recipe's evaluations chose; sd"),
         ({"chosen_weights": ["ted"]}, "the last weights, but for TED the best of several evaluations on these rows"),
         ({"chosen_weights": ["ted"], "split": "test"}, "several evaluations on the validation rows; sd"),
@@ -58,6 +59,15 @@ CONTENT = {
 )
 def test_what_methods_do_not_have_in_common_is_said(changes: dict[str, Any], said: str) -> None:
     assert said in notes({**CONTENT, **changes})[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "title"), [({}, "student, before training"), ({"student": 9}, "student, fine-tuned")]
+)
+def test_a_student_that_was_fine_tuned_is_called_so(steps: dict[str, int], title: str) -> None:
+    scores = {"teacher": {"f1": 60.0}, "student": {"f1": 50.0}}
+    content = {**CONTENT, "methods": [], "steps": steps, "scores": scores, "parameters": {"teacher": 9, "student": 5}}
+    assert f"\n| {title} " in table(content)
 
 
 @pytest.mark.parametrize(("closed", "is_said"), [({}, False), ({"kd": None}, True), ({"kd": None, "ted": 0.5}, False)])

@@ -153,7 +153,7 @@ def _weights(content: Content) -> str:
 
 def _how_long(content: Content) -> str:
     """Whether the methods had the same number of updates."""
-    steps = {name: number for name, number in content["steps"].items() if number is not None}
+    steps = {name: number for name, number in content["steps"].items() if name in METHODS and number is not None}
     if len(set(steps.values())) < 2:
         return " and train equally long"
     return ", but do not train equally long: " + ", ".join(
@@ -167,7 +167,8 @@ def _values(content: Content, name: str) -> list[float]:
 
 def _title(name: str, content: Content) -> str:
     is_student = name == "student" and not content["parameters"].get("student")
-    return name if is_student else model_title(name, {})
+    steps = content.get("steps", {})
+    return name if is_student else model_title(name, {"steps": steps[name]} if name in steps else {})
 
 
 def _score(value: float) -> str:
