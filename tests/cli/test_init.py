@@ -107,7 +107,7 @@ def test_wrong_words_are_refused(words: list[str], said: str, here: Path, capsys
 
 
 def test_init_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["init"], ["init", "--help"], ["init", "big", "-h"]):
+    for words in (["init", "--help"], ["init", "big", "-h"]):
         assert main(words) == 0
         assert capsys.readouterr().out.startswith("usage: ted init TEACHER --train_file FILE")
 
