@@ -59,6 +59,7 @@ CHANGES = {
     "own": "blocks 1, 2, 3, each paired with the one it was copied from (`pairs=[1:1,2:2,3:3]`)",
     "last_pair": "the last pair alone (`pairs=[6:3]`)",
     "pretrained": "the start is of the model before its fine-tuning (`student=MODEL start_from=pretrained`)",
+    "pretrained_low_rate": "the same with a rate of 1e-4 (`distill.learning_rate=1e-4`)",
     "decay": "the layers' weight falls to 0 (`distill.layer_schedule=decay`)",
     "low_rate": "a lower rate (`distill.learning_rate=2e-4`)",
     "published": "TED as published: loss, weights, filters, dropout",
