@@ -119,7 +119,7 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
     said = [f"{words.capital(_named(best))} {leads}: {_scored(best)}{away}."]
     plain = plain_student(found)
     equal = [_named(one) for one in others if one.score == best.score]
-    if equal and leads.startswith("has the best score"):
+    if equal and not better and not best.chosen_elsewhere:
         all_of_them = words.capital(and_list([_named(best), *equal]))
         said = [f"{all_of_them} have the best score of the students trained here: {_scored(best)}{away}."]
     else:

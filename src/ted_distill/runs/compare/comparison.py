@@ -236,18 +236,18 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         },
         "parameters": {name: result["parameters"] for name, result in first.results.items()},
         "seconds": {name: [seed.results[name]["seconds"] for seed in seeds] for name in methods},
-        "steps": {name: first.results[name].get("steps") for name in [*_fine_tuned(first), *methods]},
+        # The student's, if it was fine-tuned by itself.
+        "steps": {
+            name: result["steps"]
+            for name, result in first.results.items()
+            if name in ("student", *methods) and "steps" in result
+        },
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "chosen": found.chosen if found else {},
         "search": {key: value for key, value in asdict(found).items() if key != "chosen"} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}
-
-
-def _fine_tuned(seed: _Seed) -> list[str]:
-    """`student`, if it was fine-tuned by itself."""
-    return [name for name in ("student",) if "steps" in seed.results[name]]
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
