@@ -6,8 +6,10 @@ meant may be taken or refused. Commands stop before anything is loaded.
 
 from __future__ import annotations
 
+import atexit
 import io
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,6 +28,7 @@ import ted_distill.runs.run  # noqa: F401  (imported before the clock runs: this
 from ted_distill.cli import main as cli
 
 FOLDER = Path(tempfile.mkdtemp(prefix="ted-fuzz-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 QUICK = settings(
     max_examples=80,
     deadline=timedelta(seconds=10),
