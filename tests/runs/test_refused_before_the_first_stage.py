@@ -172,6 +172,7 @@ def test_a_student_with_other_words_is_refused(recipe: Any, folder: Path) -> Non
 def test_a_student_taken_as_it_is_with_other_labels_is_refused(recipe: Any, folder: Path) -> None:
     (problem,) = problems_of(recipe(student=str(folder / "other_labels"), finetune_student=False))
     assert problem.startswith(f"labels: expected {folder / 'other_labels'} to have the data's labels")
+    assert "take finetune_student: false out of the recipe, or fine-tune the model" in problem
 
 
 def test_kd_needs_no_pairs_so_any_depths_will_do(recipe: Any, folder: Path) -> None:

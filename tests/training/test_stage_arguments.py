@@ -192,6 +192,7 @@ def test_a_tracker_that_does_not_exist_is_answered_with_the_nearest_and_one_not_
     assert refused(report_to=["dvclive"]) == [
         "report_to: expected a tracker that is installed, got dvclive; install it or leave it out"
     ]
+    assert refused(report_to=3)[0].endswith("got 3")
     assert made(report_to="none").report_to == []
 
 

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..tasks.base import Task
 from ..tasks.label_sets import match_names
 from ..tasks.reading.columns import plain_name
-from ..wording import listed
+from ..wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] | 
     if names is None or has_default_labels(config):
         if len(own) != task.num_labels:
             raise InputError(
-                f"labels: expected {name} to have the {task.num_labels} labels of the task, got {len(own)} "
+                f"labels: expected {name} to have the {counted(task.num_labels, 'label')} of the task, got {len(own)} "
                 f"({listed(own, _MOST)}); fine-tune the model on this task first with `ted finetune`"
             )
         if names is not None:
@@ -115,7 +115,7 @@ def label_order(config: PretrainedConfig, task: Task, name: str) -> list[int] | 
     if len(order) < len(own):
         extra = [label for place, label in enumerate(own) if place not in order]
         raise InputError(
-            f"labels: expected {name} to have the {len(order)} labels of the task, got also {listed(extra, _MOST)}; "
-            "fine-tune the model on this task first with `ted finetune`"
+            f"labels: expected {name} to have the {counted(len(order), 'label')} of the task, got also "
+            f"{listed(extra, _MOST)}; fine-tune the model on this task first with `ted finetune`"
         )
     return None if order == list(range(len(own))) else order

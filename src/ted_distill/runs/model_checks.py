@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
     problems: list[str] = []
     for owner, name in models.items():
         stage, tuned = f"finetune_{owner}", recipe.tunes(owner)
-        with collect(problems), _remedy_of_a_recipe(stage):
+        with collect(problems), remedy_of_a_recipe(stage):
             arguments = stage_arguments(recipe, stage)[1] if tuned else recipe.model
             loaded = load_model(name, task, arguments, new_head=tuned)
             if any(METHODS[name].matches_states for name in recipe.run.methods):
@@ -33,10 +34,11 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
 
 
 @contextmanager
-def _remedy_of_a_recipe(stage: str) -> Iterator[None]:
-    """Say how a recipe fine-tunes a model that must be fine-tuned first."""
+def remedy_of_a_recipe(stage: str) -> Iterator[None]:
+    """Say how a recipe fine-tunes a model that must be fine-tuned first, by the stage that it says not to run."""
     try:
         yield
     except InputError as error:
-        remedy = f"; take {stage}: false out of the recipe, or fine-tune "
-        raise InputError(problem.replace("; fine-tune ", remedy) for problem in error.problems) from error
+        remedy = rf"\1 take {stage}: false out of the recipe, or fine-tune "
+        problems = [re.sub(r"(;|,) (?:or )?fine-tune ", remedy, problem) for problem in error.problems]
+        raise InputError(problems) from error

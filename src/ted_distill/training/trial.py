@@ -91,7 +91,8 @@ def _wrong_factor(schedule: LambdaLR, steps: int) -> str:
 
 def tracker_problems(report_to: Any) -> list[str]:
     """Trackers that do not exist or are not installed."""
-    names = [report_to] if isinstance(report_to, str) else list(report_to or [])
+    given = [] if report_to is None else report_to
+    names = list(given) if isinstance(given, (list, tuple)) else [given]
     if names in (["all"], ["none"]):
         return []
     known = sorted(INTEGRATION_TO_CALLBACK)

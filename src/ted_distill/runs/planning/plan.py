@@ -29,6 +29,7 @@ from ...tasks import Task, load_task
 from ...training.scores.best_score import score_problems
 from ..given_teacher import offer_teacher_labels
 from ..matching import filter_arguments, run_pairs, student_blocks
+from ..model_checks import remedy_of_a_recipe
 from ..narrowing import student_narrow
 from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
 from ..trimming import check_trimming, planned_size, training_texts
@@ -192,7 +193,8 @@ def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | U
     if isinstance(labels, Unknown):
         return PlannedModel(name, config, labels, kept)
     if taken_as_is:
-        label_order(config, task, source)
+        with remedy_of_a_recipe(f"finetune_{like}"):
+            label_order(config, task, source)
     elif labels:
         config.num_labels = labels
     expected = f"model: expected a config that makes a {task.auto_model.__name__}"
