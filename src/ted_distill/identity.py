@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,6 +36,8 @@ Identity: TypeAlias = dict[str, Any]
 
 _OWN_CODE = "transformers_modules."
 """How names of modules begin that transformers has made of a model's own code."""
+CONTENT = "__content__"
+"""Attribute of a module that was run from a file of the user's: the fingerprint of what was run."""
 _ROWS = 1000
 _STREAM_ROWS = 1000
 """Number of rows that the fingerprint of a stream is made from, since its end is not known."""
@@ -68,7 +71,8 @@ def weights_fingerprint(weights: nn.Module | Mapping[str, Tensor], without: Coll
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            # Bytes can be seen of tensors with an axis only.
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -164,6 +168,9 @@ def _keep(known: dict[Any, str], key: Any, value: str) -> None:
 
 def source_fingerprint(function: Callable[..., Any]) -> str:
     """Fingerprint of the source of the module that a function is in: it changes with the code."""
+    module = sys.modules.get(function.__module__)
+    if (content := getattr(module, CONTENT, None)) is not None:
+        return str(content)
     try:
         source = inspect.getsource(inspect.getmodule(function) or function).encode()
     except (OSError, TypeError):  # typed into a notebook, say
@@ -173,10 +180,43 @@ def source_fingerprint(function: Callable[..., Any]) -> str:
 
 def class_fingerprint(kind: type) -> str | None:
     """Fingerprint of the files that hold a class and those it inherits from; None for those of this package."""
-    modules = {base.__module__ for base in kind.__mro__}
-    own = {name for name in modules if name.partition(".")[0] not in (__name__.partition(".")[0], "abc", "builtins")}
-    files = {file for name in own if (file := getattr(sys.modules.get(name), "__file__", None))}
-    return fingerprint(sorted(map(file_fingerprint, files))) if own else None
+    package = __name__.partition(".")[0]
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in (package, "abc", "builtins")]
+    return fingerprint(sorted({_code_of(base) for base in own})) if own else None
+
+
+def _code_of(kind: type) -> str:
+    """Fingerprint of the file that holds a class; of what it defines if there is none, as in a notebook."""
+    module = sys.modules.get(kind.__module__)
+    if (content := getattr(module, CONTENT, None)) is not None:
+        return str(content)
+    file = getattr(module, "__file__", None)
+    if file and Path(file).is_file():
+        return file_fingerprint(file)
+    found = {name: _definition(value) for name, value in vars(kind).items()}
+    return fingerprint([kind.__qualname__, {name: text for name, text in found.items() if text is not None}])
+
+
+def _definition(value: Any) -> str | None:
+    """What a function, a property or a plain value in a class says; None for anything else."""
+    for name in ("__func__", "fget", "func", "__wrapped__"):
+        value = getattr(value, name, value)
+    if code := getattr(value, "__code__", None):
+        return _code(code)
+    return repr(value) if isinstance(value, (str, bool, int, float, tuple, list, dict)) else None
+
+
+def _code(code: CodeType) -> str:
+    """What a function does, without the place that it was written at."""
+    names = map(str, (code.co_names, code.co_varnames))
+    return fingerprint([code.co_code.hex(), *map(_constant, code.co_consts), *names])
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _code(value)
+    # Sets have another order in every process.
+    return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def own_code_fingerprint(*classes: type) -> str | None:

@@ -153,6 +153,12 @@ def test_weights_left_out_do_not_count() -> None:
     assert weights_fingerprint(model, head) == before
 
 
+def test_single_numbers_among_weights_count() -> None:
+    one, other = ({"scale": torch.tensor(value), "steps": torch.tensor(3)} for value in (1.5, 2.5))
+    assert weights_fingerprint(one) == weights_fingerprint({**one})
+    assert weights_fingerprint(one) != weights_fingerprint(other)
+
+
 def test_a_config_says_the_same_from_another_folder_and_version(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model", AutoModel)
     moved = shutil.copytree(folder, tmp_path / "elsewhere")

@@ -100,12 +100,15 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
     assert (folder / "best" / "model.safetensors").read_bytes() == (folder / best / "model.safetensors").read_bytes()
     assert (folder / "best" / "README.md").read_text(encoding="utf-8") == "My card.", "which is not ours to replace"
 
+    theirs = folder / "kd" / "adapter.bin"
+    theirs.write_bytes(b"of somebody else")
     seen: list[bool] = []
     run(
         _recipe(recipe_file, folder, "keep=best"),
         before_dropping=lambda of: seen.append((of / "kd" / "model.safetensors").is_file()),
     )
     assert seen == [True]
+    assert theirs.is_file(), "nothing is deleted that this run did not write"
     assert [file.parent.name for file in sorted(folder.rglob("*.safetensors"))] == ["best"]
     again = run(_recipe(recipe_file, folder, "keep=best"))
     assert {name: of["accuracy"] for name, of in again.items()} == {

@@ -67,6 +67,7 @@ def test_a_column_that_the_first_row_lacks_is_read_too() -> None:
         ("rows.csv", "train: expected a datasets.Dataset, a pandas.DataFrame or a list of dicts, got 'str'"),
         ([1, 2], "got 'list'"),
         ([{"text": 1}, {"text": "b"}], "train: expected columns of one type each"),
+        ([{"text": "a", "label": 10**30}, {"text": "b", "label": 1}], "train: expected columns of one type each"),
         (
             [{"text": "a \ud83d"}],
             "train: expected text that can be .*, got half of a character .* place 2",

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from ..identity import class_fingerprint
 from ..models.labels import model_labels
 from ..tasks import TASKS, Task, TaskArguments, load_task
 
@@ -39,7 +40,9 @@ def generated(task: Task, kind: str, config: PretrainedConfig, tokenizer: PreTra
 
 
 def kind_of(task: Task) -> str | None:
-    """The kind of a task, one of `KINDS`; None for a task of a kind of its own."""
+    """The kind of a task, one of `KINDS`; None for a task of a kind of its own, as those of users may be."""
+    if class_fingerprint(type(task)) is not None:
+        return None
     classes: dict[str, Any] = {kind: TASKS[kind] for kind in KINDS}
     same = [kind for kind, of_kind in classes.items() if type(task) is of_kind]
     # Those of data sets, such as LAMBADA, may be subclasses.

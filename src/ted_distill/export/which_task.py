@@ -14,7 +14,7 @@ from ..runs.drafting.teacher_facts import ANSWERS, CAUSAL, MASKED, SEQUENCE, TOK
 from ..runs.kept_predictions import scored_split
 from ..runs.recipe import read_recipe
 from ..runs.recipe_files import recipe_files
-from ..tasks import Task, TaskArguments, load_task
+from ..tasks import TASKS, Task, TaskArguments, load_task
 from ..tasks.reading.given import Rows
 from .generated_rows import KINDS, generated, kind_of
 
@@ -114,6 +114,11 @@ def arguments_of(name: str, loading: ModelArguments) -> dict[str, Any]:
     identity = settings.get("identity")
     known = identity.get("task") if isinstance(identity, dict) else None
     if isinstance(known, dict) and known.get("task"):
+        if known["task"] not in TASKS:
+            raise InputError(
+                f"task: expected the file and the class of the task that {name} was trained on, one of your own, got "
+                f"nothing; give --task FILE.py:{known['task']}"
+            )
         found = {key: value for key, value in known.items() if key in _FIELDS and key != "streaming"}
         # The default was asked for by nobody: a model that reads less is given less.
         if found.get("max_seq_length") == load_task(str(found["task"])).max_seq_length:

@@ -31,6 +31,7 @@ from ..secrets import content_without_secrets
 from ..stages.methods import METHODS
 from ..stages.stage_identity import WITHOUT_EFFECT, Results, deepspeed_content, refuse_foreign
 from ..tasks import Task
+from ..tasks.task_arguments import own_task_of
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
 from ..wording import size
@@ -201,6 +202,9 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
     for name, other in further.items():
         found[f"{SCORE_ON} {name}"] = [other.identity["data"], other.test_identity]
+    for name, one in {"task": task, **further}.items():
+        if code := one.settings.get("code"):
+            found[f"code of {name}"] = code
     return plain(found)
 
 
@@ -211,6 +215,8 @@ def _that_count(content: Mapping[str, Any]) -> dict[str, Any]:
         if key in _NOT_COMPARED:
             continue
         found[key] = deepspeed_content(value) if key == "deepspeed" else value
+        if key == "task" and (own := own_task_of(str(value))):
+            found[key] = own[1]
         if isinstance(value, Mapping):
             found[key] = _that_count(value)
             # Of these sections, one that says nothing is as good as none; that of a fine-tuning asks for one.
@@ -304,8 +310,8 @@ def drop_steps(
 
 
 def drop_weights(made: list[Path]) -> int:
-    """Delete the weights in these folders; returns how many bytes they had."""
-    files = [file for stage in made for file in stage.glob("*") if file.suffix in _WEIGHTS and file.is_file()]
+    """Delete the weights that stages have written into these folders; returns how many bytes they had."""
+    files = [file for stage in made for file in _weights(stage)]
     freed = sum(file.stat().st_size for file in files)
     for file in files:
         file.unlink()
@@ -321,7 +327,13 @@ def is_deleted(folder: Path, model: str) -> bool:
     """
     place = Path(model)
     was_made = (folder / KEPT_NAME).is_file() and place.is_dir() and folder.resolve() in place.resolve().parents
-    return was_made and not any(file.suffix in _WEIGHTS for file in place.iterdir())
+    return was_made and not _weights(place)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Files of weights that a manifest names and that are there: others are not ours."""
+    files = (read_if_sound(folder / MANIFEST_NAME) or {}).get("files", {})
+    return [folder / name for name in files if Path(name).suffix in _WEIGHTS and (folder / name).is_file()]
 
 
 def bytes_below(folder: Path) -> int:

@@ -35,6 +35,8 @@ from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 from .unlabelled import UNLABELLED, read_unlabelled
 
 Metrics = dict[str, float]
+_FOLLOWERS = {"sampled_score": ("score", "metric"), "probabilities": ("decode",), "confidences": ("decode",)}
+"""Methods of a task that are true only of certain others of the same class."""
 TEST = "test"
 """The split that finished models are scored on once; no weights and no choice depend on it."""
 
@@ -107,6 +109,13 @@ class Task(ABC):
     """Whether the data that were read declare their classes, of which rows may hold only some."""
     _settled: bool = False
     """The rows are a part of another task's (`with_rows`): no labels are offered to them any more."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass that scores or decodes in a way of its own does not inherit what fits the former way alone."""
+        super().__init_subclass__(**kwargs)
+        for name, leaders in _FOLLOWERS.items():
+            if name not in vars(cls) and not vars(cls).keys().isdisjoint(leaders):
+                setattr(cls, name, getattr(Task, name))
 
     def __init__(self, arguments: TaskArguments) -> None:
         self.arguments = arguments
@@ -471,8 +480,12 @@ class Task(ABC):
 
     def sampled_score(self, predictions: Any, rows: Dataset, draws: Draws) -> np.ndarray:
         """(R,) the main score, in percent, on each draw of examples."""
-        found = [self.score(np.asarray(predictions)[draw], rows.select(draw))[self.metric] for draw in draws]
-        return np.array(found)
+        return np.array([self.score(*self.drawn(predictions, rows, draw))[self.metric] for draw in draws])
+
+    def drawn(self, predictions: Any, rows: Dataset, draw: np.ndarray) -> tuple[Any, Dataset]:
+        """(predictions, rows) of the examples with these numbers, of which some come several times."""
+        picked = [predictions[row] for row in draw] if isinstance(predictions, list) else np.asarray(predictions)[draw]
+        return picked, rows.select(draw)
 
     @abstractmethod
     def agreement(self, predictions: Any, teacher_predictions: Any) -> Metrics:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 
 from ..errors import InputError, nearest, reason_of, shown
-from ..identity import fingerprint
+from ..identity import CONTENT, fingerprint
 from .base import Task
 
 
 def own_task(file: str, name: str) -> type[Task]:
-    """The class of a task in a file, which is run once.
+    """The class of a task in a file, which is run once for each content that it has.
 
     Raises:
         InputError: no such file, a file that does not run, or no such subclass of `Task` in it.
@@ -40,18 +40,18 @@ def _is_task(value: object) -> bool:
 
 
 def _module(file: Path) -> ModuleType:
-    """The module of a file, run when it is first asked for."""
+    """The module of a file, run when it is first asked for with this content."""
     if not file.is_file():
         raise InputError(f"task: expected FILE.py:CLASS with a file that is there, got {file}, which is not; check it")
+    source = file.read_bytes()
+    content = hashlib.sha256(source).hexdigest()
     # Rows that several processes read are sent to them with the name of the module.
-    known_as = f"ted_distill_own_{file.stem}_{fingerprint(str(file.resolve()))[:8]}"
+    known_as = f"ted_distill_own_{file.stem}_{fingerprint([str(file.resolve()), content])[:8]}"
     if known_as not in sys.modules:
-        spec = spec_from_file_location(known_as, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[known_as] = module_from_spec(spec)
+        module = sys.modules[known_as] = ModuleType(known_as)
+        vars(module).update({"__file__": str(file.resolve()), CONTENT: content})
         try:
-            spec.loader.exec_module(module)
+            exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # the user asked for it, by name
         except Exception as error:  # it is the code of others
             del sys.modules[known_as]
             raise InputError(f"task: expected {file} to run, got an error ({reason_of(error)}); mend it") from error

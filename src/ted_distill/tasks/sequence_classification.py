@@ -291,7 +291,8 @@ class SequenceClassification(ModelLabels, Task):
         """The best score of one class for all rows; of many classes, the frequent ones are tried."""
         labels = np.array(split.rows["label"][:])
         frequent = np.argsort(-np.bincount(labels, minlength=self.num_labels), kind="stable")[:_CLASSES_TRIED]
-        return max(self.score(np.full_like(labels, label), split.rows)[self.metric] for label in frequent)
+        scores = [self.score(np.full_like(labels, label), split.rows)[self.metric] for label in frequent]
+        return min(scores) if self.metric in self.lower_is_better else max(scores)
 
     def decode(self, logits: list[np.ndarray], split: Split) -> np.ndarray:
         """(N,) class numbers. Raises `InputError` for logits that are not finite."""

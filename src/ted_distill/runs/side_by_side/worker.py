@@ -114,13 +114,19 @@ class OpenRuns:
     def _task(self, run: RunOfWorkers) -> Any:
         from ...stages.rows.held_out import hold_out
         from ...tasks import load_task
+        from ...tasks.own_tasks import own_task
         from ..given_teacher import offer_teacher_labels
 
         for other, known in self._tasks:
             same = replace(other, recipe=run.recipe, shared=run.shared) == run
             if same and other.recipe.task == run.recipe.task:
                 return known
-        task = load_task(run.recipe.task) if run.rows is None else pickle.loads(run.rows)
+        if run.rows is None:
+            task = load_task(run.recipe.task)
+        else:
+            if run.recipe.task.own_task:
+                own_task(*run.recipe.task.own_task)  # its class is found in a module that this makes
+            task = pickle.loads(run.rows)
         if run.held_out_seed is not None:
             task = hold_out(offer_teacher_labels(run.recipe, task), run.held_out_seed)
         self._tasks.append((run, task))

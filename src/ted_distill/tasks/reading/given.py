@@ -86,7 +86,7 @@ def _made(make: Any, split: str) -> Dataset:
             f"{split}: expected text that can be written as UTF-8, got half of a character (a surrogate) at place "
             f"{error.start} of {shown(error.object)}; repair the text or leave the row out"
         ) from error
-    except (pa.ArrowException, datasets.exceptions.DatasetsError, TypeError, ValueError) as error:
+    except (pa.ArrowException, datasets.exceptions.DatasetsError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{split}: expected columns of one type each, got others ({reason_of(error)}); convert them"
         ) from error

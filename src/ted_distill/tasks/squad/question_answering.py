@@ -239,6 +239,18 @@ class QuestionAnswering(Task):
         negative = self.version_2_with_negative
         return squad_scores(predictions.answers, gold, predictions.null_odds if negative else None, negative)
 
+    def drawn(self, predictions: SpanPredictions, rows: Dataset, draw: np.ndarray) -> tuple[SpanPredictions, Dataset]:
+        """The questions drawn, under ids of their own: predictions go by id."""
+        picked = rows.select(draw)
+        ids = {f"{id_} ({place})": id_ for place, id_ in enumerate(picked["id"])}
+
+        def renamed(part: dict[str, Any]) -> dict[str, Any]:
+            return {new: part[old] for new, old in ids.items() if old in part}
+
+        answers, odds = renamed(predictions.answers), renamed(predictions.null_odds)
+        found = SpanPredictions(answers, odds, renamed(predictions.n_best))
+        return found, Dataset.from_dict({**picked.to_dict(), "id": list(ids)}, features=picked.features)
+
     def sampled_score(self, predictions: SpanPredictions, rows: Dataset, draws: Draws) -> np.ndarray:
         """See `Task.sampled_score`: the mean over the questions drawn."""
         gold = {id_: answers["text"] for id_, answers in zip(rows["id"], rows["answers"], strict=True)}

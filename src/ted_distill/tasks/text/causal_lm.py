@@ -61,6 +61,7 @@ class CausalLM(LanguageModelling):
         return (*super().score_names, "word_perplexity")
 
     lower_is_better = (*LanguageModelling.lower_is_better, "word_perplexity")
+    sampled_score = LanguageModelling.sampled_score
 
     def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
         """Also `word_perplexity`: exp of the nats per word between spaces, which can be compared between tokenizers."""

@@ -259,6 +259,10 @@ class LanguageModelling(Task):
         """The features: rows are joined and cut anew, so that no row has a score of its own."""
         return len(predictions)
 
+    def drawn(self, predictions: list[np.ndarray], rows: Dataset, draw: np.ndarray) -> tuple[list[np.ndarray], Dataset]:
+        """The features drawn, and all rows."""
+        return [predictions[feature] for feature in draw], rows
+
     def sampled_score(self, predictions: list[np.ndarray], rows: Dataset, draws: Draws) -> np.ndarray:
         """See `Task.sampled_score`: perplexity over the tokens of the features drawn."""
         parts = [(-float(tokens[:, 0].sum(dtype=np.float64)), len(tokens)) for tokens in predictions]
