@@ -202,21 +202,20 @@ def _definition(value: Any) -> str | None:
     for name in ("__func__", "fget", "func", "__wrapped__"):
         value = getattr(value, name, value)
     if code := getattr(value, "__code__", None):
-        return _code(code)
-    return repr(value) if isinstance(value, (str, bool, int, float, tuple, list, dict)) else None
+        return _written([code, value.__defaults__, value.__kwdefaults__])
+    return _written(value) if isinstance(value, (str, bool, int, float, tuple, list, dict, set, frozenset)) else None
 
 
-def _code(code: CodeType) -> str:
-    """What a function does, without the place that it was written at."""
-    names = map(str, (code.co_names, code.co_varnames))
-    return fingerprint([code.co_code.hex(), *map(_constant, code.co_consts), *names])
-
-
-def _constant(value: Any) -> str:
+def _written(value: Any) -> str:
+    """A value, or what a function does without the place that it was written at, as the same text in every process."""
     if isinstance(value, CodeType):
-        return _code(value)
+        return _written([value.co_code.hex(), value.co_consts, value.co_names, value.co_varnames])
+    if isinstance(value, dict):
+        return f"dict {_written(list(value.items()))}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_written, value))}]"
     # Sets have another order in every process.
-    return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+    return f"set {sorted(map(_written, value))}" if isinstance(value, (set, frozenset)) else repr(value)
 
 
 def own_code_fingerprint(*classes: type) -> str | None:

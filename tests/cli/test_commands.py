@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -317,3 +318,19 @@ def test_letters_that_the_output_has_no_code_for_are_shown_as_numbers(
     assert main(["env"]) == 0
     getattr(sys, output).flush()
     assert written.getvalue().decode("cp1252").splitlines() == ["classes: \\u6771 and \u00e9"]
+
+
+@pytest.mark.parametrize(("rank", "level"), [("0", logging.WARNING), ("1", logging.ERROR)])
+def test_what_concerns_all_processes_is_said_by_the_main_one(
+    rank: str, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    before = root.level
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    try:
+        root.setLevel(logging.WARNING)
+        assert main(["list"]) == 0
+        assert root.level == level
+    finally:
+        root.setLevel(before)

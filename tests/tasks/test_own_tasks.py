@@ -151,11 +151,14 @@ def test_a_task_typed_into_a_notebook_is_told_from_one_with_other_methods() -> N
         "    @staticmethod\n    def help(x): return x in {'a', 'b'}",
         "    @staticmethod\n    def help(x): return x in {'a'}",
         "    @property\n    def num_labels(self): return 3", "    @property\n    def num_labels(self): return 4",
+        "    def help(self, x=1): return x", "    def help(self, x=2): return x",
+        "    kinds = {'a', 'b'}", "    kinds = {'a'}",
     )  # fmt: skip
     assert len({one, *map(typed, others)}) == 1 + len(others)
     # Sets have another order in the next process.
     code = (
-        "class Own:\n    @staticmethod\n    def help(x): return x in {'a', 'b', 'c'}\n"
+        "class Own:\n    kinds = {'one': ({'a', 'b', 'c'},)}\n"
+        "    @staticmethod\n    def help(x): return x in {'a', 'b', 'c'}\n"
         "from ted_distill.identity import class_fingerprint\nprint(class_fingerprint(Own))"
     )
     command = [sys.executable, "-"]
@@ -253,6 +256,7 @@ def test_tasks_of_the_package_have_no_code_of_their_own() -> None:
         ("own.py:X", "class X: pass", "expected a subclass of `Task` in own.py, got 'X'; docs/add-a-task.md has one"),
         ("own.py:X", "import nowhere_at_all", r"expected own.py to run, got an error \(No module named"),
         ("own.py:X", "def", r"expected own.py to run, got an error \("),
+        ("own.py:X", "import sys; sys.exit(3)", r"expected own.py to run, got an error \("),
         (
             "own.py:X",
             "from ted_distill.tasks import Task\nclass X(Task): pass",

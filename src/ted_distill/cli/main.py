@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_version()
         else:
             command = _command(name)
+            _leave_it_to_the_main_process()
             with noting_interrupts(), remembering():
                 given = _read(name, command, argv[1:])
                 if given is not None:
@@ -279,6 +280,15 @@ def _show_anything() -> None:
 
 def _say(message: str) -> None:
     sys.stderr.write(message + "\n")
+
+
+def _leave_it_to_the_main_process() -> None:
+    """Show no notes in the other processes of a launcher: the main one has the same."""
+    if os.environ.get("WORLD_SIZE"):
+        from ..output.processes import process_rank  # with it comes torch, which a list does not need
+
+        if process_rank():
+            logging.getLogger().setLevel(logging.ERROR)
 
 
 def _quiet() -> None:

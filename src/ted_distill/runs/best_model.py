@@ -202,9 +202,9 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
     for name, other in further.items():
         found[f"{SCORE_ON} {name}"] = [other.identity["data"], other.test_identity]
-    for name, one in {"task": task, **further}.items():
+    for name, one in (("code", task), *((f"{SCORE_ON} {name}, code", other) for name, other in further.items())):
         if code := one.settings.get("code"):
-            found[f"code of {name}"] = code
+            found[name] = code
     return plain(found)
 
 

@@ -52,7 +52,9 @@ def _module(file: Path) -> ModuleType:
         vars(module).update({"__file__": str(file.resolve()), CONTENT: content})
         try:
             exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # the user asked for it, by name
-        except Exception as error:  # it is the code of others
+        except BaseException as error:  # it is the code of others
             del sys.modules[known_as]
+            if not isinstance(error, (Exception, SystemExit)):
+                raise
             raise InputError(f"task: expected {file} to run, got an error ({reason_of(error)}); mend it") from error
     return sys.modules[known_as]
