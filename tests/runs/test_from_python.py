@@ -66,17 +66,31 @@ def test_a_column_that_the_first_row_lacks_is_read_too() -> None:
         ([], "train: expected at least one row, got none"),
         ("rows.csv", "train: expected a datasets.Dataset, a pandas.DataFrame or a list of dicts, got 'str'"),
         ([1, 2], "got 'list'"),
-        ([{"text": 1}, {"text": "b"}], "train: expected columns of one type each"),
-        ([{"text": "a", "label": 10**30}, {"text": "b", "label": 1}], "train: expected columns of one type each"),
+        ([{"text": 1}, {"text": "b"}], "train, column text: expected values of one type"),
+        (
+            [{"text": "a", "label": 10**30}, {"text": "b", "label": 1}],
+            "train, column label: expected values of one type",
+        ),
         (
             [{"text": "a \ud83d"}],
-            "train: expected text that can be .*, got half of a character .* place 2",
+            "train, column text: expected text that can be .*, got half of a character .* place 2",
         ),
     ],
 )
 def test_rows_of_another_kind_are_refused(rows: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_task("sequence_classification", train=rows)
+
+
+@pytest.mark.parametrize("kind", [list, pd.DataFrame])
+def test_a_column_that_nothing_reads_and_no_table_holds_is_left_out_with_a_line(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{**row, "note": note} for row, note in zip(ROWS, [1, "two"] * len(ROWS), strict=False)]
+    task = load_task("sequence_classification", train=kind(rows), validation=kind(rows))
+    assert task.rows["train"]["text"][:] == [row["text"] for row in ROWS]
+    assert "train, column note: expected values of one type" in caplog.text
+    assert "the column is left out, as nothing reads it" in caplog.text
 
 
 def test_rows_and_files_for_one_split_are_refused() -> None:

@@ -63,7 +63,7 @@ def load_task(
     """
     arguments = TaskArguments(task=task) if isinstance(task, str) else task
     made = _maker(arguments)(arguments)
-    made.given = given_rows({"train": train, "validation": validation, "test": test})
+    made.given = given_rows({"train": train, "validation": validation, "test": test}, made.file_options())
     return made
 
 

@@ -34,6 +34,14 @@ def test_a_lower_perplexity_is_a_negative_difference() -> None:
     assert verdicts(of_text) == ["TED is better than KD: perplexity -2.50 (95 % interval -4.60 to -0.50, p = 0.010)."]
 
 
+def test_no_difference_has_no_minus() -> None:
+    none = {**PAIR, "difference": 0.001, "interval": [-0.004, 0.0], "p_holm": 1.0, "p_bootstrap_holm": 1.0}
+    pairs = [{**none, "told_apart": False}]
+    of_text = {"metric": "perplexity", "lower_is_better": True, "seeds": [1, 2, 3], "comparisons": pairs}
+    (said,) = verdicts(of_text)
+    assert said.endswith("perplexity +0.00 (95 % interval +0.00 to +0.00, p = 1.000).")
+
+
 CONTENT = {
     **OF_F1, "rows": 10, "split": "validation", "chosen_weights": [], "resamples": 10, "comparisons": [],
     "search": None, "steps": {"alone": 300, "ted": 300}, "methods": ["alone", "ted"], "gap_closed": {},

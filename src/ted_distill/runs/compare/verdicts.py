@@ -54,15 +54,20 @@ def _verdict(pair: Mapping[str, Any], metric: str, lower_is_better: bool) -> str
     facts = []
     if pair["interval"] is not None:
         low, high = sorted(sign * end for end in pair["interval"])
-        facts.append(f"95 % interval {low:+.2f} to {high:+.2f}")
+        facts.append(f"95 % interval {_signed(low)} to {_signed(high)}")
     p = larger_p(pair)
     if p is not None:
         facts.append(f"p {_p(p)}")
     known = f" ({', '.join(facts)})" if facts else ""
-    difference = f"{metric} {sign * pair['difference']:+.2f}{known}."
+    difference = f"{metric} {_signed(sign * pair['difference'])}{known}."
     if pair["told_apart"]:
         return f"{better} is better than {worse}: {difference}"
     return f"{better} and {worse} cannot be told apart: {difference}"
+
+
+def _signed(value: float) -> str:
+    """With its sign and two decimals, of which nothing has a plus."""
+    return f"{value if abs(value) >= 0.005 else 0.0:+.2f}"
 
 
 def larger_p(pair: Mapping[str, Any]) -> float | None:
