@@ -61,6 +61,9 @@ def test_init_writes_a_recipe_and_says_what_it_decided(
     assert "\nsub/my.yaml\n\nnext: ted check sub/my.yaml; ted run sub/my.yaml; ted compare sub/my.yaml\n" in out
     recipe = read_recipe("sub/my.yaml")
     assert recipe.run.output_dir == "runs/my"
+    assert main([*words[:-1], "my own.yaml"]) == 0
+    assert "next: ted check 'my own.yaml'; ted run 'my own.yaml';" in capsys.readouterr().out
+    assert "#   ted run 'my own.yaml'" in Path("my own.yaml").read_text()
     assert recipe.run.student_num_layers == 1
     assert recipe.stage("kd")["learning_rate"] == 1e-4
     assert main(words) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ted_distill.output import command, short_name
-from ted_distill.output.origins import without_paths
+from ted_distill.output.origins import is_of_windows, without_paths
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,14 @@ from ted_distill.output.origins import without_paths
 )
 def test_a_path_of_a_command_is_reduced_to_its_name(word: str, published: str) -> None:
     assert without_paths(word) == published
+
+
+@pytest.mark.parametrize(
+    ("word", "is_path"),
+    [("C:\\\\data", True), ("d:/data", True), ("\\\\\\\\host\\\\x", True), ("4:1", False), ("a:b", False)],
+)
+def test_a_pair_of_blocks_is_no_drive_of_windows(word: str, is_path: bool) -> None:
+    assert is_of_windows(word) == is_path
 
 
 def test_a_path_below_the_current_folder_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

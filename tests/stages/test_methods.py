@@ -220,6 +220,8 @@ def test_a_family_with_more_than_one_attention_in_a_block_is_refused(reviews: Ta
     ("settings", "message"),
     [
         ({"attention_pair": "5:2"}, "attention_pair: expected a block of the teacher from 1 to 4, got 5"),
+        ({"attention_pair": "0:1"}, "attention_pair: expected a block of the teacher from 1 to 4, got 0"),
+        ({"attention_pair": "1:-1"}, "attention_pair: expected a block of the student from 1 to 2, got -1"),
         ({"relation_heads": 3}, "relation_heads: expected a number that divides 16.* got 3"),
         (
             {"pairs": ["4:2"]},

@@ -23,6 +23,7 @@ from ted_distill.errors import InputError
 from ted_distill.method.filters import FilterConfig, mean_of_tokens
 from ted_distill.stages.uninformed import uninformed_heads, uninformed_model
 from ted_distill.tasks.base import Split
+from ted_distill.tasks.squad.question_answering import SpanPredictions
 from tiny import save_tiny, write_entities
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -136,6 +137,14 @@ def test_of_label_sets_it_is_that_of_the_labels_which_half_of_the_rows_have(tmp_
     labels = np.array([[1, 0], [1, 0], [1, 1]])
     expected = 100 * f1_score(labels, np.array([[1, 0]] * 3), average="micro")
     assert task.uninformed_score(split_of(labels.astype(float).tolist(), task)) == pytest.approx(expected)
+
+
+def test_of_questions_that_may_have_no_answer_it_is_the_share_of_these() -> None:
+    rows = Dataset.from_dict({"id": list("abcd"), "answers": [{"text": text} for text in (["x"], [], [], [])]})
+    task = load_task("squad_v2")
+    none = SpanPredictions(dict.fromkeys("abcd", ""), dict.fromkeys("abcd", 0.0))
+    assert task.uninformed_score(Split(rows, rows)) == task.score(none, rows)["f1"] == 75
+    assert load_task("squad").uninformed_score(Split(rows, rows)) is None
 
 
 def test_of_scores_and_of_names_it_is_0(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ after an interruption, and more --seeds add to those that are there.
 """
 
 
+_MEANT = {"seed": "seeds", "method": "methods"}
+"""Flags that are easily taken for others of this command."""
+
+
 def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[Any]]]:
     """The recipe, the numbers of seeds and draws that are given, and the grid.
 
@@ -51,6 +55,8 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
                 numbers[key] = _whole_number(key, value)
         else:
             kept.append(_methods(value) if key == "methods" else change)
+            if key in _MEANT:
+                problems.append(f"--{key}: expected --{_MEANT[key]}, got no such flag; write it so")
     recipe = None
     with collect(problems):
         refuse_in_memory(find_recipe(file), (change.partition("=")[0] for change in kept))

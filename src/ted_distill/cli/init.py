@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     draft = draft_from(content, file.name.partition(".")[0] or "run", str(file))
     draft.save(file, force=force)
     said = "".join(f"{note}\n" for note in draft.notes)
-    sys.stdout.write(f"{said}\n{file}\n\nnext: ted check {file}; ted run {file}; ted compare {file}\n")
+    name = shlex.quote(str(file))
+    sys.stdout.write(f"{said}\n{file}\n\nnext: ted check {name}; ted run {name}; ted compare {name}\n")
 
 
 def draft_of(command: str, given: list[str], first: str = "nothing") -> Any:

@@ -185,6 +185,10 @@ def _for_training(*own: type) -> tuple[type, ...]:
     return *own, TaskArguments, ModelArguments, StageArguments
 
 
+_PLAIN = {"learning_rate", "total"}
+"""Results that are no scores: numbers as they are."""
+
+
 def print_results(results: dict[str, Any], folder: str | None) -> None:
     """Print results, one per line, on the main process."""
     from ..training.scores.selection import described as sentences_on
@@ -195,7 +199,7 @@ def print_results(results: dict[str, Any], folder: str | None) -> None:
     width = max([28, *map(len, titles.values())])
     lines = []
     for name, value in shown.items():
-        number = f"{value:g}" if name == "learning_rate" else f"{value:.2f}" if isinstance(value, float) else value
+        number = f"{value:g}" if name in _PLAIN else f"{value:.2f}" if isinstance(value, float) else value
         lines.append(f"{titles[name]:<{width}} {number}")
     lines += sentences_on(results)
     if folder:

@@ -52,7 +52,7 @@ def without_paths(word: str) -> str:
 def short_name(model: str | Path) -> str:
     """The name of a model or a file without its folders; a Hub id as it is."""
     name = str(model)
-    path = PureWindowsPath(name) if _WINDOWS.match(name) else PurePosixPath(name)
+    path = PureWindowsPath(name) if is_of_windows(name) else PurePosixPath(name)
     return name if is_hub_id(name) else path.name or "folder"
 
 
@@ -78,14 +78,19 @@ def versions() -> dict[str, str]:
 _version = cache(version)  # which looks for it on the disk
 
 
+def is_of_windows(word: str) -> bool:
+    """Whether a word is a whole path of Windows; a pair of blocks, as 4:1, is none."""
+    return bool(_WINDOWS.match(word))
+
+
 def _is_far(word: str) -> bool:
     """Whether a word is a path that starts elsewhere than in the current folder, or leaves it."""
-    return word.startswith(("/", "~", "../", "file:/")) or bool(_WINDOWS.match(word)) or "/../" in word
+    return word.startswith(("/", "~", "../", "file:/")) or is_of_windows(word) or "/../" in word
 
 
 def _near(path: str) -> str:
     """A path from the current folder, or its last name if it is elsewhere."""
-    if _WINDOWS.match(path):
+    if is_of_windows(path):
         return PureWindowsPath(path).name
     try:
         return str(Path(path.removeprefix("file:")).expanduser().resolve().relative_to(Path.cwd())) or "."

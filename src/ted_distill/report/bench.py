@@ -131,13 +131,15 @@ def verdict(about: Mapping[str, Any]) -> str:
     for row in kept:
         of_shape.setdefault(_shape(row), []).append(row["to_teacher"]["batch_1"])
     best = max(kept, key=lambda row: (median(of_shape[_shape(row)]), row["to_teacher"]["score"]))
-    to = best["to_teacher"]
+    alike = [row["to_teacher"] for row in kept if _shape(row) == _shape(best)]
+    speed = _times(median(to["batch_1"] for to in alike))
+    those = f" (the median of {len(alike)} students of its shape)" if len(alike) > 1 else ""
     enough = f"{100 * NEARLY:.0f} % of the teacher's score"
     which = f"Of the students that keep {enough}, the fastest" if good else f"No student keeps {enough}. The fastest"
     return (
         f"{which} one {about['sample']['unit']} at a time is {best['model']} in {FORMATS[best['format']]}: "
-        f"{_times(to['batch_1'])} times the teacher's throughput in PyTorch float32 with "
-        f"{100 * to['score']:.1f} % of its score{_by_processor(to)}."
+        f"{speed} times the teacher's throughput in PyTorch float32{those} with "
+        f"{100 * best['to_teacher']['score']:.1f} % of its score{_by_processor(alike)}."
     )
 
 
@@ -146,9 +148,10 @@ def _shape(row: Mapping[str, Any]) -> tuple[Any, str]:
     return row["parameters"], row["format"]
 
 
-def _by_processor(to: Mapping[str, Any]) -> str:
+def _by_processor(alike: Sequence[Mapping[str, Any]]) -> str:
     """The speed by processor time, which a busy machine changes less."""
-    return f" ({_times(to['cpu'])} times by processor time)" if to.get("cpu") else ""
+    known = [to["cpu"] for to in alike if to.get("cpu")]
+    return f" ({_times(median(known))} times by processor time)" if known else ""
 
 
 def bench_text(about: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from ..errors import InputError
 from ..output import DamagedFileError, read_manifest
+from ..output.origins import is_of_windows
 from ..runs.parsing import read_yaml
 from ..wording import and_list
 from .folders import Reported
@@ -53,6 +54,6 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(held) for key, held in value.items()}
     if isinstance(value, list):
         return [_without_folders(held) for held in value]
-    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive):
+    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or is_of_windows(value)):
         return PureWindowsPath(value).name
     return value

@@ -114,6 +114,13 @@ def test_a_teacher_without_a_head_is_refused_with_a_recipe_s_remedy(recipe: Path
         check_recipe(read_recipe(recipe, [f"teacher={tmp_path / 'plain'}"]))
 
 
+def test_a_schedule_that_ends_above_the_rate_of_the_rehearsal_is_rehearsed(recipe: Path) -> None:
+    schedule = ["lr_scheduler_type=polynomial", "lr_scheduler_kwargs={lr_end: 2e-5}", "learning_rate=1e-4"]
+    report = examined(recipe, "methods=[kd]", *(f"training.{word}" for word in schedule))
+    assert not report.problems
+    assert [row[0] for row in report.stages] == ["stage", "alone", "kd"]
+
+
 # --- what goes wrong in a stage -----------------------------------------------------------------------------------
 
 

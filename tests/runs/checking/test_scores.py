@@ -48,6 +48,8 @@ def test_a_teacher_at_the_majority_was_never_fine_tuned(
     assert found.knows("teacher") is False
     (doubt,) = score_doubts(found, "models/bert", tuned=False)
     assert doubt.startswith("teacher: expected a model fine-tuned on this task, got models/bert, whose accuracy of 50")
+    assert found.chance is not None
+    assert f"is not clearly better than chance ({found.chance[0]:.2f}): it was never" in doubt
     assert "take finetune_teacher: false out of the recipe" in doubt
 
 

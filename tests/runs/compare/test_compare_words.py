@@ -46,8 +46,9 @@ def test_values_of_one_key_may_come_in_several_flags(recipe: str) -> None:
 
 def test_all_that_is_wrong_is_said_at_once(recipe: str) -> None:
     with pytest.raises(InputError) as caught:
-        read_compare([recipe, "--seeds", "many", "--methods", "kd,tad", "--grid", "mse_alpha"])
+        read_compare([recipe, "--seeds", "many", "--methods", "kd,tad", "--grid", "mse_alpha", "--seed", "3"])
     text = str(caught.value)
     assert "--seeds: expected a whole number, got many" in text
+    assert "--seed: expected --seeds" in text
     assert "got 'tad'" in text
     assert "--grid: expected KEY=V,V,V, got mse_alpha" in text

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import DefaultFlowCallback
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ...fast.states_cache import CACHE_NAME, StatesCache
 from ...method.filter_files import save_filters
@@ -280,8 +280,8 @@ def _rehearsed(args: StageArguments, folder: Path) -> StageArguments:
     args.dataloader_drop_last, args.num_train_epochs, args.warmup_steps = False, 1.0, 0
     args.dataloader_num_workers, args.dataloader_prefetch_factor = 0, None
     args.dataloader_persistent_workers = False
-    # The time of a step does not depend on its rate, and this one spoils no weights.
-    args.learning_rate = _RATE
+    # The time of a step does not depend on its rate, and this one spoils no weights; a schedule may not fit it.
+    args.learning_rate, args.lr_scheduler_type, args.lr_scheduler_kwargs = _RATE, SchedulerType.CONSTANT, {}
     return args
 
 

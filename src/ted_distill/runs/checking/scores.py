@@ -220,10 +220,12 @@ def score_doubts(scores: SampleScores, teacher: str, tuned: bool) -> Iterator[st
             f"{on}; compare the labels of the model with those of the data"
         )
     elif scores.knows("teacher") is False:
+        by_luck = f"clearly better than chance ({scores.chance[0]:.2f})" if scores.chance else ""
+        least = by_luck or f"better than {scores.bar:.2f}, which needs no input"
         yield (
             f"teacher: expected a model fine-tuned on this task, got {teacher}, whose {scores.metric} of {got} {on} is "
-            f"not better than {scores.bar:.2f}, which needs no input: it was never fine-tuned on it, or on other "
-            "labels; take finetune_teacher: false out of the recipe, or give another checkpoint"
+            f"not {least}: it was never fine-tuned on it, or on other labels; "
+            "take finetune_teacher: false out of the recipe, or give another checkpoint"
         )
     elif scores.needs_another_score and scores.chance is not None:
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from ...output import short_name
@@ -18,6 +19,7 @@ def header_of(drafting: Drafting, planned: Plan, file: str) -> list[str]:
     Args:
         file: the recipe's, as a command names it.
     """
+    file = shlex.quote(file)
     return [
         f"{drafting.task.name}: {short_name(str(drafting.given.run.teacher))} -> {_change(planned)}",
         "",

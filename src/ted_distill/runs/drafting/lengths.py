@@ -31,9 +31,12 @@ class Lengths:
 
     @property
     def chosen(self) -> int:
-        """A multiple of 8 that 99 % of the rows fit into, up to 512 and to what the model can read."""
+        """A multiple of 8 that 99 % of the rows do not fill, up to 512 and to what the model can read.
+
+        Of rows that just fill it nobody could say whether they were cut.
+        """
         needed = int(np.percentile(self.tokens, SHARE, method="higher"))
-        whole = max(8, -(-needed // 8) * 8)
+        whole = (needed // 8 + 1) * 8
         return min(whole, MOST, self.limit or MOST)
 
     @property

@@ -87,7 +87,7 @@ def _blocks(
         return last_pair or totals
     (pair,) = parse_pairs([arguments.attention_pair])
     for owner, block, total in zip(("teacher", "student"), pair, totals, strict=True):
-        if block > total:
+        if not 1 <= block <= total:
             raise InputError(
                 f"attention_pair: expected a block of the {owner} from 1 to {total}, got {block}; choose another"
             )

@@ -188,6 +188,12 @@ class QuestionAnswering(Task):
 
     # --- scores -----------------------------------------------------------------------------------------------
 
+    def uninformed_score(self, split: Split) -> float | None:
+        """The share of questions without an answer, if there may be such: the score of answering none."""
+        if not self.version_2_with_negative:
+            return None
+        return 100.0 * float(np.mean([not answers["text"] for answers in split.rows["answers"]]))
+
     def decode(self, logits: list[np.ndarray], split: Split) -> SpanPredictions:
         """Answers from (T, 2) logits, one array per window.
 
