@@ -52,6 +52,12 @@ def test_rows_are_spread_over_the_lengths_of_the_data() -> None:
 
 
 def test_batches_are_full_and_of_similar_length_and_few_rows_are_repeated() -> None:
-    assert batches_of(list(range(70))) == [list(range(32)), list(range(32, 64))]
+    for number in (63, 70, 95):
+        batches = batches_of(list(range(number)))
+        assert {len(batch) for batch in batches} == {32}
+        drawn = [place for batch in batches for place in batch]
+        assert drawn == sorted(drawn)
+        assert abs(sum(drawn) / len(drawn) - (number - 1) / 2) < 0.5, "neither the long nor the short rows are left out"
+    assert batches_of(list(range(64))) == [list(range(32)), list(range(32, 64))]
     (few,) = batches_of([7, 8, 9])
-    assert few == [7] * 11 + [8] * 11 + [9] * 10
+    assert few == [7] * 11 + [8] * 10 + [9] * 11

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import BertConfig, BertForSequenceClassification
 
 from ted_distill import InputError, TrainingError
 from ted_distill.cli import main as table
@@ -24,6 +25,7 @@ from ted_distill.cli.dialect import changes, content_of
 from ted_distill.cli.main import COMMANDS, USAGE, main
 from ted_distill.demo.run_demo import DEFAULT_FOLDER
 from ted_distill.export.folders import beside
+from ted_distill.models.given import as_name
 from ted_distill.progress import Terminated
 from ted_distill.runs.commands import FORMATS
 from ted_distill.runs.recipe_files import recipe_files
@@ -32,6 +34,7 @@ from ted_distill.tasks import TASKS, describe_task
 from ted_distill.tasks.descriptions import DESCRIPTIONS
 from ted_distill.tasks.glue import GLUE
 from ted_distill.tasks.token_classification import TAGGED
+from tiny import tiny_tokenizer
 
 KNOWN = ", ".join(METHODS)
 
@@ -302,6 +305,13 @@ def test_files_go_beside_a_checkpoint_however_it_is_named(
     folder = beside(place, "onnx").resolve()
     assert folder.name == expected
     assert folder.parent in (tmp_path, tmp_path / "runs")
+
+
+def test_files_of_a_model_in_memory_go_where_they_outlive_it() -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    name = as_name((BertForSequenceClassification(config), tiny_tokenizer()))
+    assert beside(name, "onnx").parent == Path()
+    assert beside(name, "onnx").name.startswith("BertForSequenceClassification-")
 
 
 @pytest.mark.parametrize("output", ["stdout", "stderr"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,27 @@ def test_init_writes_a_recipe_and_says_what_it_decided(
     assert main([*words, "--force"]) == 0
     assert main(["show", "sub/my.yaml"]) == 0
     assert "blocks 4 of" in capsys.readouterr().out
+
+
+def test_each_version_of_a_recipe_has_a_folder_of_its_own(things: dict[str, str], here: Path) -> None:
+    for version in ("v1", "v2"):
+        words = [f"teacher={things['teacher']}", f"train_file={things['train_file']}", "-o", f"my.{version}.yaml"]
+        assert main(["init", *words]) == 0
+        assert read_recipe(f"my.{version}.yaml").run.output_dir == f"runs/my.{version}"
+
+
+def test_a_disk_on_which_files_have_one_name_only_will_do(
+    things: dict[str, str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    words = ["init", f"teacher={things['teacher']}", f"train_file={things['train_file']}", "-o", "my.yaml"]
+    assert main(words) == 0
+    assert read_recipe("my.yaml").run.output_dir == "runs/my"
+    assert main(words) == 2
+    assert [file.name for file in here.glob("*") if file.suffix != ".jsonl"] == ["my.yaml"]
 
 
 def test_without_a_name_the_file_is_named_after_the_data(things: dict[str, str], here: Path) -> None:

@@ -30,6 +30,7 @@ from ted_distill.method.losses import schedule_weights
 from ted_distill.method.relations import relation_loss
 from ted_distill.models.students import make_student
 from ted_distill.runs.matching import fill_pairs
+from ted_distill.stages.method_checks import check_method
 from ted_distill.stages.methods import METHODS, filter_learners, token_methods
 from ted_distill.training.trainer import StageTrainer
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first
@@ -337,6 +338,24 @@ def test_the_weight_of_the_layers_follows_its_schedule() -> None:
         (0, 1), (0, 1), (1, 1), (1, 1)
     ]  # fmt: skip
     assert schedule_weights("decay", 0.25) == (1, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"method": "lwd", "mse_alpha": 0}, "mse_alpha"),
+        ({"method": "attention", "attention_alpha": 0}, "attention_alpha"),
+        ({"method": "ted_attention", "mse_alpha": 0, "attention_alpha": 0}, "mse_alpha and attention_alpha"),
+    ],
+)
+def test_layers_first_without_a_weight_of_layers_is_refused(
+    settings: dict[str, Any], names: str, tmp_path: Path
+) -> None:
+    args = StageArguments(str(tmp_path), use_cpu=True)
+    with pytest.raises(InputError, match=f"layer_schedule: expected constant or decay with {names} of 0"):
+        check_method(DistillArguments(**settings, layer_schedule="layers_first"), args)
+    check_method(DistillArguments("ted_attention", layer_schedule="layers_first", mse_alpha=0), args)
+    check_method(DistillArguments("lwd", layer_schedule="layers_first"), args)
 
 
 def test_a_training_of_layers_first_begins_without_predictions_and_ends_with_them(

@@ -20,8 +20,10 @@ from ted_distill import InputError, TaskArguments, load_task, run
 from ted_distill.cli.main import main
 from ted_distill.export.generated_rows import kind_of
 from ted_distill.identity import changes, class_fingerprint, source_fingerprint
+from ted_distill.models.load import load_model
 from ted_distill.runs.best_model import run_identity
 from ted_distill.runs.recipe import make_recipe
+from ted_distill.stages.lifecycle import _outputs_of
 from ted_distill.tasks import SequenceClassification
 from ted_distill.tasks.base import Split
 from ted_distill.tasks.resampling import Draws
@@ -121,6 +123,20 @@ def test_a_file_is_run_as_it_would_be_by_python(here: Path) -> None:
     (here / "own.py").write_text("\n".join(lines))
     with pytest.raises(InputError, match="expected a subclass of `Task`"):
         load_task(TaskArguments("own.py:X", train_file="rows.jsonl"))
+
+
+def test_outputs_of_a_teacher_are_kept_by_the_code_that_chooses_them(here: Path) -> None:
+    line = "from ted_distill.tasks import SequenceClassification\nclass Own(SequenceClassification):\n    scale = {}\n"
+    teacher = save_tiny(here / "big", AutoModelForSequenceClassification, blocks=2, num_labels=5)
+    folders = []
+    for scale, columns in ((1, {}), (2, {}), (2, {"position_ids": [[0, 1, 2]] * 2}), (2, {"labels": [0, 1]})):
+        (here / "own.py").write_text(line.format(scale))
+        task = load_task(TaskArguments("own.py:Own", train_file="rows.jsonl"))
+        features = Dataset.from_dict({"input_ids": [[1, 2, 3]] * 2, "length": [3, 3], **columns})
+        frozen = load_model(str(teacher), load_task(TaskArguments("sequence_classification", train_file="rows.jsonl")))
+        folders.append(_outputs_of(frozen, task, features))
+    assert len({*folders[:3]}) == 3
+    assert folders[3] == folders[1]
 
 
 @pytest.mark.long

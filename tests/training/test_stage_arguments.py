@@ -162,6 +162,18 @@ def test_a_schedule_with_options_it_does_not_take_is_refused(kind: str, options:
     assert problem.startswith(f"lr_scheduler_kwargs: expected what schedule {kind} takes, got {options}")
 
 
+@pytest.mark.parametrize("rate", [None, "auto"])
+def test_a_schedule_that_ends_at_a_rate_is_refused_where_that_may_be_above_the_one_that_will_be_chosen(
+    rate: str | None,
+) -> None:
+    kwargs = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 2e-4}}
+    (problem,) = refused(learning_rate=rate, **kwargs)
+    assert problem.startswith("learning_rate: expected a number beside {'lr_end': 0.0002} of lr_scheduler_kwargs")
+    assert made(learning_rate=1e-3, **kwargs)
+    low = made(learning_rate=rate, lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr": 1e-5})
+    assert low.lr_scheduler_kwargs == {"min_lr": 1e-5}
+
+
 def test_a_schedule_that_needs_options_is_refused_without_them() -> None:
     (problem,) = refused(lr_scheduler_type="warmup_stable_decay")
     assert "num_decay_steps" in problem

@@ -22,9 +22,9 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
 
 
 def batches_of(places: Sequence[int]) -> list[list[int]]:
-    """Batches of `BATCH_SIZE` features, similar lengths together; where there are too few, they are repeated."""
+    """Batches of `BATCH_SIZE` features, similar lengths together; all lengths have their share."""
     wanted = max(1, len(places) // BATCH_SIZE) * BATCH_SIZE
-    drawn = np.asarray(places)[np.sort(np.arange(wanted) % len(places))].tolist()
+    drawn = np.asarray(places)[((np.arange(wanted) + 0.5) * len(places) / wanted).astype(int)].tolist()
     return [drawn[start : start + BATCH_SIZE] for start in range(0, wanted, BATCH_SIZE)]
 
 

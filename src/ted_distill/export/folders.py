@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..models.given import was_in_memory
 from ..output import MANIFEST_NAME, DamagedFileError, check_writable, read_manifest, refuse_busy, refuse_own_folder
 from ..stages.stage_identity import refuse_foreign
 
 
 def beside(name: str, suffix: str) -> Path:
-    """A checkpoint's folder with `-SUFFIX` after its name; of a Hub id, one in the current folder."""
+    """A checkpoint's folder with `-SUFFIX` after its name; of a Hub id or a model in memory, one in the current one."""
     place = Path(name)
-    if not place.is_dir():
+    if not place.is_dir() or was_in_memory(name):
         return Path(f"{place.name}-{suffix}")
     # `.` and `..` have no name of their own.
     place = place if place.name not in ("", "..") else place.resolve()

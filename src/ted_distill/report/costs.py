@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -27,6 +28,7 @@ from ..models.load import LoadedModel, load_config, load_model
 from ..output import MANIFEST_NAME, atomic_files, read_if_sound, read_json, write_sealed
 from ..runs.kept_predictions import scored_split
 from ..runs.run_folder import COMPARISON_NAME
+from ..runs.spread import spread_places
 from ..runs.table import BEST, TRIMMED
 from ..stages.autocast import fitting_autocast
 from ..stages.evaluate import scoring_autocast, scoring_device
@@ -154,7 +156,7 @@ def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) ->
     device = scoring_device(args.use_cpu)
     size = args.per_device_eval_batch_size
     rows = task.rows[scored_split(task)]
-    rows = rows.select(range(min(_MOST_ROWS, len(rows))))
+    rows = rows.select(spread_places(len(rows), _MOST_ROWS))
     precision = args.autocast_type
     for loaded in models.values():
         precision = fitting_autocast(loaded, task, device, precision)
@@ -218,9 +220,10 @@ class _Pass:
     def cut(self, share: float) -> None:
         """Keep evenly spaced batches, about this share of them."""
         kept = max(1, round(share * len(self.batches)))
-        step = len(self.batches) / kept
-        self.rows = max(1, round(self.rows * kept / len(self.batches)))
-        self.batches = [self.batches[int(number * step)] for number in range(kept)]
+        lengths = len(self.batches)
+        places = ((np.arange(kept) + 0.5) * lengths / kept).astype(int)
+        self.rows = max(1, round(self.rows * kept / lengths))
+        self.batches = [self.batches[place] for place in places]
 
     @torch.inference_mode()
     def seconds(self) -> float:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, ROW, StatesCache, open_cache, remove_caches
-from ..identity import Identity, fingerprint, plain
+from ..identity import Identity, class_fingerprint, fingerprint, plain, rows_fingerprint
 from ..method.shapes import width
 from ..models.load import LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
@@ -274,11 +274,20 @@ def states_cache(
     """The cache of a frozen model's outputs for features; None if they are not needed twice."""
     if not keeps_states(args, task, shared=args.cache_dir is not None):
         return None
-    model, folder = fingerprint(frozen.identity), _cache_dir(args)
+    model, folder = _outputs_of(frozen, task, features), _cache_dir(args)
     # Queries, keys and values are as wide as states, or narrower.
     kept = len(blocks) + (0 if relation_block is None else 3)
     size = width(frozen.model.config) if kept else 0
     return open_cache(folder, args.cache_limit, model, features, kept, size, dtype, filter_token)
+
+
+def _outputs_of(frozen: LoadedModel, task: Task, features: Dataset) -> str:
+    """What a frozen model's outputs depend on beside tokens: with a task of one's own, its code and columns too."""
+    code = class_fingerprint(type(task))
+    if code is None:
+        return fingerprint(frozen.identity)
+    columns = [name for name in features.column_names if name not in task.label_columns]
+    return fingerprint([frozen.identity, code, rows_fingerprint(features.select_columns(columns))])
 
 
 def _cache_dir(args: StageArguments) -> Path:

@@ -33,6 +33,15 @@ def check_method(
             "layer_schedule: expected constant or decay with early_stopping_patience, got layers_first, whose scores "
             "mean nothing as long as predictions have no weight; leave out one or the other"
         )
+    method = arguments.of_method
+    of_layers = {"mse_alpha": method.matches_states, "attention_alpha": method.matches_relations}
+    weights = [name for name, counts in of_layers.items() if counts]
+    has_none = bool(weights) and all(getattr(arguments, name) == 0 for name in weights)
+    if arguments.layer_schedule == "layers_first" and has_none:
+        problems.append(
+            f"layer_schedule: expected constant or decay with {' and '.join(weights)} of 0, got layers_first, which "
+            "trains on nothing at first; give a weight, or leave layer_schedule out"
+        )
     if pairs and configs:
         with collect(problems):
             require_one_width(*configs, arguments)

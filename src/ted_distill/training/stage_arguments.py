@@ -35,6 +35,10 @@ AUTO = "auto"
 Attention = Literal["auto", "fast", "plain", "flash"]
 
 
+_LOW_RATE = 1e-5
+"""Lower than what stages and searches choose for models of the usual widths."""
+
+
 @described
 @dataclass
 class StageArguments(TrainingArguments):
@@ -179,7 +183,15 @@ class StageArguments(TrainingArguments):
         if not wrong & {"optim", "learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"}:
             problems += optimizer_problems(tried)
         if not wrong & {"lr_scheduler_type", "max_steps", "learning_rate", "warmup_steps"}:
-            problems += schedule_problems(tried)
+            found = schedule_problems(tried)
+            if not found and self.learning_rate in (None, AUTO):
+                tried.learning_rate = _LOW_RATE
+                if schedule_problems(tried):
+                    found = [
+                        f"learning_rate: expected a number beside {shown(self.lr_scheduler_kwargs)} of "
+                        f"lr_scheduler_kwargs, as that names a rate, got {self.learning_rate or 'none'}; set it"
+                    ]
+            problems += found
         return problems
 
     def _use_one_device(self) -> None:

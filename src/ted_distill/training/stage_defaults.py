@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig
 
-from ..errors import InputError
+from ..errors import InputError, raise_if_any
 from ..method.shapes import width
 from .contradictions import FOLLOW_SCORES, text_of
 from .stage_arguments import AUTO, StageArguments
+from .trial import schedule_problems
 
 LEAST_ROWS = 40
 """Training rows that a search for the rate needs."""
@@ -39,10 +40,14 @@ class StageDefaults:
 
         Args:
             config: of the model that is trained.
+
+        Raises:
+            InputError: the schedule does not go with the rate.
         """
         args = copy.copy(args)
         if args.learning_rate is None:
             args.learning_rate = self.rate_of(config)
+            raise_if_any(schedule_problems(args))
         if args.num_train_epochs is None:
             args.num_train_epochs = self.epochs
         return args

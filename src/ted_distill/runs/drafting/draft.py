@@ -74,10 +74,21 @@ def _publish(part: Path, file: Path, *, force: bool) -> None:
         if force:
             part.replace(file)
         else:
-            os.link(part, file)
+            _link(part, file)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+def _link(part: Path, file: Path) -> None:
+    """Give a file a name that is free. Raises `FileExistsError` where it is not."""
+    try:
+        os.link(part, file)
+    except FileExistsError:
+        raise
+    except OSError:  # disks of some kinds have no second name for a file
+        with file.open("x", encoding="utf-8") as copy:
+            copy.write(part.read_text(encoding="utf-8"))
 
 
 @typed
