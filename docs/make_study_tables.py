@@ -67,6 +67,8 @@ CHANGES = {
 """Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
+_EPOCHS = 3
+"""Of the students' training, by default."""
 _ACROSS = 3
 """Panels of the plot beside each other."""
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
@@ -91,7 +93,9 @@ def table_of_all(found: dict[str, dict[str, Any]]) -> str:
 
 def _cells(one: dict[str, Any], methods: list[str]) -> list[str]:
     """Of one comparison: the number of seeds, the teacher's score, and each method's."""
-    best = (min if one.get("lower_is_better") else max)(one["means"].values())
+    best = (min if one.get("lower_is_better") else max)(
+        one["means"][method] for method in methods if method in one["means"]
+    )
     teacher = f"{one['scores']['teacher'][one['metric']]:.1f}"
     cells = [_cell(one, method, one["means"].get(method) == best) for method in methods]
     return [str(len(one["seeds"])), teacher, *cells]
@@ -154,13 +158,18 @@ def table_of_bench(about: dict[str, Any]) -> str:
 
 
 def table_of_epochs(name: str) -> str:
-    """A row for each number of epochs: the mean of each method with its interval."""
+    """A row for each number of epochs: the mean of each method with its interval.
+
+    Of the default number it is docs/study/NAME.json, unless there is a file for it.
+    """
     folder = DOCS / "study" / "epochs"
     found = {
         int(file.stem.rpartition("_")[2]): json.loads(file.read_text(encoding="utf-8"))
         for file in folder.glob(f"{name}_*.json")
     }
-    methods = [method for method in COLUMNS if any(method in one["means"] for one in found.values())]
+    if _EPOCHS not in found:
+        found[_EPOCHS] = json.loads((DOCS / "study" / f"{name}.json").read_text(encoding="utf-8"))
+    methods = [method for method in COLUMNS if all(method in one["means"] for one in found.values())]
     rows = [["epochs", "updates", "seeds", "teacher", *(NAMES[method] for method in methods)]]
     rows += [[str(number), str(one["steps"]["alone"]), *_cells(one, methods)] for number, one in sorted(found.items())]
     return markdown_table(rows)
