@@ -63,21 +63,28 @@ def test_a_grid_has_the_scores_that_chose_and_what_was_chosen_is_bold() -> None:
     assert (alone, ted) == (["alone", "**80.0**", "79.9"], ["TED", "", "**82.0**"])
 
 
-def test_epochs_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_are_rows_in_their_order_and_the_default_number_is_the_task_s_own_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "study" / "epochs").mkdir(parents=True)
-    for epochs, mean in ((10, 82.0), (2, 80.0)):
+    for epochs, mean in ((10, 82.0), (2, 80.0), (3, 79.0)):
         one = {
             "metric": "f1", "seeds": [1], "scores": {"teacher": {"f1": 90.0}}, "means": {"alone": mean, "ted": 81.0},
             "intervals": {"alone": [78.0, 83.0], "ted": [80.0, 82.5]}, "steps": {"alone": 100 * epochs},
         }  # fmt: skip
-        (tmp_path / "study" / "epochs" / f"mrpc_{epochs}.json").write_text(json.dumps(one))
+        file = tmp_path / "study" / ("mrpc.json" if epochs == 3 else f"epochs/mrpc_{epochs}.json")
+        if epochs == 3:
+            one["means"] |= {"kd": 83.0}
+            one["intervals"] |= {"kd": [82.0, 84.0]}
+        file.write_text(json.dumps(one))
     monkeypatch.setattr(script, "DOCS", tmp_path)
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
             for line in script.table_of_epochs("mrpc").splitlines()]  # fmt: skip
     assert rows[0] == ["epochs", "updates", "seeds", "teacher", "alone", "TED"]
     assert rows[2] == ["2", "200", "1", "90.0", "80.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
-    assert rows[3][:2] == ["10", "1000"]
-    assert rows[3][4].startswith("**82.0**")
+    assert rows[3] == ["3", "300", "1", "90.0", "79.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
+    assert rows[4][:2] == ["10", "1000"]
+    assert rows[4][4].startswith("**82.0**")
 
 
 def test_a_change_has_the_difference_of_each_seed_in_common_and_its_interval(
