@@ -44,10 +44,11 @@ TITLES = {
 }
 """The comparisons of README's table, in its order; other files have a table of their own only."""
 BENCHED = TITLES | {"demo": "`ted demo`: a small DeBERTa, made-up questions (F1)"}
+_NO_STAGE_ONE = "`learn_filters.max_steps=1`, `learn_filters.learning_rate=1e-12`"
 CHANGES = {
     "frozen": "the student's filters stay as they start (`distill.train_filters=false`)",
-    "untaught": "no Stage I: the teacher's filters stay scaled identities (`learn_filters.max_steps=1`, no rate)",
-    "random": "random filters of the teacher (`filter_init=normal`, `learn_filters.max_steps=1`, no rate)",
+    "untaught": f"no Stage I: the teacher's filters stay scaled identities ({_NO_STAGE_ONE})",
+    "random": f"random filters of the teacher (`filter_init=normal`, {_NO_STAGE_ONE})",
     "identity": "no filters of the teacher (`lwd.student_filters=least_squares`)",
     "random_student": "the student's filters start at random (`ted.student_filters=random`)",
     "learned_student": "the student's filters learnt in a Stage I of its own (`ted.student_filters=learned`)",

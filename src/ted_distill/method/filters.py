@@ -88,7 +88,7 @@ class FilterConfig:
 
 
 class Filters(nn.Module):
-    """K maps, one for each filtered block, applied to every token (method, section 1).
+    """K maps, one for each filtered block, applied to every token (docs/method.md, "In four equations").
 
     Linear(D, F), or Linear(D, D) -> act -> Linear(D, F) if nonlinear; N(0, `initializer_range`) weights, zero bias.
     Without a config (`Filters.identity`), the hidden states themselves: the teacher of plain layer-wise distillation.

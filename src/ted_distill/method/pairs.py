@@ -62,7 +62,7 @@ def resolve_pairs(
 
 
 def filtered_blocks(num_blocks: int, filter_interval: int) -> list[int]:
-    """Blocks I, 2I, 3I, ... up to `num_blocks`, 1-based (method, section 1).
+    """Blocks I, 2I, 3I, ... up to `num_blocks`, 1-based (docs/method.md, "In four equations").
 
     Raises:
         InputError: the interval is below 1 or leaves no block.

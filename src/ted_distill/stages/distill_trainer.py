@@ -1,4 +1,4 @@
-"""The loss of Stage II (method, section 1), and its trainer."""
+"""The loss of Stage II (docs/method.md, "In four equations"), and its trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The methods of Stage II, as data: what of the teacher each one matches. No other code knows one by its name."""
+"""The methods of Stage II, as data: what of the teacher each one matches.
+
+No other code knows one by its name, but for defaults.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _verdict(pair: Mapping[str, Any], metric: str, lower_is_better: bool) -> str
     known = f" ({', '.join(facts)})" if facts else ""
     difference = f"{metric} {_signed(sign * pair['difference'])}{known}."
     if pair["told_apart"]:
-        return f"{better} is better than {worse}: {difference}"
+        return f"{better} {'are' if better.endswith('s') else 'is'} better than {worse}: {difference}"
     return f"{better} and {worse} cannot be told apart: {difference}"
 
 

@@ -81,7 +81,7 @@ def filter_head_losses(block_losses: list[Tensor]) -> dict[str, Tensor]:
 
 
 class LearnFiltersTrainer(StageTrainer):
-    """Trains a `FilterLearner` on `mean_k task_loss(head^k(g^k(H^k)), labels)` (method, section 1)."""
+    """Trains a `FilterLearner` on `mean_k task_loss(head^k(g^k(H^k)), labels)` (docs/method.md)."""
 
     scores_of = FILTER_HEADS
     caches: dict[str, StatesCache | None] = {}

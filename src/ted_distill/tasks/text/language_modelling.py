@@ -221,7 +221,9 @@ class LanguageModelling(Task):
         return flat if selected is None else flat[selected]
 
     def filter_head(self, filter_output_dim: int, model: PreTrainedModel) -> nn.Module:
-        """The model's own frozen output embedding, after a Linear if its width differs (docs/method.md, section 5)."""
+        """The model's own frozen output embedding, after a Linear if its width differs (docs/method.md, "Language
+        modelling").
+        """
         return VocabularyHead(filter_output_dim, model)
 
     def filter_head_loss(self, head: nn.Module, states: Tensor, batch: Batch, count: Tensor | None = None) -> Tensor:
