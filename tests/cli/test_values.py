@@ -297,7 +297,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9")
     (tmp_path / "large.yaml").write_text("#" * 1_000_001)
     for name, message in {
-        "latin": "cannot be read",
+        "latin": r"expected UTF-8 text in .*; save it so",
         "large": "expected at most 1,000,000 bytes of YAML, got 1,000,001",
         "larg": "does not exist; did you mean large.yaml",
         "x" * 300: "cannot be read",

@@ -97,11 +97,11 @@ def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     grid: list[str] = []
     others: list[str] = []
-    inside = False
+    inside = asked = False
     for word in words:
         key, equals, values = word.partition("=")
         if key == "--grid" or (key == "grid" and equals):
-            inside = not equals
+            inside, asked = not equals, True
             grid += [values] if equals else []
         elif inside and key in _OF_BOTH:
             raise InputError(
@@ -113,6 +113,8 @@ def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             inside = False
             others.append(word)
+    if asked and not grid:
+        raise InputError("--grid: expected KEY=V,V,V after it, got nothing; name what to try, or leave it out")
     return grid, others
 
 

@@ -61,7 +61,7 @@ def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     """Write a recipe, and say what was decided."""
     from ..runs.drafting import draft_from
 
-    draft = draft_from(content, file.stem or "run", str(file))
+    draft = draft_from(content, file.stem.replace("$", "_") or "run", str(file))
     draft.save(file, force=force)
     said = "".join(f"{note}\n" for note in draft.notes)
     name = shlex.quote(str(file))

@@ -298,10 +298,10 @@ def read_yaml(file: str | Path, what: str, source: bool = False) -> dict[Any, An
         if (size := file.stat().st_size) > MAX_BYTES:
             raise InputError(f"{what}: expected at most {MAX_BYTES:,} bytes of YAML, got {size:,} in {file}")
         content = parse_yaml(file.read_text(encoding="utf-8"), f"{what}: {file}", source)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{what}: {str(file)[:200]} cannot be read ({error.strerror if isinstance(error, OSError) else error})"
-        ) from error
+    except OSError as error:
+        raise InputError(f"{what}: {str(file)[:200]} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: expected UTF-8 text in {file}, got something else ({error}); save it so") from error
     if not isinstance(content, dict):
         raise InputError(f"{what}: expected `key: value` lines in {file}, got {shown(content)}; recipes/ has examples")
     return content

@@ -133,7 +133,8 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     """
     found = find_recipe(file)
     content = seen_from_here(read_yaml(found, "recipe", source=True), found)
-    return make_recipe(content, overrides, output_dir or f"runs/{found.stem}")
+    # In the name of a file `$` begins no variable.
+    return make_recipe(content, overrides, output_dir or f"runs/{found.stem.replace('$', '_')}")
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:

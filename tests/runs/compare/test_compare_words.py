@@ -52,3 +52,9 @@ def test_all_that_is_wrong_is_said_at_once(recipe: str) -> None:
     assert "--seed: expected --seeds" in text
     assert "got 'tad'" in text
     assert "--grid: expected KEY=V,V,V, got mse_alpha" in text
+
+
+@pytest.mark.parametrize("words", [["--grid"], ["--grid", "--seeds", "2"]])
+def test_a_grid_of_nothing_is_refused(recipe: str, words: list[str]) -> None:
+    with pytest.raises(InputError, match=r"--grid: expected KEY=V,V,V after it, got nothing"):
+        read_compare([recipe, *words])

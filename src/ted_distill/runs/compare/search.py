@@ -35,6 +35,8 @@ Grid = Mapping[str, Sequence[Any]]
 """Key of Stage II -> the values to try."""
 
 
+_FLAGS = {"seed": "; --seeds N tries several", "method": "; --methods names those to compare"}
+"""What a comparison has flags for."""
 _OF_THE_CHOICE = ("metric_for_best_model", "greater_is_better", "load_best_model_at_end")
 """Keys that define the selection metric."""
 
@@ -70,7 +72,7 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
                 "it in the recipe"
             )
         elif key not in known:
-            hint = nearest(key, known) or "; docs/recipes.md has all of them"
+            hint = _FLAGS.get(key) or nearest(key, known) or "; docs/recipes.md has all of them"
             problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
         elif not users:
             problems.append(f"grid: {key} means nothing to {', '.join(recipe.run.methods)}; leave it out")
