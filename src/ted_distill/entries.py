@@ -66,7 +66,10 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = inspect.signature(function).bind(*args, **kwargs).arguments
+        try:
+            given = inspect.signature(function).bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}() {error}") from None
         raise_if_any(_problems(given, _kinds_of(function)))
         return function(*args, **kwargs)
 

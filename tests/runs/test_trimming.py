@@ -140,6 +140,12 @@ def test_a_stream_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
         plan(read_recipe(file, [*changes, "student_trim=train"]), tokenise=False)
 
 
+def test_a_language_model_is_refused_as_its_scores_are_of_tokens(tmp_path: Path) -> None:
+    changes = ["methods=[kd]", f"output_dir={tmp_path / 'run'}", "student_trim=train"]
+    with pytest.raises(InputError, match="student_trim: expected a task whose scores are not of tokens, got causal_lm"):
+        plan(read_recipe(write_recipe(tmp_path, "causal_lm"), changes), tokenise=False)
+
+
 def test_texts_without_labels_are_trained_on_and_so_are_their_tokens(recipe_file: Path, tmp_path: Path) -> None:
     task = load_task(read_recipe(recipe_file, ["output_dir=x"]).task)
     assert not any("Ada" in text for text in training_texts(task))

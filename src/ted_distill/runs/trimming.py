@@ -68,6 +68,11 @@ def check_trimming(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n
     named_ids(model)
     if isinstance(task.rows.get("train"), IterableDataset):
         training_texts(task)
+    if task.vocabulary_logits:
+        raise InputError(
+            f"student_trim: expected a task whose scores are not of tokens, got {task.name}: those of other tokens "
+            "cannot be compared with the teacher's; leave it out, and trim the student afterwards with `ted trim`"
+        )
 
 
 def publish_trimmed_best(folder: Path, method: str, task: Task, loading: ModelArguments) -> dict[str, Any] | None:

@@ -89,8 +89,9 @@ class MoreRows:
             parts.append(copies)
         found = concatenate_datasets(parts)
         logger.warning(
-            "%d of %d training features have labels; of %d rows of unlabelled_file and %d noisy copies, the teacher's "
-            "outputs alone are learnt", len(features), len(found), len(given), len(copied),
+            "%d of %d training features have labels; %d rows of unlabelled_file and %d noisy copies have none: all "
+            "that can be learnt of these is what a teacher makes of them",
+            len(features), len(found), len(given), len(copied),
         )  # fmt: skip
         return found
 
