@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ted_distill.progress import Terminated, noting_interrupts, raise_if_interrupted
+from ted_distill.progress import Terminated, noting_interrupts, raise_if_interrupted, watched
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,11 @@ def test_an_interrupt_that_a_callback_swallows_is_raised_at_the_next_look() -> N
         assert reference() is None
         with pytest.raises(KeyboardInterrupt):
             raise_if_interrupted()
+        # Loops that are shown, such as those of a bench, look too.
+        with pytest.raises(KeyboardInterrupt):
+            next(watched([1], "measuring"))
     raise_if_interrupted()
+    assert list(watched([1], "measuring")) == [1]
 
 
 def test_an_interrupt_is_raised_at_once_as_ever() -> None:

@@ -310,6 +310,7 @@ def watched(items: Iterable[T], what: str, total: int | None = None, unit: str =
     display = current_display()
     with display.show_loop(what, total, unit) as loop:
         for item in items:
+            raise_if_interrupted()
             yield item
             display.advance(loop, min(each, (total or sys.maxsize) - loop.done))
 

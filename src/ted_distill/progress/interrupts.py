@@ -1,7 +1,7 @@
 """Interrupts that are not lost: Python drops an exception that a callback of the garbage collector raises, also these.
 
 A command notes that it was interrupted (Ctrl-C) or asked to end (SIGTERM, as schedulers and `kill` do), beside raising
-`KeyboardInterrupt` or `Terminated`; stages and updates look at the note.
+`KeyboardInterrupt` or `Terminated`; stages, updates and loops that are shown look at the note.
 """
 
 from __future__ import annotations
