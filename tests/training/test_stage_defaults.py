@@ -15,8 +15,13 @@ from ted_distill.training.stage_defaults import DISTILL, FINETUNE, learn_filters
 from tiny import tiny_config
 
 
-@pytest.mark.parametrize(("width", "rate"), [(384, 5e-4), (768, 1.25e-4), (192, 1e-3), (16, 1e-3)])
+@pytest.mark.parametrize(("width", "rate"), [(384, 1e-4), (768, 2.5e-5), (192, 4e-4), (16, 1e-3)])
 def test_wider_models_get_a_lower_rate_and_narrow_ones_no_more_than_a_thousandth(width: int, rate: float) -> None:
+    assert FINETUNE.rate_of(BertConfig(hidden_size=width)) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("width", "rate"), [(384, 5e-4), (768, 1.25e-4), (256, 5e-4), (16, 5e-4)])
+def test_a_narrow_student_gets_the_rate_of_one_384_wide(width: int, rate: float) -> None:
     assert DISTILL.rate_of(BertConfig(hidden_size=width)) == pytest.approx(rate)
 
 

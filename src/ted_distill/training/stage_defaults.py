@@ -17,7 +17,6 @@ from .trial import schedule_problems
 
 LEAST_ROWS = 40
 """Training rows that a search for the rate needs."""
-_MOST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,12 @@ class StageDefaults:
     epochs: float
     scaled: bool = True
     """Whether the rate falls with the width."""
+    most: float = 1e-3
+    """The peak for the narrowest models."""
 
     def rate_of(self, config: PretrainedConfig) -> float:
-        """The peak learning rate for a model, at most 1e-3."""
-        return min(_MOST, float(f"{self.rate * (384 / _width(config)) ** 2:.3g}")) if self.scaled else self.rate
+        """The peak learning rate for a model, `most` at most."""
+        return min(self.most, float(f"{self.rate * (384 / _width(config)) ** 2:.3g}")) if self.scaled else self.rate
 
     def fill(self, args: StageArguments, config: PretrainedConfig) -> StageArguments:
         """A copy of the arguments in which what is not set has its default; a rate to be searched for stays `auto`.
@@ -63,8 +64,9 @@ def _width(config: PretrainedConfig) -> int:
 
 FINETUNE = StageDefaults(1e-4, 3)
 """For pre-trained models with a new head."""
-DISTILL = StageDefaults(5e-4, 3)
-"""For blocks of a fine-tuned teacher without dropout, which allow a higher rate (docs/log.md)."""
+DISTILL = StageDefaults(5e-4, 3, most=5e-4)
+"""For blocks of a fine-tuned teacher without dropout, which allow a higher rate (docs/log.md); no higher for narrower
+students, which a twice as high one has hurt under every method (docs/study.md, "A student of width 256 on STS-B")."""
 
 
 def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefaults:

@@ -62,7 +62,7 @@ def test_a_draft_has_every_key_that_matters_each_under_its_reason(big: Path, tmp
         "training": {"per_device_train_batch_size": 16, "seed": 42},
         "finetune": {"learning_rate": 0.001, "num_train_epochs": 20},
         "learn_filters": {"learning_rate": 0.001, "num_train_epochs": 20},
-        "distill": {"learning_rate": 0.001, "num_train_epochs": 20, "kl_alpha": 1.0, "mse_alpha": 10.0,
+        "distill": {"learning_rate": 0.0005, "num_train_epochs": 20, "kl_alpha": 1.0, "mse_alpha": 10.0,
                     "temperature": 2.0},
     }  # fmt: skip
     written = draft.text.splitlines()
