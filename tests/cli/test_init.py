@@ -75,10 +75,10 @@ def test_init_writes_a_recipe_and_says_what_it_decided(
 
 
 def test_each_version_of_a_recipe_has_a_folder_of_its_own(things: dict[str, str], here: Path) -> None:
-    for version in ("v1", "v2"):
-        words = [f"teacher={things['teacher']}", f"train_file={things['train_file']}", "-o", f"my.{version}.yaml"]
+    for name, run in (("my.v1", "my.v1"), ("my.v2", "my.v2"), ("my$y", "my_y")):
+        words = [f"teacher={things['teacher']}", f"train_file={things['train_file']}", "-o", f"{name}.yaml"]
         assert main(["init", *words]) == 0
-        assert read_recipe(f"my.{version}.yaml").run.output_dir == f"runs/my.{version}"
+        assert read_recipe(f"{name}.yaml").run.output_dir == f"runs/{run}"
 
 
 def test_a_disk_on_which_files_have_one_name_only_will_do(

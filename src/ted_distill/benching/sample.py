@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..method.filters import Batch
+from ..runs.spread import middles
 from ..tasks.base import Split
 from .opened import Opened
 
@@ -17,14 +18,13 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
     """Places of `count` features, evenly spaced in the order of their lengths, the longest first."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     count = min(count, len(order))
-    # The middles of as many equal parts.
-    return order[((np.arange(count) + 0.5) * len(order) / count).astype(int)].tolist()
+    return order[middles(len(order), count)].tolist()
 
 
 def batches_of(places: Sequence[int]) -> list[list[int]]:
     """Batches of `BATCH_SIZE` features, similar lengths together; all lengths have their share."""
     wanted = max(1, len(places) // BATCH_SIZE) * BATCH_SIZE
-    drawn = np.asarray(places)[((np.arange(wanted) + 0.5) * len(places) / wanted).astype(int)].tolist()
+    drawn = np.asarray(places)[middles(len(places), wanted)].tolist()
     return [drawn[start : start + BATCH_SIZE] for start in range(0, wanted, BATCH_SIZE)]
 
 

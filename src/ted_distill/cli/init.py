@@ -60,8 +60,9 @@ def read_init(words: list[str]) -> tuple[Path, bool, dict[str, Any]]:
 def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     """Write a recipe, and say what was decided."""
     from ..runs.drafting import draft_from
+    from ..runs.recipe_files import run_of_file
 
-    draft = draft_from(content, file.stem.replace("$", "_") or "run", str(file))
+    draft = draft_from(content, run_of_file(file), str(file))
     draft.save(file, force=force)
     said = "".join(f"{note}\n" for note in draft.notes)
     name = shlex.quote(str(file))

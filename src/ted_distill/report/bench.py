@@ -127,12 +127,12 @@ def verdict(about: Mapping[str, Any]) -> str:
     good = [row for row in rows if row["to_teacher"]["score"] >= NEARLY]
     # Models of one shape are as fast as each other: of the fastest shape, the one with the best score.
     kept = good or rows
-    of_shape: dict[tuple[Any, str], list[float]] = {}
+    of_shape: dict[tuple[Any, str], list[Mapping[str, Any]]] = {}
     for row in kept:
-        of_shape.setdefault(_shape(row), []).append(row["to_teacher"]["batch_1"])
-    best = max(kept, key=lambda row: (median(of_shape[_shape(row)]), row["to_teacher"]["score"]))
-    alike = [row["to_teacher"] for row in kept if _shape(row) == _shape(best)]
-    speed = _times(median(to["batch_1"] for to in alike))
+        of_shape.setdefault(_shape(row), []).append(row["to_teacher"])
+    speeds = {shape: median(to["batch_1"] for to in rows) for shape, rows in of_shape.items()}
+    best = max(kept, key=lambda row: (speeds[_shape(row)], row["to_teacher"]["score"]))
+    alike, speed = of_shape[_shape(best)], _times(speeds[_shape(best)])
     those = f" (the median of {len(alike)} students of its shape)" if len(alike) > 1 else ""
     enough = f"{100 * NEARLY:.0f} % of the teacher's score"
     which = f"Of the students that keep {enough}, the fastest" if good else f"No student keeps {enough}. The fastest"

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -28,7 +27,7 @@ from ..models.load import LoadedModel, load_config, load_model
 from ..output import MANIFEST_NAME, atomic_files, read_if_sound, read_json, write_sealed
 from ..runs.kept_predictions import scored_split
 from ..runs.run_folder import COMPARISON_NAME
-from ..runs.spread import spread_places
+from ..runs.spread import middles, spread_places
 from ..runs.table import BEST, TRIMMED
 from ..stages.autocast import fitting_autocast
 from ..stages.evaluate import scoring_autocast, scoring_device
@@ -220,10 +219,8 @@ class _Pass:
     def cut(self, share: float) -> None:
         """Keep evenly spaced batches, about this share of them."""
         kept = max(1, round(share * len(self.batches)))
-        lengths = len(self.batches)
-        places = ((np.arange(kept) + 0.5) * lengths / kept).astype(int)
-        self.rows = max(1, round(self.rows * kept / lengths))
-        self.batches = [self.batches[place] for place in places]
+        self.rows = max(1, round(self.rows * kept / len(self.batches)))
+        self.batches = [self.batches[place] for place in middles(len(self.batches), kept)]
 
     @torch.inference_mode()
     def seconds(self) -> float:

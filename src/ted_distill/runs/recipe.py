@@ -21,7 +21,7 @@ from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
 from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of
-from .recipe_files import find_recipe
+from .recipe_files import find_recipe, run_of_file
 from .recorded import seen_from_here
 from .run_arguments import RunArguments
 
@@ -133,8 +133,7 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     """
     found = find_recipe(file)
     content = seen_from_here(read_yaml(found, "recipe", source=True), found)
-    # In the name of a file `$` begins no variable.
-    return make_recipe(content, overrides, output_dir or f"runs/{found.stem.replace('$', '_')}")
+    return make_recipe(content, overrides, output_dir or f"runs/{run_of_file(found)}")
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:

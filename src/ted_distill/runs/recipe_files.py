@@ -64,3 +64,8 @@ def _near(file: Path, name: str, known: dict[str, Path]) -> list[str]:
         return [str(file.parent / beside[0])]
     parts = [other for other in known if name in (*other.split("/"), *map(str, Path(other).parents))]
     return parts[:3] or near_names(name, known)
+
+
+def run_of_file(file: Path) -> str:
+    """What a recipe's run is called: the name of its file, in which `$` begins no variable."""
+    return file.stem.replace("$", "_")

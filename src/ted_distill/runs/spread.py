@@ -13,6 +13,11 @@ def spread_places(rows: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, rows - 1, min(most, rows)).round().astype(int))
 
 
+def middles(rows: int, number: int) -> np.ndarray:
+    """Places in the middles of so many equal parts of some rows, from 0: (number,), repeated where rows are few."""
+    return ((np.arange(number) + 0.5) * rows / number).astype(int)
+
+
 def spread(rows: Dataset | IterableDataset, most: int) -> Dataset:
     """At most `most` of the rows, in memory, so that nothing made of them is written into a cache of `datasets`.
 

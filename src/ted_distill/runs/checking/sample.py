@@ -14,7 +14,7 @@ from ...tasks import QuestionAnswering, Task
 from ...tasks.reading.overlap import row_texts
 from ...training.sharded.shares import EpochLengthSampler, EpochSampler
 from ...training.stage_arguments import StageArguments
-from ..spread import spread
+from ..spread import middles, spread
 
 TRAIN_ROWS = 1000
 """Training rows whose lengths stand for those of all."""
@@ -109,7 +109,7 @@ def choose_batches(features: Dataset, args: StageArguments, looked_at: int, most
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     by_size = sorted(batches, key=lambda batch: _padded(usual, batch))
     number = min(most, len(by_size))
-    chosen = [by_size[int((place + 0.5) * len(by_size) / number)] for place in range(number)]
+    chosen = [by_size[place] for place in middles(len(by_size), number)]
     chosen.sort(key=lambda batch: abs(by_size.index(batch) - len(by_size) // 2))
     longest = np.argsort(-lengths, kind="stable").tolist()
     longest = (longest * -(-size // len(longest)))[:size]

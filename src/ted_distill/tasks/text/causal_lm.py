@@ -61,6 +61,7 @@ class CausalLM(LanguageModelling):
         return (*super().score_names, "word_perplexity")
 
     lower_is_better = (*LanguageModelling.lower_is_better, "word_perplexity")
+    # The score below only adds to that of language modelling, whose main one it keeps.
     sampled_score = LanguageModelling.sampled_score
 
     def score(self, predictions: list[np.ndarray], rows: Dataset) -> Metrics:
