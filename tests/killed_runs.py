@@ -5,7 +5,8 @@ one thread and never trains itself. Half of the kills come at a random moment, h
 synced, renamed or deleted, which is when a stage's folder changes.
 
 RECIPE is run in FOLDER/whole without a kill, in FOLDER/together by two processes at once, one of which is refused, and
-in FOLDER/0, FOLDER/1, ... with KILLS_A_RUN each. Prints how each attempt ended.
+in FOLDER/0, FOLDER/1, ... with up to KILLS_A_RUN each, until there were KILLS: a run that ended before it was killed
+leaves nothing to kill, so the next attempt begins a new one. Prints how each attempt ended.
 """
 
 from __future__ import annotations
@@ -87,10 +88,11 @@ def main(recipe: Path, folder: Path, kills: int, kills_a_run: int) -> None:
     assert sorted(together) == [0, 2], (folder / "together.log").read_text()
     assert (folder / "together.log").read_text().count("refused: ") == 1
     draw = random.Random(kills)
-    killed = 0
-    for number in range(-(-kills // kills_a_run)):
-        here = folder / str(number)
-        for _ in range(min(kills_a_run, kills - number * kills_a_run)):
+    killed = number = 0
+    while killed < kills:
+        assert number < kills, f"{number} runs gave only {killed} kills: most of them end before they are killed"
+        here, code = folder / str(number), -9
+        for _ in range(min(kills_a_run, kills - killed)):
             if draw.random() < 0.5:
                 child = attempt(recipe, here)
                 time.sleep(draw.uniform(0.05, 0.5) * seconds)
@@ -102,8 +104,12 @@ def main(recipe: Path, folder: Path, kills: int, kills_a_run: int) -> None:
             killed += code == -9
             sys.stdout.write(f"{number} {code}\n")
             assert code in (-9, 0), here.with_suffix(".log").read_text()
-        code = ended(attempt(recipe, here))
+            if code == 0:
+                break
+        if code == -9:
+            code = ended(attempt(recipe, here))
         assert code == 0, here.with_suffix(".log").read_text()
+        number += 1
     sys.stdout.write(f"killed {killed}\n")
 
 

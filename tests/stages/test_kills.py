@@ -30,7 +30,9 @@ def test_a_run_that_is_killed_fifty_times_ends_with_the_same_bytes(tmp_path: Pat
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert int(done.stdout.split()[-1]) > 0.8 * KILLS, done.stdout
+    assert int(done.stdout.split()[-1]) == KILLS, done.stdout
     whole = made(tmp_path / "runs" / "whole")
-    for name in ("together", *map(str, range(KILLS // 10))):
-        assert differing(tmp_path / "runs" / name, whole) == {}, name
+    runs = [folder for folder in (tmp_path / "runs").iterdir() if folder.name.isdigit()]
+    assert len(runs) >= KILLS // 10
+    for run in (tmp_path / "runs" / "together", *runs):
+        assert differing(run, whole) == {}, run.name
