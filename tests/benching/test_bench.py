@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from ted_distill import InputError, bench, export_onnx
 from ted_distill.benching import opened
@@ -196,3 +196,46 @@ def test_folders_and_values_that_make_no_sense_are_refused(
 def test_an_export_has_no_pytorch(exported: Exported) -> None:
     with pytest.raises(InputError, match=r"formats: expected one of those that .*onnx holds \(float32, int8\)"):
         bench(exported.folder, exported.folder.parent / "other", formats=["pytorch"], **QUICK)
+
+
+@pytest.fixture
+def two_vocabularies(tmp_path: Path) -> Path:
+    """A folder with texts and language models, causal and masked; those called `other` have no word `very`."""
+    for kind, auto_class, family in (
+        ("causal", AutoModelForCausalLM, "gpt2"),
+        ("masked", AutoModelForMaskedLM, "bert"),
+    ):
+        for name in ("one", "other"):
+            folder = save_tiny(tmp_path / f"{kind}-{name}", auto_class, family, initializer_range=0.3)
+            if name == "other":
+                file = folder / "tokenizer.json"
+                content = json.loads(file.read_text())
+                content["model"]["vocab"]["verily"] = content["model"]["vocab"].pop("very")
+                file.write_text(json.dumps(content))
+    (tmp_path / "text.jsonl").write_text("\n".join([json.dumps({"text": "the book was very good."})] * 40))
+    return tmp_path
+
+
+def test_causal_models_of_two_vocabularies_are_compared_by_the_perplexity_of_a_word(two_vocabularies: Path) -> None:
+    """That of a token is lower the more tokens a text is cut into, and says nothing of two models."""
+    place = two_vocabularies
+    options = {"task": "causal_lm", "test": place / "text.jsonl", "formats": ["pytorch"], **QUICK}
+    about = bench([place / "causal-other"], place / "bench", teacher=place / "causal-one", **options).about
+    assert about["metric"] == "word_perplexity"
+    assert about["lower_is_better"]
+    assert [row["score"] for row in about["candidates"]] == [
+        row["scores"]["word_perplexity"] for row in about["candidates"]
+    ]
+    assert any("vocabularies differ" in note for note in about["notes"])
+    same = bench(place / "causal-one", place / "same", **options).about
+    assert same["metric"] == "perplexity"
+
+
+def test_masked_models_of_two_vocabularies_are_timed_but_not_scored_together(two_vocabularies: Path) -> None:
+    place = two_vocabularies
+    options = {"task": "masked_lm", "formats": ["pytorch"], **QUICK}
+    models = {"checkpoints": [place / "masked-other"], "teacher": place / "masked-one"}
+    with pytest.raises(InputError, match=r"expected models with one vocabulary.*masked-other; give them one by one"):
+        bench(**models, output_dir=place / "bench", test=place / "text.jsonl", **options)
+    assert not (place / "bench").exists()
+    assert not bench(**models, output_dir=place / "bench", **options).about["scored"]

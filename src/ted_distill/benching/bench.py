@@ -46,7 +46,7 @@ from .figures import pareto_front, to_teacher
 from .formats import FORMATS, OF_FILES, chosen_formats
 from .ground import Ground, find_ground
 from .opened import Opened, open_candidate, write_files
-from .scoring import Row, scored
+from .scoring import Row, scored, shared_metric
 from .speed import timed
 
 logger = logging.getLogger(__name__)
@@ -162,11 +162,17 @@ def _measured(
     if not ground.made_up and find_spec("matplotlib") is None:
         notes.append(f"{PLOT_NAME} needs matplotlib, which is missing: pip install 'ted-distill[report]'.")
     with partial_folder(folder) as files:
-        opened = _opened(ground, kinds, files, asked)
+        opened = _opened(ground, kinds, files)
+        metric = shared_metric(opened, ground)
+        _write_files(opened, files, asked)
         notes = [*notes, *ground.notes, *(note for one in opened for note in one.notes)]
+        if metric != ground.task.metric:
+            notes.append(
+                f"The models' vocabularies differ: they are compared by {metric}, as {ground.task.metric} is of tokens."
+            )
         for note in notes:
             logger.warning("bench: %s", note)
-        scores = {one.candidate.title: _scored(one, ground) for one in opened}
+        scores = {one.candidate.title: _scored(one, ground, metric) for one in opened}
         speeds, sample = timed(opened, ground, arguments)
         rows = [
             _row(one, kind) | scores[one.candidate.title][kind] | speeds[one.candidate.title, kind]
@@ -174,11 +180,11 @@ def _measured(
             for kind in one.formats
         ]
     task = ground.task
-    lower = task.metric in task.lower_is_better
+    lower = metric in task.lower_is_better
     _compare(rows, lower)
     return {
         "task": task.name,
-        "metric": task.metric,
+        "metric": metric,
         "lower_is_better": lower,
         "rows": ground.source,
         "scored": not ground.made_up,
@@ -194,8 +200,8 @@ def _measured(
     }
 
 
-def _opened(ground: Ground, kinds: list[Format], files: Path, asked: bool) -> list[Opened]:
-    """All candidates, loaded and written. Raises `InputError` with the problems of all, before anything is scored."""
+def _opened(ground: Ground, kinds: list[Format], files: Path) -> list[Opened]:
+    """All candidates, loaded. Raises `InputError` with the problems of all, also that there is no room for `files`."""
     problems: list[str] = []
     opened: list[Opened] = []
     for candidate in ground.candidates:
@@ -208,17 +214,22 @@ def _opened(ground: Ground, kinds: list[Format], files: Path, asked: bool) -> li
         with collect(problems):
             check_space([Need("ONNX files, while they are measured", files, int(1.25 * sum(sizes)))])
     raise_if_any(problems)
+    return opened
+
+
+def _write_files(opened: list[Opened], files: Path, asked: bool) -> None:
+    """Write the formats that are files. Raises `InputError` with the problems of all, before anything is scored."""
+    problems: list[str] = []
     for number, one in enumerate(opened):
         with collect(problems):
             (files / str(number)).mkdir()
             write_files(one, files / str(number), required=asked)
     raise_if_any(problems)
-    return opened
 
 
-def _scored(opened: Opened, ground: Ground) -> dict[Format, Row]:
+def _scored(opened: Opened, ground: Ground, metric: str) -> dict[Format, Row]:
     logger.warning("== scoring %s on %s: %s", opened.candidate.title, ground.source, ", ".join(opened.formats))
-    return scored(opened, ground)
+    return scored(opened, ground, metric)
 
 
 def _row(opened: Opened, kind: Format) -> Row:

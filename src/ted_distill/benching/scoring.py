@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from ..errors import InputError
 from ..export.exporting import logits_of
 from ..export.parity import changed_share, compare
 from .arguments import Format
@@ -13,7 +15,28 @@ from .opened import Opened
 Row = dict[str, Any]
 
 
-def scored(opened: Opened, ground: Ground) -> dict[Format, Row]:
+def shared_metric(opened: Sequence[Opened], ground: Ground) -> str:
+    """The score that all candidates are compared by: the task's, or one that does not depend on what a token is.
+
+    Raises:
+        InputError: there is none, and the candidates' tokenizers differ.
+    """
+    task = ground.task
+    first = opened[0].tokenizer.get_vocab()
+    others = [one.candidate.title for one in opened if one.tokenizer.get_vocab() != first]
+    if ground.made_up or not others:
+        return task.metric
+    metric = task.metric_between_tokenizers
+    if metric is None:
+        raise InputError(
+            f"bench: expected models with one vocabulary, as {task.metric} is of tokens, got another than that of "
+            f"{opened[0].candidate.title} in {', '.join(others)}; give them one by one, or no --test, to time them "
+            "alone"
+        )
+    return metric
+
+
+def scored(opened: Opened, ground: Ground, metric: str) -> dict[Format, Row]:
     """Score of each format, and how far it is from the first: from PyTorch in float32, or of an export from its first.
 
     Without rows that can be scored on, `score` and `scores` are None.
@@ -31,8 +54,8 @@ def scored(opened: Opened, ground: Ground) -> dict[Format, Row]:
         differs = kind != first
         rows[kind] = {
             "scores": scores,
-            "score": scores[task.metric] if scores else None,
-            "to_float32": scores[task.metric] - found.scores[first][task.metric] if scores and differs else None,
+            "score": scores[metric] if scores else None,
+            "to_float32": scores[metric] - found.scores[first][metric] if scores and differs else None,
             "changed": changed_share(task, kind, first, found, scored=not ground.made_up) if differs else None,
             "largest_difference": found.differences[kind].absolute if differs else None,
         }

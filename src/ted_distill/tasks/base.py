@@ -35,7 +35,12 @@ from .task_arguments import SELECT_ROWS, STREAM_SELECTION, TaskArguments
 from .unlabelled import UNLABELLED, read_unlabelled
 
 Metrics = dict[str, float]
-_FOLLOWERS = {"sampled_score": ("score", "metric"), "probabilities": ("decode",), "confidences": ("decode",)}
+_FOLLOWERS = {
+    "sampled_score": ("score", "metric"),
+    "metric_between_tokenizers": ("score", "metric"),
+    "probabilities": ("decode",),
+    "confidences": ("decode",),
+}
 """Methods of a task that are true only of certain others of the same class."""
 TEST = "test"
 """The split that finished models are scored on once; no weights and no choice depend on it."""
@@ -469,6 +474,11 @@ class Task(ABC):
     def score_names(self) -> tuple[str, ...]:
         """Names of the scores that `score` gives; each may decide which checkpoint is best."""
         return (self.metric,)
+
+    @property
+    def metric_between_tokenizers(self) -> str | None:
+        """The score by which models can be compared that cut a text into other tokens, if there is one [`metric`]."""
+        return self.metric
 
     @abstractmethod
     def score(self, predictions: Any, rows: Dataset) -> Metrics:

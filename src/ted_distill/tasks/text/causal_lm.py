@@ -61,6 +61,12 @@ class CausalLM(LanguageModelling):
         return (*super().score_names, "word_perplexity")
 
     lower_is_better = (*LanguageModelling.lower_is_better, "word_perplexity")
+
+    @property
+    def metric_between_tokenizers(self) -> str | None:
+        """The perplexity of a word: each tokenizer has its own number of tokens, but a text has as many words."""
+        return "word_perplexity"
+
     # The score below only adds to that of language modelling, whose main one it keeps.
     sampled_score = LanguageModelling.sampled_score
 
@@ -82,6 +88,11 @@ class LastWord(CausalLM):
     metric = "accuracy"
     running_text = False
     hub = ("EleutherAI/lambada_openai", "default")
+
+    @property
+    def metric_between_tokenizers(self) -> str | None:
+        """The task's own: it is of words."""
+        return self.metric
 
     def keeps_order(self, rows: Dataset | IterableDataset) -> bool:
         """Never: passages are not joined."""

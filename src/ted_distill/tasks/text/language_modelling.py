@@ -54,6 +54,11 @@ class LanguageModelling(Task):
     _form: tuple[str, bool] | None = None
     """The first split, and whether its rows are lines of one text."""
 
+    @property
+    def metric_between_tokenizers(self) -> str | None:
+        """None: scores are per token, and tokens of another tokenizer are fewer or more."""
+        return None
+
     # --- data -------------------------------------------------------------------------------------------------
 
     def file_options(self) -> FileOptions:
