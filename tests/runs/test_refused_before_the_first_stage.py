@@ -21,6 +21,7 @@ from ted_distill.runs.planning import plan as plan_of
 from ted_distill.runs.planning import plan_stages
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.run_folder import RunFolder
+from ted_distill.runs.steps import Steps
 from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -413,6 +414,18 @@ def test_further_data_for_given_models_without_names_of_labels_need_only_as_many
     teacher = str(save_tiny(tmp_path / "unnamed", AutoModelForSequenceClassification, blocks=4))
     given = {"teacher": teacher, "student": None, "student_layers": [2], "finetune_teacher": False}
     runs.RunOfRecipe(read_recipe(recipe(**given, score_on=further(tmp_path, ["pos", "neg"])))).check()
+
+
+def test_further_data_with_some_of_the_labels_are_scored_by_given_models_without_names_as_they_were_checked(
+    recipe: Any, folder: Path, tmp_path: Path
+) -> None:
+    """The model has no names, so that the labels which the rows lack are known from the run's data alone."""
+    teacher = str(save_tiny(tmp_path / "unnamed", AutoModelForSequenceClassification, blocks=4))
+    given = {"teacher": teacher, "student": None, "student_layers": [2], "finetune_teacher": False}
+    file = recipe(**given, score_on=further(tmp_path, ["good"]))
+    runs.RunOfRecipe(read_recipe(file)).check()
+    found = Steps(read_recipe(file)).make("score_teacher_on_more")
+    assert 0 <= found["more_accuracy"] <= 100
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def kept_predictions(
     Raises:
         InputError: no such model, bad data, or a folder with other content.
     """
-    offer_labels_of(model, task, loading)
+    if not task.has_offer:
+        offer_labels_of(model, task, loading)
     split = scored_split(task)
     loaded = load_model(model, task, loading)
     identity = plain(

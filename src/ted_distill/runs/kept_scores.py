@@ -29,7 +29,8 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
     Raises:
         InputError: no such model, or bad data.
     """
-    offer_labels_of(model, task, model_arguments)
+    if not task.has_offer:
+        offer_labels_of(model, task, model_arguments)
     loaded = load_model(model, task, model_arguments)
     data = {**task.identity, "test": task.test_identity}
     identity = plain({**data, "model": loaded.identity, "precision": args.autocast_type})
