@@ -18,10 +18,11 @@ from ted_distill.benching.cards import _write
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.identity import changes
-from ted_distill.output import locked, publication
+from ted_distill.output import locked, publication, read_sealed, write_sealed
+from ted_distill.output.manifests import sums
 from ted_distill.runs.best_model import best_method, kept_results, publish_best, run_identity
 from ted_distill.runs.compare.comparison import compare
-from ted_distill.runs.run import run
+from ted_distill.runs.run import make_step, run
 from ted_distill.runs.run_folder import RunFolder
 from ted_distill.tasks import load_task
 from ted_distill.training.stage_arguments import StageArguments
@@ -83,6 +84,15 @@ def test_what_needs_a_best_student_is_refused_where_none_can_be_chosen(
     assert not (tmp_path / "run").exists()
 
 
+def _train_again(stage: Path) -> Path:
+    """Other weights in the folder of a stage, and a manifest that knows them; returns the file."""
+    weights = stage / "model.safetensors"
+    weights.write_bytes(b"trained again")
+    manifest = read_sealed(stage / "stage.json") or {}
+    write_sealed(stage / "stage.json", {**manifest, "files": {**manifest["files"], **sums(stage, [weights.name])}})
+    return weights
+
+
 def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     results = run(_recipe(recipe_file, folder))
@@ -114,6 +124,16 @@ def test_a_finished_run_has_its_best_student_and_only_that_if_so_asked(recipe_fi
     assert {name: of["accuracy"] for name, of in again.items()} == {
         name: of["accuracy"] for name, of in results.items()
     }
+
+    assert make_step(_recipe(recipe_file, folder, "keep=best"), "kd") == {}
+    assert not (folder / "kd" / "model.safetensors").exists(), "a step of it has nothing to do"
+    shutil.copyfile(folder / "best" / "model.safetensors", folder / best / "model.safetensors")
+    (worse,) = {"alone", "kd"} - {best}
+    anew = _train_again(folder / worse)
+    run(_recipe(recipe_file, folder, "keep=best"))
+    assert not (folder / best / "model.safetensors").exists(), "a kill had left it"
+    assert anew.is_file(), "it is not what this run has dropped"
+    anew.unlink()
 
     notes: list[str] = []
     _, left = of_run(str(folder), notes)

@@ -299,6 +299,7 @@ def drop_steps(
                 "identity": run_identity(recipe, task, further),
                 "models": recipe.models,
                 "results": plain(dict(results)),
+                "dropped": {stage.name: _weights(stage) for stage in made},
             },
         )
     freed = drop_weights(made)
@@ -310,11 +311,17 @@ def drop_steps(
 
 
 def drop_weights(made: list[Path]) -> int:
-    """Delete the weights that stages have written into these folders; returns how many bytes they had."""
-    files = [file for stage in made for file in _weights(stage)]
-    freed = sum(file.stat().st_size for file in files)
-    for file in files:
-        file.unlink()
+    """Delete the weights that `drop_steps` has recorded, where they are still there; returns how many bytes they had.
+
+    A model that was made anew in the same folder since is not touched.
+    """
+    freed = 0
+    for stage in made:
+        dropped = (read_sealed(stage.parent / KEPT_NAME) or {}).get("dropped", {}).get(stage.name, {})
+        for name, known in _weights(stage).items():
+            if dropped.get(name) == known:
+                freed += (stage / name).stat().st_size
+                (stage / name).unlink()
     return freed
 
 
@@ -330,10 +337,10 @@ def is_deleted(folder: Path, model: str) -> bool:
     return was_made and not _weights(place)
 
 
-def _weights(folder: Path) -> list[Path]:
-    """Files of weights that a manifest names and that are there: others are not ours."""
+def _weights(folder: Path) -> dict[str, Any]:
+    """Files of weights that a manifest names and that are there, with what it says of them: others are not ours."""
     files = (read_if_sound(folder / MANIFEST_NAME) or {}).get("files", {})
-    return [folder / name for name in files if Path(name).suffix in _WEIGHTS and (folder / name).is_file()]
+    return {name: known for name, known in files.items() if Path(name).suffix in _WEIGHTS and (folder / name).is_file()}
 
 
 def bytes_below(folder: Path) -> int:

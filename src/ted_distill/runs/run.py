@@ -119,12 +119,16 @@ def make_step(recipe: Recipe, name: str) -> Results:
     """Make one step of a run, unless it is there already: a stage, a model that is made, scores.
 
     Several processes may make different steps of a run at once. `run` finds all of them made, and writes the table.
+    Of a finished run whose models were dropped (`keep: best`), nothing is made, and there are no results.
 
     Raises:
         InputError: no such step, or one that it needs was not made; and see the stages.
         TrainingError: see the stages.
     """
     started = RunOfRecipe(recipe)
+    started.check_name(name)
+    if kept_results(started.at.folder, recipe, started.task, started.further) is not None:
+        return {}
     started.check_step(name)
     with showing(started.schedule, quiet=started.is_quiet):
         return started.make(name)
@@ -208,18 +212,21 @@ class RunOfRecipe(Steps):
                     self._check_stage(name)
         raise_if_any(problems)
 
+    def check_name(self, name: str) -> None:
+        """Refuse the name of a step that the run does not have. Raises `InputError`."""
+        if name not in self.by_name:
+            near = nearest(name, self.by_name) or "; `ted plan` has them"
+            raise InputError(f"only: expected one of {', '.join(self.by_name)}, got {shown(name)}{near}")
+
     def check_step(self, name: str) -> None:
         """Check only what one step needs: other processes may be working on the others.
 
         Raises:
             InputError: with all problems.
         """
-        nodes = {node.name: node for node in self.nodes}
-        if name not in nodes:
-            near = nearest(name, nodes) or "; `ted plan` has them"
-            raise InputError(f"only: expected one of {', '.join(nodes)}, got {shown(name)}{near}")
         self._check_folder()
-        missing = [need for need in nodes[name].needs if not self._is_made(need)]
+        node = next(node for node in self.nodes if node.name == name)
+        missing = [need for need in node.needs if not self._is_made(need)]
         raise_if_any(
             f"only: expected {need} to be finished before {name}, got no model of it; run it first" for need in missing
         )
