@@ -47,6 +47,12 @@ def _machine(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once a process is said once a test: folders of tests may have the same name."""
+    monkeypatch.setattr("ted_distill.tasks.reading.notices._said", set())
+
+
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defaults as on a machine without bfloat16 units: for tests that compare numbers or name a type."""

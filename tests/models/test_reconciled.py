@@ -206,7 +206,7 @@ def test_predictions_do_not_depend_on_the_padding_token_of_the_config(
     assert expected.std(dim=0).min() > 1e-3
     torch.testing.assert_close(alone_and_together(loaded, reviews)[1], expected)
     assert loaded.model.config.pad_token_id == 0
-    notes = [record.getMessage() for record in caplog.records if record.name.startswith("ted_distill.models")]
+    notes = [record.getMessage() for record in caplog.records if record.getMessage().startswith("pad_token_id")]
     note = (
         f"pad_token_id: expected that of the tokenizer, 0, in the config of {folder}, got {pad}; taking the tokenizer's"
     )

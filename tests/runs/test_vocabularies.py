@@ -12,11 +12,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
 from ted_distill import InputError, read_recipe, run
 from ted_distill.cli.main import main
+from ted_distill.export.which_task import comparing_task
+from ted_distill.models.load import ModelArguments
 from ted_distill.runs.planning import plan, plan_stages
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
@@ -152,3 +155,21 @@ def test_a_model_with_fewer_rows_than_the_tokenizer_has_tokens_is_refused(
     with pytest.raises(InputError, match=r"expected a vocab_size of more than 32 in the config of .*big"):
         start(read_recipe(file))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_without_a_padding_token_takes_that_of_the_config_before_a_run_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The plan, the draft and made-up rows read the model's tokenizer without the model."""
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    folder = save_tiny(tmp_path / "gpt2", AutoModelForSequenceClassification, "gpt2", 4, pad_token_id=0, **labels)
+    tokenizer = tiny_tokenizer(token_type_ids=False)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    rows = str(write_reviews(tmp_path, 24))
+    assert main(["init", str(folder), "--train_file", rows, "-o", str(tmp_path / "drafted.yaml")]) == 0
+    assert main(["show", str(tmp_path / "drafted.yaml"), f"output_dir={tmp_path / 'run'}"]) == 0
+    assert caplog.text.count("taking the one in the model's config: [PAD]") == 1
+    task, split, made_up = comparing_task(str(folder), "sequence_classification", None, ModelArguments())
+    assert made_up
+    assert len(task.rows[split]) > 0

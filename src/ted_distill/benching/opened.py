@@ -20,12 +20,11 @@ from ..method.filters import Batch, FilteredModel
 from ..method.shapes import text_config
 from ..models.embeddings import embedding_parameters
 from ..models.labels import label_order
-from ..models.load import LoadedModel, load_config, load_model, load_tokenizer
-from ..models.trying.pad_tokens import mend_pad_token, pad_token_of
+from ..models.load import LoadedModel, load_model, load_reader
+from ..models.trying.pad_tokens import pad_token_of
 from ..progress import busy
 from ..tasks import Task
 from ..tasks.base import Split
-from ..tasks.text.language_modelling import LanguageModelling
 from .arguments import Format
 from .candidates import Candidate
 from .formats import OF_FILES
@@ -125,9 +124,7 @@ def _open_export(candidate: Candidate, task: Task, formats: Sequence[Format]) ->
             f"formats: expected one of those that {place} holds ({', '.join(export.files)}), got "
             f"{', '.join(formats)}; name onnx or int8, or give the checkpoint"
         )
-    config = load_config(place, candidate.loading)
-    tokenizer = load_tokenizer(place, candidate.loading.hub)
-    mend_pad_token(config, tokenizer, place, padded=not isinstance(task, LanguageModelling))
+    config, tokenizer = load_reader(place, task, candidate.loading)
     order = label_order(config, task, place)
     pad = getattr(text_config(config), "pad_token_id", None)
     return Opened(candidate, task, tokenizer, order, pad, files=files, formats=[*files])

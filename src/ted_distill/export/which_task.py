@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, shown
 from ..models.labels import model_labels
-from ..models.load import ModelArguments, load_config, load_tokenizer, offer_labels_of
+from ..models.load import ModelArguments, load_reader, offer_labels_of
 from ..output import SETTINGS_NAME, DamagedFileError, read_manifest, read_sealed
 from ..runs.drafting.teacher_facts import ANSWERS, CAUSAL, MASKED, SEQUENCE, TOKENS, look_at_teacher
 from ..runs.kept_predictions import scored_split
@@ -52,8 +52,7 @@ def comparing_task(
     kind = kind_of(task)
     if kind is None:
         raise InputError(f"test: expected rows of task {task.name}, as none can be made up for it, got none; give some")
-    tokenizer = load_tokenizer(name, loading.hub)
-    config = load_config(name, loading)
+    config, tokenizer = load_reader(name, task, loading)
     _check_labels(config, kind, name)
     rows = generated(task, kind, config, tokenizer)
     rows.name = task.name

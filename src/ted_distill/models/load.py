@@ -37,7 +37,6 @@ from ..method.filters import FilteredModel, Filters
 from ..output import check_inputs, read_manifest
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
-from ..tasks.text.language_modelling import LanguageModelling
 from .embeddings import check_tokens
 from .exponents import with_numbers
 from .head_choice import Head, decide_head, fit_config
@@ -46,7 +45,7 @@ from .labels import offer_labels
 from .places import not_a_folder_either, resolve_place
 from .trying.check import Findings, check_model
 from .trying.known import Known, Source, known_of
-from .trying.pad_tokens import fit_pad_token, mend_pad_token, pad_token_of
+from .trying.pad_tokens import fit_pad_token, is_padded, mend_pad_token, pad_token_of
 from .trying.positions import fit_length
 
 _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
@@ -197,7 +196,7 @@ def load_model(
     head = decide_head(config, task, name, trained=new_head)
     config = fit_config(config, head, task, name)
     tokenizer = load_tokenizer(name, hub)
-    mend_pad_token(config, tokenizer, name, _is_padded(task))
+    mend_pad_token(config, tokenizer, name, task)
     model, missing = _load_weights(name, hub, config, head, task)
     check_tokens(model, tokenizer, task, name)
     fresh = tuple(sorted(missing | _fit_head(model, head, task)))
@@ -241,14 +240,9 @@ def _tried_out(loaded: LoadedModel, task: Task, source: Source, how: Hashable) -
     source.keep(model, how, known)
     fit_length(known.limit, tokenizer, task, name)
     loaded = replace(loaded, findings=known.findings)
-    if _is_padded(task) and loaded.as_module(task).reads_last_token:
+    if is_padded(task) and loaded.as_module(task).reads_last_token:
         fit_pad_token(model, tokenizer, name)
     return loaded
-
-
-def _is_padded(task: Task) -> bool:
-    """Whether rows of different lengths are in one batch."""
-    return not isinstance(task, LanguageModelling)
 
 
 def offer_labels_of(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:
@@ -267,6 +261,20 @@ def load_config(name: str, arguments: ModelArguments | None = None) -> Pretraine
         InputError: no such model.
     """
     return load_pretrained(AutoConfig, resolve_place(name), (arguments or ModelArguments()).hub)
+
+
+def load_reader(
+    name: str, task: Task, arguments: ModelArguments | None = None
+) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a folder or Hub id as `load_model` has them for a task, without the weights.
+
+    Raises:
+        InputError: no such model.
+    """
+    config = load_config(name, arguments)
+    tokenizer = load_tokenizer(name, (arguments or ModelArguments()).hub)
+    mend_pad_token(config, tokenizer, name, task)
+    return config, tokenizer
 
 
 def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:

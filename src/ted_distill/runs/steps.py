@@ -248,9 +248,10 @@ class Steps:
 
     def _check_tokenizers(self) -> None:
         """Refuse a student that cannot read the teacher's tokens, if a method needs that."""
-        teacher = read_reader(self.recipe, self.at.raw["teacher"])
-        student = self.recipe.run.student
-        run_tokenizers(self.recipe, self.task, teacher, read_reader(self.recipe, student) if student else teacher)
+        teacher = read_reader(self.recipe, self.at.raw["teacher"], self.task)
+        named = self.recipe.run.student
+        student = read_reader(self.recipe, named, self.task) if named else teacher
+        run_tokenizers(self.recipe, self.task, teacher, student)
 
     def _make_student(self) -> None:
         source, made = self.at.student_source, self.at.shared / STUDENT_INIT

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ..models.load import load_config, load_tokenizer
+from ..models.load import load_reader
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..stages.methods import token_methods
 from ..tasks import Task
@@ -24,9 +24,9 @@ class Reader(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def read_reader(recipe: Recipe, name: str) -> Reader:
+def read_reader(recipe: Recipe, name: str, task: Task) -> Reader:
     """Config and tokenizer of a folder or Hub id. Raises `InputError` if there is no such model."""
-    return Reader(name, load_config(name, recipe.model), load_tokenizer(name, recipe.model.hub))
+    return Reader(name, *load_reader(name, task, recipe.model))
 
 
 def run_tokenizers(recipe: Recipe, task: Task, teacher: Reader, student: Reader) -> Tokenizers:

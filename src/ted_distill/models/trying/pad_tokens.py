@@ -6,22 +6,26 @@ config: where the two differ, or the config has none, it would classify by paddi
 
 from __future__ import annotations
 
-import logging
-
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...fast.embeddings import token_table
 from ...method.shapes import text_config
+from ...tasks import Task
+from ...tasks.reading.notices import notice
+from ...tasks.text.language_modelling import LanguageModelling
 
-logger = logging.getLogger(__name__)
+
+def is_padded(task: Task) -> bool:
+    """Whether rows of different lengths are in one batch."""
+    return not isinstance(task, LanguageModelling)
 
 
-def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str, padded: bool) -> None:
+def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str, task: Task) -> None:
     """Before a model is made: replace a padding token that is missing or not in the vocabulary, on either side.
 
-    Args:
-        padded: the task's rows are padded, so that both need one.
+    Both need one where the task's rows are padded.
     """
+    padded = is_padded(task)
     parts = [config, text_config(config)]
     size = getattr(parts[-1], "vocab_size", None)
     found = getattr(parts[-1], "pad_token_id", None)
@@ -30,10 +34,10 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
         token = tokenizer.convert_ids_to_tokens(found)
         if isinstance(token, str):
             tokenizer.pad_token = token
-            logger.warning(
-                "pad_token: expected one in the tokenizer of %s, got none; taking the one in the model's config: %s",
-                name, token,
-            )  # fmt: skip
+            notice(
+                f"pad_token: expected one in the tokenizer of {name}, got none; taking the one in the model's config: "
+                f"{token}"
+            )
     # A token that the model has no row for is refused later, by name.
     elif tokenizer.pad_token_id not in (None, found) and not known and (padded or found is not None):
         _set(config, tokenizer, name)
@@ -60,10 +64,10 @@ def pad_token_of(model: PreTrainedModel) -> int | None:
 
 def _set(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     parts = [config, text_config(config)]
-    logger.warning(
-        "pad_token_id: expected that of the tokenizer, %s, in the config of %s, got %s; taking the tokenizer's",
-        tokenizer.pad_token_id, name, getattr(parts[-1], "pad_token_id", None),
-    )  # fmt: skip
+    notice(
+        f"pad_token_id: expected that of the tokenizer, {tokenizer.pad_token_id}, in the config of {name}, got "
+        f"{getattr(parts[-1], 'pad_token_id', None)}; taking the tokenizer's"
+    )
     for part in parts:
         if part is parts[-1] or hasattr(part, "pad_token_id"):
             part.pad_token_id = tokenizer.pad_token_id

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError
 from ...models.load import apply_overrides, load_config
+from ...models.trying.pad_tokens import mend_pad_token
 from ...models.trying.positions import position_limit
 from ...tasks import QuestionAnswering, Task, TaskArguments, load_task
 from ..planning.features import PlannedData, look_at_data
@@ -42,6 +43,7 @@ class Drafting:
         self.source: Source | None = read_source(given.task)
         self.guess: Guess = self._guess()
         self.task: Task = load_task(self._arguments())
+        mend_pad_token(self.teacher.config, self.teacher.tokenizer, self.teacher.name, self.task)
         self.model: PreTrainedModel = self._meta(self._config())
         self.fit: Fit = teacher_fit(self.teacher, self.model, self.task)
         limit = self._longest()

@@ -123,7 +123,7 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     readers: dict[str, Reader | Unknown] = {}
     for owner in ("teacher", "student"):
         with collect(problems):
-            readers[owner] = _reader(recipe, owner, hub)
+            readers[owner] = _reader(recipe, owner, task, hub)
     tokenizers: Tokenizers | Unknown = Unknown("the recipe is wrong")
     with collect(problems):
         tokenizers = _tokenizers(recipe, task, readers)
@@ -226,12 +226,12 @@ def _stage_one_filters(
 # --- tokenizers and data --------------------------------------------------------------------------------------
 
 
-def _reader(recipe: Recipe, owner: str, hub: Hub) -> Reader | Unknown:
+def _reader(recipe: Recipe, owner: str, task: Task, hub: Hub) -> Reader | Unknown:
     """A model's tokenizer. Raises `InputError` for a folder without one."""
     if recipe.content.get(FROM_SCRATCH):
         return Unknown("the tokenizer will be made from the text")
     source = _source(recipe, owner)
-    return hub.ask(source, lambda: read_reader(recipe, source))
+    return hub.ask(source, lambda: read_reader(recipe, source, task))
 
 
 def _tokenizers(recipe: Recipe, task: Task, readers: dict[str, Reader | Unknown]) -> Tokenizers | Unknown:

@@ -1,4 +1,4 @@
-"""Notices about the data, each said once: several stages of a run read the same rows."""
+"""Notices about data and models, each said once: several stages of a run read the same ones."""
 
 from __future__ import annotations
 
