@@ -79,14 +79,21 @@ def weights_fingerprint(weights: nn.Module | Mapping[str, Tensor], without: Coll
 def backbone_fingerprint(model: PreTrainedModel) -> str:
     """Fingerprint of a model's weights without head and pooler: it is the same with any head."""
     backbone = model.base_model
-    return weights_fingerprint(backbone, [name for name in backbone.state_dict() if "pooler" in name])
+    return weights_fingerprint(backbone, [name for name in backbone.state_dict() if _is_of_head(name)])
 
 
 def head_fingerprint(model: PreTrainedModel, without: Collection[str] = ()) -> str:
     """Fingerprint of the weights that `backbone_fingerprint` leaves out."""
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
-    backbone = [name for name in model.state_dict() if name.startswith(prefix) and "pooler" not in name]
+    backbone = [name for name in model.state_dict() if name.startswith(prefix) and not _is_of_head(name)]
     return weights_fingerprint(model, [*backbone, *without])
+
+
+def _is_of_head(name: str) -> bool:
+    """Whether a weight of what transformers calls the base model is the head's: a pooler, or that of T5, whose language
+    model is its own base model.
+    """
+    return "pooler" in name or name.startswith("lm_head.")
 
 
 def config_content(config: PretrainedConfig) -> Identity:

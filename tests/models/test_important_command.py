@@ -21,7 +21,8 @@ from transformers import (
 
 from ted_distill import TaskArguments, load_task
 from ted_distill.cli.main import main
-from ted_distill.models.students import load_as_saved, make_student
+from ted_distill.models.as_saved import load_as_saved
+from ted_distill.models.students import make_student
 from ted_distill.stages.rows.task_rows import ROWS, TOKENS, task_rows
 from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
 

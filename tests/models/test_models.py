@@ -444,6 +444,21 @@ def test_a_config_override_of_the_wrong_kind_is_refused(reviews: Task, folder_of
         load_model(folder_of(), reviews, ModelArguments(config_overrides="hidden_dropout_prob=much"))
 
 
+def test_a_config_override_may_hold_commas_in_brackets(reviews: Task, folder_of: Callable[..., Path]) -> None:
+    overrides = "id2label={0: bad, 1: good}, hidden_dropout_prob=0.25"
+    config = load_model(folder_of(), reviews, ModelArguments(config_overrides=overrides)).model.config
+    assert config.id2label == {0: "bad", 1: "good"}
+    assert config.hidden_dropout_prob == 0.25
+
+
+@pytest.mark.parametrize("name", ["to_dict", "name_or_path", "model_type", "_name_or_path", "architectures"])
+def test_a_config_override_sets_fields_of_the_model_and_nothing_else(
+    name: str, reviews: Task, folder_of: Callable[..., Path]
+) -> None:
+    with pytest.raises(InputError, match=f"expected a field of the config of .*, got `{name}`"):
+        load_model(folder_of(), reviews, ModelArguments(config_overrides=f"{name}=1"))
+
+
 # --- tokenizers -----------------------------------------------------------------------------------------------
 
 

@@ -226,6 +226,21 @@ def test_a_tokenizer_without_a_padding_token_takes_that_of_the_config(reviews: T
     assert logits.tokenizer.pad_token == "[PAD]"
 
 
+@pytest.mark.parametrize("family", LAST_TOKEN)
+def test_without_any_padding_token_that_of_the_end_of_text_is_taken(
+    family: str, reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in GPT-2 and Llama on the Hub."""
+    folder = save(tmp_path / "model", LAST_TOKEN[family], pad_token_id=None)
+    tokenizer(folder, pad_token=None, eos_token="[CLS]")
+    loaded = load_model(folder, reviews)
+    assert loaded.tokenizer.pad_token == "[CLS]"
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id
+    alone, together = alone_and_together(loaded, reviews)
+    torch.testing.assert_close(together, alone)
+    assert caplog.text.count("taking the end-of-text token, [CLS]") == 1
+
+
 def test_roberta_goes_on_counting_positions_from_the_padding_token_it_was_made_with(
     reviews: Task, tmp_path: Path
 ) -> None:

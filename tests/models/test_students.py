@@ -40,7 +40,7 @@ from ted_distill import (
 from ted_distill.cli.main import main
 from ted_distill.models.blocks import resolve_blocks, student_from_teacher
 from ted_distill.models.narrowing.narrow import narrow_config, narrow_model
-from ted_distill.models.students import made_of, make_student
+from ted_distill.models.students import has_teachers_embeddings, made_of, make_student
 from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, usual_first, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
@@ -189,6 +189,15 @@ def test_random_weights_are_the_seeds_alone() -> None:
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], model.state_dict()[name][:8, :8])
+
+
+def test_a_narrow_student_generates_as_its_teacher_was_set_to() -> None:
+    """Its tokens to stop at are no part of the config."""
+    model = teacher("gpt2", 2)
+    model.generation_config.eos_token_id, model.generation_config.temperature = [1, 2], 0.5
+    student = narrow_model(student_from_teacher(model, [2]), 8)
+    assert student.generation_config.eos_token_id == [1, 2]
+    assert student.generation_config.temperature == 0.5
 
 
 # --- files and the command -------------------------------------------------------------------------------------
@@ -395,6 +404,19 @@ def test_another_model_is_not_the_teacher_and_there_is_a_warning(
             (record,) = [record for record in caplog.records if record.name.startswith("ted_distill")]
             assert f"expected student {student} to be made of this teacher's blocks" in record.getMessage()
             assert "made of blocks 1, 4 of another model (or one not known to be the same)" in record.getMessage()
+
+
+def test_embeddings_of_another_model_are_not_taken_for_the_teachers(family: Path, tmp_path: Path) -> None:
+    """They are trained: only what the fine-tuned teacher made of its words is worth keeping."""
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    reviews = load_task(TaskArguments("sequence_classification", train_file=str(write_reviews(tmp_path))))
+    for seed, name in enumerate(("teacher", "other")):
+        save_tiny(tmp_path / name, AutoModelForSequenceClassification, blocks=4, seed=seed, **labels)
+    make_student(tmp_path / "teacher", [2, 4], tmp_path / "student")
+    student, own, other = (load_model(tmp_path / name, reviews) for name in ("student", "teacher", "other"))
+    assert has_teachers_embeddings(student, own)
+    assert has_teachers_embeddings(student, None)
+    assert not has_teachers_embeddings(student, other)
 
 
 def test_a_student_of_its_own_was_made_of_nothing(

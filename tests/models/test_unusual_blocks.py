@@ -11,21 +11,29 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForSequenceClassification,
     BambaConfig,
     BartConfig,
     BartForSequenceClassification,
+    CTRLConfig,
     ElectraConfig,
+    FalconConfig,
     LongformerConfig,
     MambaConfig,
     OPTConfig,
     Qwen2MoeConfig,
+    SqueezeBertConfig,
     T5Config,
+    XLNetConfig,
 )
 
 from ted_distill import InputError
+from ted_distill.models.as_saved import saved_class
 from ted_distill.models.blocks import student_from_teacher
-from ted_distill.models.load import saved_class
 from ted_distill.models.narrowing.narrow import loses_projection, narrow_config, narrow_model
+from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.run import run
+from tiny import tiny_tokenizer, write_reviews
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2,
@@ -120,3 +128,42 @@ def test_a_model_is_loaded_in_the_class_it_was_saved_from(tmp_path: Path) -> Non
     assert found.__name__ == "AutoModelForSequenceClassification"
     with pytest.raises(InputError, match="expected x to be of a class that transformers or its own code has, got MyHe"):
         saved_class(config(architectures=["MyHead"]), "x")
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (CTRLConfig(vocab_size=40, n_embd=32, dff=64, n_layer=2, n_head=4, n_positions=32), "dff"),
+        (FalconConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4), "ffn_hidden_size"),
+        (XLNetConfig(vocab_size=40, d_model=32, d_inner=64, n_layer=2, n_head=4), "d_inner"),
+    ],
+)
+def test_a_narrow_student_has_fewer_neurons_whatever_its_family_calls_them(config: Any, field: str) -> None:
+    narrow = narrow_config(config, 16)
+    assert getattr(narrow, field) == getattr(config, field) // 2
+    assert AutoModel.from_config(narrow).num_parameters() < 0.5 * AutoModel.from_config(config).num_parameters()
+
+
+@pytest.mark.parametrize("kind", ["longformer", "squeezebert"])
+def test_attention_relations_are_refused_where_a_family_computes_them_in_another_shape(
+    kind: str, tmp_path: Path
+) -> None:
+    """Before anything is trained: Longformer pads its rows to the window and has tokens first, SqueezeBERT last."""
+    shape = {**SHAPE, "vocab_size": 60, "pad_token_id": 0, "id2label": {0: "bad", 1: "good"}}
+    configs = {
+        "longformer": LongformerConfig(**shape, attention_window=8, max_position_embeddings=70),
+        "squeezebert": SqueezeBertConfig(**shape, max_position_embeddings=70, embedding_size=32),
+    }
+    AutoModelForSequenceClassification.from_config(configs[kind]).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    rows = str(write_reviews(tmp_path))
+    recipe = make_recipe(
+        {
+            "task": "sequence_classification", "train_file": rows, "validation_file": rows,
+            "teacher": str(tmp_path / "teacher"), "student_layers": [2, 4], "methods": ["attention"],
+            "finetune_teacher": False, "output_dir": str(tmp_path / "run"),
+        }
+    )  # fmt: skip
+    with pytest.raises(InputError, match="queries, keys and values"):
+        run(recipe)
+    assert not (tmp_path / "run").exists()

@@ -15,7 +15,7 @@ from quick_stages import quick_arguments
 from ted_distill import InputError, StageArguments, evaluate, finetune, load_task, run
 from ted_distill.cli.main import main
 from ted_distill.models.given import as_name
-from tiny import save_tiny
+from tiny import save_tiny, tiny_config
 
 ROWS = [{"text": f"the film was {word}", "label": label} for word, label in (("good", "yes"), ("bad", "no"))] * 8
 
@@ -153,8 +153,10 @@ def test_a_whole_run_takes_a_dict_rows_and_a_model(
 
 def test_what_is_no_model_is_refused(model_folder: str) -> None:
     model, _ = loaded(model_folder)
-    with pytest.raises(InputError, match="got a model without its tokenizer"):
-        as_name(model)
+    llama = AutoModelForSequenceClassification.from_config(tiny_config("llama"))
+    for alone in (model, llama):  # a Llama has a `model` of its own, as a pipeline has
+        with pytest.raises(InputError, match="got a model without its tokenizer"):
+            as_name(alone)
     with pytest.raises(InputError, match="expected a folder, a Hub id or"):
         as_name((model, "tokenizer"))
     with pytest.raises(InputError, match="expected a folder, a Hub id or"):

@@ -6,7 +6,7 @@ T tokens, D width; keys and values are narrower than queries where heads share t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .shapes import num_blocks
 
 _SEPARATE = (
@@ -62,7 +62,7 @@ def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Modu
         owners = [
             module
             for module in model.base_model.modules()
-            if all(isinstance(getattr(module, name, None), nn.Module) for name in names)
+            if all(_has_matrix(getattr(module, name, None)) for name in names)
         ]
         if len(owners) in (1, total) and (len(names) > 1 or _is_in_thirds(getattr(owners[0], names[0]))):
             owner, call = (owners[0], block) if len(owners) == 1 else (owners[block - 1], 1)
@@ -71,6 +71,37 @@ def projection_modules(model: PreTrainedModel, block: int) -> tuple[list[nn.Modu
         f"method: expected a model with queries, keys and values of its own in each block for attention relations, got "
         f"{type(model).__name__}, where they are not known; choose method kd, lwd or ted"
     )
+
+
+def _has_matrix(module: Any) -> bool:
+    """Whether a module multiplies by a matrix: a convolution, as in SqueezeBERT, has its tokens on another axis."""
+    weight = getattr(module, "weight", None)
+    return isinstance(module, nn.Module) and isinstance(weight, Tensor) and weight.dim() == 2
+
+
+def projections_problem(model: PreTrainedModel, run: Callable[[], object], tokens: tuple[int, int]) -> str | None:
+    """Why the queries, keys and values of the first block cannot be matched, although the model has them.
+
+    Args:
+        run: runs the model on a batch.
+        tokens: rows and tokens of the batch.
+    """
+    try:
+        modules, call = projection_modules(model, 1)
+    except InputError:
+        return None  # says so by itself
+    recorded: list[Tensor] = []
+    wanted = f"expected queries, keys and values of rows x tokens x width, {tokens[0]} x {tokens[1]} x D,"
+    try:
+        with recorded_projections(modules, call, recorded):
+            run()
+    except Exception as error:  # of what some families return in place of a tensor
+        return f"{wanted} got an error ({reason_of(error)})"
+    shapes = [tuple(getattr(vector, "shape", ())) for vector in recorded]
+    wrong = [shape for shape in shapes if len(shape) != 3 or shape[:2] != tokens]
+    if len(shapes) != 3 or wrong:
+        return f"{wanted} got {wrong[0] if wrong else f'{len(shapes)} of them'}"
+    return None
 
 
 def _is_in_thirds(module: nn.Module) -> bool:

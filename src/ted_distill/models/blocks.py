@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..entries import typed
 from ..errors import InputError, reason_of
-from ..method.shapes import num_blocks
+from ..method.shapes import num_blocks, text_config
 
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
 """Attributes of a module that may differ between a block's old place and its new one."""
@@ -71,13 +71,7 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == total:
                 setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
-                student.config.num_hidden_layers = len(blocks)
-                for key, kinds in _kinds_of_blocks(student.config, total).items():
-                    setattr(student.config, key, [kinds[block - 1] for block in blocks])
-                for key, numbers in _numbers_of_blocks(student.config, total).items():
-                    setattr(student.config, key, [blocks.index(n + 1) for n in numbers if n + 1 in blocks])
-                if hasattr(student.config, "attention_types"):  # GPT-Neo makes its list of layers of this one
-                    student.config.attention_types = [[student.config.attention_layers, 1]]
+                _fit_config(text_config(student.config), blocks, total)
                 rebuilt = _rebuilt(student, blocks)
                 _require_the_same_blocks(student, rebuilt, name, blocks)
                 _require_attention(model, rebuilt, blocks)
@@ -86,6 +80,17 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
         f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none; "
         "give a student"
     )
+
+
+def _fit_config(config: PretrainedConfig, blocks: list[int], total: int) -> None:
+    """Let a config describe a model of these blocks alone."""
+    config.num_hidden_layers = len(blocks)
+    for key, kinds in _kinds_of_blocks(config, total).items():
+        setattr(config, key, [kinds[block - 1] for block in blocks])
+    for key, numbers in _numbers_of_blocks(config, total).items():
+        setattr(config, key, [blocks.index(n + 1) for n in numbers if n + 1 in blocks])
+    if hasattr(config, "attention_types"):  # GPT-Neo makes its list of layers of this one
+        config.attention_types = [[config.attention_layers, 1]]
 
 
 def _kinds_of_blocks(config: PretrainedConfig, total: int) -> dict[str, list[Any]]:
@@ -168,10 +173,11 @@ def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
         rebuilt.load_state_dict(student.state_dict())
     except Exception as error:
+        first = next(number for number in range(1, len(blocks) + 2) if number not in blocks)
         raise InputError(
             f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "
-            f"weights of a block depend on its position ({reason_of(error)}); keep block 1, the only one of its kind, "
-            "or give a student"
+            f"weights of a block depend on its position ({reason_of(error)}); keep block {first}, which may be of a "
+            "kind of its own, or give a student"
         ) from error
     rebuilt.tie_weights()
     if student.can_generate():

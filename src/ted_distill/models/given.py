@@ -33,12 +33,12 @@ def as_name(model: Any) -> str:
     """
     if isinstance(model, (str, Path)):
         return str(model)
-    if isinstance(getattr(model, "model", None), PreTrainedModel):
-        model = (model.model, model.tokenizer)
-    if isinstance(model, PreTrainedModel):
+    if isinstance(model, PreTrainedModel):  # of many families it has a `model` of its own
         raise InputError(
             "model: expected a folder, a Hub id or (model, tokenizer), got a model without its tokenizer; give both"
         )
+    if isinstance(getattr(model, "model", None), PreTrainedModel):
+        model = (model.model, getattr(model, "tokenizer", None))
     if not (
         isinstance(model, tuple)
         and len(model) == 2

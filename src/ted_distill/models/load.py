@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import transformers
 import yaml
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -50,6 +49,10 @@ from .trying.positions import fit_length
 
 _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
+_NOT_SET = {"model_type", "architectures", "auto_map", "transformers_version", "name_or_path"}
+"""Fields that say what a checkpoint is and where; to change them makes no other model of it."""
+_COMMA = re.compile(r",(?![^\[{(]*[\]})])")
+"""Between overrides: not within brackets, as in `id2label={0: bad, 1: good}`."""
 
 
 @described
@@ -123,6 +126,14 @@ class LoadedModel:
                 f"model: learning filters and methods lwd and ted match hidden states; for {self.name} "
                 f"({type(self.model).__name__}): {problem}; use method kd, which matches only predictions, or a model "
                 "of another family"
+            )
+
+    def require_relations(self) -> None:
+        """Refuse a model whose attention relations cannot be matched. Raises `InputError`: says why, and what works."""
+        if problem := self.findings.relations_problem:
+            raise InputError(
+                f"model: methods attention and ted_attention match queries, keys and values; for {self.name} "
+                f"({type(self.model).__name__}): {problem}; use method kd, lwd or ted, or a model of another family"
             )
 
     @cached_property
@@ -311,26 +322,6 @@ def load_tokenizer(name: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def saved_class(config: PretrainedConfig, name: str) -> Any:
-    """The class that a model was saved from, so that it keeps its head: transformers' own, or its Auto class for the
-    model's own code; `AutoModel` where the config names none.
-
-    Raises:
-        InputError: a class that neither transformers nor the model's code has.
-    """
-    named = (config.architectures or [None])[0]
-    if named is None:
-        return AutoModel
-    own = {str(code).rpartition(".")[2]: auto for auto, code in (getattr(config, "auto_map", None) or {}).items()}
-    found = getattr(transformers, named, None) or getattr(transformers, own.get(named, ""), None)
-    if found is None:
-        raise InputError(
-            f"model: expected {name} to be of a class that transformers or its own code has, got {named}; correct "
-            "`architectures` in its config.json"
-        )
-    return found
-
-
 def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) -> None:
     """Set config fields; a field that the config does not have and the model does not read is refused, never ignored.
 
@@ -338,11 +329,11 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
         InputError: with all problems.
     """
     problems = []
-    for item in filter(None, (overrides or "").split(",")):
+    for item in filter(None, _COMMA.split(overrides or "")):
         key, separator, value = (part.strip() for part in item.partition("="))
         if not separator:
             problems.append(f"config_overrides: expected `key=value`, got `{item}`")
-        elif not hasattr(config, key) and key not in _UNDECLARED.get(config.model_type, ()):
+        elif not _is_field(config, key):
             hint = nearest(key, config.to_dict(), most=3, likeness=0.3) or "; leave it out"
             problems.append(f"config_overrides: expected a field of the config of {name}, got `{key}`{hint}")
         else:
@@ -357,6 +348,13 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
                 )
     if problems:
         raise InputError(problems)
+
+
+def _is_field(config: PretrainedConfig, key: str) -> bool:
+    """Whether a config has a field that may be set, or its family's models read one that it does not declare."""
+    if key in _UNDECLARED.get(config.model_type, ()):
+        return True
+    return hasattr(config, key) and not callable(getattr(config, key)) and key not in _NOT_SET and key[:1] != "_"
 
 
 def read_weights(model: PreTrainedModel, folder: Path) -> None:

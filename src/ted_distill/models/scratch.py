@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ END = "<|endoftext|>"
 _AROUND = ("<s>", "</s>")
 _MASKED = [*_AROUND, "<pad>", "<mask>"]
 _VOCAB_SIZE = 8000
+_SPECIAL = "special_tokens"
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+"""Fields of a config that name tokens; those of a family are of another vocabulary."""
 
 
 def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
@@ -24,7 +28,10 @@ def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
     Raises:
         InputError: no such family, or fields or values that its config does not have.
     """
-    values = {key: value for key, value in values.items() if key != "special_tokens"}
+    values = dict(values)
+    special = values.pop(_SPECIAL, [])
+    if not isinstance(special, list) or not all(isinstance(token, str) and token for token in special):
+        raise InputError(f"from_scratch: expected {_SPECIAL} to be a list of texts, such as [<sep>], got {special!r}")
     family = str(values.pop("model_type", ""))
     if family not in CONFIG_MAPPING:
         raise InputError(
@@ -39,12 +46,21 @@ def scratch_config(values: dict[str, Any]) -> PretrainedConfig:
         )
     # Configs of transformers check the types of values, and their errors have no common class.
     try:
-        return AutoConfig.for_model(family, **{"vocab_size": _VOCAB_SIZE, **values})
+        values = {"vocab_size": _VOCAB_SIZE, **values}
+        return AutoConfig.for_model(family, **{**_without_tokens(known, values["vocab_size"]), **values})
     except Exception as error:
         raise InputError(
             f"from_scratch: expected values that the config of {family} accepts, got an error "
             f"({reason_of(error)}); change them"
         ) from error
+
+
+def _without_tokens(config: PretrainedConfig, vocab_size: int) -> dict[str, int]:
+    """Fields that name tokens which a smaller vocabulary does not have, each with one that it has: a model of the
+    family could not be made with them. `make_from_scratch` sets them to the tokens of its tokenizer.
+    """
+    named = {name: getattr(config, name, None) for name in _TOKENS}
+    return {name: 0 for name, token in named.items() if isinstance(token, int) and token >= vocab_size}
 
 
 def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: int) -> None:
@@ -58,16 +74,17 @@ def make_from_scratch(task: Task, values: dict[str, Any], folder: Path, seed: in
     config = scratch_config(values)
     masked = isinstance(task, MaskedLM)
     length = getattr(config, "max_position_embeddings", None) or 1024
-    special = [str(token) for token in values.get("special_tokens", [])]
-    tokenizer = train_tokenizer(_texts(task), config.vocab_size, length, special, masked=masked)
-    for name in ("bos", "eos", "pad", "cls", "sep"):
-        setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    tokenizer = train_tokenizer(_texts(task), config.vocab_size, length, values.get(_SPECIAL, []), masked=masked)
+    for name in _TOKENS:
+        if hasattr(config, name):
+            with suppress(Exception):  # some families want a number, which then is of no token
+                setattr(config, name, getattr(tokenizer, name))
     config.vocab_size = len(tokenizer)
     set_seed(seed)
     model = task.auto_model.from_config(config)
     if model.can_generate():
-        for name in ("bos", "eos", "pad"):
-            setattr(model.generation_config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+        for name in _TOKENS[:3]:
+            setattr(model.generation_config, name, getattr(tokenizer, name))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

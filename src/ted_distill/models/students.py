@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
-from ..identity import backbone_fingerprint, config_content, fingerprint, head_fingerprint, plain
+from ..fast.embeddings import token_table
+from ..identity import (
+    backbone_fingerprint,
+    config_content,
+    fingerprint,
+    head_fingerprint,
+    plain,
+    tokenizer_fingerprint,
+)
 from ..method.shapes import num_blocks, width
 from ..output import (
-    check_inputs,
     command,
     foreign_names,
     locked,
@@ -27,10 +35,12 @@ from ..output import (
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from ..wording import parameters
+from .as_saved import load_as_saved
 from .blocks import resolve_blocks, student_from_teacher
-from .load import LoadedModel, ModelArguments, load_config, load_pretrained, load_tokenizer, read_ancestry, saved_class
+from .load import LoadedModel, ModelArguments, load_config, load_tokenizer, read_ancestry
 from .narrowing.important import TaskRows, important_student
 from .narrowing.narrow import Narrow, check_narrow, narrow_config, narrow_model
+from .places import resolve_place
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +98,10 @@ def make_student(
     Raises:
         InputError: no such teacher, no such blocks, or a width that does not fit.
     """
-    hub = (arguments or ModelArguments()).hub
-    model = load_as_saved(str(teacher), arguments)
-    description = _description(teacher, model, blocks, hidden_size, narrow, seed, rows)
+    teacher = resolve_place(teacher)
+    model = load_as_saved(teacher, arguments)
+    tokenizer = load_tokenizer(teacher, (arguments or ModelArguments()).hub)
+    description = _description(teacher, model, tokenizer, blocks, hidden_size, narrow, seed, rows)
     if rows is not None and narrow == "important":
         student = important_student(model, blocks, hidden_size or width(model.config), rows, seed)
     else:
@@ -99,7 +110,7 @@ def make_student(
             student = narrow_model(student, description["hidden_size"], narrow, seed)
     description["made"] = _weights_fingerprint(student)
     student.save_pretrained(folder)
-    load_tokenizer(str(teacher), hub).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
     _write_card(folder, teacher, blocks)
     return model.num_parameters(), student.num_parameters()
@@ -115,6 +126,7 @@ def _write_card(folder: Path, teacher: str | Path, blocks: list[int]) -> None:
 def _description(
     teacher: str | Path,
     model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     blocks: list[int],
     hidden_size: int | None,
     narrow: str,
@@ -126,14 +138,15 @@ def _description(
         "teacher": short_name(teacher),
         "teacher_backbone": backbone_fingerprint(model),
         "teacher_config": fingerprint(config_content(model.config)),
+        "teacher_head": head_fingerprint(model),
+        "teacher_tokenizer": tokenizer_fingerprint(tokenizer),
         "layers": blocks,
     }
     if hidden_size is not None and (hidden_size != width(model.config) or narrow == "important"):
         found |= {"hidden_size": hidden_size, "weights": narrow}
         found |= {"seed": seed} if narrow == "random" else {}
-        # The loss is that of the teacher's head.
         if rows is not None and narrow == "important":
-            found |= {"rows": plain(rows.identity), "teacher_head": head_fingerprint(model)}
+            found |= {"rows": plain(rows.identity)}
     return found
 
 
@@ -174,7 +187,7 @@ def student(
     Raises:
         InputError: with all problems, before anything is written; also if the folder holds something else.
     """
-    folder = Path(folder)
+    folder, teacher = Path(folder), str(teacher)
     model_arguments = ModelArguments(None, arguments.model_revision, arguments.trust_remote_code)
     problems: list[str] = []
     blocks: list[int] = []
@@ -190,7 +203,8 @@ def student(
             "layers: expected what the student keeps, got nothing; give --layers 2,4,6, --num_layers or --hidden_size"
         )
     with collect(problems):
-        config = load_config(str(teacher), model_arguments)
+        teacher = resolve_place(teacher)
+        config = load_config(teacher, model_arguments)
         with collect(problems):
             blocks = resolve_blocks(num_blocks(config), _numbers(arguments.layers), arguments.num_layers)
         with collect(problems):
@@ -201,14 +215,17 @@ def student(
     before_width, own, seed = width(config), arguments.hidden_size, arguments.seed
     rows = read_rows() if read_rows else None
     if is_student:
-        model = load_as_saved(str(teacher), model_arguments)
-        if not _is_made(folder, _description(teacher, model, blocks, own, narrow, seed, rows), model_arguments):
+        model, tokenizer = load_as_saved(teacher, model_arguments), load_tokenizer(teacher, model_arguments.hub)
+        wanted = _description(teacher, model, tokenizer, blocks, own, narrow, seed, rows)
+        if not _is_made(folder, wanted, model_arguments):
             raise InputError(f"{in_the_way} else; give another one")
         return f"{folder} holds this student already, skipped"
     with locked(folder), publication(folder, {"stage": "student", "command": command()}) as partial:
         before, after = make_student(teacher, blocks, partial, model_arguments, own, narrow, seed, rows)
     text = f"{num_blocks(config)} -> {len(blocks)} blocks ({', '.join(map(str, blocks))}), "
     text += f"{parameters(before)} -> {parameters(after)} parameters"
+    if getattr(config, "is_encoder_decoder", False):
+        text += "\nblocks are of the encoder; the decoder stays whole"
     if own and (own != before_width or rows):
         kinds = {
             "truncated": "the leading part of the teacher's",
@@ -237,17 +254,6 @@ def _numbers(layers: str | None) -> list[int] | None:
         raise InputError(f"layers: expected numbers separated by commas, such as 2,4,6, got {layers}") from error
 
 
-def load_as_saved(name: str, arguments: ModelArguments | None = None) -> PreTrainedModel:
-    """A model in the class it was saved from, where that is one of transformers', so that it keeps its head.
-
-    Raises:
-        InputError: no such model, or a folder of this package that is damaged.
-    """
-    check_inputs(name)
-    config = load_config(name, arguments)
-    return load_pretrained(saved_class(config, name), name, (arguments or ModelArguments()).hub, dtype=torch.float32)
-
-
 # --- which of a teacher's blocks a student was made of ---------------------------------------------------------------
 
 
@@ -269,7 +275,7 @@ def made_of(
     origin = found.get("teacher_backbone")
     if not isinstance(teacher, str):
         known = origin in teacher.ancestry
-    elif not Path(teacher).is_dir():
+    elif not Path(teacher := resolve_place(teacher)).is_dir():
         known = teacher == found.get("teacher")
     else:
         known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher, arguments))
@@ -283,13 +289,23 @@ def made_of(
     return None
 
 
-def has_teachers_embeddings(student: LoadedModel) -> bool:
-    """Whether a student still is as it was made of blocks of a model with a head for the task, at full width.
+def has_teachers_embeddings(student: LoadedModel, teacher: LoadedModel | None) -> bool:
+    """Whether a student still is as it was made of blocks of the fine-tuned teacher, at full width.
 
-    Its word embeddings are then those of the fine-tuned teacher. False once it was trained, and for narrower students.
+    False once it was trained, for narrower students, and for those with word embeddings of another model.
+
+    Args:
+        teacher: None where there is none to compare with: then it is any model with a head for the task.
     """
     found = read_json(Path(student.name) / STUDENT_NAME)
     if not isinstance(found, dict) or "hidden_size" in found or student.fresh:
         return False
+    if teacher is not None and not torch.equal(_embeddings(student), _embeddings(teacher)):
+        return False
     weights = [student.identity["backbone"], student.identity["head"]]
     return bool(found.get("made") == fingerprint(weights))
+
+
+def _embeddings(loaded: LoadedModel) -> Tensor:
+    table = token_table(loaded.model)
+    return torch.empty(0) if table is None else table.weight.detach().cpu()

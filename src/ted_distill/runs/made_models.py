@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..identity import Identity, backbone_fingerprint, changes, config_content, head_fingerprint, plain
 from ..method.shapes import num_blocks
-from ..models.students import load_as_saved
+from ..models.as_saved import load_as_saved
 from ..output import (
     MANIFEST_NAME,
     DamagedFileError,

@@ -30,6 +30,8 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
             loaded = load_model(name, task, arguments, new_head=tuned)
             if any(METHODS[name].matches_states for name in recipe.run.methods):
                 loaded.require_states()
+            if any(METHODS[name].matches_relations for name in recipe.run.methods):
+                loaded.require_relations()
     raise_if_any(problems)
 
 

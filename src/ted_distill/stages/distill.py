@@ -199,6 +199,8 @@ def choose(
             with collect(problems):
                 pairs = filters.pairs or pairs_of_copied(teacher, student)
                 last = pairs[-1] if pairs else None
+                for model in (teacher, student):
+                    model.require_relations()
                 relations = choose_relations(teacher.model, student.model, args, arguments, last)
     with collect(problems):
         widths = None if teacher is None else (teacher.model.config, student.model.config)
@@ -206,7 +208,7 @@ def choose(
     raise_if_any(problems)
     trained = arguments.train_embeddings
     if trained is None:
-        trained = predicts_tokens(student.model) or not has_teachers_embeddings(student)
+        trained = predicts_tokens(student.model) or not has_teachers_embeddings(student, teacher)
     return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, trained, more_rows)
 
 

@@ -19,7 +19,10 @@ from .wiring import WIRINGS, Kept, Wiring
 
 Narrow = Literal["truncated", "random", "important"]
 WEIGHTS = get_args(Narrow)
-_INNER = ("intermediate_size", "hidden_dim", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim")
+_INNER = (
+    "intermediate_size", "hidden_dim", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_inner",
+    "dff", "ffn_hidden_size", "moe_intermediate_size", "shared_expert_intermediate_size",
+)  # fmt: skip
 _AS_WIDE = ("pooler_hidden_size", "embedding_size", "word_embed_proj_dim")
 """Widths that are the hidden size in some models and another number in others."""
 
@@ -121,6 +124,8 @@ def narrow_model(
             {name: _part(state, name, weight, wiring, kept) for name, weight in student.state_dict().items()}
         )
         student.tie_weights()
+    if model.can_generate():
+        student.generation_config = copy.deepcopy(model.generation_config)
     return student
 
 

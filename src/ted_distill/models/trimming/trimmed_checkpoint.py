@@ -12,11 +12,12 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import InputError
-from ...output import check_inputs, short_name, write_json
+from ...output import short_name, write_json
 from ...output.cards import CARD_NAME, card_data, card_text, origin_of, read_card_data
 from ...progress import busy
 from ...tasks.reading.corpus import Text
-from ..load import ModelArguments, load_config, load_pretrained, load_tokenizer, save_tokenizer, saved_class
+from ..as_saved import load_as_saved
+from ..load import ModelArguments, load_pretrained, load_tokenizer, save_tokenizer
 from .cut_words import CutWords, cut_words, encoded, in_batches
 from .trim_check import differing_texts, largest_difference, refuse_differing
 from .trimmed_model import named_ids, table_size, trim_model
@@ -92,10 +93,7 @@ def choose_tokens(
 
 def _load(name: str, loading: ModelArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A checkpoint in the class and number type it was saved in, and its tokenizer."""
-    check_inputs(name)
-    config = load_config(name, loading)
-    model = load_pretrained(saved_class(config, name), name, loading.hub, dtype="auto")
-    return model.eval(), load_tokenizer(name, loading.hub)
+    return load_as_saved(name, loading, dtype="auto").eval(), load_tokenizer(name, loading.hub)
 
 
 def tokenizer_content(tokenizer: PreTrainedTokenizerBase, name: str) -> Content:

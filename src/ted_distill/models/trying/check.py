@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...errors import InputError, reason_of
 from ...fast.embeddings import token_table
 from ...method.filters import Batch, FilteredModel, hidden_states_of
+from ...method.projections import projections_problem
 from ...method.shapes import block_lists, num_blocks, width
 from ...tasks import QuestionAnswering, SequenceClassification, Task
 from ...tasks.text.causal_lm import CausalLM
@@ -49,6 +50,8 @@ class Findings:
     """No token sees later ones."""
     states_problem: str | None = None
     """Why its hidden states cannot be matched or filtered; None if they can."""
+    relations_problem: str | None = None
+    """Why its attention relations cannot be matched, although it has queries, keys and values; None if they can."""
 
 
 def check_model(
@@ -93,7 +96,9 @@ def check_model(
                 "model: expected tokens of %s to depend on each other, got a model that reads each by itself; are its "
                 "weights untrained, or does it need a kernel that is not installed?", named,
             )  # fmt: skip
-        findings = Findings(problem is None and _is_causal(states[0][-1], rows), problem)
+        size = tuple(padded["input_ids"].shape)
+        relations = projections_problem(module.model, lambda: module.outputs(padded), (size[0], size[1]))
+        findings = Findings(problem is None and _is_causal(states[0][-1], rows), problem, relations)
         _check_sight(logits[0], findings.causal, rows, task, named)
         most = limit(task.longest(tokenizer))
     return findings, most

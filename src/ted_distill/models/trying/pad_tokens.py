@@ -26,9 +26,8 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
     Both need one where the task's rows are padded.
     """
     padded = is_padded(task)
-    parts = [config, text_config(config)]
-    size = getattr(parts[-1], "vocab_size", None)
-    found = getattr(parts[-1], "pad_token_id", None)
+    size = getattr(text_config(config), "vocab_size", None)
+    found = getattr(text_config(config), "pad_token_id", None)
     known = isinstance(found, int) and found >= 0 and (not isinstance(size, int) or found < size)
     if padded and tokenizer.pad_token_id is None and known:
         token = tokenizer.convert_ids_to_tokens(found)
@@ -38,9 +37,16 @@ def mend_pad_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase,
                 f"pad_token: expected one in the tokenizer of {name}, got none; taking the one in the model's config: "
                 f"{token}"
             )
+    elif padded and tokenizer.pad_token_id is None and isinstance(tokenizer.eos_token, str):
+        tokenizer.pad_token = tokenizer.eos_token
+        notice(
+            f"pad_token: expected one in the tokenizer or the config of {name}, got none; taking the end-of-text "
+            f"token, {tokenizer.eos_token}"
+        )
+        _set(config, tokenizer)
     # A token that the model has no row for is refused later, by name.
     elif tokenizer.pad_token_id not in (None, found) and not known and (padded or found is not None):
-        _set(config, tokenizer, name)
+        _take_tokenizers(config, tokenizer, name)
 
 
 def fit_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -51,7 +57,7 @@ def fit_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
     """
     found = getattr(text_config(model.config), "pad_token_id", None)
     if tokenizer.pad_token_id not in (None, found) and not _counts_from_padding(model):
-        _set(model.config, tokenizer, name)
+        _take_tokenizers(model.config, tokenizer, name)
 
 
 def pad_token_of(model: PreTrainedModel) -> int | None:
@@ -62,14 +68,19 @@ def pad_token_of(model: PreTrainedModel) -> int | None:
     return found if known else None
 
 
-def _set(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    parts = [config, text_config(config)]
+def _take_tokenizers(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     notice(
         f"pad_token_id: expected that of the tokenizer, {tokenizer.pad_token_id}, in the config of {name}, got "
-        f"{getattr(parts[-1], 'pad_token_id', None)}; taking the tokenizer's"
+        f"{getattr(text_config(config), 'pad_token_id', None)}; taking the tokenizer's"
     )
-    for part in parts:
-        if part is parts[-1] or hasattr(part, "pad_token_id"):
+    _set(config, tokenizer)
+
+
+def _set(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Name the tokenizer's padding token in a config, and in that of its text model."""
+    inner = text_config(config)
+    for part in (config, inner):
+        if part is inner or hasattr(part, "pad_token_id"):
             part.pad_token_id = tokenizer.pad_token_id
 
 

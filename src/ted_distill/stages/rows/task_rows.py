@@ -17,9 +17,9 @@ from transformers.utils import ModelOutput
 from ...errors import InputError
 from ...identity import Identity
 from ...method.filters import Batch, FilteredModel
+from ...models.as_saved import saved_class
 from ...models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ...models.narrowing.important import TaskRows
-from ...models.students import load_as_saved
 from ...models.trying.pad_tokens import pad_token_of
 from ...tasks.base import Task
 from ...training.updates import collate
@@ -51,7 +51,7 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
     # Changes to a config are for a training, and a student has its teacher's config.
     arguments = replace(arguments or ModelArguments(), config_overrides=None)
     loaded = load_model(teacher, task, arguments, new_head=True)
-    has_head = not loaded.fresh and type(loaded.model) is type(load_as_saved(str(teacher), arguments))
+    has_head = not loaded.fresh and type(loaded.model) is saved_class(loaded.model.config, loaded.name)
     if not has_head:
         logger.warning(
             "narrow: expected a teacher fine-tuned on %s, whose loss says what is important, got %s without a head for "
@@ -69,15 +69,18 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
     fitting = sum(length * number <= TOKENS for number, length in enumerate(longest, start=1))
     together = _batch([features[row] for row in mixed[: max(1, fitting)]], task, loaded, seed)
 
+    # The functions below keep these alone, and not the weights, while a student is fitted to another copy of them.
+    names, order = loaded.input_names, loaded.label_order
+
     def run(model: PreTrainedModel, batch: Batch) -> ModelOutput:
         module = FilteredModel(
-            model, None, select_logits=task.logits, input_names=loaded.input_names, pad_token_id=pad_token_of(model)
+            model, None, select_logits=task.logits, input_names=names, pad_token_id=pad_token_of(model)
         )
         return module.outputs(batch, output_hidden_states=True)
 
     def loss(outputs: ModelOutput, batch: Batch) -> Tensor:
         logits = task.logits(outputs)
-        return task.loss(logits if loaded.label_order is None else logits[..., loaded.label_order], batch)
+        return task.loss(logits if order is None else logits[..., order], batch)
 
     return TaskRows(batches, together, run, loss if has_head else None, rows_identity(task, seed))
 
