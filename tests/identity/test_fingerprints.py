@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,22 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from ted_distill import identity
+from ted_distill.identity import content as identity
 from ted_distill.identity import (
+    CONTENT,
     backbone_fingerprint,
     changes,
     config_content,
     file_fingerprint,
     fingerprint,
+    function_fingerprint,
     head_fingerprint,
     rows_fingerprint,
     source_fingerprint,
     tokenizer_fingerprint,
     weights_fingerprint,
 )
+from ted_distill.method.layer_losses import LAYER_LOSSES
 from tiny import save_tiny, tiny_config, tiny_tokenizer
 
 ROWS: dict[str, list[Any]] = {
@@ -350,3 +355,29 @@ def test_a_tokenizer_that_changes_after_it_is_known_is_another() -> None:
     assert before == fingerprint(content)  # as those that finished stages have recorded
     tokenizer.add_tokens(["[NEW]"])
     assert tokenizer_fingerprint(tokenizer) != before
+
+
+def test_a_function_is_known_by_what_it_does_and_names() -> None:
+    """A layer loss of one's own: its code, its defaults, what it encloses, and what it uses of its file."""
+
+    def made(text: str, **values: Any) -> str | None:
+        module = ModuleType("own_losses")
+        vars(module).update({CONTENT: "the same file", **values})
+        sys.modules["own_losses"] = module
+        exec(text, vars(module))
+        return function_fingerprint(vars(module)["loss"])
+
+    helped = "def help(x):\n    return {factor} * x\ndef loss(x, power=2):\n    return help(x ** power) + offset"
+    outer = "def make(weight):\n    return lambda x: weight * x\nloss = make({weight})"
+    one = made(helped.format(factor=1), offset=1)
+    assert one == made("\n\n" + helped.format(factor=1), offset=1)
+    others = [
+        made(helped.format(factor=2), offset=1), made(helped.format(factor=1), offset=2),
+        made(helped.format(factor=1).replace("power=2", "power=3"), offset=1),
+        made(outer.format(weight=1)), made(outer.format(weight=2)),
+        made("from functools import partial\ndef own(x, y):\n    return x\nloss = partial(own, y=1)"),
+    ]  # fmt: skip
+    assert len({one, *others, None}) == 2 + len(others)
+    assert function_fingerprint(torch.nn.functional.mse_loss) is None
+    assert function_fingerprint(LAYER_LOSSES["mse"]) is None
+    del sys.modules["own_losses"]

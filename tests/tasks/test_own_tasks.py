@@ -154,6 +154,31 @@ def test_no_rows_are_made_up_for_a_task_of_ones_own(here: Path) -> None:
     assert kind_of(load_task(TaskArguments(OWN, train_file="rows.jsonl"))) is None
 
 
+def test_what_a_task_imports_from_files_of_the_user_is_part_of_its_code(here: Path) -> None:
+    """And what these import in turn; a library is known by its version."""
+    (here / "first_help.py").write_text("import json\nfrom second_help import scale\n")
+    code = "from first_help import scale\n" + (here / "ordinal.py").read_text()
+    (here / "helped.py").write_text(code)
+
+    def printed(scale: str) -> str:
+        (here / "second_help.py").write_text(f"def scale(x):\n    return {scale} * x\n")
+        command = (
+            "from ted_distill.tasks import load_task\nfrom ted_distill import TaskArguments\n"
+            "from ted_distill.identity import source_fingerprint\n"
+            "task = load_task(TaskArguments('helped.py:OrdinalClassification', train_file='rows.jsonl'))\n"
+            "print(task.settings['code'], source_fingerprint(type(task).score))"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": str(here)}, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    one, other, again = printed("1"), printed("2"), printed("1")
+    assert one == again
+    assert not {*one.split()} & {*other.split()}
+
+
 def test_a_task_typed_into_a_notebook_is_told_from_one_with_other_methods() -> None:
     def typed(body: str) -> str | None:
         names: dict[str, Any] = {"__name__": "__notebook__"}

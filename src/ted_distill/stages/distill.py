@@ -17,9 +17,10 @@ from ..entries import entry
 from ..errors import collect, raise_if_any
 from ..fast.embeddings import predicts_tokens
 from ..fast.precision import cast_weights
+from ..identity import function_fingerprint
 from ..method.filter_files import filters_fingerprint, save_filters
 from ..method.filters import FilteredModel, Filters
-from ..method.layer_losses import bind_layer_loss, bound_variances
+from ..method.layer_losses import LAYER_LOSSES, bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
 from ..models.embeddings import freeze_tokens
 from ..models.given import Model, as_name
@@ -164,6 +165,8 @@ class Chosen:
                 "layer_loss": arguments.layer_loss,
                 "pair_weights": arguments.weights_of_pairs(None) or arguments.pair_weights,
             }
+            if (code := function_fingerprint(LAYER_LOSSES[arguments.layer_loss])) is not None:
+                found["layer_loss_code"] = code
         if pairs or self.relations:
             found["layer_schedule"] = arguments.layer_schedule
         if self.relations:

@@ -1,26 +1,13 @@
-"""One answer to "is it still the same?": fingerprints of models, tokenizers, data and filters, and their comparison.
-
-A fingerprint is the sha256 of content, never of a path: moving or renaming an input does not change it.
-This module decides whether a finished stage may be skipped, a checkpoint resumed, a cached row read, a score kept, or
-filters used with a model.
-
-The identity of a stage is a nested dict of plain JSON values: its arguments and the fingerprints of all its inputs.
-`changes` compares two identities and lists the differences.
-"""
+"""Fingerprints of content: of models, tokenizers, rows and files."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import marshal
 import os
-import re
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import CodeType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,14 +17,9 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.dynamic_module_utils import get_relative_import_files
 
 Identity: TypeAlias = dict[str, Any]
 
-_OWN_CODE = "transformers_modules."
-"""How names of modules begin that transformers has made of a model's own code."""
-CONTENT = "__content__"
-"""Attribute of a module that was run from a file of the user's: the fingerprint of what was run."""
 _ROWS = 1000
 _STREAM_ROWS = 1000
 """Number of rows that the fingerprint of a stream is made from, since its end is not known."""
@@ -47,9 +29,6 @@ _SETTLED = 1.0
 """Minimum age in seconds before a file's modification time is trusted; disk clocks may be coarse."""
 _KNOWN = 1000
 """Fingerprints that a process keeps of each kind."""
-
-
-# --- fingerprints -------------------------------------------------------------------------------------------------
 
 
 def fingerprint(content: Any) -> str:
@@ -173,72 +152,6 @@ def _keep(known: dict[Any, str], key: Any, value: str) -> None:
     known[key] = value
 
 
-def source_fingerprint(function: Callable[..., Any]) -> str:
-    """Fingerprint of the source of the module that a function is in: it changes with the code."""
-    module = sys.modules.get(function.__module__)
-    if (content := getattr(module, CONTENT, None)) is not None:
-        return str(content)
-    try:
-        source = inspect.getsource(inspect.getmodule(function) or function).encode()
-    except (OSError, TypeError):  # typed into a notebook, say
-        source = marshal.dumps(function.__code__)
-    return hashlib.sha256(source).hexdigest()
-
-
-def class_fingerprint(kind: type) -> str | None:
-    """Fingerprint of the files that hold a class and those it inherits from; None for those of this package."""
-    package = __name__.partition(".")[0]
-    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in (package, "abc", "builtins")]
-    return fingerprint(sorted({_code_of(base) for base in own})) if own else None
-
-
-def _code_of(kind: type) -> str:
-    """Fingerprint of the file that holds a class; of what it defines if there is none, as in a notebook."""
-    module = sys.modules.get(kind.__module__)
-    if (content := getattr(module, CONTENT, None)) is not None:
-        return str(content)
-    file = getattr(module, "__file__", None)
-    if file and Path(file).is_file():
-        return file_fingerprint(file)
-    found = {name: _definition(value) for name, value in vars(kind).items()}
-    return fingerprint([kind.__qualname__, {name: text for name, text in found.items() if text is not None}])
-
-
-def _definition(value: Any) -> str | None:
-    """What a function, a property or a plain value in a class says; None for anything else."""
-    for name in ("__func__", "fget", "func", "__wrapped__"):
-        value = getattr(value, name, value)
-    if code := getattr(value, "__code__", None):
-        return _written([code, value.__defaults__, value.__kwdefaults__])
-    return _written(value) if isinstance(value, (str, bool, int, float, tuple, list, dict, set, frozenset)) else None
-
-
-def _written(value: Any) -> str:
-    """A value, or what a function does without the place that it was written at, as the same text in every process."""
-    if isinstance(value, CodeType):
-        return _written([value.co_code.hex(), value.co_consts, value.co_names, value.co_varnames])
-    if isinstance(value, dict):
-        return f"dict {_written(list(value.items()))}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_written, value))}]"
-    # Sets have another order in every process.
-    return f"set {sorted(map(_written, value))}" if isinstance(value, (set, frozenset)) else repr(value)
-
-
-def own_code_fingerprint(*classes: type) -> str | None:
-    """Fingerprint of the code that comes with a model: of the modules of these classes and of what these import.
-
-    Returns:
-        None for classes of transformers and other libraries, whose versions are recorded.
-    """
-    names = {base.__module__ for one in classes for base in one.__mro__ if base.__module__.startswith(_OWN_CODE)}
-    files = {str(sys.modules[name].__file__) for name in names}
-    if not files:
-        return None
-    read = files.union(*(get_relative_import_files(file) for file in files))
-    return fingerprint(sorted(file_fingerprint(file) for file in read if Path(file).is_file()))
-
-
 def _is_place(name: str, value: Any) -> bool:
     return name == "name_or_path" or name.endswith("_file") or isinstance(value, Path)
 
@@ -279,51 +192,3 @@ def _bytes(numbers: pa.Array) -> bytes:
     values = numbers.drop_null().to_numpy(zero_copy_only=False)
     # Objects, such as decimals, have no bytes of their own.
     return repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
-
-
-# --- comparison ---------------------------------------------------------------------------------------------------
-
-
-def plain(content: Identity) -> Identity:
-    """An identity as read back from a JSON file: a tuple becomes a list, a number type its name."""
-    return json.loads(json.dumps(content, default=str))
-
-
-def changes(found: Identity, wanted: Identity, *, same_versions: bool = True) -> list[str]:
-    """Differences between two identities, each a phrase such as `arguments learning_rate was 1e-3, now 1e-4`.
-
-    Args:
-        same_versions: False if other versions of the libraries made `found`. Arguments and config fields that only
-            one side has are then ignored, because they differ between versions of transformers.
-    """
-    return list(_changes(plain(found), plain(wanted), same_versions, ()))
-
-
-def _changes(found: Any, wanted: Any, same_versions: bool, path: tuple[str, ...]) -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        open_ended = not same_versions and path[-1:] in (("arguments",), ("config",))
-        for key in dict.fromkeys([*wanted, *found]):
-            if open_ended and (key not in found or key not in wanted):
-                continue
-            yield from _changes(found.get(key), wanted.get(key), same_versions, (*path, key))
-    elif found != wanted and not (path[:1] == ("arguments",) and _is_one_number(found, wanted)):
-        name = " ".join(path)
-        contents = all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (found, wanted))
-        yield f"{name} changed" if contents else f"{name} was {_shown(found)}, now {_shown(wanted)}"
-
-
-def _is_one_number(one: Any, other: Any) -> bool:
-    """Whether two texts are the same number: flags make `2.0` of what is 2 in Python."""
-    try:
-        return isinstance(one, str) and isinstance(other, str) and float(one) == float(other)
-    except ValueError:
-        return False
-
-
-_DIGEST = re.compile("[0-9a-f]{64}")
-_SHOWN = 60
-
-
-def _shown(value: Any) -> str:
-    text = "none" if value is None else "other data" if _DIGEST.fullmatch(str(value)) else str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
