@@ -20,7 +20,6 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from ted_distill.identity import content as identity
 from ted_distill.identity import (
     CONTENT,
     backbone_fingerprint,
@@ -35,6 +34,7 @@ from ted_distill.identity import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
+from ted_distill.identity import content as identity
 from ted_distill.method.layer_losses import LAYER_LOSSES
 from tiny import save_tiny, tiny_config, tiny_tokenizer
 

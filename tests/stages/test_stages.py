@@ -369,12 +369,29 @@ def test_the_best_checkpoint_is_kept_also_when_the_metric_is_negative(
     assert all(torch.equal(best[name], out[name]) for name in best)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"save_strategy": "no", "load_best_model_at_end": False},
+        {"eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": False},
+    ],
+)
 def test_early_stopping_stops(
-    pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], pair: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SequenceClassification, "score", lambda self, predictions, rows: {"accuracy": 50.0})
-    results = finetune(pair["student"], reviews, arguments(tmp_path, num_train_epochs=9, early_stopping_patience=2))
-    assert results["steps"] == 9
+    """Also where evaluations are not saved, and the last weights are the result: these are scored once."""
+    scored: list[float] = []
+
+    def score(self: Task, predictions: Any, rows: Any) -> dict[str, float]:
+        scored.append(50.0)
+        return {"accuracy": 50.0}
+
+    monkeypatch.setattr(SequenceClassification, "score", score)
+    monkeypatch.setattr(SequenceClassification, "uninformed_score", lambda self, split: None)
+    args = arguments(tmp_path, num_train_epochs=9, early_stopping_patience=2, **options)
+    assert finetune(pair["student"], reviews, args)["steps"] == 9
+    assert len(scored) == 3
 
 
 def test_early_stopping_has_waited_as_long_when_a_training_goes_on_after_an_interruption(

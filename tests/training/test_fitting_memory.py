@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,17 @@ def test_batches_that_shrink_by_themselves_make_the_same_updates(
     found = finetune(model, task, quick_arguments(tmp_path / "out", **SGD, auto_find_batch_size=True))
     assert found["steps"] == 6
     assert apart(tmp_path / "whole", tmp_path / "out") < 1e-6
-    assert "going on with --per_device_train_batch_size 2 --gradient_accumulation_steps 4" in caplog.text
+    sizes = re.findall(r"going on with --per_device_train_batch_size (\d+)", caplog.text)
+    assert sizes == ["4", "2"]
+    assert caplog.text.count("training on") == 1 + 3, "no size is tried twice"
+
+
+def test_where_not_even_one_row_fits_the_stage_ends_with_one_line(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_for(0, monkeypatch)
+    with pytest.raises(TrainingError, match="expected room for a batch of 1 row, got none; shorten rows"):
+        finetune(model, task, quick_arguments(tmp_path / "out", auto_find_batch_size=True))
 
 
 def test_memory_that_runs_out_later_on_stops_the_stage(

@@ -26,16 +26,22 @@ def same_updates(args: TrainingArguments, most: int) -> tuple[int, int]:
     return size, rows // size
 
 
-def divide_anew(args: TrainingArguments, most: int, updates: int) -> None:
+def divide_anew(args: TrainingArguments, most: int, updates: int, failed: int | None = None) -> None:
     """Change arguments to batches of at most `most` rows, of which so many are accumulated that updates stay the same.
 
     Args:
         updates: made so far with larger batches.
+        failed: rows of a batch that there was no room for, so that fewer are tried.
 
     Raises:
-        TrainingError: there were some, so weights are no longer those that the training started from.
+        TrainingError: there were some updates, so weights are no longer those that the training started from; or there
+            was no room for a single row.
     """
-    size, accumulated = same_updates(args, most)
+    if failed == 1:
+        raise TrainingError(
+            "memory: expected room for a batch of 1 row, got none; shorten rows, or take a smaller model"
+        )
+    size, accumulated = same_updates(args, most if failed is None else min(most, failed - 1))
     if size == args.per_device_train_batch_size:
         return
     flags = _flags(size, accumulated)

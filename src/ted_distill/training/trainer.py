@@ -94,6 +94,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         self._first_bad_step = torch.full((), -1, device=args.device)
         self._clock = time.monotonic()
         self._seconds_before = 0.0
+        self._was_tried = False
 
     # --- what a stage defines ------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         self.gather_weights()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
         chosen = self.args.load_best_model_at_end and self.state.best_global_step is not None
-        scores = logged_scores(self.state, self.state.best_global_step) if chosen else {}
+        scores = logged_scores(self.state, self.state.best_global_step if chosen else self.state.global_step)
         if self.validation and not scores:
             scores = self.score()
         chosen_by = chosen_score(self.args) if chosen else None
@@ -181,7 +182,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
         """See `transformers.Trainer`; an update accumulates more of the smaller batches, for as many rows."""
-        divide_anew(self.args, batch_size, self.state.global_step)
+        failed = self.args.per_device_train_batch_size if self._was_tried else None
+        self._was_tried = True
+        divide_anew(self.args, batch_size, self.state.global_step, failed)
         self._sums = {}
         super()._update_auto_batch_size(self.args.train_batch_size)
 
