@@ -12,9 +12,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from ted_distill import InputError, bench, export_onnx
-from ted_distill.benching import opened
 from ted_distill.benching.bench import Benched, read_bench
 from ted_distill.cli.main import main
+from ted_distill.export import written
 from ted_distill.export.exporting import Exported
 from ted_distill.report.bench import bench_table, bench_text
 from tiny import save_tiny, write_reviews
@@ -43,7 +43,7 @@ def exported(place: Path) -> Exported:
 @pytest.fixture(scope="module")
 def benched(place: Path, exported: Exported) -> Benched:
     """Teacher, student and its export, in all formats. The teacher's files are those of the student, to save time."""
-    real = opened.write_graph
+    real = written.write_graph
 
     def write_graph(model: Any, inputs: Any, file: Path, name: str) -> None:
         if name.endswith("big"):
@@ -52,7 +52,7 @@ def benched(place: Path, exported: Exported) -> Benched:
             real(model, inputs, file, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opened, "write_graph", write_graph)
+        patch.setattr(written, "write_graph", write_graph)
         return bench(
             [place / "model", place / "onnx"],
             place / "bench",
@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_written_is_refused_before_anything_is_scored_or_
     def fails(*_: Any) -> None:
         raise InputError("export: expected model to be written as ONNX, got an error; use another")
 
-    monkeypatch.setattr(opened, "write_graph", fails)
+    monkeypatch.setattr(written, "write_graph", fails)
     options = {"test": place / "reviews.jsonl", **QUICK}
     with monkeypatch.context() as patch:
         patch.setattr("ted_distill.benching.bench.scored", lambda *_: pytest.fail("scored"))
@@ -169,6 +169,19 @@ def test_a_model_that_cannot_be_written_is_refused_before_anything_is_scored_or_
     about = bench(place / "model", tmp_path / "out", **options).about
     assert {row["format"] for row in about["candidates"]} <= {"pytorch", "bf16"}
     assert any(note.startswith("model: ONNX is left out. export: expected model to be") for note in about["notes"])
+
+
+def test_a_graph_that_is_written_but_does_not_run_is_left_out(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of Funnel, some of whose axes are numbers in the graph."""
+    monkeypatch.setattr(written, "write_graph", lambda model, inputs, file, name: file.write_bytes(b"no graph"))
+    about = bench(place / "model", tmp_path / "out", test=place / "reviews.jsonl", **QUICK).about
+    assert {row["format"] for row in about["candidates"]} <= {"pytorch", "bf16"}
+    assert any("ONNX is left out. export: expected the ONNX graph of" in note for note in about["notes"])
+    with pytest.raises(InputError, match=r"expected the ONNX graph of .*model .* to run, got an error"):
+        export_onnx(place / "model", tmp_path / "onnx", test=place / "reviews.jsonl")
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_folders_and_values_that_make_no_sense_are_refused(

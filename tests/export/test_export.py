@@ -25,7 +25,7 @@ from transformers import (
 from ted_distill import InputError, bench, export_onnx
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError
-from ted_distill.export import exporting
+from ted_distill.export import written
 from ted_distill.export.exporting import FLOAT, INT8, Exported, read_export
 from ted_distill.export.session import OnnxModel
 from ted_distill.output import read_manifest
@@ -75,8 +75,8 @@ def shifts(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> dict[str, flo
         shifted(exported.files["int8"], target, found["int8"])
         return {}
 
-    monkeypatch.setattr(exporting, "write_graph", write_graph)
-    monkeypatch.setattr(exporting, "write_int8", write_int8)
+    monkeypatch.setattr(written, "write_graph", write_graph)
+    monkeypatch.setattr(written, "write_int8", write_int8)
     return found
 
 

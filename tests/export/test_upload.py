@@ -119,16 +119,33 @@ def test_onnx_files_of_this_checkpoint_go_where_browsers_look_for_them(
     push_to_hub(made / "ted", "me/student", onnx=tmp_path / "onnx")
     assert hub["files"].keys() == MODEL | {"onnx/model.onnx", "onnx/model_quantized.onnx", "export.json"}
     assert {"onnx", "transformers.js"} <= {*ModelCard(hub["files"]["README.md"].decode()).data.tags}
-    config = json.loads((tmp_path / "onnx" / "config.json").read_text())
-    shutil.copytree(tmp_path / "onnx", tmp_path / "other")
-    (tmp_path / "other" / "stage.json").unlink()
-    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "hidden_size": 17}))
-    with pytest.raises(
-        InputError, match=r"onnx: expected an export of .*ted, got .*other, whose config.json is another"
-    ):
-        push_to_hub(made / "ted", "me/student", onnx=tmp_path / "other")
+    other = shutil.copytree(made / "ted", tmp_path / "other")
+    (other / "stage.json").unlink()
+    for name, key, value in (("config.json", "hidden_act", "relu"), ("tokenizer.json", "version", "2.0")):
+        before = (other / name).read_text()
+        (other / name).write_text(json.dumps({**json.loads(before), key: value}))
+        with pytest.raises(InputError, match=rf"onnx: expected an export of .*other, got .*onnx, .* of another {name}"):
+            push_to_hub(other, "me/student", onnx=tmp_path / "onnx")
+        (other / name).write_text(before)
+    push_to_hub(other, "me/student", onnx=tmp_path / "onnx")
     with pytest.raises(InputError, match=r"onnx: expected an export of .*teacher, got .*made of other weights"):
         push_to_hub(made / "teacher", "me/teacher", onnx=tmp_path / "onnx")
+
+
+@pytest.mark.long
+def test_an_export_of_a_checkpoint_of_other_versions_goes_with_it(
+    made: Path, hub: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whose config.json has fields that the versions of now write in another form, or not at all."""
+    old = shutil.copytree(made / "ted", tmp_path / "old")
+    (old / "stage.json").unlink()
+    config = json.loads((old / "config.json").read_text())
+    for key in ("use_cache", "is_decoder", "add_cross_attention"):
+        config.pop(key, None)
+    (old / "config.json").write_text(json.dumps({**config, "_name_or_path": "someone/model", "torch_dtype": "float32"}))
+    export_onnx(old, tmp_path / "onnx")
+    push_to_hub(old, "me/student", onnx=tmp_path / "onnx")
+    assert "onnx/model.onnx" in hub["files"]
 
 
 def test_an_export_is_known_by_the_weights_it_was_made_of(made: Path, tmp_path: Path) -> None:

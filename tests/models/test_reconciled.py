@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     BartConfig,
     BertConfig,
@@ -181,6 +182,16 @@ def test_a_model_for_another_kind_of_problem_is_refused_unless_it_is_trained(
     assert load_model(folder, reviews, new_head=True).model.config.problem_type == "single_label_classification"
     overrides = ModelArguments(config_overrides="problem_type=single_label_classification")
     assert load_model(folder, reviews, overrides).model.config.problem_type == "single_label_classification"
+
+
+def test_a_head_for_rows_is_not_taken_for_one_of_tokens(tmp_path: Path, reviews: Task) -> None:
+    """Their weights have the same names and, with as many labels, the same sizes."""
+    folder = save(tmp_path / "model", BertConfig(**_ENCODER, **named("bad", "good")), AutoModelForTokenClassification)
+    with pytest.raises(InputError, match=r"expected a trained head for task .* got a BertForTokenClassification; name"):
+        load_model(folder, reviews)
+    torch.manual_seed(0)
+    fresh = load_model(folder, reviews, new_head=True)
+    assert "classifier.weight" in fresh.fresh
 
 
 # --- padding tokens -------------------------------------------------------------------------------------------

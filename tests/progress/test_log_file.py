@@ -114,3 +114,15 @@ def test_secrets_are_left_out_and_the_rest_is_kept(tmp_path: Path, message: str,
     with logged_into(tmp_path):
         logger.warning("%s", message)
     assert read(tmp_path)[-1] == kept
+
+
+def test_loggers_that_print_for_themselves_are_heard_also_if_they_were_made_later(tmp_path: Path) -> None:
+    """As those of transformers, which a command imports after it has begun to remember messages."""
+    late = logging.getLogger("late_library")
+    with remembering() as log:
+        late.propagate = False
+        with logged_into(tmp_path):
+            late.warning("said by itself")
+    assert "said by itself" in read(tmp_path)
+    assert log not in late.handlers
+    logging.root.manager.loggerDict.pop("late_library")

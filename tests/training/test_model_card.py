@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import (
     AutoModelForCausalLM,
@@ -129,10 +130,15 @@ def test_base_models_and_licences_are_handed_on_from_card_to_card(tmp_path: Path
     finetune(tmp_path / "tuned", task, quick_arguments(tmp_path / "again", max_steps=1))
     data = ModelCard.load(tmp_path / "again" / "README.md").data
     assert (data.license, data.base_model) == ("mit", ["someone/tiny"])
+    license = {"license": "other", "license_name": "some-research", "license_link": "LICENSE"}
+    (model / "README.md").write_text(f"---\n{yaml.safe_dump(license)}---\n# A model\n")
+    finetune(model, task, quick_arguments(tmp_path / "other", max_steps=1))
+    found = ModelCard.load(tmp_path / "other" / "README.md").data.to_dict()
+    assert {key: found.get(key) for key in license} == license
 
 
 def test_what_is_not_known_is_not_made_up(tmp_path: Path) -> None:
-    assert origin_of("someone/unheard-of") == Origin(["someone/unheard-of"], None)
+    assert origin_of("someone/unheard-of") == Origin(["someone/unheard-of"])
     assert origin_of(tmp_path) == Origin()
     (tmp_path / "README.md").write_text("---\n: [\n---\n")
     assert origin_of(tmp_path) == Origin()
@@ -145,7 +151,7 @@ def test_a_folder_of_the_hubs_cache_is_known_by_its_name(tmp_path: Path) -> None
     folder = tmp_path / "models--someone--tiny" / "snapshots" / "0a1b"
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\nbase_model: someone/larger\n---\n")
-    assert origin_of(folder) == Origin(["someone/tiny"], "apache-2.0")
+    assert origin_of(folder) == Origin(["someone/tiny"], {"license": "apache-2.0"})
 
 
 def test_data_sets_of_the_hub_are_named_and_files_are_not(tmp_path: Path) -> None:

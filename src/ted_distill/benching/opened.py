@@ -12,9 +12,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..export.graph import require_small, write_graph, write_int8
+from ..export.graph import require_small
 from ..export.parity import probe_batches
 from ..export.session import OnnxModel, file_as_module
+from ..export.written import write_onnx
 from ..fast.precision import cast_buffers, cast_weights
 from ..method.filters import Batch, FilteredModel
 from ..method.shapes import text_config
@@ -22,7 +23,6 @@ from ..models.embeddings import embedding_parameters
 from ..models.labels import label_order
 from ..models.load import LoadedModel, load_model, load_reader
 from ..models.trying.pad_tokens import pad_token_of
-from ..progress import busy
 from ..tasks import Task
 from ..tasks.base import Split
 from .arguments import Format
@@ -146,12 +146,8 @@ def write_files(opened: Opened, folder: Path, required: bool) -> None:
     try:
         require_small(loaded.model, place)
         files: dict[Format, Path] = {"onnx": folder / "model.onnx", "int8": folder / "model_quantized.onnx"}
-        batch = probe_batches(loaded, opened.task)["padded"]
-        inputs = {name: batch[name] for name in loaded.input_names if name in batch}
-        with busy(f"writing ONNX of {opened.candidate.title}"):
-            write_graph(loaded.model, inputs, files["onnx"], place)
-            if "int8" in wanted:
-                write_int8(files["onnx"], files["int8"])
+        int8 = files["int8"] if "int8" in wanted else None
+        write_onnx(loaded, opened.task, files["onnx"], int8, f" of {opened.candidate.title}")
     except InputError as error:
         if required:
             raise

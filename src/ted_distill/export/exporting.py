@@ -36,21 +36,24 @@ from ..output import (
     versions,
     write_json,
 )
-from ..progress import busy, showing
+from ..progress import showing
 from ..tasks import Task, TaskArguments
 from ..tasks.base import Split
 from .arguments import ExportArguments
 from .folders import beside, check_folder
 from .generated_rows import kind_of
-from .graph import OPSET, require_small, write_graph, write_int8
+from .graph import OPSET, require_small
 from .parity import REFERENCE, Comparison, Logits, changed_share, compare, largest_change, probe_batches
 from .requirements import package_versions, require_onnx
 from .session import OnnxModel, file_as_module
 from .which_task import Test, comparing_task
+from .written import write_onnx
 
 EXPORT_NAME = "export.json"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 """Files of a checkpoint's weights, whole or in parts; not those of filters, which may lie beside them."""
+READ_FILES = ("config.json", "tokenizer.json")
+"""Files of a checkpoint that an export holds too, as the libraries of now write them."""
 FLOAT, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 _STAGE = "export"
 
@@ -78,6 +81,12 @@ def read_export(folder: str | Path) -> Exported:
     if not isinstance(about, dict) or "files" not in about:
         raise InputError(f"export: expected a folder of `ted export`, got {folder}; export a checkpoint first")
     return Exported(Path(folder), about)
+
+
+def files_read_of(checkpoint: str | Path) -> dict[str, str]:
+    """Fingerprints of the other files that an export follows from, as they are in a checkpoint's folder."""
+    files = [Path(checkpoint) / name for name in READ_FILES]
+    return {file.name: file_fingerprint(file) for file in files if file.is_file()}
 
 
 def weights_of(checkpoint: str | Path) -> list[str]:
@@ -150,23 +159,17 @@ def export_onnx(
 
 def _write(folder: Path, loaded: LoadedModel, task: Task, arguments: ExportArguments) -> dict[str, Any]:
     """Write all files but `export.json`, and say what they are."""
-    model, batch = loaded.model, probe_batches(loaded, task)["padded"]
-    inputs = {name: batch[name] for name in loaded.input_names if name in batch}
+    model = loaded.model
     (folder / FLOAT).parent.mkdir(parents=True)
-    with busy("writing ONNX"):
-        write_graph(model, inputs, folder / FLOAT, loaded.name)
-    files = {"float32": {"file": FLOAT}}
-    operators = None
-    if arguments.int8:
-        with busy("quantising to int8"):
-            operators = write_int8(folder / FLOAT, folder / INT8)
-        files["int8"] = {"file": INT8}
+    operators = write_onnx(loaded, task, folder / FLOAT, folder / INT8 if arguments.int8 else None)
+    files = {"float32": {"file": FLOAT}} | ({"int8": {"file": INT8}} if arguments.int8 else {})
     model.config.save_pretrained(folder)
     save_tokenizer(loaded.tokenizer, folder)
     labels = model_labels(model.config) if task.label_names is not None else None
     return {
         "model": short_name(loaded.name),
         "weights": weights_of(loaded.name),
+        "read_from": files_read_of(loaded.name),
         "architecture": type(model).__name__,
         "task": {"name": task.name, "kind": kind_of(task), "pipeline_tag": task.pipeline_tag},
         "labels": labels,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import transformers
 from huggingface_hub import HfApi, ModelCard, ModelCardData
@@ -36,7 +36,7 @@ from ..ranges import check_ranges, described
 from ..secrets import text_without_secrets
 from ..stages.filters.block_scores import BLOCK_SCORES_NAME
 from ..tasks import load_task
-from .exporting import EXPORT_NAME, WEIGHTS, read_export, weights_of
+from .exporting import EXPORT_NAME, READ_FILES, WEIGHTS, files_read_of, read_export, weights_of
 from .which_task import arguments_of
 
 _OF_MODEL = (
@@ -53,8 +53,6 @@ star: on the Hub it would match files in folders too, which nothing here wrote."
 _OF_FILTERS = (FILTERS_NAME, FILTERS_CONFIG_NAME, BLOCK_SCORES_NAME)
 _OF_ONNX = ("onnx/model.onnx", "onnx/model_quantized.onnx", EXPORT_NAME)
 _TOKENIZER = "tokenizer_config.json"
-_SAME_FILES = ("config.json", "tokenizer.json")
-"""What a checkpoint and its export both hold."""
 
 
 @described
@@ -221,20 +219,14 @@ def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:
             f"onnx: expected an export of {checkpoint}, got {export}, which was made of other weights; export this "
             "checkpoint again"
         )
-    for name in _SAME_FILES:
-        if _content(export / name) != _content(checkpoint / name):
+    read, now = read_export(export).about.get("read_from"), files_read_of(checkpoint)
+    for name in READ_FILES:
+        if read is None or read.get(name) != now.get(name):
             raise InputError(
-                f"onnx: expected an export of {checkpoint}, got {export}, whose {name} is another one; export this "
-                "checkpoint again"
+                f"onnx: expected an export of {checkpoint}, got {export}, which was made of another {name}; export "
+                "this checkpoint again"
             )
     return {name: export / name for name in _OF_ONNX if (export / name).is_file()}
-
-
-def _content(file: Path) -> Any:
-    found = read_json(file)
-    # Of the program that wrote it, and of what the model is cast to.
-    apart = ("transformers_version", "dtype", "torch_dtype", "padding", "truncation")
-    return {key: value for key, value in found.items() if key not in apart} if isinstance(found, dict) else found
 
 
 def _private_problems(files: dict[str, Path]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
+from ..errors import InputError
 from ..tasks.base import Task
 from .labels import (
     check_problem_type,
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _MOST = 5
 """Labels of a replaced head that a message names."""
+_ALIKE = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice")
+"""Ends of names of classes whose heads have the same names and sizes, and are for rows, tokens or choices."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,29 @@ def decide_head(config: PretrainedConfig, task: Task, name: str, *, trained: boo
         trained: whether the model is about to be fine-tuned; otherwise its head has to be for the task's labels.
 
     Raises:
-        InputError: the number of labels differs, or the model does not know one of the data's labels.
+        InputError: the number of labels differs, the model does not know one of the data's labels, or its head is for
+            another kind of task.
     """
+    other_kind = _is_of_other_kind(config, task)
+    if other_kind and not trained:
+        raise InputError(
+            f"model: expected a trained head for task {task.name} in {name}, got a {config.architectures[0]}; name the "
+            "task that it was trained for, or fine-tune it first with `ted finetune`"
+        )
+    if other_kind:
+        return Head(trained, is_new=True, replaced=tuple(model_labels(config)))
     if trained and needs_new_head(config, task):
         others = class_names(task) is not None and not has_default_labels(config)
         return Head(trained, is_new=True, replaced=tuple(model_labels(config)) if others else ())
     order = label_order(config, task, name)
     return Head(trained, label_order=None if order is None else tuple(order))
+
+
+def _is_of_other_kind(config: PretrainedConfig, task: Task) -> bool:
+    """Whether a checkpoint's head would load as the task's, although it is for rows and not tokens, or so."""
+    saved, wanted = str((config.architectures or [""])[0]), str(getattr(task.auto_model, "__name__", ""))
+    ends = [next((end for end in _ALIKE if name.endswith(end)), None) for name in (saved, wanted)]
+    return None not in ends and ends[0] != ends[1]
 
 
 def fit_config(config: PretrainedConfig, head: Head, task: Task, name: str) -> PretrainedConfig:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
@@ -31,11 +32,11 @@ class Origin:
 
     Attributes:
         base_models: names on the Hub; of a folder, what its own card names.
-        license: that of its card.
+        license: that of its card: `license`, and of one that the Hub has no name for `license_name` and `license_link`.
     """
 
     base_models: list[str] = field(default_factory=list)
-    license: str | None = None
+    license: dict[str, Any] = field(default_factory=dict)
 
 
 def origin_of(name: str | Path) -> Origin:
@@ -44,7 +45,7 @@ def origin_of(name: str | Path) -> Origin:
     if not folder.is_dir():
         cached = try_to_load_from_cache(str(name), CARD_NAME) if is_hub_id(str(name)) else None
         known = read_card_data(Path(cached)) if isinstance(cached, str) else None
-        return Origin([str(name)] if is_hub_id(str(name)) else [], known.license if known else None)
+        return Origin([str(name)] if is_hub_id(str(name)) else [], _license(known))
     known = read_card_data(folder / CARD_NAME)
     in_cache = _CACHED.search(f"{folder.absolute()}/")
     if in_cache:
@@ -52,7 +53,12 @@ def origin_of(name: str | Path) -> Origin:
     else:
         named = known.base_model if known else None
         before = [named] if isinstance(named, str) else [str(one) for one in named or []]
-    return Origin([one for one in before if is_hub_id(one)], known.license if known else None)
+    return Origin([one for one in before if is_hub_id(one)], _license(known))
+
+
+def _license(known: ModelCardData | None) -> dict[str, Any]:
+    found = {key: getattr(known, key, None) for key in ("license", "license_name", "license_link")}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def read_card_data(file: Path) -> ModelCardData | None:
@@ -81,11 +87,11 @@ def card_data(
         datasets=list(datasets) or None,
         eval_results=known or None,
         library_name="transformers",
-        license=origin.license,
         metrics=list(metrics) or None,
         model_name=model_name if known else None,
         pipeline_tag=pipeline_tag,
         tags=list(tags),
+        **origin.license,
     )
 
 

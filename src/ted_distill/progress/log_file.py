@@ -31,6 +31,7 @@ class MessageLog(logging.Handler):
         self._remembered: deque[str] = deque(maxlen=_MOST_REMEMBERED)
         self._file: TextIO | None = None
         self._since: float | None = time.time()
+        self._loggers: list[logging.Logger] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a logger's message."""
@@ -65,6 +66,7 @@ class MessageLog(logging.Handler):
         """Append to a file from now on, what is remembered first."""
         from ..output import command, versions  # which imports torch
 
+        self.listen()
         with suppress(OSError):
             self._file = file.open("a", encoding="utf-8", errors="replace")
         used = ", ".join(f"{name} {number}" for name, number in versions().items())
@@ -74,6 +76,21 @@ class MessageLog(logging.Handler):
         if self._file is not None:
             with suppress(OSError):
                 self._file.write(remembered)
+
+    def listen(self) -> None:
+        """Take the messages of all loggers that there are; called again, of those that were made since too."""
+        # Some libraries print their own messages and do not hand them on.
+        named = [logger for logger in [*logging.root.manager.loggerDict.values()] if isinstance(logger, logging.Logger)]
+        for logger in (logging.root, *(logger for logger in named if not logger.propagate)):
+            if logger not in self._loggers:
+                logger.addHandler(self)
+                self._loggers.append(logger)
+
+    def stop_listening(self) -> None:
+        """Take no more messages."""
+        for logger in self._loggers:
+            logger.removeHandler(self)
+        self._loggers.clear()
 
     def close_file(self) -> None:
         """Remember messages again."""
@@ -110,16 +127,11 @@ def remembering() -> Iterator[MessageLog]:
 def kept_by(log: MessageLog) -> Iterator[None]:
     """Give a log the messages of all loggers."""
     token = _CURRENT.set(log)
-    # Some libraries print their own messages and do not hand them on.
-    named = [logger for logger in [*logging.root.manager.loggerDict.values()] if isinstance(logger, logging.Logger)]
-    loggers = [logging.root, *(logger for logger in named if not logger.propagate)]
-    for logger in loggers:
-        logger.addHandler(log)
+    log.listen()
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.removeHandler(log)
+        log.stop_listening()
         _CURRENT.reset(token)
 
 

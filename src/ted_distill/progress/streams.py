@@ -47,6 +47,16 @@ class Lines(io.TextIOBase):
         """That of the terminal."""
         return self._stream.fileno()
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the terminal, as all that the class it inherits from does not have."""
+        return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """What the terminal does with letters that its encoding lacks."""
+        return self._stream.errors
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
