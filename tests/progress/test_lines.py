@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ted_distill.progress import Display, Schedule, Score, within
+from ted_distill.progress.streams import Lines
 from ted_distill.progress.words import rate
 
 POINT = {
@@ -221,3 +222,10 @@ def test_rates_are_short() -> None:
     assert [rate(value) for value in (209.6, 12345, 9.96, 0.512)] == [
         "210 rows/s", "12,345 rows/s", "9.96 rows/s", "0.512 rows/s",
     ]  # fmt: skip
+
+
+def test_a_stream_above_a_display_has_the_encoding_of_the_terminal() -> None:
+    """Code of others encodes with it."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
+    lines = Lines(stream, lambda line: None)
+    assert (lines.encoding, lines.errors) == ("utf-8", "replace")

@@ -31,6 +31,8 @@ after an interruption, and more --seeds add to those that are there.
 
 _MEANT = {"seed": "seeds", "method": "methods"}
 """Flags that are easily taken for others of this command."""
+_NUMBERS = ("seeds", "resamples")
+"""What this command has beside a recipe's keys."""
 
 
 def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[Any]]]:
@@ -50,7 +52,7 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
     kept = []
     for change in changes(others):
         key, _, value = change.partition("=")
-        if key in ("seeds", "resamples"):
+        if key in _NUMBERS:
             with collect(problems):
                 numbers[key] = _whole_number(key, value)
         else:
@@ -108,7 +110,7 @@ def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"--grid: expected keys of Stage II alone, got {key}, which also decides Stage I; "
                 "compare runs with each value, or give it before --grid"
             )
-        elif inside and not (word.startswith("--") or "." in key or key in TOP_KEYS):
+        elif inside and not (word.startswith("--") or "." in key or key in TOP_KEYS or key in _NUMBERS):
             grid.append(word)
         else:
             inside = False

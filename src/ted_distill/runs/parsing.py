@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, Union, get_args, get_origin
 
+import numpy as np
 import yaml
 from pydantic import TypeAdapter
 
@@ -234,11 +235,13 @@ def with_source(value: Any) -> Any:
 
 
 def plain_numbers(value: Any) -> Any:
-    """The same value in which numbers do not remember how they were written."""
+    """The same value in which numbers do not remember how they were written, and none is NumPy's."""
     if isinstance(value, dict):
         return {plain_numbers(key): plain_numbers(part) for key, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple, np.ndarray)):
         return [plain_numbers(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
     kinds: tuple[tuple[type, Any], ...] = ((_WrittenInt, int), (_WrittenFloat, float))
     return next((plain(value) for kind, plain in kinds if isinstance(value, kind)), value)
 

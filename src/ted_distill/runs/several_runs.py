@@ -40,21 +40,26 @@ def make_runs_together(
     """
     runs = [RunOfRecipe(recipe, shared, task) for recipe in recipes]
     if not is_side_by_side(recipes[0]):
-        # Each run checks itself when its turn comes; what was begun with other settings is said before one goes on.
-        _check([run for run in runs if run.has_begun])
+        # Seeds differ in nothing that is checked, and each run checks itself when its turn comes; what was begun with
+        # other settings is said before one goes on.
+        searched = held_out_seed is not None
+        _check([(name, run) for name, run in zip(names, runs, strict=True) if searched or run.has_begun])
         return [{} for _ in recipes]
-    _check(runs)
+    _check(list(zip(names, runs, strict=True)))
     started = [run.as_started(name, predicts) for name, run in zip(names, runs, strict=True)]
     with showing(quiet=started[0].steps.is_quiet):
         return make_together(started, rows, held_out_seed, tolerated)
 
 
-def _check(runs: Sequence[RunOfRecipe]) -> None:
+def _check(runs: Sequence[tuple[str, RunOfRecipe]]) -> None:
     """Check runs that share a folder, and what they share with the first. Raises `InputError` for all at once."""
     problems: list[str] = []
-    for number, run in enumerate(runs):
+    for number, (name, run) in enumerate(runs):
+        found: list[str] = []
         if number:
             run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)}
-        with collect(problems):
+        with collect(found):
             run.check()
-    raise_if_any(list(dict.fromkeys(problems)))
+        # What is wrong with all is said of none.
+        problems += found if not number else [f"{name}: {one}" for one in found if one not in problems]
+    raise_if_any(problems)

@@ -54,6 +54,12 @@ def test_all_that_is_wrong_is_said_at_once(recipe: str) -> None:
     assert "--grid: expected KEY=V,V,V, got mse_alpha" in text
 
 
+def test_seeds_after_a_grid_are_no_part_of_it(recipe: str) -> None:
+    _, numbers, grid = read_compare([recipe, "--grid", "kl_alpha=1,2", "seeds=1", "resamples=300"])
+    assert numbers == {"seeds": 1, "resamples": 300}
+    assert grid == {"kl_alpha": [1, 2]}
+
+
 @pytest.mark.parametrize("words", [["--grid"], ["--grid", "--seeds", "2"]])
 def test_a_grid_of_nothing_is_refused(recipe: str, words: list[str]) -> None:
     with pytest.raises(InputError, match=r"--grid: expected KEY=V,V,V after it, got nothing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from ted_distill import TaskArguments, compare, load_task
 from ted_distill.errors import GateError, InputError
 from ted_distill.runs import steps
+from ted_distill.runs.compare.search import _folder_names
 from ted_distill.runs.compare.verdicts import page
 from tiny import save_tiny, write_reviews
 
@@ -86,6 +88,33 @@ def test_settings_are_chosen_on_rows_held_out_with_the_same_grid_for_all(
     trained = {folder.parent.name for folder in (tmp_path / "compare" / "search").glob("*/*/model.safetensors")}
     assert trained == {"alone", "kd", "ted"}
     assert len([*(tmp_path / "compare" / "search").glob("*/*/model.safetensors")]) == 8, "a trial trains one method"
+
+
+def test_a_method_without_a_choice_is_not_trained_to_make_it(content: dict[str, Any], tmp_path: Path) -> None:
+    """Values may be an array, and two of them may look alike in the name of a folder."""
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path)}
+    found = compare(recipe, 1, {"kl_alpha": np.array([1, 2])}, resamples=240)
+    assert found["search"]["scores"].keys() == {"kd"}
+    assert found["chosen"]["alone"] == {}
+    trained = sorted(folder.parent.name for folder in (tmp_path / "compare" / "search").glob("*/*/model.safetensors"))
+    assert trained == ["kd", "kd"]
+    (said,) = re.findall("Settings chosen on .*", (tmp_path / "compare" / "compare.md").read_text())
+    assert "alone" not in said
+
+
+def test_trials_have_a_folder_each() -> None:
+    tried = [("kd", {"kl_alpha": value}) for value in ("1e+2", "1e-2", "1e 2", "1e/2")]
+    names = _folder_names(tried)
+    assert len({*names}) == 4
+    assert "kd-kl_alpha=1e+2" in names
+
+
+def test_every_trial_is_planned_before_the_first_is_trained(content: dict[str, Any], tmp_path: Path) -> None:
+    """A value may be right for the recipe, and wrong for these models."""
+    recipe = {**content, "methods": ["attention"], "output_dir": str(tmp_path)}
+    with pytest.raises(InputError, match=r"trying attention_pair=9:1: attention_pair: expected a block .* to 2, got 9"):
+        compare(recipe, 1, {"attention_pair": ["2:1", "9:1"]})
+    assert not [*tmp_path.rglob("model.safetensors")]
 
 
 def test_a_given_teacher_may_have_more_labels_than_the_data_also_where_rows_are_held_out(

@@ -36,6 +36,7 @@ from ..best_model import KEPT_NAME
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
+from ..parsing import plain_numbers
 from ..recipe import OWNERS, Recipe
 from ..recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
 from ..run import RunOfRecipe, look_first
@@ -102,6 +103,7 @@ def compare(
         refuse_busy(of_run_too)
     refuse_unrecorded(folder, (RECIPE_NAME, COMPARISON_NAME), _HEAD, "comparison")
     _check_models(shared)
+    grid = {key: plain_numbers(values) for key, values in (grid or {}).items()}
     if grid:
         check_grid(grid, recipe, task, folder)
     if not (folder / "seed-1").exists():  # which may have other settings, chosen by a search

@@ -14,6 +14,7 @@ from datasets import IterableDataset
 
 from ...errors import NotFiniteError, nearest, raise_if_any
 from ...fast.states_cache import CACHE_NAME, remove_caches
+from ...identity import fingerprint
 from ...output import on_main
 from ...progress import within
 from ...stages import DistillArguments
@@ -97,7 +98,7 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
     """Train every method with every combination of the keys that it uses, on the rows that are not held out.
 
     Everything is made anew on those rows, the teacher too if it is fine-tuned here, so that nothing has seen the rows
-    that choose. Of equal scores the first wins.
+    that choose. Of equal scores the first wins. A method without a choice is not trained.
 
     Args:
         folder: of the trials; the same call goes on where it was cut off.
@@ -116,12 +117,16 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
         )
     scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
     points = _points(grid, recipe.run.methods)
-    tried = [(method, point) for method, of_method in points.items() for point in of_method]
+    tried = [(method, point) for method, of_method in points.items() if len(of_method) > 1 for point in of_method]
+    places = _folder_names(tried)
     trials = [
-        recipe_of(recipe, folder / _folder_name(method, point), [method], {method: point}) for method, point in tried
+        recipe_of(recipe, folder / place, [method], {method: point})
+        for (method, point), place in zip(tried, places, strict=True)
     ]
     names = [_trying(point) for _, point in tried]
-    given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=_is_not_finite)
+    given: list[dict[str, Any]] = []
+    if trials:
+        given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=_is_not_finite)
     shared: dict[str, Any] = {}
     for (method, point), trial, made in zip(tried, trials, given, strict=True):
         started = RunOfRecipe(trial, folder, split)
@@ -130,6 +135,9 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
         shared |= {step: result for step, result in started.steps_made.items() if started.is_shared(step)}
     chosen = {}
     for method, of_method in points.items():
+        if len(of_method) == 1:
+            chosen[method] = of_method[0]
+            continue
         finite = [point for point in of_method if _name(point) in scores[method]]
         if not finite:
             raise NotFiniteError(
@@ -141,6 +149,7 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
         chosen[method] = next(point for point in finite if sign * scores[method][_name(point)] == best)
     on_main(lambda: remove_caches(folder / CACHE_NAME))
     metrics = {method: _decides(recipe, method, split)[0] for method in points}
+    scores = {method: found for method, found in scores.items() if found}
     return Search(chosen, scores, len(split.rows["validation"]), metrics, teacher_given)
 
 
@@ -187,5 +196,10 @@ def _name(point: Settings) -> str:
     return " ".join(f"{key}={value}" for key, value in point.items()) or "defaults"
 
 
-def _folder_name(method: str, point: Settings) -> str:
-    return re.sub(r"[^\w.=-]+", "-", f"{method} {_name(point)}")
+def _folder_names(tried: Sequence[tuple[str, Settings]]) -> list[str]:
+    """A name for the folder of each trial; those that would be the same get a part of a fingerprint."""
+    names = [re.sub(r"[^\w.=+-]+", "-", f"{method} {_name(point)}") for method, point in tried]
+    return [
+        name if names.count(name) == 1 else f"{name}-{fingerprint([method, point])[:8]}"
+        for name, (method, point) in zip(names, tried, strict=True)
+    ]

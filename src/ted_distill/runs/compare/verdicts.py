@@ -130,13 +130,14 @@ def notes(content: Content) -> list[str]:
         sentences.append("The student alone is not behind the teacher by more than its sd: there is no gap to close.")
     if content["search"]:
         tried = {name: len(scores) for name, scores in content["search"]["scores"].items()}
+        choices = [
+            f"{METHODS[name].title} {_settings(chosen)} of {tried[name]}"
+            for name, chosen in content["chosen"].items()
+            if name in tried
+        ]
         sentences.append(
             f"Settings chosen on {content['search']['rows']:,} rows held out of the training rows: "
-            + "; ".join(
-                f"{METHODS[name].title} {_settings(chosen)} of {tried[name]}"
-                for name, chosen in content["chosen"].items()
-            )
-            + "."
+            f"{'; '.join(choices) or 'none, as there was one of each'}."
         )
         if content["search"].get("teacher_given"):
             sentences.append("The teacher was given, and may have been trained on the rows that chose the settings.")
