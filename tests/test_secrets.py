@@ -67,6 +67,8 @@ def test_none_of_our_own_settings_is_taken_for_a_secret() -> None:
 def test_a_recipe_is_recorded_without_its_secret_keys() -> None:
     content = {"teacher": "t", "training": {"hub_token": SECRET, "seed": 1}, "kd": [{"password": SECRET}], 1: 2}
     assert content_without_secrets(content) == {"teacher": "t", "training": {"seed": 1}, "kd": [{}], 1: 2}
+    further = {"score_on": {"per-token": {"task": "sst2", "hub_token": SECRET}}}
+    assert content_without_secrets(further) == {"score_on": {"per-token": {"task": "sst2"}}}, "a name of data"
 
 
 def test_no_file_of_a_run_holds_the_token_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def content_without_secrets(content: Any) -> Any:
         return {
             key: content_without_secrets(value)
             for key, value in content.items()
-            if not (isinstance(key, str) and _is_secret(key))
+            if isinstance(value, dict) or not (isinstance(key, str) and _is_secret(key))
         }
     if isinstance(content, list):
         return [content_without_secrets(value) for value in content]

@@ -25,6 +25,8 @@ SCORES = {
         ("ted.f1 / teacher.f1 >= 0.975", True),
         ('ted["wiki-103_f1"] > teacher.f1', True),
         ("ted['wiki-103_f1'] < ted.f1", False),
+        ("ted.f1 / alone.f1 >= 1", False),
+        ("ted.f1 / alone.f1 < 1", False),
     ],
 )
 def test_a_requirement_holds_or_does_not(text: str, holds: bool) -> None:
@@ -54,7 +56,7 @@ def test_what_is_no_comparison_of_scores_is_refused(text: str) -> None:
         ("tde.f1 >= 1", "expected one of teacher, ted, alone, got tde"),
         ("ted.f2 >= 1", r"expected a score of ted \(f1, test_f1, wiki-103_f1\), got f2"),
         ("teacher.metric >= 1", r"expected a score of teacher \(f1\), got metric"),
-        ("ted.f1 / alone.f1 >= 1", "expected no division by 0"),
+        ("ted.f1 / 0 >= 1", "expected no division by 0"),
     ],
 )
 def test_a_requirement_on_what_is_not_there_is_refused(text: str, message: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -207,6 +208,46 @@ def test_blocks_of_a_teacher_that_is_fine_tuned_already_are_no_pretrained_start(
         read_recipe(recipe, ["finetune_teacher=false"])
 
 
+@pytest.mark.parametrize("form", ["nested", "flat"])
+def test_overrides_of_the_student_win_however_the_recipe_and_they_are_written(form: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"student": {"layers": [1, 2], "trim": "train"}}
+    if form == "flat":
+        given = {"student": None, "student_layers": [1, 2], "student_trim": "train"}
+    recipe = tiny_recipe(tmp_path, methods=["kd"], **given)
+    for words, student, layers in (
+        (["student=elsewhere"], "elsewhere", [1, 2]),
+        (["student.layers=[1]"], None, [1]),
+        (["student_layers=[1]"], None, [1]),
+        (["student={layers: [1]}"], None, [1]),
+        (["student.model=elsewhere"], "elsewhere", [1, 2]),
+    ):
+        read = read_recipe(recipe, words).run
+        assert (read.student, read.student_layers, read.student_trim) == (student, layers, "train"), words
+    with pytest.raises(InputError, match=r"unknown key student\.layrs; did you mean layers"):
+        read_recipe(recipe, ["student.layrs=[1]"])
+
+
+def test_a_fine_tuning_may_be_asked_for_by_true(tmp_path: Path) -> None:
+    read = read_recipe(tiny_recipe(tmp_path, finetune_teacher=True))
+    assert read.tunes("teacher")
+    assert read.stage("finetune_teacher") == QUICK
+
+
+def test_further_data_whose_name_has_a_dot_can_be_overridden(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, score_on={"v1.1": {"task": "sst2"}})
+    content = read_recipe(recipe, ["score_on.v1.1.max_eval_samples=3"]).content["score_on"]
+    assert content == {"v1.1": {"task": "sst2", "max_eval_samples": 3}}
+
+
+def test_numbers_of_numpy_are_numbers_in_a_recipe_from_python(tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny_recipe(tmp_path).read_text())
+    content["distill"] = {"learning_rate": np.float64(1e-4), "max_steps": np.int64(2), "bf16": np.bool_(False)}
+    recipe = make_recipe({**content, "student": None, "student_layers": np.array([1])})
+    assert type(recipe.content["distill"]["learning_rate"]) is float
+    assert recipe.run.student_layers == [1]
+    assert "learning_rate: 0.0001" in recorded_text(recipe.content, "# head\n", tmp_path)
+
+
 def test_null_removes_a_section_or_a_key(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, score_on={"more": {"task": "sst2"}}, kd={"kl_alpha": 9}, filter_output_dim=16)
     read = read_recipe(recipe, ["score_on=null", "kd=null", "filter_output_dim=null"])
@@ -243,7 +284,7 @@ def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_sta
         "distill": {"temperature": [2], "epochs": 3},
         "kd": {"bf16": 2},
         "ted": None,
-        "finetune_teacher": True,
+        "finetune_teacher": "yes",
         "score_on": {"more": {"task": "sst2", "doc_stride": "x"}, "other": 3},
         "from_scratch": {1: 2, "model_type": "gpt2"},
         "methods": ["kd", "tad"],
@@ -253,7 +294,7 @@ def test_all_problems_of_a_recipe_come_in_one_message_each_once_and_where_it_sta
     problems = error.value.problems
     for problem in (
         "recipe: label_column: expected text, got ['a', 'b']",
-        "recipe section finetune_teacher: expected `key: value` lines, got true",
+        "recipe section finetune_teacher: expected `key: value` lines, got 'yes'",
         "recipe section score_on.more: doc_stride: expected a whole number, got 'x'",
         "recipe section score_on.other: expected keys of a task, `task` among them, got 3",
         "recipe section from_scratch: expected names of config fields, got 1",

@@ -18,6 +18,7 @@ from ted_distill.cli.main import main
 from ted_distill.errors import GateError
 from ted_distill.runs.planning import plan
 from ted_distill.runs.planning.show import show
+from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.run import run
 from ted_distill.runs.trimming import training_texts
 from ted_distill.tasks import load_task
@@ -121,8 +122,8 @@ def test_a_student_may_be_written_as_one_section(recipe_file: Path) -> None:
     assert one.run == flat.run
     assert one.content == flat.content
     with pytest.raises(InputError) as error:
-        read_recipe(
-            recipe_file, ["output_dir=x", "student={layer: [2], trim: val, num_layers: 2}", "student_num_layers=1"]
+        make_recipe(
+            {**one.content, "student": {"layer": [2], "num_layers": 2}, "student_num_layers": 1, "student_trim": "val"}
         )
     assert error.value.problems[:2] == [
         "recipe: unknown key student.layer; did you mean layers?",

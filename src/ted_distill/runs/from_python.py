@@ -120,9 +120,9 @@ def _read(
 ) -> tuple[Recipe, Task]:
     models = {"teacher": teacher, "student": student}
     changes = {owner: as_name(model) for owner, model in models.items() if model is not None}
+    overrides = [f"{owner}={name}" for owner, name in changes.items()]
     if isinstance(recipe, (str, Path)):
-        recipe = read_recipe(recipe, [f"{owner}={name}" for owner, name in changes.items()])
+        recipe = read_recipe(recipe, overrides)
     elif changes or not isinstance(recipe, Recipe):
-        content = recipe.content if isinstance(recipe, Recipe) else recipe
-        recipe = make_recipe({**content, **changes})
+        recipe = make_recipe(recipe.content if isinstance(recipe, Recipe) else recipe, overrides)
     return recipe, load_task(recipe.task, train, validation, test)

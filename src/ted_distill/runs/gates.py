@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -85,15 +86,15 @@ class Requirement:
         ]
 
     def check(self, scores: Scores) -> Verdict:
-        """Whether it holds.
+        """Whether it holds: not where a score is no number, or something is divided by 0.
 
         Raises:
-            InputError: a model or a score that the run does not have, or a division by 0.
+            InputError: a model or a score that the run does not have.
         """
         left = _value(self.comparison.left, scores, self.text)
         right = _value(self.comparison.comparators[0], scores, self.text)
         (sign,) = self.comparison.ops
-        holds = _COMPARE[type(sign)](left, right)
+        holds = not math.isnan(left + right) and _COMPARE[type(sign)](left, right)
         return Verdict(self.text, holds, f"{_number(left)} and {_number(right)}")
 
 
@@ -195,6 +196,8 @@ def _check(node: ast.expr, text: str) -> None:
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
         _check(node.left, text)
         _check(node.right, text)
+        if isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant) and node.right.value == 0:
+            raise InputError(f"require: expected no division by 0, got one in {shown(text)}")
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, text)
     elif not _is_number(node) and _score(node) is None:
@@ -219,7 +222,7 @@ def _value(node: Any, scores: Scores, text: str) -> float:
     if isinstance(node, ast.BinOp):
         left, right = _value(node.left, scores, text), _value(node.right, scores, text)
         if isinstance(node.op, ast.Div) and right == 0:
-            raise InputError(f"require: expected no division by 0, got one in {shown(text)}")
+            return math.nan
         return _ARITHMETIC[type(node.op)](left, right)
     if isinstance(node, ast.UnaryOp):
         return -_value(node.operand, scores, text)

@@ -138,10 +138,10 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:
     """The recipe of keys and sections as a YAML file has them; see `read_recipe`. Raises `InputError`."""
-    content = copy.deepcopy(dict(given))
+    problems: list[str] = []
+    content = with_student_keys(copy.deepcopy(dict(given)), problems)
     for override in overrides or []:
         apply_override(content, override)
-    problems: list[str] = []
     content = as_meant(with_student_keys(content, problems))
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
@@ -248,20 +248,33 @@ def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
-    """Put `key=value` into a recipe's content; `section.key=value` into a section. Raises `InputError`."""
+    """Put `key=value` into a recipe's content; `section.key=value` into a section, and `student.layers=[2,4]`, or all
+    keys of `student={...}`, in place of `student_layers`. Raises `InputError`.
+    """
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"override: expected key=value, got {shown(override)}")
-    *path, last = key.split(".")
+    path, last = _path_of(key)
+    if path == ["student"] and last in _OF_STUDENT:
+        path, last = [], _OF_STUDENT[last]
     for part in path:
         if not isinstance(content.get(part), dict):
-            # `student.trim=train` keeps the student that is named.
-            named = part == "student" and content.get(part) is not None
-            content[part] = {"model": content[part]} if named else {}
+            content[part] = {}
         content = content[part]
     plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
     written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
     content[last] = value if written else parse_yaml(value, f"override {key}", source=True)
+    if not path and last == "student" and isinstance(content[last], dict):
+        known = {_OF_STUDENT[name]: content[last].pop(name) for name in [*content[last]] if name in _OF_STUDENT}
+        if not content[last]:
+            del content[last]
+        content.update(known)
+
+
+def _path_of(key: str) -> tuple[list[str], str]:
+    """The sections of a dotted key, and the name within. Names of further data may have dots themselves."""
+    *path, last = key.split(".")
+    return ([SCORE_ON, ".".join(path[1:])] if path[:1] == [SCORE_ON] and len(path) > 1 else path), last
 
 
 def as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
@@ -294,7 +307,7 @@ def wrong_sections(sections: dict[str, Any]) -> list[str]:
     problems = [
         f"recipe section {name}: expected `key: value` lines, got {shown(values)}"
         for name, values in sections.items()
-        if not isinstance(values, dict) and not (values is False and name in FINETUNE)
+        if not isinstance(values, dict) and not (isinstance(values, bool) and name in FINETUNE)
     ]
     held = {name: values for name, values in sections.items() if isinstance(values, dict)}
     for name, values in held.get(SCORE_ON, {}).items():

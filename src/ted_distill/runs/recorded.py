@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..models.given import was_in_memory
 from ..ranges import expanded
 from ..secrets import content_without_secrets
+from ..stages.methods import IDENTITY, LEARNED, LEAST_SQUARES, RANDOM
 from ..tasks import Task, TaskArguments
 from ..tasks.task_arguments import own_task_of
 from ..wording import and_list
@@ -27,7 +28,15 @@ _HEAD = "# Relative paths of data, models and output_dir are seen from"
 _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
 DATA_FILES = {name for name in field_names(TaskArguments) if name.endswith("_file")}
 """Keys that hold the path of a file of rows."""
-_PATHS = {"teacher", "student", "dataset_name", "output_dir", *DATA_FILES}
+_PATHS = {
+    "teacher", "student", "dataset_name", "output_dir", *DATA_FILES, "student_filters", "cache_dir", "deepspeed",
+    "fsdp_config",
+}  # fmt: skip
+"""Keys whose values may be paths: those that are there, seen from the folder where the recipe was run."""
+_NAMES = {LEARNED, LEAST_SQUARES, RANDOM, IDENTITY}
+"""Values of `student_filters` that are no folder."""
+_INSTEAD: dict[str, list[str]] = {"teacher": [], "student": []}
+"""What may be given in place of a key beside itself: for rows, a data set of the Hub."""
 RECIPE_NAME = "recipe.yaml"
 """The recipe in a folder of a run, or of a comparison."""
 _IN_MEMORY = "# In memory, where no recipe finds it:"
@@ -71,7 +80,7 @@ def refuse_in_memory(file: Path, given: Iterable[str] = ()) -> None:
     named = next((line[len(_IN_MEMORY) :].split(",") for line in lines if line.startswith(_IN_MEMORY)), [])
     keys = {name: name if name in ("teacher", "student") else f"{name}_file" for name in map(str.strip, named)}
     known = {*given}
-    if missing := [name for name, key in keys.items() if not {key, "dataset_name"} & known]:
+    if missing := [name for name, key in keys.items() if not {key, *_INSTEAD.get(key, ["dataset_name"])} & known]:
         raise InputError(
             f"recipe: expected {and_list(missing)} in files, got the recipe of a run that Python gave them to; give "
             f"{', '.join(f'{keys[name]}=...' for name in missing)}, or run it from Python again"
@@ -148,7 +157,8 @@ def _seen_value(key: str, value: Any, base: Path) -> Any:
         return _seen(value, base)
     if key == "task" and isinstance(value, str) and (own := own_task_of(value)):
         return f"{_seen_path(own[0], base)}:{own[1]}"
-    return _seen_path(value, base) if key in _PATHS and isinstance(value, str) else value
+    is_path = key in _PATHS and isinstance(value, str) and value not in _NAMES
+    return _seen_path(value, base) if is_path else value
 
 
 def _seen_path(value: str, base: Path) -> str:

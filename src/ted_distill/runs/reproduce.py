@@ -19,7 +19,7 @@ from ..wording import listed
 from .checking.undisturbed import silent
 from .given_teacher import offer_teacher_labels
 from .parsing import read_yaml
-from .recipe import Recipe, read_recipe
+from .recipe import OWNERS, Recipe, read_recipe
 from .recorded import RECIPE_NAME, moved_since, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
@@ -186,8 +186,7 @@ def _sum(folder: Path, at: RunFolder) -> Any:
 
 def _versions(then: RunFolder, now: RunFolder) -> list[str]:
     """Differences between the versions of the last stage."""
-    last = then.methods[-1]
-    manifests = [read_if_sound(Path(at.model(last)) / MANIFEST_NAME) for at in (then, now)]
+    manifests = [read_if_sound(Path(at.model([*OWNERS, *at.methods][-1])) / MANIFEST_NAME) for at in (then, now)]
     before, after = (manifest.get("versions", {}) for manifest in manifests)
     return [
         f"{name} {before[name]} -> {after[name]}" for name in before if name in after and before[name] != after[name]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, T5Config
 
 from ted_distill import InputError
 from ted_distill.models.narrowing.wiring import WIRINGS
@@ -100,6 +100,12 @@ def test_models_are_timed_in_turns_on_one_row() -> None:
     assert all(seconds > 0 for seconds in found)
     assert calls[:4] == [(0, (1, 9)), (1, (1, 9)), (0, (1, 9)), (1, (1, 9))]
     assert Latency(2.0, 1.0, 9, "a CPU").share == 0.5
+
+
+def test_a_model_that_classifies_at_the_end_of_the_text_is_timed_too() -> None:
+    config = T5Config(vocab_size=40, d_model=16, d_kv=4, num_heads=4, d_ff=32, num_layers=2, decoder_start_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert len(median_seconds([model], 9)) == 1
 
 
 def test_students_for_tags_and_answers_keep_the_first_blocks_of_any_family() -> None:

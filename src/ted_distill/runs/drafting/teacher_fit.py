@@ -38,7 +38,8 @@ def teacher_fit(teacher: TeacherFacts, model: PreTrainedModel, task: Task) -> Fi
     Args:
         model: the teacher with the task's head, perhaps without weights.
     """
-    if teacher.head != _WANTED[task.auto_model.__name__]:
+    # Of a task of one's own, the head may be any of transformers'.
+    if teacher.head is None or teacher.head != _WANTED.get(task.auto_model.__name__):
         return Fit(False, f"it has no head for this task ({teacher.architecture})")
     if has_labels(task) and (problem := _labels_problem(teacher, task)):
         return Fit(False, problem)
