@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from ted_distill import (
 from ted_distill.fast import row_file
 from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_cache
 from ted_distill.method.filters import FilteredModel, Signals
+from ted_distill.stages.lifecycle import keeps_states
 from tiny import save_tiny, write_questions, write_reviews
 
 LENGTHS = [5, 3, 7, 1]
@@ -295,6 +297,23 @@ def _set_up(folder: Path, question_answering: bool) -> tuple[TaskArguments, Path
         folder / "student", auto_class, "deberta-v2", blocks=2, width=8, seed=1, pooler_hidden_size=8, **names
     )
     return task, teacher, student
+
+
+@pytest.mark.parametrize(
+    ("options", "features", "kept"),
+    [
+        ({"max_steps": 3}, 24, False), ({"max_steps": 4}, 24, True), ({"max_steps": 3}, None, True),
+        ({"num_train_epochs": 1}, 24, False), ({"num_train_epochs": 1.5}, 24, True), ({}, 24, True),
+    ],
+)  # fmt: skip
+def test_outputs_are_kept_only_if_they_are_read_again(
+    tmp_path: Path, options: dict[str, Any], features: int | None, kept: bool
+) -> None:
+    """A short stage on many rows would write gigabytes that nobody reads."""
+    arguments, _, _ = _set_up(tmp_path, False)
+    args = _arguments(tmp_path / "out", per_device_train_batch_size=8, **options)
+    assert keeps_states(args, load_task(arguments), shared=False, features=features) is kept
+    assert keeps_states(args, load_task(arguments), shared=True, features=features)
 
 
 @pytest.fixture

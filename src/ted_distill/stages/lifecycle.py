@@ -59,7 +59,7 @@ from ..training.speed import undo_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import search_problems
 from ..training.trainer import StageTrainer
-from ..training.update_counts import check_updates, refuse_untrained
+from ..training.update_counts import check_updates, refuse_untrained, updates_of_epoch
 from .rows.lost_text import cut_warnings, unknown_warnings
 from .stage_identity import Results, check_folder, differences_of, refuse_foreign
 
@@ -255,10 +255,17 @@ def _nothing_more(features: Dataset, tokenizer: PreTrainedTokenizerBase) -> Data
 # --- frozen models ---------------------------------------------------------------------------------------------
 
 
-def keeps_states(args: StageArguments, task: Task, shared: bool) -> bool:
-    """Whether to keep a frozen model's outputs: if they are needed twice, here or by stages that share the cache."""
-    repeats = args.max_steps > 0 or (args.num_train_epochs or 1) > 1 or shared
-    return bool(args.cache_limit) and task.can_cache and not task.padding_counts and repeats
+def keeps_states(args: StageArguments, task: Task, shared: bool, features: int | None = None) -> bool:
+    """Whether to keep a frozen model's outputs: if they are needed twice, here or by stages that share the cache.
+
+    Args:
+        features: those of the training rows [unknown, and fewer than `max_steps` need].
+    """
+    if features is None or args.max_steps <= 0:
+        repeats = args.max_steps > 0 or (args.num_train_epochs or 1) > 1
+    else:
+        repeats = args.max_steps > updates_of_epoch(args, features)
+    return bool(args.cache_limit) and task.can_cache and not task.padding_counts and (shared or repeats)
 
 
 def states_cache(
@@ -272,7 +279,7 @@ def states_cache(
     relation_block: int | None = None,
 ) -> StatesCache | None:
     """The cache of a frozen model's outputs for features; None if they are not needed twice."""
-    if not keeps_states(args, task, shared=args.cache_dir is not None):
+    if not keeps_states(args, task, args.cache_dir is not None, len(features)):
         return None
     model, folder = _outputs_of(frozen, task, features), _cache_dir(args)
     # Queries, keys and values are as wide as states, or narrower.
