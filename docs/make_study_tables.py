@@ -37,7 +37,7 @@ TITLES = {
     "mrpc": "MRPC (F1)",
     "cola": "CoLA (Matthews)",
     "wnut_17": "WNUT-17 (F1 of names)",
-    "wnut_17_256": "WNUT-17, student of width 256, rate 1e-3 (F1)",
+    "wnut_17_256": "WNUT-17, student of width 256 (F1)",
     "squad_lite": "SQuAD 1.1, 4,000 questions (F1)",
     "wikitext-2": "WikiText-2 (perplexity)",
     "tickets": "400 tickets, 2 epochs (accuracy)",
@@ -62,7 +62,7 @@ CHANGES = {
     "pretrained": "the start is of the model before its fine-tuning (`student=MODEL start_from=pretrained`)",
     "pretrained_low_rate": "the same with a rate of 1e-4 (`distill.learning_rate=1e-4`)",
     "decay": "the layers' weight falls to 0 (`distill.layer_schedule=decay`)",
-    "half_rate": "half the rate, the default since (`distill.learning_rate=5e-4`)",
+    "double_rate": "twice the rate, the default before (`distill.learning_rate=1e-3`)",
     "low_rate": "a lower rate (`distill.learning_rate=2e-4`)",
     "published": "TED as published: loss, weights, filters, dropout",
 }
