@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import linecache
 import os
 import shutil
 import sys
@@ -357,27 +359,104 @@ def test_a_tokenizer_that_changes_after_it_is_known_is_another() -> None:
     assert tokenizer_fingerprint(tokenizer) != before
 
 
-def test_a_function_is_known_by_what_it_does_and_names() -> None:
-    """A layer loss of one's own: its code, its defaults, what it encloses, and what it uses of its file."""
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """Fingerprint of the function `loss` of a file of this text, imported anew beside other files."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
+    def made(text: str, name: str = "own_losses", **files: str) -> str | None:
+        for other, content in {name: text, **files}.items():
+            (tmp_path / f"{other}.py").write_text(content)
+            sys.modules.pop(other, None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        try:
+            return function_fingerprint(importlib.import_module(name).loss)
+        finally:
+            for other in (name, *files):
+                sys.modules.pop(other, None)
+
+    return made
+
+
+LOSS = """
+import functools, torch, helpers
+from torch import nn
+SCALE = 2
+CRITERION = nn.SmoothL1Loss()
+WEIGHTS = torch.tensor([1.0, 2.0])
+HISTORY = []
+
+class Power:
+    number = 2
+    def of(self, x):
+        return x ** self.number
+
+def help(x):
+    return 3 * x
+
+def counted(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        HISTORY.append(1)
+        return 4 * function(*args)
+    return wrapper
+
+@counted
+def distance(x, y, power=5, of=torch.nn.functional.mse_loss):
+    return help(Power().of(x - y) ** power) + SCALE + CRITERION(x, y) + WEIGHTS.sum() + helpers.more(x)
+
+loss = functools.partial(distance, y=6)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("SCALE = 2", "SCALE = 7"), ("SmoothL1Loss()", "MSELoss()"), ("[1.0, 2.0]", "[1.0, 3.0]"),
+        ("number = 2", "number = 7"), ("** self.number", "* self.number"), ("return 3 * x", "return 7 * x"),
+        ("4 * function", "7 * function"), ("power=5", "power=7"), ("y=6", "y=7"), ("mse_loss", "l1_loss"),
+        ("+ SCALE +", "- SCALE +"),
+    ],
+)  # fmt: skip
+def test_a_function_is_known_by_all_that_it_does_and_names(
+    before: str, after: str, own_file: Callable[..., str | None]
+) -> None:
+    """A layer loss of one's own is one of many things in a file, of which the others may change."""
+    helpers = "def more(x):\n    return x\n"
+    one = own_file(LOSS, helpers=helpers)
+    assert one is not None
+    assert own_file(LOSS.replace(before, after), helpers=helpers) != one
+    assert own_file(LOSS, helpers=helpers.replace("return x", "return 2 * x")) != one
+    assert own_file("# a note\n" + LOSS + "\nprint('done', HISTORY)\n", helpers=helpers) == one
+    assert own_file(LOSS, name="moved_losses", helpers=helpers) == one
+
+
+def test_what_a_function_counts_while_it_runs_is_no_part_of_it(own_file: Callable[..., str | None]) -> None:
+    text = "SEEN = []\nTABLE = {'f': print, 'x': object()}\ndef loss(x):\n    SEEN.append(x)\n    return TABLE\n"
+    assert own_file(text) == own_file(text + "SEEN.append(1)\n")
+
+
+def test_a_function_that_is_typed_is_known_by_what_it_does_and_encloses() -> None:
     def made(text: str, **values: Any) -> str | None:
-        module = ModuleType("own_losses")
-        vars(module).update({CONTENT: "the same file", **values})
-        sys.modules["own_losses"] = module
+        module = ModuleType("typed_losses")
+        vars(module).update({CONTENT: "typed", **values})
+        sys.modules["typed_losses"] = module
         exec(text, vars(module))
         return function_fingerprint(vars(module)["loss"])
 
-    helped = "def help(x):\n    return {factor} * x\ndef loss(x, power=2):\n    return help(x ** power) + offset"
     outer = "def make(weight):\n    return lambda x: weight * x\nloss = make({weight})"
-    one = made(helped.format(factor=1), offset=1)
-    assert one == made("\n\n" + helped.format(factor=1), offset=1)
-    others = [
+    helped = "def help(x):\n    return {factor} * x\ndef loss(x):\n    return help(x) + offset"
+    found = [
+        made(outer.format(weight=1)), made(outer.format(weight=2)), made(helped.format(factor=1), offset=1),
         made(helped.format(factor=2), offset=1), made(helped.format(factor=1), offset=2),
-        made(helped.format(factor=1).replace("power=2", "power=3"), offset=1),
-        made(outer.format(weight=1)), made(outer.format(weight=2)),
-        made("from functools import partial\ndef own(x, y):\n    return x\nloss = partial(own, y=1)"),
     ]  # fmt: skip
-    assert len({one, *others, None}) == 2 + len(others)
+    assert len({*found, None}) == 6
+    assert made("\n\n" + helped.format(factor=1), offset=1) == found[2]
+    del sys.modules["typed_losses"]
+
+
+def test_functions_of_libraries_are_known_by_their_versions() -> None:
     assert function_fingerprint(torch.nn.functional.mse_loss) is None
     assert function_fingerprint(LAYER_LOSSES["mse"]) is None
-    del sys.modules["own_losses"]

@@ -218,11 +218,12 @@ def test_overrides_of_the_student_win_however_the_recipe_and_they_are_written(fo
         (["student=elsewhere"], "elsewhere", [1, 2]),
         (["student.layers=[1]"], None, [1]),
         (["student_layers=[1]"], None, [1]),
-        (["student={layers: [1]}"], None, [1]),
         (["student.model=elsewhere"], "elsewhere", [1, 2]),
     ):
         read = read_recipe(recipe, words).run
         assert (read.student, read.student_layers, read.student_trim) == (student, layers, "train"), words
+    read = read_recipe(recipe, ["student={layers: [1]}"]).run
+    assert (read.student, read.student_layers, read.student_trim) == (None, [1], None), "this is all of it"
     with pytest.raises(InputError, match=r"unknown key student\.layrs; did you mean layers"):
         read_recipe(recipe, ["student.layrs=[1]"])
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from ted_distill import DistillArguments, InputError, StageArguments, Task, TaskArguments, distill, load_task
+from ted_distill import DistillArguments, InputError, StageArguments, Task, TaskArguments, distill, load_task, run
 from ted_distill.models.students import make_student
 from tiny import save_tiny, write_reviews, write_text
 
@@ -127,3 +127,22 @@ def test_a_stage_with_other_trained_weights_is_another_one(teacher: Path, review
 def test_methods_without_filters_of_the_students_refuse_it(method: str) -> None:
     with pytest.raises(InputError, match=r"train_filters: expected true, as method \w+ has no filters of the student"):
         DistillArguments(method, train_filters=False)  # type: ignore[arg-type]
+
+
+def test_all_methods_of_a_run_train_the_words_of_a_student_of_another_model(
+    teacher: Path, reviews: Task, tmp_path: Path
+) -> None:
+    """Without a teacher as with one: otherwise what all are measured by would have fewer trained weights than they."""
+    other = save_tiny(tmp_path / "other", AutoModelForSequenceClassification, "bert", blocks=4, num_labels=2, seed=5)
+    make_student(other, [2, 4], tmp_path / "student")
+    rows = str(write_reviews(tmp_path, 24))
+    recipe = {
+        "task": "sequence_classification", "train_file": rows, "validation_file": rows, "teacher": str(teacher),
+        "student": str(tmp_path / "student"), "methods": ["kd"], "output_dir": str(tmp_path / "run"),
+        "finetune_teacher": False, "finetune_student": False,
+        "training": {"max_steps": 1, "use_cpu": True, "disable_tqdm": True},
+    }  # fmt: skip
+    run(recipe)
+    for method in ("alone", "kd"):
+        settings = json.loads((tmp_path / "run" / method / "settings.json").read_text(encoding="utf-8"))
+        assert settings["identity"]["distill"]["train_embeddings"] is True, method

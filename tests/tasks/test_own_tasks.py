@@ -156,12 +156,12 @@ def test_no_rows_are_made_up_for_a_task_of_ones_own(here: Path) -> None:
 
 def test_what_a_task_imports_from_files_of_the_user_is_part_of_its_code(here: Path) -> None:
     """And what these import in turn; a library is known by its version."""
-    (here / "first_help.py").write_text("import json\nfrom second_help import scale\n")
+    (here / "first_help.py").write_text("import json\nfrom second_help import SCALE\nscale = SCALE\n")
     code = "from first_help import scale\n" + (here / "ordinal.py").read_text()
     (here / "helped.py").write_text(code)
 
     def printed(scale: str) -> str:
-        (here / "second_help.py").write_text(f"def scale(x):\n    return {scale} * x\n")
+        (here / "second_help.py").write_text(f"SCALE = {scale}\n")
         command = (
             "from ted_distill.tasks import load_task\nfrom ted_distill import TaskArguments\n"
             "from ted_distill.identity import source_fingerprint\n"

@@ -131,10 +131,13 @@ def test_base_models_and_licences_are_handed_on_from_card_to_card(tmp_path: Path
     data = ModelCard.load(tmp_path / "again" / "README.md").data
     assert (data.license, data.base_model) == ("mit", ["someone/tiny"])
     license = {"license": "other", "license_name": "some-research", "license_link": "LICENSE"}
-    (model / "README.md").write_text(f"---\n{yaml.safe_dump(license)}---\n# A model\n")
+    card = {**license, "base_model": "someone/tiny"}
+    (model / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n# A model\n")
     finetune(model, task, quick_arguments(tmp_path / "other", max_steps=1))
     found = ModelCard.load(tmp_path / "other" / "README.md").data.to_dict()
-    assert {key: found.get(key) for key in license} == license
+    # The file is not copied, so that the link leads to where it stays.
+    link = "https://huggingface.co/someone/tiny/blob/main/LICENSE"
+    assert {key: found.get(key) for key in license} == {**license, "license_link": link}
 
 
 def test_what_is_not_known_is_not_made_up(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ..errors import InputError, reason_of
+from ..method.filters import Batch
 from ..models.load import LoadedModel
 from ..models.trying.pad_tokens import pad_token_of
 from ..progress import busy
@@ -33,20 +36,36 @@ def write_onnx(loaded: LoadedModel, task: Task, target: Path, int8: Path | None,
     inputs = {name: padded[name] for name in loaded.input_names if name in padded}
     with busy(f"writing ONNX{of}"):
         write_graph(loaded.model, inputs, target, loaded.name)
-    operators = None
+    with _explained(loaded, "run"):
+        _run(target, loaded, task, list(batches.values()))
+    if int8 is None:
+        return None
+    with busy(f"quantising to int8{of}"), _explained(loaded, "be written in int8, and run"):
+        operators = write_int8(target, int8)
+        _run(int8, loaded, task, list(batches.values()))
+    return operators
+
+
+def _run(file: Path, loaded: LoadedModel, task: Task, batches: Sequence[Batch]) -> None:
+    module = file_as_module(file, task, loaded.label_order, pad_token_of(loaded.model)).eval()
+    with torch.inference_mode():
+        for batch in batches:
+            module(batch)
+
+
+@contextmanager
+def _explained(loaded: LoadedModel, what: str) -> Iterator[None]:
+    """Turn errors of onnxruntime, which have no common class, into one line; those of the machine are not the model's.
+
+    Raises:
+        InputError: the graph cannot do `what`.
+    """
     try:
-        if int8 is not None:
-            with busy(f"quantising to int8{of}"):
-                operators = write_int8(target, int8)
-        for file in (target, *([] if int8 is None else [int8])):
-            module = file_as_module(file, task, loaded.label_order, pad_token_of(loaded.model)).eval()
-            with torch.inference_mode():
-                for batch in batches.values():
-                    module(batch)
-    # Errors of onnxruntime have no common class.
+        yield
+    except (MemoryError, OSError):
+        raise
     except Exception as error:
         raise InputError(
-            f"export: expected the ONNX graph of {loaded.name} ({type(loaded.model).__name__}) to run, got an error "
+            f"export: expected the ONNX graph of {loaded.name} ({type(loaded.model).__name__}) to {what}, got an error "
             f"({type(error).__name__}: {reason_of(error)}); use a model of another family, or a newer transformers"
         ) from error
-    return operators

@@ -1,20 +1,23 @@
 """Fingerprints of code that others wrote and a result depends on: tasks and losses of one's own, models with code.
 
-Of a library the version is recorded instead. Code in a file is known by the file, and so are the files that it imports
-from, unless they belong to a library; code without one, as in a notebook, by what it does.
+Of a library the version is recorded instead. A task is known by the file that it is in, with the files that this one
+imports from; a function, which may be one of many in a script, by its own text and that of whatever it names.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import marshal
 import sys
 import sysconfig
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import resolve_name
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
@@ -29,12 +32,16 @@ _PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 _SITE = {"site-packages", "dist-packages"}
 """Folders of libraries."""
+_PLAIN = (str, bytes, bool, int, float, complex, type(None))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def source_fingerprint(function: Callable[..., Any]) -> str:
     """Fingerprint of the source of the module that a function is in, and of its helpers: it changes with the code."""
     module = sys.modules.get(function.__module__)
-    if (content := _content_of(module)) is not None:
+    if module is not None and (content := _content_of(module)) is not None:
         return content
     try:
         source = inspect.getsource(inspect.getmodule(function) or function).encode()
@@ -49,72 +56,79 @@ def class_fingerprint(kind: type) -> str | None:
     return fingerprint(sorted({_code_of(base) for base in own})) if own else None
 
 
-def function_fingerprint(function: Callable[..., Any]) -> str | None:
-    """Fingerprint of what a function does, with the functions and values of its owner that it names.
-
-    Returns:
-        None for a function of this package or of a library, whose versions are recorded.
-    """
-    found: dict[str, str] = {}
-    _follow(function, found)
-    return fingerprint(found) if found else None
-
-
-def _follow(value: Any, found: dict[str, str]) -> None:
-    """Add what a function does, and all that it names, unless it is a library's or there already."""
-    value = value.func if isinstance(value, partial) else value
-    name = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
-    if not isinstance(value, FunctionType) or name in found or not _is_theirs(sys.modules.get(value.__module__)):
-        return
-    found[name] = str(_definition(value))
-    inside = [cell.cell_contents for cell in value.__closure__ or ()]
-    named = {key: value.__globals__[key] for key in _names(value.__code__) if key in value.__globals__}
-    for key, used in [*enumerate(inside), *named.items()]:
-        plain = _definition(used) if not callable(used) else None
-        if plain is not None:
-            found[f"{name} {key}"] = plain
-        _follow(used, found)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Names that a function uses, and the functions within it."""
-    within = [_names(const) for const in code.co_consts if isinstance(const, CodeType)]
-    return {*code.co_names}.union(*within)
-
-
-def _content_of(module: ModuleType | None) -> str | None:
-    """Fingerprint of what was run of a file of the user's, and of the files that it imports from; None for others."""
-    content = getattr(module, CONTENT, None)
-    if module is None or content is None:
-        return None
-    helpers = _helpers(module)
-    return str(content) if not helpers else fingerprint([content, helpers])
-
-
 def _code_of(kind: type) -> str:
     """Fingerprint of the file that holds a class; of what it defines if there is none, as in a notebook."""
     module = sys.modules.get(kind.__module__)
-    if (content := _content_of(module)) is not None:
-        return content
+    if module is not None:
+        if (content := _content_of(module)) is not None:
+            return content
+        if (file := _file_of(module)) is not None:
+            return file_fingerprint(file)
+    found = {name: text for name, value in vars(kind).items() if (text := _definition(value)) is not None}
+    used = _Followed()
+    for value in vars(kind).values():
+        used.follow(_unwrapped(value))
+    return fingerprint([kind.__qualname__, found, used.texts])
+
+
+def _content_of(module: ModuleType) -> str | None:
+    """Fingerprint of a file of the user's, as it was run, and of the files that it imports from; None for others."""
+    if not _is_theirs(module):
+        return None
+    content, file = getattr(module, CONTENT, None), _file_of(module)
+    if content is None and file is None:
+        return None
+    own = str(content) if content is not None else file_fingerprint(str(file))
+    helpers = _helpers(module)
+    return fingerprint([own, helpers]) if helpers else own
+
+
+def _file_of(module: ModuleType | None) -> Path | None:
     file = getattr(module, "__file__", None)
-    if module is not None and file and Path(file).is_file():
-        helpers = _helpers(module) if _is_theirs(module) else []
-        return fingerprint([file_fingerprint(file), helpers]) if helpers else file_fingerprint(file)
-    found = {name: _definition(value) for name, value in vars(kind).items()}
-    return fingerprint([kind.__qualname__, {name: text for name, text in found.items() if text is not None}])
+    return Path(file) if file and Path(file).is_file() else None
 
 
 def _helpers(module: ModuleType) -> list[str]:
-    """Fingerprints of the files that a module has something of, and these of others, but for those of libraries."""
-    seen, left = {module.__name__: module}, [module]
+    """Fingerprints of the files that a module imports from, and these in turn, but for those of libraries."""
+    seen, left = {id(module): module}, [module]
     while left:
-        for value in list(vars(left.pop()).values()):
-            other = value if isinstance(value, ModuleType) else sys.modules.get(str(getattr(value, "__module__", "")))
-            if other is not None and other.__name__ not in seen and _is_theirs(other):
-                seen[other.__name__] = other
+        for other in _imported(left.pop()):
+            if id(other) not in seen and _is_theirs(other):
+                seen[id(other)] = other
                 left.append(other)
-    files = {str(other.__file__) for name, other in seen.items() if name != module.__name__ and other.__file__}
-    return sorted(file_fingerprint(file) for file in files if Path(file).is_file())
+    files = {file for other in seen.values() if other is not module and (file := _file_of(other)) is not None}
+    return sorted(map(file_fingerprint, files))
+
+
+def _imported(module: ModuleType) -> Iterator[ModuleType]:
+    """Modules that the top of a module's file imports, or names of which it imports; functions may import more."""
+    left: list[ast.AST] = [_parsed(module)]
+    while left:
+        node = left.pop()
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            name = _resolved(node, getattr(module, "__package__", None))
+            names = [name, *(f"{name}.{alias.name}" for alias in node.names)]
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            left += ast.iter_child_nodes(node)
+        yield from (sys.modules[name] for name in names if sys.modules.get(name) is not None)
+
+
+def _resolved(node: ast.ImportFrom, package: str | None) -> str:
+    try:
+        return resolve_name("." * node.level + (node.module or ""), package)
+    except ImportError:  # a relative import of a file that is in no package
+        return node.module or ""
+
+
+def _parsed(module: ModuleType) -> ast.Module:
+    """The syntax tree of a module's file; an empty one if it has none."""
+    try:
+        return ast.parse(Path(str(_file_of(module))).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
 
 
 def _is_theirs(module: ModuleType | None) -> bool:
@@ -126,6 +140,133 @@ def _is_theirs(module: ModuleType | None) -> bool:
         return module.__name__ == "__main__" or CONTENT in vars(module)
     place = Path(file).resolve()
     return not any(library in place.parents for library in _LIBRARIES) and _SITE.isdisjoint(place.parts)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+def function_fingerprint(function: Callable[..., Any]) -> str | None:
+    """Fingerprint of what a function does, with the functions, classes, values and modules of its owner that it names.
+
+    Values that may change while it runs, such as a counter, count as they are written, not as they are.
+
+    Returns:
+        None for a function of this package or of a library, whose versions are recorded.
+    """
+    found = _Followed()
+    found.follow(function)
+    return fingerprint(found.texts) if found.texts else None
+
+
+class _Followed:
+    """The texts of functions and of all that they name; names of modules, which may hold a path, are no part of it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Any] = {}
+        self._found: list[str] = []
+
+    @property
+    def texts(self) -> list[str]:
+        """In an order that depends on nothing else."""
+        return sorted(self._found)
+
+    def follow(self, value: Any) -> None:
+        """Add what a function, a class, a module or an object of the user's is, unless it is there already."""
+        if id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, partial):
+            self._values("partial", [*value.args, *value.keywords.items()])
+            self.follow(value.func)
+        elif isinstance(value, MethodType):
+            self.follow(value.__func__)
+            self._object(value.__self__)
+        elif isinstance(value, ModuleType):
+            self._found += [_content_of(value) or ""] if _is_theirs(value) else []
+        elif isinstance(value, (FunctionType, type)):
+            if _is_theirs(sys.modules.get(value.__module__)):
+                self._found.append(_text_of(value))
+                for member in vars(value).values() if isinstance(value, type) else (value,):
+                    self._named_by(_unwrapped(member))
+        else:
+            self._object(value)
+
+    def _object(self, value: Any) -> None:
+        """An object that is called: its class, and of its state what is plain."""
+        if _is_theirs(sys.modules.get(type(value).__module__)):
+            self.follow(type(value))
+            self._values(type(value).__qualname__, list(getattr(value, "__dict__", {}).items()))
+
+    def _named_by(self, function: Any) -> None:
+        if not isinstance(function, FunctionType):
+            return
+        self._values(f"{function.__qualname__} defaults", [function.__defaults__, function.__kwdefaults__])
+        self._values(f"{function.__qualname__} encloses", [cell.cell_contents for cell in function.__closure__ or ()])
+        for name in sorted(_names(function.__code__) & function.__globals__.keys()):
+            self._global(name, function.__globals__[name], sys.modules.get(function.__module__))
+
+    def _global(self, name: str, value: Any, module: ModuleType | None) -> None:
+        if _is_plain(value):
+            self._found.append(f"{name} = {value!r}")
+            return
+        if not isinstance(value, (FunctionType, type, ModuleType)):
+            self._found.append(f"{name} = {_assigned(name, module) or type(value).__qualname__}")
+        self.follow(value)
+
+    def _values(self, of: str, values: list[Any]) -> None:
+        """Values that belong to a function: what is plain as it is, functions by what they do, others by their kind."""
+        for value in values:
+            if isinstance(value, (tuple, list)) and not _is_plain(value):
+                self._values(of, list(value))
+            elif isinstance(value, dict):
+                self._values(of, [part for item in value.items() for part in item])
+            else:
+                self._found.append(f"{of} {value!r}" if _is_plain(value) else f"{of} {type(value).__qualname__}")
+                self.follow(value)
+
+
+def _unwrapped(member: Any) -> Any:
+    """The function of a member of a class."""
+    for name in ("__func__", "fget", "func"):
+        member = getattr(member, name, member)
+    return member
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot change, and is written alike in every process."""
+    return isinstance(value, _PLAIN) or (isinstance(value, tuple) and all(map(_is_plain, value)))
+
+
+def _text_of(value: Any) -> str:
+    """The text of a function or class without comments, docstrings and layout; what it does where there is no text."""
+    try:
+        # The text of a function's code is its own, also where it wraps another one.
+        source = inspect.getsource(value.__code__ if isinstance(value, FunctionType) else value)
+        tree = ast.parse(textwrap.dedent(source))
+    except (OSError, TypeError, SyntaxError):  # typed where no text is kept, or a part of a line
+        return str(_definition(value)) if isinstance(value, FunctionType) else value.__qualname__
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) and isinstance(body, list):
+            node.body = body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _assigned(name: str, module: ModuleType | None) -> str | None:
+    """What the file of a module assigns to a name at its top; None if it does not."""
+    for node in _parsed(module).body if module is not None else []:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.unparse(node)
+    return None
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that a function uses, and the functions within it."""
+    within = [_names(const) for const in code.co_consts if isinstance(const, CodeType)]
+    return {*code.co_names}.union(*within)
 
 
 def _definition(value: Any) -> str | None:
@@ -146,7 +287,12 @@ def _written(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_written, value))}]"
     # Sets have another order in every process.
-    return f"set {sorted(map(_written, value))}" if isinstance(value, (set, frozenset)) else repr(value)
+    if isinstance(value, (set, frozenset)):
+        return f"set {sorted(map(_written, value))}"
+    return repr(value) if _is_plain(value) else type(value).__qualname__
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
 def own_code_fingerprint(*classes: type) -> str | None:

@@ -60,7 +60,7 @@ def decide_head(config: PretrainedConfig, task: Task, name: str, *, trained: boo
             "task that it was trained for, or fine-tune it first with `ted finetune`"
         )
     if other_kind:
-        return Head(trained, is_new=True, replaced=tuple(model_labels(config)))
+        return Head(trained, is_new=True, replaced=(f"another task ({config.architectures[0]})",))
     if trained and needs_new_head(config, task):
         others = class_names(task) is not None and not has_default_labels(config)
         return Head(trained, is_new=True, replaced=tuple(model_labels(config)) if others else ())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -51,8 +50,6 @@ _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
 _NOT_SET = {"model_type", "architectures", "auto_map", "transformers_version", "name_or_path"}
 """Fields that say what a checkpoint is and where; to change them makes no other model of it."""
-_COMMA = re.compile(r",(?![^\[{(]*[\]})])")
-"""Between overrides: not within brackets, as in `id2label={0: bad, 1: good}`."""
 
 
 @described
@@ -329,7 +326,7 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
         InputError: with all problems.
     """
     problems = []
-    for item in filter(None, _COMMA.split(overrides or "")):
+    for item in filter(None, _items(overrides or "")):
         key, separator, value = (part.strip() for part in item.partition("="))
         if not separator:
             problems.append(f"config_overrides: expected `key=value`, got `{item}`")
@@ -348,6 +345,17 @@ def apply_overrides(config: PretrainedConfig, overrides: str | None, name: str) 
                 )
     if problems:
         raise InputError(problems)
+
+
+def _items(overrides: str) -> Iterator[str]:
+    """The overrides between commas that are in no brackets, as those of `id2label={0: bad, 1: good}` are."""
+    start = depth = 0
+    for place, letter in enumerate(overrides):
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth <= 0:
+            yield overrides[start:place]
+            start = place + 1
+    yield overrides[start:]
 
 
 def _is_field(config: PretrainedConfig, key: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, collect, raise_if_any
@@ -300,12 +299,21 @@ def has_teachers_embeddings(student: LoadedModel, teacher: LoadedModel | None) -
     found = read_json(Path(student.name) / STUDENT_NAME)
     if not isinstance(found, dict) or "hidden_size" in found or student.fresh:
         return False
-    if teacher is not None and not torch.equal(_embeddings(student), _embeddings(teacher)):
+    if teacher is not None and not _have_the_same_embeddings(student.model, teacher.model):
         return False
     weights = [student.identity["backbone"], student.identity["head"]]
     return bool(found.get("made") == fingerprint(weights))
 
 
-def _embeddings(loaded: LoadedModel) -> Tensor:
-    table = token_table(loaded.model)
-    return torch.empty(0) if table is None else table.weight.detach().cpu()
+def has_embeddings_of_another(student: str | Path, teacher: str | Path, arguments: ModelArguments) -> bool:
+    """Whether a student was made of blocks of a model with other word embeddings than this teacher's."""
+    if not (Path(student) / STUDENT_NAME).is_file():
+        return False
+    models = [load_as_saved(name, ModelArguments.trusting_as(arguments)) for name in (student, teacher)]
+    return not _have_the_same_embeddings(*models)
+
+
+def _have_the_same_embeddings(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    tables = [token_table(model) for model in (one, other)]
+    weights = [torch.empty(0) if table is None else table.weight.detach().cpu() for table in tables]
+    return torch.equal(*weights)

@@ -45,19 +45,26 @@ def origin_of(name: str | Path) -> Origin:
     if not folder.is_dir():
         cached = try_to_load_from_cache(str(name), CARD_NAME) if is_hub_id(str(name)) else None
         known = read_card_data(Path(cached)) if isinstance(cached, str) else None
-        return Origin([str(name)] if is_hub_id(str(name)) else [], _license(known))
+        named = [str(name)] if is_hub_id(str(name)) else []
+        return Origin(named, _license(known, named))
     known = read_card_data(folder / CARD_NAME)
     in_cache = _CACHED.search(f"{folder.absolute()}/")
     if in_cache:
         before = [in_cache[1].replace("--", "/", 1)]
     else:
-        named = known.base_model if known else None
-        before = [named] if isinstance(named, str) else [str(one) for one in named or []]
-    return Origin([one for one in before if is_hub_id(one)], _license(known))
+        base = known.base_model if known else None
+        before = [base] if isinstance(base, str) else [str(one) for one in base or []]
+    before = [one for one in before if is_hub_id(one)]
+    return Origin(before, _license(known, before))
 
 
-def _license(known: ModelCardData | None) -> dict[str, Any]:
+def _license(known: ModelCardData | None, base_models: Sequence[str]) -> dict[str, Any]:
+    """What a card says of its licence; a link to a file beside it leads to where that file stays."""
     found = {key: getattr(known, key, None) for key in ("license", "license_name", "license_link")}
+    link = found["license_link"]
+    if isinstance(link, str) and "://" not in link:
+        of = base_models[0] if len(base_models) == 1 else None
+        found["license_link"] = f"https://huggingface.co/{of}/blob/main/{link}" if of else None
     return {key: value for key, value in found.items() if value is not None}
 
 

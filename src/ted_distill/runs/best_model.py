@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..identity import Identity, changes, file_fingerprint, plain, rows_fingerprint
+from ..identity import Identity, changes, file_fingerprint, function_fingerprint, plain, rows_fingerprint
+from ..method.layer_losses import LAYER_LOSSES
 from ..output import (
     MANIFEST_NAME,
     DamagedFileError,
@@ -38,7 +39,7 @@ from ..wording import size
 from .further_data import offer_run_labels
 from .gates import read_requirement
 from .recipe import OWNERS, SCORE_ON, SHARED, Recipe
-from .recorded import DATA_FILES
+from .recorded import DATA_FILES, PATHS
 from .table import BEST
 
 logger = logging.getLogger(__name__)
@@ -202,10 +203,22 @@ def run_identity(recipe: Recipe, task: Task, further: Mapping[str, Task]) -> Ide
         found["unlabelled"] = rows_fingerprint(task.unlabelled_rows)
     for name, other in further.items():
         found[f"{SCORE_ON} {name}"] = [other.identity["data"], other.test_identity]
+    for loss in sorted({*_values_of(recipe.content, "layer_loss")} & LAYER_LOSSES.keys()):
+        if code := function_fingerprint(LAYER_LOSSES[loss]):
+            found[f"layer_loss {loss}, code"] = code
     for name, one in (("code", task), *((f"{SCORE_ON} {name}, code", other) for name, other in further.items())):
         if code := one.settings.get("code"):
             found[name] = code
     return plain(found)
+
+
+def _values_of(content: Mapping[str, Any], key: str) -> Iterator[str]:
+    """What a recipe's sections say of a key."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _values_of(value, key)
+        elif name == key:
+            yield str(value)
 
 
 def _that_count(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,6 +228,8 @@ def _that_count(content: Mapping[str, Any]) -> dict[str, Any]:
         if key in _NOT_COMPARED:
             continue
         found[key] = deepspeed_content(value) if key == "deepspeed" else value
+        if key in PATHS and isinstance(value, str) and (identity := _model_identity(value)) != {"name": value}:
+            found[key] = identity
         if key == "task" and (own := own_task_of(str(value))):
             found[key] = own[1]
         if isinstance(value, Mapping):

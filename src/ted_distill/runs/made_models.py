@@ -7,9 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..identity import Identity, backbone_fingerprint, changes, config_content, head_fingerprint, plain
+from ..identity import (
+    Identity,
+    backbone_fingerprint,
+    changes,
+    config_content,
+    head_fingerprint,
+    plain,
+    tokenizer_fingerprint,
+)
 from ..method.shapes import num_blocks
 from ..models.as_saved import load_as_saved
+from ..models.load import load_tokenizer
 from ..output import (
     MANIFEST_NAME,
     DamagedFileError,
@@ -44,6 +53,7 @@ def student_identity(recipe: Recipe, source: str, task: Task) -> Identity:
     """Everything a student made of `source` depends on: that model, blocks, width and rows. Raises `InputError`."""
     model = load_as_saved(source, recipe.model)
     made_of = {"backbone": backbone_fingerprint(model), "config": config_content(model.config)}
+    made_of["tokenizer"] = tokenizer_fingerprint(load_tokenizer(source, recipe.model.hub))
     if recipe.run.start == "teacher":
         made_of["head"] = head_fingerprint(model)  # others get a new one
     return {

@@ -248,8 +248,9 @@ def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
-    """Put `key=value` into a recipe's content; `section.key=value` into a section, and `student.layers=[2,4]`, or all
-    keys of `student={...}`, in place of `student_layers`. Raises `InputError`.
+    """Put `key=value` into a recipe's content; `section.key=value` into a section. Raises `InputError`.
+
+    `student.layers=[2,4]` is `student_layers=[2,4]`, and `student={...}` replaces all that is said of the student.
     """
     key, separator, value = override.partition("=")
     if not separator or not key:
@@ -263,12 +264,15 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content = content[part]
     plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
     written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
-    content[last] = value if written else parse_yaml(value, f"override {key}", source=True)
-    if not path and last == "student" and isinstance(content[last], dict):
-        known = {_OF_STUDENT[name]: content[last].pop(name) for name in [*content[last]] if name in _OF_STUDENT}
-        if not content[last]:
-            del content[last]
-        content.update(known)
+    found = value if written else parse_yaml(value, f"override {key}", source=True)
+    if not path and last == "student" and isinstance(found, dict):
+        for name in _OF_STUDENT.values():
+            content.pop(name, None)
+        content.update({_OF_STUDENT[name]: of for name, of in found.items() if name in _OF_STUDENT})
+        if unknown := {name: of for name, of in found.items() if name not in _OF_STUDENT}:
+            content["student"] = unknown  # refused by name
+    else:
+        content[last] = found
 
 
 def _path_of(key: str) -> tuple[list[str], str]:

@@ -28,7 +28,7 @@ _HEAD = "# Relative paths of data, models and output_dir are seen from"
 _PLACE = re.compile(rf"^{_HEAD} (.+)$", re.MULTILINE)
 DATA_FILES = {name for name in field_names(TaskArguments) if name.endswith("_file")}
 """Keys that hold the path of a file of rows."""
-_PATHS = {
+PATHS = {
     "teacher", "student", "dataset_name", "output_dir", *DATA_FILES, "student_filters", "cache_dir", "deepspeed",
     "fsdp_config",
 }  # fmt: skip
@@ -132,7 +132,7 @@ def moved_since(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
 
 
 def _moved(content: Mapping[str, Any], base: Path) -> dict[str, Path]:
-    named = {key: base / _filled(str(content[key])) for key in content.keys() & _PATHS}
+    named = {key: base / _filled(str(content[key])) for key in content.keys() & PATHS}
     return {key: named[key] for key in sorted(named) if not named[key].exists()}
 
 
@@ -157,7 +157,7 @@ def _seen_value(key: str, value: Any, base: Path) -> Any:
         return _seen(value, base)
     if key == "task" and isinstance(value, str) and (own := own_task_of(value)):
         return f"{_seen_path(own[0], base)}:{own[1]}"
-    is_path = key in _PATHS and isinstance(value, str) and value not in _NAMES
+    is_path = key in PATHS and isinstance(value, str) and value not in _NAMES
     return _seen_path(value, base) if is_path else value
 
 

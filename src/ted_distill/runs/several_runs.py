@@ -53,13 +53,19 @@ def make_runs_together(
 
 def _check(runs: Sequence[tuple[str, RunOfRecipe]]) -> None:
     """Check runs that share a folder, and what they share with the first. Raises `InputError` for all at once."""
-    problems: list[str] = []
-    for number, (name, run) in enumerate(runs):
-        found: list[str] = []
+    found: list[list[str]] = []
+    for number, (_, run) in enumerate(runs):
+        found.append([])
         if number:
             run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)}
-        with collect(found):
+        with collect(found[-1]):
             run.check()
-        # What is wrong with all is said of none.
-        problems += found if not number else [f"{name}: {one}" for one in found if one not in problems]
+    # What is wrong with all, or is found in the first for all, is said of none.
+    first = {*found[0]} if found else set()
+    alone = first if len(found) > 1 and not any(found[1:]) else set()
+    problems = [
+        one if one in first - alone else f"{name}: {one}"
+        for (name, _), of_run in zip(runs, found, strict=True)
+        for one in of_run
+    ]
     raise_if_any(problems)

@@ -16,6 +16,7 @@ from ..identity import Identity
 from ..method.shapes import num_blocks
 from ..models.load import load_config
 from ..models.scratch import make_from_scratch
+from ..models.students import has_embeddings_of_another
 from ..output import MANIFEST_NAME, SETTINGS_NAME, last_checkpoint, on_main, read_if_sound
 from ..progress import Schedule, busy, current_display, part_of
 from ..stages.distill import open_distill
@@ -202,6 +203,10 @@ class Steps:
         fill_pairs(own, self.pairs)
         teacher, student = step.inputs
         of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
+        # Without a teacher, as with one: all methods train the same weights.
+        unlike = not METHODS[name].needs_teacher and own.train_embeddings is None and not self.at.makes_student
+        if unlike and has_embeddings_of_another(student, teacher, of_teacher):
+            own.train_embeddings = True
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
 
     def _stage(self, name: str) -> Results:

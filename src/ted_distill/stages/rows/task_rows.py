@@ -17,7 +17,6 @@ from transformers.utils import ModelOutput
 from ...errors import InputError
 from ...identity import Identity
 from ...method.filters import Batch, FilteredModel
-from ...models.as_saved import saved_class
 from ...models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
 from ...models.narrowing.important import TaskRows
 from ...models.trying.pad_tokens import pad_token_of
@@ -51,7 +50,7 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
     # Changes to a config are for a training, and a student has its teacher's config.
     arguments = replace(arguments or ModelArguments(), config_overrides=None)
     loaded = load_model(teacher, task, arguments, new_head=True)
-    has_head = not loaded.fresh and type(loaded.model) is saved_class(loaded.model.config, loaded.name)
+    has_head = not loaded.fresh and type(loaded.model).__name__ in (loaded.model.config.architectures or [])
     if not has_head:
         logger.warning(
             "narrow: expected a teacher fine-tuned on %s, whose loss says what is important, got %s without a head for "
