@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ted_distill.demo import tickets
 from ted_distill.demo.dataset import write_dataset
 
 
@@ -72,3 +73,13 @@ def test_a_question_does_not_show_by_its_wording_whether_it_has_an_answer(files)
 def test_no_passage_is_in_both_splits(files):
     train, validation = ({paragraph["context"] for paragraph in paragraphs(file)} for file in files)
     assert not train & validation
+
+
+def test_tickets_are_not_written_over_files_of_others(tmp_path: Path) -> None:
+    tickets.main([str(tmp_path), "--rows", "20"])
+    tickets.main([str(tmp_path), "--rows", "20"])
+    with pytest.raises(SystemExit, match=r"expected a folder without train\.csv, got another one"):
+        tickets.main([str(tmp_path), "--rows", "40"])
+    with pytest.raises(SystemExit, match="expected --rows of at least 2, got -3"):
+        tickets.main([str(tmp_path / "new"), "--rows", "-3"])
+    assert not (tmp_path / "new").exists()

@@ -203,6 +203,26 @@ def test_every_kind_of_task_has_a_report(name: str, tmp_path: Path) -> None:
     assert all(line[columns[name]] for line in lines)
 
 
+def test_a_report_without_its_rows_or_a_model_keeps_what_was_measured(reviews: Path, tmp_path: Path) -> None:
+    """What is not there for a moment, or for good with `keep: best`, cannot be measured again."""
+    folder = copied(reviews, tmp_path)
+    write_report(folder)
+    before, costs = (folder / "measured.json").read_bytes(), read(folder)["costs"]["models"]
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("validation.jsonl", "gone.jsonl"))
+    write_report(folder)
+    assert (folder / "measured.json").read_bytes() == before
+    assert read(folder)["costs"]["models"] == costs
+    assert not (folder / "disagreements.csv").exists(), "it is of the report before"
+    (folder / "recipe.yaml").write_text(recipe)
+    (folder / "teacher" / "model.safetensors").unlink()
+    write_report(folder)
+    found = read(folder)
+    assert found["costs"]["models"]["teacher"]["parameters"] == costs["teacher"]["parameters"]
+    assert [*found["costs"]["models"]] == [*costs]
+    assert not [line for line in found["missing"] if "size and speed" in line]
+
+
 # --- what may be missing ------------------------------------------------------------------------------------------
 
 

@@ -250,3 +250,10 @@ def test_a_models_names_have_no_blanks_around_them() -> None:
     task = load_task("sequence_classification", train=rows)
     config = BertConfig(id2label={0: "joy ", 1: " calm"}, label2id={"joy ": 0, " calm": 1})
     assert label_order(config, task, "the model") == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1], ["0", "1", "0"], ["011", "100", "000"]])
+def test_zeros_and_ones_are_no_names_of_labels(labels: list[Any], tmp_path: Path) -> None:
+    """A column that says whether a row has a label would be taken for two labels, `0` and `1`."""
+    with pytest.raises(InputError, match=r"if these are zeros and ones, give each label its own column"):
+        _ = task_of(tmp_path, "multi_label_classification", labels).rows

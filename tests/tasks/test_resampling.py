@@ -39,6 +39,16 @@ def test_every_score_of_a_draw_is_that_of_its_rows(name: str, classes: int) -> N
     assert sampled_scores(name, labels, predictions, DRAWS) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("name", ["f1_micro", "f1_macro", "exact_match"])
+@pytest.mark.parametrize("found", [0.0, 0.1, 0.5])
+def test_scores_of_several_labels_are_sums_over_rows(name: str, found: float) -> None:
+    """Labels that no row of a draw has, or is said to have, among them."""
+    rng = np.random.default_rng(1)
+    labels, predictions = (rng.random((40, 5)) < 0.05).astype(int), (rng.random((40, 5)) < found).astype(int)
+    expected = [SCORES[name](labels[draw], predictions[draw]) for draw in DRAWS]
+    assert sampled_scores(name, labels, predictions, DRAWS) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "f1", "f1_macro", "matthews_correlation", "spearmanr", "pearson"])
 def test_constant_predictions_have_the_score_that_the_task_gives_them(name: str) -> None:
     labels, predictions = np.arange(40) % 2, np.zeros(40, dtype=np.int64)

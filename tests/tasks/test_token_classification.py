@@ -193,7 +193,7 @@ def test_entities_marked_by_their_last_words_and_single_ones_are_as_many_as_ther
     assert scores["recall"] == pytest.approx(100 * 2 / 5)
 
 
-NOTATIONS = {"BIOES": "-BIES", "BMES": "-BMES", "BILOU": "-BILU", "BMES with _": "_BMES"}
+NOTATIONS = {"BIOES": "-BIES", "BMES": "-BMES", "BILOU": "-BILU", "BMES with _": "_BMES", "BMEWO": "-BMEW"}
 """Between part and kind; then the first, middle, last and only word of an entity."""
 
 
@@ -233,6 +233,8 @@ def test_tags_of_entities_that_no_scorer_reads_are_refused(tmp_path: Path, tags:
         (["o", "b-per", "i-per"], "'b-per', 'i-per'"),
         (["0", "PER-B", "PER-I"], "'PER-B', 'PER-I'"),
         (["O", "B-PER", "i-per", "PER-I"], "'PER-I', 'i-per'"),
+        (["B-PER", "O", "H-PER", "PER-W"], "'H-PER', 'PER-W'"),
+        (["E-MAIL", "O"], "'E-MAIL'"),
     ],
 )
 def test_other_notations_are_refused_whatever_is_outside_and_beside_parts_that_are_read(
@@ -260,7 +262,13 @@ def test_parts_of_entities_of_one_kind_need_no_kind(tmp_path: Path) -> None:
     assert task.score([said], task.rows["validation"])["f1"] == pytest.approx(50.0), "one of two, and one of two said"
 
 
-@pytest.mark.parametrize("tags", [["S_PRO", "V", "I_X"], ["O", "person", "location"], ["O", "N", "V", "S", "L"]])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["S_PRO", "V", "I_X"], ["O", "person", "location"], ["O", "N", "V", "S", "L"],
+        ["O", "NAME", "PHONE", "E-MAIL"], ["O", "NAME", "E_MAIL", "U_S_STATE"], ["NOUN", "VERB", "E-MAIL"],
+    ],
+)  # fmt: skip
 def test_tags_that_only_look_a_little_like_entities_are_kinds_of_words(tmp_path: Path, tags: list[str]) -> None:
     assert task_of([{"tokens": list("abcde")[: len(tags)], "ner_tags": tags}], tmp_path).metric == "accuracy"
 
@@ -434,3 +442,25 @@ def test_tags_that_follow_from_the_words_are_learnt(tmp_path: Path) -> None:
         str(tmp_path / "out"), learning_rate=1e-2, num_train_epochs=12, per_device_train_batch_size=8, disable_tqdm=True
     )
     assert finetune(model, task, args)["f1"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ada sang\nBo wrote\n", "Ada\nsang\n\nBo\nwrote\n",
+        "Ada O\nsang O\n\nBo O\nwrote O\n",
+    ],
+)  # fmt: skip
+def test_texts_without_tags_are_lines_or_words_below_each_other(text: str, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("x O\ny B-PER\n\nz O\nw O\n")
+    (tmp_path / "more.txt").write_text(text)
+    train, more = (str(tmp_path / f"{name}.txt") for name in ("train", "more"))
+    task = load_task(TaskArguments("token_classification", train_file=train, unlabelled_file=more))
+    assert task.unlabelled_rows is not None
+    assert [row["tokens"] for row in task.unlabelled_rows] == [["Ada", "sang"], ["Bo", "wrote"]]
+
+
+def test_kinds_of_words_beside_parts_of_entities_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tags = ["O", "NAME", "B-PER", "I-PER"]
+    assert task_of([{"tokens": list("abcd"), "ner_tags": tags}], tmp_path).metric == "accuracy"
+    assert caplog.text.count("got both (NAME and B-PER, I-PER); words are scored one by one") == 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,11 +73,23 @@ def _ticket(label: str, draw: random.Random) -> tuple[str, str]:
 
 
 def write(folder: Path, rows: int) -> None:
-    """`train.csv` and `validation.csv`, half as long, with the columns `text` and `label`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """`train.csv` and `validation.csv`, half as long, with the columns `text` and `label`.
+
+    Raises:
+        SystemExit: too few rows, or one of the files is there with other content.
+    """
+    if rows < 2:
+        raise SystemExit(f"tickets: expected --rows of at least 2, got {rows}")
+    files = {}
     for name, count, seed in (("train", rows, 1), ("validation", rows // 2, 2)):
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *tickets(count, seed)])
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("text", "label"), *tickets(count, seed)])
+        files[folder / f"{name}.csv"] = text.getvalue().encode()
+    if theirs := [file for file, content in files.items() if file.exists() and file.read_bytes() != content]:
+        raise SystemExit(f"tickets: expected a folder without {theirs[0].name}, got another one in {folder}; move it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        file.write_bytes(content)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -49,16 +49,46 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 def costs(reported: Reported) -> dict[str, Any]:
     """`models`: parameters, bytes and speed by name; `speed`: how it was measured; `hardware`; `date` of the run.
 
-    Models that cannot be loaded any more are left out, and named in `reported.missing`.
+    Of models that cannot be loaded any more, or without rows, it is what was measured of the same weights before; those
+    of which nothing is known are left out, and named in `reported.missing`.
     """
     identity = _identity(reported)
     known = read_if_sound(reported.folder / MEASURED_NAME)
     if known.get("identity") != identity:
-        known = {"identity": identity, "date": _date(reported), "hardware": hardware(), **_measure(reported)}
-        with atomic_files(reported.folder) as partial:
-            write_sealed(partial / MEASURED_NAME, known)
+        found = {"identity": identity, "date": _date(reported), "hardware": hardware(), **_measure(reported)}
+        known, nothing_new = _with_what_was_known(known, found), not found["models"]
+        if not (nothing_new and known["models"]):
+            with atomic_files(reported.folder) as partial:
+                write_sealed(partial / MEASURED_NAME, known)
     reported.missing += known.get("missing", [])
     return {name: value for name, value in known.items() if name not in ("identity", "missing")}
+
+
+def _with_what_was_known(known: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What is found now, and of each model that could not be measured what was measured of it before."""
+    before, now = known.get("identity", {}), found["identity"]
+
+    def is_same(name: str) -> bool:
+        weights, shape = now["stages"].get(name), now["shapes"].get(name)
+        same = not weights or weights == before["stages"].get(name)
+        return same and shape in (None, before["shapes"].get(name))
+
+    kept = {
+        name: of
+        for name, of in known.get("models", {}).items()
+        if name not in found["models"] and name in now["shapes"] and is_same(name)
+    }
+    if not kept:
+        return found
+    models = {**kept, **found["models"]}
+    missing = [text for text in found["missing"] if not any(_missing(name, "") in text for name in kept)]
+    measured = {key: known[key] for key in ("date", "hardware", "speed")} if not found["models"] else {}
+    in_order = {name: models[name] for name in now["shapes"] if name in models}
+    return {**found, **measured, "models": in_order, "missing": missing}
+
+
+def _missing(name: str, why: str) -> str:
+    return f"Without the model of {name}, nothing is said of its size and speed: {why}"
 
 
 def _identity(reported: Reported) -> Identity:
@@ -121,7 +151,7 @@ def _measure(reported: Reported) -> dict[str, Any]:
         try:
             loaded = of_shape.get(str(shape)) or load_model(reported.model(name), task, reported.loading(name))
         except InputError as error:
-            missing.append(f"Without the model of {name}, nothing is said of its size and speed: {error.problems[0]}")
+            missing.append(_missing(name, error.problems[0]))
             continue
         of_shape[str(shape)] = loaded
         embeddings = embedding_parameters(loaded.model)

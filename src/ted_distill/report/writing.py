@@ -102,6 +102,9 @@ def _write(reported: Reported, predictions: dict[str, Predictions]) -> list[Path
         for name, text in texts.items():
             # Characters that no encoding has, such as half of a pair, may be in the data.
             (partial / name).write_bytes(text.encode("utf-8", errors="replace"))
+    # Of the report before, which may have known more.
+    for name in {"report.html", DISAGREEMENTS_NAME} - texts.keys():
+        (reported.folder / name).unlink(missing_ok=True)
     return [reported.folder / name for name in texts]
 
 

@@ -34,6 +34,8 @@ class Draws:
 
 def sampled_scores(name: str, labels: np.ndarray, predictions: np.ndarray, draws: Draws) -> np.ndarray:
     """(R,) a score of `SCORES` on each draw of rows."""
+    if labels.ndim > 1 and name in _OF_LABELS:
+        return _OF_LABELS[name](labels, predictions, draws)
     of = _FASTER.get(name, SCORES[name]) if labels.ndim == 1 else SCORES[name]
     return np.array([of(labels[draw], predictions[draw]) for draw in draws])
 
@@ -104,4 +106,33 @@ _FASTER: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "matthews_correlation": _matthews,
     "pearson": _pearson,
     "spearmanr": _spearman,
+}
+
+
+# --- of rows with several labels, (N, C) zeros and ones: from what each row adds ---
+
+
+def _f1_of_labels(labels: np.ndarray, predictions: np.ndarray, draws: Draws) -> np.ndarray:
+    there, found = labels == 1, predictions == 1
+    parts = np.stack([(there & found).sum(1), there.sum(1) + found.sum(1)], axis=1).astype(np.float64)
+    right, both = sampled_sums(parts, draws).T
+    return 200 * np.divide(right, both, out=np.zeros_like(right), where=both > 0)
+
+
+def _f1_macro_of_labels(labels: np.ndarray, predictions: np.ndarray, draws: Draws) -> np.ndarray:
+    there, found = labels == 1, predictions == 1
+    parts = np.concatenate([there & found, there.astype(int) + found], axis=1).astype(np.float64)
+    right, both = np.split(sampled_sums(parts, draws), 2, axis=1)
+    return 200 * np.divide(right, both, out=np.zeros_like(right), where=both > 0).mean(axis=1)
+
+
+def _all_right(labels: np.ndarray, predictions: np.ndarray, draws: Draws) -> np.ndarray:
+    right = np.all(labels == predictions, axis=1, keepdims=True).astype(np.float64)
+    return 100 * sampled_sums(right, draws)[:, 0] / draws.rows
+
+
+_OF_LABELS: dict[str, Callable[[np.ndarray, np.ndarray, Draws], np.ndarray]] = {
+    "f1_micro": _f1_of_labels,
+    "f1_macro": _f1_macro_of_labels,
+    "exact_match": _all_right,
 }

@@ -29,7 +29,16 @@ from .reading.mapped import mapped
 from .reading.notices import notice
 from .reading.summaries import classes_summary
 from .reading.tagged_words import USUAL_WORDS, read_lists, word_columns, words_column
-from .reading.tags import OUTSIDE, TAGGED, are_bare, are_of_entities, entity_part, in_other_notation
+from .reading.tags import (
+    OUTSIDE,
+    TAGGED,
+    are_bare,
+    are_of_entities,
+    entity_part,
+    entity_tags,
+    in_other_notation,
+    kinds_of_words,
+)
 from .reading.word_rows import refuse_word_rows
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
@@ -107,6 +116,12 @@ class TokenClassification(ModelLabels, Task):
                 f"{split}: expected names of tags, such as B-PER, got the numbers {listed(known, 5)}; words are scored "
                 "one by one, as numbers do not say which words are one entity (write names in place of numbers; "
                 "parquet files with ClassLabel have them)"
+            )
+        kinds, parts = kinds_of_words(known), entity_tags(known)
+        if self._label_names is None and not are_of_entities(known) and kinds and parts:
+            notice(
+                f"{split}: expected kinds of words, or parts of entities such as B-PER, got both ({listed(kinds, 3)} "
+                f"and {listed(parts, 3)}); words are scored one by one: rename those that are neither"
             )
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]

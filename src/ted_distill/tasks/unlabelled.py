@@ -56,7 +56,7 @@ def read_unlabelled(task: ReadsTexts, ready: bool = True) -> Dataset | None:
     # A task that refuses them says so without looking at them.
     if not task.takes_unlabelled:
         return task.without_labels(Dataset.from_dict({}))
-    rows = read_file(path, "unlabelled_file", task.file_options())
+    rows = read_file(path, "unlabelled_file", task.file_options()._replace(has_labels=False))
     if extension(path) == ".txt" and rows.column_names == [_TEXT] and rows.features[_TEXT].dtype == "string":
         rows = _without_line_ends(rows)
     if not ready:

@@ -40,7 +40,7 @@ def read_conll(data: bytes, options: FileOptions) -> pa.Table:
     if first is None:
         return pa.table({})
     number, fields = first
-    if len(fields) < 2:
+    if len(fields) < 2 and options.has_labels:
         raise InputError(
             f"line {number}: expected two or more columns, a word and its tag, got {shown(' '.join(fields))}; fix the "
             "line, or name what separates the columns with --delimiter"
@@ -55,6 +55,15 @@ def read_conll(data: bytes, options: FileOptions) -> pa.Table:
     columns = ([[of_line[place] for _, of_line in sentence] for sentence in sentences] for place in range(len(fields)))
     kind = pa.list_(pa.string())
     return pa.table({name: pa.array(column, kind) for name, column in zip(names, columns, strict=True)})
+
+
+def is_a_sentence_a_line(data: bytes, options: FileOptions) -> bool:
+    """Whether a text without labels is no CoNLL file: its lines have other numbers of words, or nothing is between
+    sentences, and the first is not a word alone.
+    """
+    sentences, _ = _sentences(decoded(data, options.encoding), options.delimiter)
+    widths = {len(fields) for sentence in sentences for _, fields in sentence}
+    return len(widths) > 1 or (len(sentences) < 2 and widths != {1})
 
 
 def is_table(data: bytes, options: FileOptions) -> bool:

@@ -33,6 +33,8 @@ class FileOptions(NamedTuple):
     read: tuple[str, ...] | None = None
     """Columns that may be read, several with commas between them, or patterns of their names. Others are left out if no
     table holds them [all]."""
+    has_labels: bool = True
+    """Whether rows have labels: those of `unlabelled_file` may have words alone."""
 
     def may_read(self, column: str) -> bool:
         """Whether a column may be read; if not, it is no reason to refuse a file."""

@@ -23,7 +23,7 @@ from ... import identity
 from ...errors import InputError, did_you_mean, near_names, reason_of
 from ...wording import listed
 from .arrow_types import plain_table
-from .conll import is_table, read_conll
+from .conll import is_a_sentence_a_line, is_table, read_conll
 from .delimited import read_csv, read_tsv
 from .encodings import decoded, text_lines
 from .file_options import FileOptions
@@ -184,7 +184,11 @@ def _read_parquet(data: bytes, options: FileOptions) -> pa.Table:
 def _read_text(data: bytes, options: FileOptions) -> pa.Table:
     """One row per line, newline included, so that the rows joined are the text; or words with their tags."""
     if options.words is not None:
-        return read_conll(data, options)
+        if options.has_labels or not is_a_sentence_a_line(data, options):
+            return read_conll(data, options)
+        sentences = [line.split() for line in text_lines(decoded(data, options.encoding))]
+        kind = pa.list_(pa.string())
+        return pa.table({options.words: pa.array([words for words in sentences if words], kind)})
     lines = list(text_lines(decoded(data, options.encoding)))
     return pa.table({"text": pa.array(lines, pa.string())})
 

@@ -84,6 +84,11 @@ def _not_once(raw: list[Any], lists: list[Any], column: str, split: str) -> Iter
     """The problem that a row has a label twice, or that rows hold a zero or one for each of two labels."""
     names = [_names(row or ()) for row in lists]
     wrong = [number for number, row in enumerate(names) if len(set(row)) < len(row)]
+    distinct = {name for row in names for name in row}
+    if not wrong and names and distinct <= {"0", "1"} and {len(row) for row in names} == {1}:
+        wrong = list(range(len(names)))  # of one label, whether a row has it
+    if not wrong and len({len(name) for name in distinct}) == 1 and all(map(_is_row_of_bits, distinct)):
+        wrong = list(range(len(names)))
     if not wrong and {len(row) for row in names} == {2} and {name for row in names for name in row} == {"0", "1"}:
         wrong = list(range(len(names)))
     if wrong:
@@ -92,6 +97,11 @@ def _not_once(raw: list[Any], lists: list[Any], column: str, split: str) -> Iter
             f"{row_list(wrong)}; if these are zeros and ones, give each label its own column and name them with "
             "--label_column a,b,c"
         )
+
+
+def _is_row_of_bits(name: str) -> bool:
+    """Whether a name is zeros and ones of several labels, as `011`."""
+    return len(name) > 1 and not {*name} - {"0", "1"}
 
 
 def _matrix(rows: Dataset, columns: Sequence[str], split: str) -> list[list[float] | None]:

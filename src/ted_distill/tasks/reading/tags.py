@@ -7,14 +7,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 OUTSIDE = "O"
-_LETTERS = frozenset("BIMESLU")
+_LETTERS = frozenset("BIMESLUW")
+_BEGIN = frozenset("BISUW")
+"""Those that an entity can begin with."""
 _ONE_KIND = "entity"
-_PART = re.compile(r"([BIMESLU])([-_])(.+)")
-_OTHER_NOTATION = re.compile(r"[BIMESLU][-_:/.|+](.+)|(.+)[-_:/.|+][BIMESLU]", re.IGNORECASE)
-_OUTSIDE_NAMES = {"o", "0", "_", "-", "none", "null", "nil", "other", "out", "outside"}
+_PART = re.compile(r"([BIMESLUW])([-_])(.+)")
+_OTHER_NOTATION = re.compile(r"[BIMESLUW][-_:/.|+](.+)|(.+)[-_:/.|+][BIMESLUW]", re.IGNORECASE)
+_LETTER_AND_KIND = re.compile(r"[a-z][-_:/.|+](.+)|(.+)[-_:/.|+][a-z]")
+"""A part of an entity in small letters, whatever letter its notation has for it."""
+_OUTSIDE_NAMES = {"o", "0", "_", "-", "*", "-x-", "none", "null", "nil", "other", "out", "outside"}
 """Names of what is outside of entities, in small letters; alone they do not make other tags parts of entities."""
-_SAME_PART = {"M": "I", "L": "E", "U": "S"}
-"""The letters of BMES and BILOU, and those of BIOES, which seqeval reads."""
+_SAME_PART = {"M": "I", "L": "E", "U": "S", "W": "S"}
+"""The letters of BMES, BILOU and BMEWO, and those of BIOES, which seqeval reads."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,32 @@ def are_bare(tags: Collection[str]) -> bool:
 
 
 def are_of_entities(tags: Collection[str]) -> bool:
-    """Whether some of these are parts of entities and not kinds of words, some of which are written with `_` too."""
-    found = [part[2] for part in map(_PART.fullmatch, tags) if part]
-    return "-" in found or (bool(found) and OUTSIDE in tags) or are_bare(tags)
+    """Whether these are parts of entities and not kinds of words, some of which look like parts: `E-MAIL`, `S_PRO`.
+
+    All that is not outside is a part then, in whatever notation, and some entity has a word to begin with.
+    """
+    found = [part for part in map(_PART.fullmatch, tags) if part]
+    if not found or _BEGIN.isdisjoint(part[1] for part in found):
+        return are_bare(tags)
+    between = {part[2] for part in found}
+    return not kinds_of_words(tags) and ("-" in between or OUTSIDE in tags)
+
+
+def kinds_of_words(tags: Collection[str]) -> list[str]:
+    """The tags that are neither outside nor a part of an entity, in whatever notation, of a kind that has parts."""
+    return [tag for tag in _inside(tags) if not is_entity_tag(tag) and tag not in _odd_parts(tags)]
+
+
+def entity_tags(tags: Collection[str]) -> list[str]:
+    """The tags that look like parts of entities as a scorer reads them."""
+    return [tag for tag in tags if _PART.fullmatch(tag)]
+
+
+def _odd_parts(tags: Collection[str]) -> list[str]:
+    """The tags that are parts of the same kinds of entities as others, as no scorer reads them."""
+    kinds = {part[3].casefold() for part in map(_PART.fullmatch, tags) if part}
+    odd = {tag: _LETTER_AND_KIND.fullmatch(tag.casefold()) for tag in tags if not is_entity_tag(tag)}
+    return [tag for tag, found in odd.items() if found and kinds & {*found.groups()}]
 
 
 def in_other_notation(tags: Collection[str]) -> list[str]:
@@ -69,9 +96,7 @@ def in_other_notation(tags: Collection[str]) -> list[str]:
     Elsewhere they are all tags but the one for outside, or else none: kinds of words may look like them, too.
     """
     if are_of_entities(tags):
-        kinds = {part[3].casefold() for part in map(_PART.fullmatch, tags) if part}
-        odd = {tag: _OTHER_NOTATION.fullmatch(tag.casefold()) for tag in tags if not is_entity_tag(tag)}
-        return [tag for tag, found in odd.items() if found and kinds & {*found.groups()}]
+        return _odd_parts(tags)
     return _inside(tags) if are_only_of_entities(tags) else []
 
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ...errors import InputError, shown
+from ...errors import InputError, raise_if_any, shown
 from ...method import losses
 from ...method.filters import Batch, draw_weights, initializer_range
 from ..base import TEST, Metrics, Split, Task
 from ..padding import padded_batch
-from ..reading.columns import values
+from ..reading.columns import missing_column, values
 from ..reading.file_options import FileOptions, columns_read, file_options
 from ..reading.summaries import questions_summary
 from ..resampling import Draws, sampled_sums
@@ -115,6 +115,11 @@ class QuestionAnswering(Task):
         defaults, arguments = QuestionColumns(), self.arguments
         columns = defaults._replace(
             question=arguments.text_column or defaults.question, context=arguments.text_pair_column or defaults.context
+        )
+        raise_if_any(
+            missing_column(UNLABELLED, name, rows.column_names, "give questions the names that the training rows have")
+            for name in (columns.question, columns.context)
+            if name not in rows.column_names
         )
         kept = [name for name in (columns.question, columns.context, "id") if name in rows.column_names]
         none: list[dict[str, list[Any]]] = [{"text": [], "answer_start": []}] * len(rows)
