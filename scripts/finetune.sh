@@ -3,7 +3,8 @@
 #
 #   scripts/finetune.sh [flags for both, such as --max_train_samples 1000]
 #
-# TEACHER, STUDENT and OUT may be set in the environment; learn_filters.sh and ted.sh read the same OUT.
+# TEACHER, STUDENT, OUT and PRECISION may be set in the environment; learn_filters.sh and ted.sh read the same OUT.
+# PRECISION is --fp16 as published, which needs a GPU: on a CPU set PRECISION= (nothing), for what suits the processor.
 set -euo pipefail
 TEACHER=${TEACHER:-microsoft/deberta-v3-base}
 STUDENT=${STUDENT:-microsoft/deberta-v3-xsmall}

@@ -2,6 +2,9 @@
 # Stage I: learn the filters of the models that finetune.sh left, with the published hyper-parameters.
 #
 #   scripts/learn_filters.sh [flags for both, such as --max_train_samples 1000]
+#
+# OUT, PRECISION (see finetune.sh; nothing on a CPU) and FILTER_OUTPUT_DIM (768, the teacher's width) may be set in the
+# environment.
 set -euo pipefail
 OUT=${OUT:-runs/squad_v2/deberta-v3-base-to-xsmall}
 PRECISION=${PRECISION---fp16}

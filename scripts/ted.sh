@@ -2,6 +2,8 @@
 # Stage II: distil the teacher into the student through the filters that learn_filters.sh left.
 #
 #   scripts/ted.sh [flags, such as --max_train_samples 1000]
+#
+# OUT and PRECISION (see finetune.sh; nothing on a CPU) may be set in the environment.
 set -euo pipefail
 OUT=${OUT:-runs/squad_v2/deberta-v3-base-to-xsmall}
 PRECISION=${PRECISION---fp16}

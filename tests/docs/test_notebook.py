@@ -39,6 +39,10 @@ def test_every_cell_of_the_notebook_does_what_it_says(
         exec(compile(cell, NOTEBOOK.name, "exec"), names)
     assert {"teacher", "alone", "kd", "ted"} <= set(names["results"])
     assert (tmp_path / "runs" / "notebook" / "report.html").is_file()
+    found = json.loads((tmp_path / "runs" / "notebook" / "report.json").read_text(encoding="utf-8"))
+    assert found["missing"] == []
+    assert found["costs"]["models"].keys() >= {"teacher", "ted"}
+    assert all(one["interval"] for one in found["scores"]["models"])
     labels = set(names["rows"]["label"])
     printed = [line for line in capsys.readouterr().out.splitlines() if " | " in line]
     assert len(printed) == 3

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForSequenceClassification
 
 from ted_distill import InputError, TaskArguments, bench, load_task
+from ted_distill import run as run_from_python
 from ted_distill.cli.main import main
 from ted_distill.cli.report import report_at_the_end
 from ted_distill.report import writing
@@ -221,6 +223,20 @@ def test_a_report_without_its_rows_or_a_model_keeps_what_was_measured(reviews: P
     assert found["costs"]["models"]["teacher"]["parameters"] == costs["teacher"]["parameters"]
     assert [*found["costs"]["models"]] == [*costs]
     assert not [line for line in found["missing"] if "size and speed" in line]
+
+
+def test_rows_that_were_in_memory_are_given_again(tmp_path: Path) -> None:
+    rows = [{"text": f"the film was {word}", "label": word} for word in ("good", "bad")] * 12
+    model = save_tiny(tmp_path / "model", AutoModelForSequenceClassification, blocks=2)
+    recipe = {
+        "task": "sequence_classification", "student_layers": [2], "methods": ["kd"], "teacher": str(model),
+        "output_dir": str(tmp_path / "run"), "training": {"max_steps": 1, "use_cpu": True, "disable_tqdm": True},
+    }  # fmt: skip
+    run_from_python(recipe, train=rows, validation=rows)
+    write_report(tmp_path / "run")
+    assert any("give them again: write_report(folder, " in line for line in read(tmp_path / "run")["missing"])
+    write_report(tmp_path / "run", load_task("sequence_classification", train=rows, validation=rows))
+    assert read(tmp_path / "run")["missing"] == []
 
 
 # --- what may be missing ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..identity import rows_fingerprint
 from ..models.load import ModelArguments, offer_labels_of
 from ..output import SETTINGS_NAME, read_if_sound, read_json
 from ..runs.recipe import OWNERS, Recipe, read_recipe
+from ..runs.recorded import RECIPE_NAME, were_in_memory
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
@@ -119,9 +120,10 @@ def read_folder(folder: Path, task: Task | None = None) -> Reported:
     found = Reported(folder, run_folder, shared, comparison, results)
     problems: list[str] = []
     with collect(problems):
-        recipe = _recipe(folder, run_folder)
+        file = _recipe_file(folder, run_folder)
+        recipe = read_recipe(file, [f"output_dir={run_folder}"])
         found.at = RunFolder(recipe, shared)
-        read = task or _task(found, recipe)
+        read = task or _task(found, recipe, file)
         _check_rows(found, read)
         found.task = read
     found.missing = [f"Without the rows of the run, nothing is said of single rows: {problem}" for problem in problems]
@@ -146,20 +148,21 @@ def _first_seed(folder: Path) -> Path:
     return min(seeds, key=lambda path: int(path.name.removeprefix("seed-")), default=folder)
 
 
-def _recipe(folder: Path, run_folder: Path) -> Recipe:
-    """The recipe that was recorded, with the folder where its run is now.
-
-    Raises:
-        InputError: there is none, or it is refused today.
-    """
-    file = next((at / "recipe.yaml" for at in (run_folder, folder) if (at / "recipe.yaml").is_file()), None)
+def _recipe_file(folder: Path, run_folder: Path) -> Path:
+    """The recipe that was recorded. Raises `InputError` if there is none."""
+    file = next((at / RECIPE_NAME for at in (run_folder, folder) if (at / RECIPE_NAME).is_file()), None)
     if file is None:
         raise InputError(f"recipe.yaml: expected the recipe of the run in {folder}, got none; put it back from a copy")
-    return read_recipe(file, [f"output_dir={run_folder}"])
+    return file
 
 
-def _task(found: Reported, recipe: Recipe) -> Task:
-    """The task with its rows. Raises `InputError` if they cannot be read any more."""
+def _task(found: Reported, recipe: Recipe, file: Path) -> Task:
+    """The task with its rows. Raises `InputError` if they cannot be read any more, or were in memory."""
+    if not {"train", "validation", "test"}.isdisjoint(were_in_memory(file)):
+        raise InputError(
+            "rows: expected those of a run that Python gave them to, got none; give them again: write_report(folder, "
+            "load_task(..., train=..., validation=...))"
+        )
     task = load_task(recipe.task)
     offer_labels_of(found.model("teacher"), task, found.loading("teacher"))
     task.rows  # noqa: B018  (reading them is what checks them)

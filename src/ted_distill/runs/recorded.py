@@ -76,15 +76,20 @@ def refuse_in_memory(file: Path, given: Iterable[str] = ()) -> None:
     Raises:
         InputError: names what is missing, and the keys that would give it.
     """
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:3]
-    named = next((line[len(_IN_MEMORY) :].split(",") for line in lines if line.startswith(_IN_MEMORY)), [])
-    keys = {name: name if name in ("teacher", "student") else f"{name}_file" for name in map(str.strip, named)}
+    keys = {name: name if name in ("teacher", "student") else f"{name}_file" for name in were_in_memory(file)}
     known = {*given}
     if missing := [name for name, key in keys.items() if not {key, *_INSTEAD.get(key, ["dataset_name"])} & known]:
         raise InputError(
             f"recipe: expected {and_list(missing)} in files, got the recipe of a run that Python gave them to; give "
             f"{', '.join(f'{keys[name]}=...' for name in missing)}, or run it from Python again"
         )
+
+
+def were_in_memory(file: Path) -> list[str]:
+    """What a recorded recipe's run had in memory: of `teacher` and `student`, and the splits with rows."""
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:3]
+    named = next((line[len(_IN_MEMORY) :].split(",") for line in lines if line.startswith(_IN_MEMORY)), [])
+    return [name.strip() for name in named]
 
 
 def refuse_unrecorded(folder: Path, names: Iterable[str], head: str, kind: str) -> None:
