@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,7 +279,8 @@ def states_cache(
     relation_block: int | None = None,
 ) -> StatesCache | None:
     """The cache of a frozen model's outputs for features; None if they are not needed twice."""
-    if not keeps_states(args, task, args.cache_dir is not None, len(features)):
+    count = len(features) if isinstance(features, Sized) else None  # a stream has no end that is known
+    if not keeps_states(args, task, args.cache_dir is not None, count):
         return None
     model, folder = _outputs_of(frozen, task, features), _cache_dir(args)
     # Queries, keys and values are as wide as states, or narrower.
