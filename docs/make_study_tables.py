@@ -33,6 +33,7 @@ PLOT = DOCS / "_static" / "study.svg"
 PAGES = (DOCS / "study.md", DOCS / "results.md", DOCS / "deploy.md", DOCS.parent / "README.md")
 TITLES = {
     "stsb": "STS-B (Spearman)",
+    "stsb_256": "STS-B, student of width 256 (Spearman)",
     "sst2": "SST-2, 10,000 rows (accuracy)",
     "mrpc": "MRPC (F1)",
     "cola": "CoLA (Matthews)",
