@@ -13,6 +13,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from ted_distill import DistillArguments, InputError, StageArguments, Task, TaskArguments, distill, load_task, run
 from ted_distill.models.students import make_student
+from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.steps import Steps
 from tiny import save_tiny, write_reviews, write_text
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -143,6 +145,11 @@ def test_all_methods_of_a_run_train_the_words_of_a_student_of_another_model(
         "training": {"max_steps": 1, "use_cpu": True, "disable_tqdm": True},
     }  # fmt: skip
     run(recipe)
+    # The teacher that a run fine-tunes itself need not be there yet.
+    tuned = make_recipe({**recipe, "finetune_teacher": {"learning_rate": 1e-3}, "output_dir": str(tmp_path / "tuned")})
+    Steps(tuned).make("alone")
+    settings = json.loads((tmp_path / "tuned" / "alone" / "settings.json").read_text(encoding="utf-8"))
+    assert settings["identity"]["distill"]["train_embeddings"] is True
     for method in ("alone", "kd"):
         settings = json.loads((tmp_path / "run" / method / "settings.json").read_text(encoding="utf-8"))
         assert settings["identity"]["distill"]["train_embeddings"] is True, method

@@ -53,19 +53,13 @@ def make_runs_together(
 
 def _check(runs: Sequence[tuple[str, RunOfRecipe]]) -> None:
     """Check runs that share a folder, and what they share with the first. Raises `InputError` for all at once."""
-    found: list[list[str]] = []
-    for number, (_, run) in enumerate(runs):
-        found.append([])
+    problems: list[str] = []
+    for number, (name, run) in enumerate(runs):
+        found: list[str] = []
         if number:
             run.given = {step.name: {} for step in run.nodes if run.is_shared(step.name)}
-        with collect(found[-1]):
+        with collect(found):
             run.check()
-    # What is wrong with all, or is found in the first for all, is said of none.
-    first = {*found[0]} if found else set()
-    alone = first if len(found) > 1 and not any(found[1:]) else set()
-    problems = [
-        one if one in first - alone else f"{name}: {one}"
-        for (name, _), of_run in zip(runs, found, strict=True)
-        for one in of_run
-    ]
+        # What the first finds may be of all of them.
+        problems += [f"{name}: {one}" if number else one for one in found if one not in problems]
     raise_if_any(problems)

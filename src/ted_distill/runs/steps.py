@@ -203,9 +203,10 @@ class Steps:
         fill_pairs(own, self.pairs)
         teacher, student = step.inputs
         of_teacher, of_student = self.at.loading(teacher), self.at.loading(student)
-        # Without a teacher, as with one: all methods train the same weights.
+        # Without a teacher, as with one: all methods train the same weights. A teacher that the run fine-tunes, which
+        # need not be there yet, has other word embeddings than any given student.
         unlike = not METHODS[name].needs_teacher and own.train_embeddings is None and not self.at.makes_student
-        if unlike and has_embeddings_of_another(student, teacher, of_teacher):
+        if unlike and (self.recipe.tunes("teacher") or has_embeddings_of_another(student, teacher, of_teacher)):
             own.train_embeddings = True
         return open_distill(teacher, student, self.task, args, own, of_student, of_teacher)
 
