@@ -30,7 +30,7 @@ _POSITIONS = dict.fromkeys(
      "max_decoder_position_embeddings", "max_2d_position_embeddings"), POSITIONS,
 )  # fmt: skip
 _SIZES = {
-    "vocab_size": VOCABULARY,
+    **dict.fromkeys(("vocab_size", "unpadded_vocab_size"), VOCABULARY),
     **_WIDTHS,
     **_INNER,
     **_BLOCKS,
@@ -66,6 +66,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**_LATENT, "num_experts_per_tok": 2, "topk_group": 1, "n_group": 1},
     "deepseek_v3": _LATENT,
     "deepseek_v32": _LATENT,
+    "dory": {"num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
     "esm": {"vocab_size": VOCABULARY, "mask_token_id": 4, "pad_token_id": 0, "position_embedding_type": "rotary"},
     "esmc": {"num_key_value_heads": 4},
     "gemma3n_text": {
@@ -114,6 +115,7 @@ _OWN: dict[str, dict[str, Any]] = {
         **{"pronunciation_vocab_size": VOCABULARY, "pronunciation_embed_dim": 8},
         **{"shape_vocab_size": VOCABULARY, "shape_embed_dim": 8},
     },
+    "sarvam_mla": _LATENT,
     "t5": {"decoder_start_token_id": 0},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "youtu": _LATENT,

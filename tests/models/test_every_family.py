@@ -70,7 +70,7 @@ REFUSED: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 WITHOUT_STATES = {
-    "perceiver", "deepseek_v4", "gemma3n_text", "hrm_text", "hy_v4", "qwen4_exp", "qwen4_exp_text", "xlstm",
+    "perceiver", "deepseek_v4", "dory", "gemma3n_text", "hrm_text", "hy_v4", "qwen4_exp", "qwen4_exp_text", "xlstm",
 }  # fmt: skip
 """Right for everything but filters: other numbers or shapes of hidden states than blocks."""
 

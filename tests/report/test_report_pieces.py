@@ -15,7 +15,7 @@ import pytest
 from datasets import Dataset
 
 from ted_distill import InputError
-from ted_distill.report import plots, words
+from ted_distill.report import costs, plots, words
 from ted_distill.report.bench import verdict as bench_verdict
 from ted_distill.report.comparison import read_comparison
 from ted_distill.report.curves import curves, read_history
@@ -388,3 +388,14 @@ def test_an_untrained_student_far_away_leaves_room_for_the_others(score: float, 
     with_start = content(kind="run")
     with_start["scores"]["models"] = [{**with_start["scores"]["models"][0], **one} for one in models]
     assert ("Arrow: the untrained student, beyond the edge." in page(with_start)) is far
+
+
+def test_weights_that_lie_in_both_formats_are_counted_once(tmp_path: Path) -> None:
+    """safetensors are what is loaded."""
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"0" * 30)
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"0" * 12)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 50)
+    assert costs._bytes(tmp_path) == 42
+    (tmp_path / "model-00001-of-00002.safetensors").unlink()
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    assert costs._bytes(tmp_path) == 50

@@ -154,15 +154,19 @@ def parse_names(
             raise InputError(f"{words[-1]}: expected a value, got nothing")
         others.insert(len(given), folder)
         given = _before_flags(others, flags)
-    parsed, of_flags = _parsed(command, kinds, others[len(given) :])
-    for part in parsed:
-        if isinstance(part, TaskArguments):
-            part.named = frozenset(of_flags)
+    problems: list[str] = []
     if len(given) not in names.counts:
         order = names.order.replace("[", "").replace("]", "")
-        raise InputError(
+        problems.append(
             f"expected {names.what} before the flags, got {' '.join(given) or 'nothing'}; write {order} first"
         )
+    parsed: tuple[Any, ...] = ()
+    with collect(problems):
+        parsed, of_flags = _parsed(command, kinds, others[len(given) :])
+        for part in parsed:
+            if isinstance(part, TaskArguments):
+                part.named = frozenset(of_flags)
+    raise_if_any(problems)
     return given, parsed
 
 

@@ -176,8 +176,9 @@ def _blocks(model: PreTrainedModel) -> int | None:
 
 
 def _bytes(folder: Path) -> int | None:
-    """Of the weights on disk; None for a model of the Hub."""
-    return sum(file.stat().st_size for names in _WEIGHTS for file in folder.glob(names)) or None
+    """Of the weights on disk that are loaded, not of those beside them; None for a model of the Hub."""
+    sizes = (sum(file.stat().st_size for file in folder.glob(names)) for names in _WEIGHTS)
+    return next((size for size in sizes if size), None)
 
 
 def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) -> tuple[dict[str, float], Any]:
