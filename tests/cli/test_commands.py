@@ -176,7 +176,11 @@ def test_a_command_that_lacks_all_its_words_shows_its_help_as_an_error(
         (["show", "--seed", "1"], "expected a recipe, got --seed; write ted show RECIPE"),
         (["student", "a"], "expected a teacher and a new folder before the flags, got a; write TEACHER OUT first"),
         (["student", "--layers", "1"], "expected a teacher and a new folder before the flags, got nothing"),
-        (["student", "--teacher", "a"], "write TEACHER OUT first\n- unknown flag --teacher"),
+        (
+            ["student", "--teacher", "a"],
+            "expected a teacher and a new folder before the flags, got nothing; write TEACHER OUT first\n"
+            "- unknown flag --teacher",
+        ),
         (["student", "a", "b", "--seed", "x"], "--seed: expected a whole number, got 'x'"),
         (["import-published", "a"], "expected two words, got 1; write ted import-published SOURCE OUT"),
         (["import-publish", "a", "b"], "unknown command import-publish; did you mean import-published?"),
