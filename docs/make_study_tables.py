@@ -23,10 +23,10 @@ import numpy as np
 from scipy import stats
 
 from ted_distill.report.bench import bench_table
-from ted_distill.runs.compare.verdicts import page as page_of
-from ted_distill.runs.compare.verdicts import verdicts
+from ted_distill.runs.compare.verdicts import notes, table, verdicts
 from ted_distill.runs.table import markdown_table
 from ted_distill.stages.methods import METHODS
+from ted_distill.wording import counted
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "_static" / "study.svg"
@@ -83,6 +83,20 @@ def measured() -> dict[str, dict[str, Any]]:
     files = sorted((DOCS / "study").glob("*.json"))
     read = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     return {name: {**content, "verdicts": verdicts(content)} for name, content in read.items()}
+
+
+def page_of(one: dict[str, Any]) -> str:
+    """A comparison's table, how its numbers came about, and what it tells apart; the other pairs are folded away."""
+    sentences, pairs = one["verdicts"], one["comparisons"]
+    apart = [line for line, pair in zip(sentences, pairs, strict=False) if pair["told_apart"]]
+    level = [line for line, pair in zip(sentences, pairs, strict=False) if not pair["told_apart"]]
+    shown = [*apart, *sentences[len(pairs) :]]
+    parts = [table(one), "\n".join(notes(one)), "\n".join(f"- {line}" for line in shown)]
+    if level:
+        summary = f"{counted(len(level), 'pair')} that cannot be told apart"
+        listed = "\n".join(f"- {line}" for line in level)
+        parts.append(f"<details>\n<summary>{summary}</summary>\n\n{listed}\n\n</details>")
+    return "\n\n".join(part for part in parts if part)
 
 
 def table_of_all(found: dict[str, dict[str, Any]]) -> str:

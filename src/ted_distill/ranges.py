@@ -259,7 +259,8 @@ def _wrong_kind(value: Any, hint: Any, *, is_ranged: bool) -> str:
     if kinds == {bool} and not isinstance(value, bool):
         return f"expected true or false, got {shown(value)}; give one of both"
     if kinds == {list} and not isinstance(value, (list, tuple)):
-        return f"expected a list, got {shown(value)}; write [{shown(value)}]"
+        words = value.replace(",", " ").split() if isinstance(value, str) else [value]
+        return f"expected a list, got {shown(value)}; write [{', '.join(shown(word) for word in words)}]"
     return ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from ted_distill import (
+    TASKS,
     DistillArguments,
     LearnFiltersArguments,
     StageArguments,
@@ -25,10 +28,12 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
+from ted_distill.errors import InputError
 from ted_distill.fast import row_file
 from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_cache
 from ted_distill.method.filters import FilteredModel, Signals
 from ted_distill.stages.lifecycle import keeps_states
+from ted_distill.tasks.sequence_classification import SequenceClassification
 from tiny import save_tiny, write_questions, write_reviews
 
 LENGTHS = [5, 3, 7, 1]
@@ -322,10 +327,10 @@ def runs_of_frozen_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     run = FilteredModel.run
 
-    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Signals:
+    def counted(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True, **needs: bool) -> Signals:
         if self.frozen_model:
             rows.append(len(batch["input_ids"]))
-        return run(self, batch, need_logits)
+        return run(self, batch, need_logits, **needs)
 
     monkeypatch.setattr(FilteredModel, "run", counted)
     return rows
@@ -420,10 +425,10 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked_for(
     modes: list[bool] = []
     run = FilteredModel.run
 
-    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Signals:
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True, **needs: bool) -> Signals:
         if torch.is_grad_enabled():  # not while scoring
             modes.append(self.model.training)
-        return run(self, batch, need_logits)
+        return run(self, batch, need_logits, **needs)
 
     monkeypatch.setattr(FilteredModel, "run", watched)
     args = _arguments(tmp_path / "filters", num_train_epochs=1)
@@ -480,3 +485,39 @@ def test_a_row_that_is_known_to_be_whole_says_nothing_of_its_neighbours(tmp_path
     assert [row for row in range(20) if file._has_seen(row)] == [0, 7, 8, 19]
     assert [row for row in range(20) if file.knows([row])] == [0, 7, 8, 19]
     assert len(file._seen) == 3
+
+
+class HiddenWords(SequenceClassification):
+    """A task whose training batches change from update to update."""
+
+    def augment(self, batch: dict[str, Tensor], tokenizer: Any, seeds: Sequence[int]) -> dict[str, Tensor]:
+        hidden = torch.tensor([[seed % 5] for seed in seeds])
+        return batch | {"input_ids": batch["input_ids"].scatter(1, 1 + hidden, tokenizer.unk_token_id)}
+
+
+class PaddedLeft(SequenceClassification):
+    def collate(self, features: list[dict[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+        batch = super().collate(features, tokenizer)
+        names = ("input_ids", "attention_mask")
+        return batch | {name: batch[name].flip(1) for name in names}
+
+
+def test_the_teacher_reads_a_batch_as_it_was_changed(
+    tmp_path: Path, runs_of_frozen_models: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said of the words that were hidden in the first epoch is no target in the second."""
+    arguments, teacher, student = _set_up(tmp_path, False)
+    monkeypatch.setitem(TASKS, "hidden_words", HiddenWords)
+    args = _arguments(tmp_path / "out", cache_dir=str(tmp_path / "cache"), num_train_epochs=2)
+    task = load_task(replace(arguments, task="hidden_words"))
+    results = distill(teacher, student, task, args, DistillArguments("kd"))
+    assert sum(runs_of_frozen_models) >= 2 * results["train_features"]
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_padding_on_the_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, teacher, student = _set_up(tmp_path, False)
+    monkeypatch.setitem(TASKS, "padded_left", PaddedLeft)
+    with pytest.raises(InputError, match="expected batches with padding on the right alone"):
+        distill(teacher, student, load_task(replace(arguments, task="padded_left")), _arguments(tmp_path / "out"),
+                DistillArguments("kd"))  # fmt: skip

@@ -509,6 +509,20 @@ def test_filters_of_a_causal_classifier_read_the_last_real_token() -> None:
     assert torch.allclose(model.score(output.states[0][:, 0]), output.logits)
 
 
+def test_logits_alone_are_the_same_and_no_filter_is_run_for_them() -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config("gpt2"))
+    filtered = FilteredModel(model, Filters.identity([1, 2]), select_logits=lambda outputs: outputs.logits).freeze()
+    ids = torch.randint(3, 40, (2, 9))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    assert filtered.filters is not None
+    filtered.filters.register_forward_pre_hook(lambda *_: pytest.fail("filters were run"))
+    alone = filtered(batch, need_states=False)
+    assert alone.states == []
+    filtered.filters = Filters.identity([1, 2])
+    assert torch.equal(alone.logits, filtered(batch).logits)
+
+
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_causal_model_without_logits_has_the_same_hidden_states(family: str) -> None:
     torch.manual_seed(0)

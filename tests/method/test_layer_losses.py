@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,8 @@ def test_a_variance_is_bound_only_where_the_loss_has_that_argument(monkeypatch: 
             found = layer_losses([student] * 2, [teacher] * 2, MASK, None, losses)
             torch.testing.assert_close(found, plain * factors.double())
         assert len(asked) == number
-    for name in ("mse", "cosine"):
+    monkeypatch.setitem(LAYER_LOSSES, "as_it_is", partial(mse_layer_loss))
+    for name in ("mse", "cosine", "as_it_is"):
         losses = bind_layer_loss(name, 2, never)
         assert losses == [LAYER_LOSSES[name]] * 2
         assert bound_variances(losses) == []

@@ -391,7 +391,7 @@ def test_an_untrained_student_far_away_leaves_room_for_the_others(score: float, 
 
 
 def test_weights_that_lie_in_both_formats_are_counted_once(tmp_path: Path) -> None:
-    """safetensors are what is loaded."""
+    """Safetensors are what is loaded."""
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"0" * 30)
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"0" * 12)
     (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 50)

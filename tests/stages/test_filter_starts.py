@@ -188,3 +188,20 @@ def test_filters_that_were_learnt_are_no_start_of_plain_layer_wise_distillation(
             arguments(tmp_path),
             DistillArguments("lwd", student_filters="learned"),
         )
+
+
+def test_filters_that_stage_two_left_beside_a_student_are_not_those_of_a_stage_one(
+    reviews: Task, models: dict[str, Path], tmp_path: Path, started: list[StageTrainer]
+) -> None:
+    """They were fitted to states of another method, and would start further away than nothing at all."""
+    distill(models["teacher"], models["student"], reviews, arguments(tmp_path / "lwd"), DistillArguments("lwd"))
+    learn_filters(models["teacher"], reviews, arguments(tmp_path / "filters"), LearnFiltersArguments(2))
+
+    def start(name: str, **settings: Any) -> torch.Tensor:
+        args = arguments(tmp_path / name)
+        distill(tmp_path / "filters", tmp_path / "lwd", reviews, args, DistillArguments("ted", **settings))
+        return torch.cat([weight.flatten() for weight in started[-1].filters_before.parameters()])
+
+    default = start("default")
+    assert torch.equal(default, start("fitted", student_filters="least_squares"))
+    assert not torch.equal(default, start("named", student_filters=str(tmp_path / "lwd")))

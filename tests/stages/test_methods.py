@@ -358,6 +358,22 @@ def test_layers_first_without_a_weight_of_layers_is_refused(
     check_method(DistillArguments("lwd", layer_schedule="layers_first"), args)
 
 
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"early_stopping_patience": 2}, "early_stopping_patience"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "lr_scheduler_type reduce_lr_on_plateau"),
+    ],
+)
+def test_layers_first_is_refused_with_what_follows_scores(settings: dict[str, Any], name: str, tmp_path: Path) -> None:
+    """As long as predictions have no weight, scores do not get better."""
+    scored = {"eval_strategy": "epoch", "save_strategy": "epoch", "metric_for_best_model": "accuracy"}
+    args = StageArguments(str(tmp_path), use_cpu=True, **scored, **settings)
+    with pytest.raises(InputError, match=f"layer_schedule: expected constant or decay with {name}, got layers_first"):
+        check_method(DistillArguments("lwd", layer_schedule="layers_first"), args)
+    check_method(DistillArguments("lwd", layer_schedule="decay"), args)
+
+
 def test_a_training_of_layers_first_begins_without_predictions_and_ends_with_them(
     models: dict[str, Path], reviews: Task, tmp_path: Path, trainers: list[DistillTrainer]
 ) -> None:

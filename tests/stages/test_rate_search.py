@@ -167,3 +167,39 @@ def test_a_trial_that_stops_for_another_reason_stops_the_search(
     monkeypatch.setattr(StageTrainer, "fit", full)
     with pytest.raises(TrainingError, match="the disk is full"):
         finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))
+
+
+def test_counts_of_updates_of_a_schedule_shrink_with_the_trial(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decays: list[tuple[int, int]] = []
+    fit = StageTrainer.fit
+
+    def remember(self: StageTrainer) -> dict[str, Any]:
+        outcome = fit(self)
+        decays.append((self.state.max_steps, self.args.lr_scheduler_kwargs["num_decay_steps"]))
+        return outcome
+
+    monkeypatch.setattr(StageTrainer, "fit", remember)
+    stable = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 10}}
+    args = arguments(tmp_path / "out", max_steps=20, **stable)
+    finetune(model, reviews_task(tmp_path, 60), args)
+    assert decays == [(2, 1)] * 5 + [(6, 3)] * 2 + [(20, 10)]
+    assert args.lr_scheduler_kwargs == {"num_decay_steps": 10}
+
+
+def test_no_model_of_a_trial_stays_while_the_stage_is_trained(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[str]] = []
+    fit = StageTrainer.fit
+
+    def look(self: StageTrainer) -> dict[str, Any]:
+        left.append(sorted(file.name for file in (tmp_path / "out").rglob("model.safetensors")))
+        return fit(self)
+
+    monkeypatch.setattr(StageTrainer, "fit", look)
+    finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out", keep_checkpoints=True))
+    assert left == [[]] * 8
+    assert not (tmp_path / "out" / "rate-search").exists()
+    assert list((tmp_path / "out").glob("checkpoint-*"))

@@ -179,3 +179,8 @@ def test_a_model_that_scores_no_better_is_named_and_another_is_not(tmp_path: Pat
     )
     assert list(uninformed_model(task, {"accuracy": 90.0}, validation)) == []
     assert list(uninformed_model(task, {"accuracy": 75.0}, {})) == []
+
+
+def test_blocks_beside_an_interval_are_refused() -> None:
+    with pytest.raises(InputError, match="filter_blocks: expected no filter_interval beside it, got 2"):
+        LearnFiltersArguments(filter_interval=2, filter_blocks=[1])

@@ -138,7 +138,7 @@ def task_of(name: str, file: Path, **arguments: Any) -> Task:
 def batch_of(task: Task, tokenizer: Any, count: int = 5, seed: int = 0) -> dict[str, Tensor]:
     features = task.encode_training(task.rows["train"], tokenizer)
     batch = task.collate([features[row] for row in range(len(features) - count, len(features))], tokenizer)
-    return task.augment(batch, tokenizer, seed)
+    return task.augment(batch, tokenizer, range(seed, seed + count))
 
 
 @pytest.mark.parametrize("family", DECODERS)
@@ -225,18 +225,36 @@ def test_where_chance_hides_tokens_no_others_are_hidden(tmp_path: Path) -> None:
     task, tokenizer = task_of("masked_lm", write_text(tmp_path)), tiny_tokenizer()
     features = task.encode_training(task.rows["train"], tokenizer)
     batch = task.collate([features[row] for row in range(5)], tokenizer)
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=3)
-    collator.create_rng()
-    special = [
-        tokenizer.get_special_tokens_mask(row, already_has_special_tokens=True) for row in batch["input_ids"].tolist()
-    ]
-    ids, labels = collator.torch_mask_tokens(batch["input_ids"].clone(), special_tokens_mask=torch.tensor(special))
-    found = task.augment(batch, tokenizer, 3)
-    hidden = (labels != -100).any(dim=1)
-    assert hidden.any()
-    assert torch.equal(found["input_ids"][hidden], ids[hidden])
-    assert torch.equal(found["labels"][hidden], labels[hidden])
+    found, hides = task.augment(batch, tokenizer, range(3, 8)), []
+    for row, text in enumerate(batch["input_ids"]):
+        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=3 + row)
+        collator.create_rng()
+        special = tokenizer.get_special_tokens_mask(text.tolist(), already_has_special_tokens=True)
+        ids, labels = collator.torch_mask_tokens(text[None].clone(), special_tokens_mask=torch.tensor([special]))
+        hides.append(bool((labels != -100).any()))
+        if hides[-1]:
+            assert torch.equal(found["input_ids"][row], ids[0])
+            assert torch.equal(found["labels"][row], labels[0])
+    assert {True, False} == {*hides}
     assert (found["labels"] != -100).any(dim=1).all()
+
+
+def test_what_is_hidden_of_a_row_depends_on_its_own_seed_alone(tmp_path: Path) -> None:
+    task, tokenizer = task_of("masked_lm", write_text(tmp_path, 31)), tiny_tokenizer()
+    features = task.encode_training(task.rows["train"], tokenizer)
+    last = [features[row] for row in range(len(features) - 3, len(features))]
+    together = task.augment(task.collate(last, tokenizer), tokenizer, [5, 6, 7])
+    for row, feature in enumerate(last):
+        alone = task.augment(task.collate([feature], tokenizer), tokenizer, [5 + row])
+        length = len(feature["input_ids"])
+        for name in ("input_ids", "labels"):
+            assert torch.equal(alone[name][0, :length], together[name][row, :length])
+            assert torch.equal(
+                together[name][row, length:],
+                task.collate(last, tokenizer)[name][row, length:]
+                if name == "input_ids"
+                else torch.full_like(together[name][row, length:], -100),
+            )
 
 
 def test_a_text_of_unknown_words_is_refused(tmp_path: Path) -> None:
@@ -249,7 +267,7 @@ def test_a_text_of_unknown_words_is_refused(tmp_path: Path) -> None:
 def test_a_batch_of_special_tokens_alone_teaches_nothing_and_breaks_nothing(tmp_path: Path) -> None:
     task, tokenizer = task_of("masked_lm", write_text(tmp_path)), tiny_tokenizer()
     unknown = [tokenizer.cls_token_id, *[tokenizer.unk_token_id] * 3, tokenizer.sep_token_id]
-    batch = task.augment(task.collate([{"input_ids": unknown}], tokenizer), tokenizer, 0)
+    batch = task.augment(task.collate([{"input_ids": unknown}], tokenizer), tokenizer, [0])
     counts = task.counts(batch)
     assert counts.labels == 0
     logits = torch.randn(*batch["input_ids"].shape, len(tokenizer), requires_grad=True)

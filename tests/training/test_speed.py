@@ -100,7 +100,7 @@ def test_each_part_can_be_switched_off(
 def test_a_vocabulary_that_mostly_occurs_is_trained_as_it_is(tmp_path: Path, tokens: int, rows: int) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(_model(tmp_path / "m", vocab_size=40))
     features = Dataset.from_dict({"input_ids": [list(range(tokens))]})
-    freeze_unseen_rows(model, _arguments(tmp_path), features, pad_token_id=0)
+    freeze_unseen_rows(model, _arguments(tmp_path), load_task(_task(tmp_path)), features, pad_token_id=0)
     trained = [parameter for name, parameter in model.named_parameters() if name.endswith("word_embeddings.seen")]
     assert [len(parameter) for parameter in trained] == ([rows] if rows else [])  # the row of padding never is
 
@@ -154,10 +154,10 @@ def test_the_teacher_computes_in_its_own_type_and_the_student_in_that_of_autocas
     seen: set[tuple[bool, torch.dtype, bool]] = set()
     run = FilteredModel.run
 
-    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True) -> Any:
+    def watched(self: FilteredModel, batch: dict[str, Tensor], need_logits: bool = True, **needs: bool) -> Any:
         weight = next(self.model.parameters())
         seen.add((self.frozen_model, weight.dtype, torch.is_autocast_enabled("cpu")))
-        return run(self, batch, need_logits)
+        return run(self, batch, need_logits, **needs)
 
     monkeypatch.setattr(FilteredModel, "run", watched)
     args = _arguments(tmp_path / "out", bf16=True, frozen_dtype="bfloat16")

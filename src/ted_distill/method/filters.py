@@ -243,12 +243,15 @@ class FilteredModel(nn.Module):
         """Blocks whose hidden states are needed, 1-based."""
         return [] if self.filters is None else self.filters.blocks
 
-    def forward(self, batch: Batch, need_logits: bool = True) -> Signals:
+    def forward(self, batch: Batch, need_logits: bool = True, need_states: bool = True) -> Signals:
         """Logits and filtered states of a batch; its labels are not used.
 
         Args:
             need_logits: False lets a causal language model skip the logits of all tokens except the last.
+            need_states: False for logits alone.
         """
+        if not need_states:
+            return self.run(batch, need_states=False)
         if self.cache is not None and self.frozen_model:
             signals = self.cache(batch, self.blocks, self.run, self.relation_block)
         else:
@@ -258,16 +261,17 @@ class FilteredModel(nn.Module):
         with _frozen(batch) if self.frozen_filters else nullcontext():
             return replace(signals, states=self.filters(signals.states))
 
-    def run(self, batch: Batch, need_logits: bool = True) -> Signals:
+    def run(self, batch: Batch, need_logits: bool = True, need_states: bool = True) -> Signals:
         """Logits, and the hidden states (B, T, D) of `blocks` before any filter."""
+        blocks, recorded = (self.blocks, self._recorded) if need_states else ([], None)
         with _frozen(batch) if self.frozen_model else nullcontext():
             options = {} if need_logits else self._without_logits
             vectors: list[Tensor] = []
-            with recorded_projections(*self._recorded, vectors) if self._recorded else nullcontext():
-                outputs = self.outputs(batch, output_hidden_states=bool(self.blocks), **options)
+            with recorded_projections(*recorded, vectors) if recorded else nullcontext():
+                outputs = self.outputs(batch, output_hidden_states=bool(blocks), **options)
             # Those of other blocks are freed with `outputs`.
             of_blocks = hidden_states_of(outputs)
-            hidden_states = [self._filtered_tokens(of_blocks[block], batch) for block in self.blocks]
+            hidden_states = [self._filtered_tokens(of_blocks[block], batch) for block in blocks]
             logits = self.select_logits(outputs)
             return Signals(
                 logits if self.label_order is None else logits[..., self.label_order], hidden_states, vectors

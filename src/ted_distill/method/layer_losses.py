@@ -171,7 +171,8 @@ def bind_layer_loss(name: str, pairs: int, measure_variances: Callable[[], Tenso
 
 def bound_variances(losses: Sequence[LayerLoss]) -> list[float]:
     """The variances that `bind_layer_loss` has bound; empty for losses without this constant."""
-    return [float(loss.keywords["teacher_variance"]) for loss in losses if isinstance(loss, partial)]
+    bound = [loss.keywords for loss in losses if isinstance(loss, partial)]
+    return [float(constants["teacher_variance"]) for constants in bound if "teacher_variance" in constants]
 
 
 def states_variances(batches: Iterable[tuple[Sequence[Tensor], Tensor]]) -> Tensor:

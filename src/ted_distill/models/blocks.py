@@ -77,8 +77,8 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
                 _require_attention(model, rebuilt, blocks)
                 return rebuilt
     raise InputError(
-        f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none: it "
-        "cannot be cut; name a smaller model as the student instead"
+        f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none: "
+        "it cannot be cut; name a smaller model as the student instead"
     )
 
 

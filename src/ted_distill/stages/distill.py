@@ -268,7 +268,7 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
         filters.student.requires_grad_(chosen.arguments.train_filters)
     use_fast_modules(student.model, args, flash=relations is None)
     if chosen.train_embeddings:
-        freeze_unseen_rows(student.model, args, data.train, tokenizer.pad_token_id)
+        freeze_unseen_rows(student.model, args, task, data.train, tokenizer.pad_token_id)
     inputs = None if own is None else TeacherInputs(own, task, chosen.tokenizers, len(data.train))
     return DistillTrainer(
         filtered, args, task, tokenizer, data.train, data.validation, data.test,

@@ -105,5 +105,5 @@ def finetune_trainer(loaded: LoadedModel, task: Task, args: StageArguments, data
     """The trainer of a whole model."""
     start_at_the_mean(loaded.model, loaded.fresh, task)
     use_fast_modules(loaded.model, args)
-    freeze_unseen_rows(loaded.model, args, data.train, loaded.tokenizer.pad_token_id)
+    freeze_unseen_rows(loaded.model, args, task, data.train, loaded.tokenizer.pad_token_id)
     return FinetuneTrainer(loaded.as_module(task), args, task, loaded.tokenizer, data.train, data.validation, data.test)

@@ -265,7 +265,8 @@ def keeps_states(args: StageArguments, task: Task, shared: bool, features: int |
         repeats = args.max_steps > 0 or (args.num_train_epochs or 1) > 1
     else:
         repeats = args.max_steps > updates_of_epoch(args, features)
-    return bool(args.cache_limit) and task.can_cache and not task.padding_counts and (shared or repeats)
+    keeps = task.can_cache and not task.augments() and not task.padding_counts
+    return bool(args.cache_limit) and keeps and (shared or repeats)
 
 
 def states_cache(
@@ -356,8 +357,8 @@ def tidy_finished(folder: Path) -> None:
 
 
 def _remove_what_training_needed(folder: Path) -> None:
-    """Delete the checkpoints of a finished stage, unless it was told to keep them, and the cache in its folder."""
+    """Delete the checkpoints of a finished stage, unless it was told to keep them, its search and its cache."""
     if not (read_manifest(folder) or {}).get(KEEPS):
         remove_checkpoints(folder)
-        shutil.rmtree(folder / TRIALS_NAME, ignore_errors=True)
+    shutil.rmtree(folder / TRIALS_NAME, ignore_errors=True)
     remove_caches(folder / CACHE_NAME)

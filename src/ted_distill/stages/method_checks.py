@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transformers import PretrainedConfig
 
 from ..errors import collect, raise_if_any
+from ..training.contradictions import FOLLOW_SCORES, text_of
 from ..training.stage_arguments import StageArguments
 from .distill_arguments import DistillArguments
 from .filters.method_filters import require_one_width
@@ -28,11 +29,15 @@ def check_method(
         InputError: with all problems.
     """
     problems: list[str] = []
-    if arguments.layer_schedule == "layers_first" and args.early_stopping_patience:
-        problems.append(
-            "layer_schedule: expected constant or decay with early_stopping_patience, got layers_first, whose scores "
-            "mean nothing as long as predictions have no weight; leave out one or the other"
-        )
+    if arguments.layer_schedule == "layers_first":
+        scheduler = text_of(args.lr_scheduler_type)
+        followed = ["early_stopping_patience"] if args.early_stopping_patience else []
+        followed += [f"lr_scheduler_type {scheduler}"] if scheduler in FOLLOW_SCORES else []
+        problems += [
+            f"layer_schedule: expected constant or decay with {name}, got layers_first, whose scores mean nothing as "
+            "long as predictions have no weight; leave out one or the other"
+            for name in followed
+        ]
     method = arguments.of_method
     of_layers = {"mse_alpha": method.matches_states, "attention_alpha": method.matches_relations}
     weights = [name for name, counts in of_layers.items() if counts]

@@ -2,7 +2,7 @@
 
 Every rate trains a tenth of the stage, the best two that train then three tenths, each from the start and with the
 whole schedule; the better of them is used. Validation and test rows play no part. Each trial is a stage in
-`OUTPUT/rate-search`, so that a search that was cut off goes on after the last trial that is finished.
+`OUTPUT/rate-search`; of a finished one only its results stay there, so that a search that was cut off goes on after it.
 
 In Stage II the teacher, and so a student made of its blocks, was trained on the rows held out too: scores on them are
 too good, the more so the lower the rate. `ted compare --grid` makes the teacher anew without them.
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import set_seed
@@ -21,7 +23,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..errors import NotFiniteError
 from ..fast.states_cache import CACHE_NAME, remove_caches
-from ..output import on_main
+from ..identity import plain
+from ..output import atomic_files, on_main, read_sealed, write_sealed
 from ..progress import current_display
 from ..tasks.base import Task
 from ..training.scores.best_score import deciding_score
@@ -36,6 +39,10 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The rates that are tried, as multiples of the stage's default rate."""
 RUNGS = ((5, 0.1), (2, 0.3))
 """How many rates are tried, and the share of the stage's length that each of them trains."""
+_KEPT_NAME = "trials.json"
+"""Identity and results of the trials that are finished, by the name of their folder, which is deleted."""
+_UPDATES = ("num_decay_steps", "num_stable_steps", "timescale")
+"""Arguments of transformers' schedules that count updates."""
 OpenTrial = Callable[[Task, StageArguments], OpenStage]
 """Opens the same stage for other rows and arguments."""
 
@@ -87,7 +94,7 @@ def search(
             trial = open_trial(split, _trial_arguments(args, folder, rate, share))
             with current_display().show_part(f"trying rate {rate:g}"):
                 try:
-                    found_scores = trial.result()
+                    found_scores = _kept_result(trial, folder)
                 except NotFiniteError as error:
                     logger.warning("learning rate: %s failed (%s)", name, error)
                     continue
@@ -106,6 +113,23 @@ def search(
     return rates[0], found
 
 
+def _kept_result(trial: OpenStage, folder: Path) -> Results:
+    """The results of a trial, now or when the search was cut off; the model that it trained is deleted."""
+    place, identity = Path(trial.args.output_dir), plain(trial.identity)
+    kept = on_main(lambda: read_sealed(folder / _KEPT_NAME)) or {}
+    if kept.get(place.name, {}).get("identity") == identity:
+        return Results(kept[place.name]["results"])
+    results = trial.result()
+
+    def keep() -> None:
+        with atomic_files(folder) as partial:
+            write_sealed(partial / _KEPT_NAME, {**kept, place.name: {"identity": identity, "results": results}})
+        shutil.rmtree(place)
+
+    on_main(keep)
+    return results
+
+
 def _trial_arguments(args: StageArguments, folder: Path, rate: float, share: float) -> StageArguments:
     """Those of one trial: a share of the training, scored at its end."""
     trial = copy.copy(args)
@@ -116,9 +140,20 @@ def _trial_arguments(args: StageArguments, folder: Path, rate: float, share: flo
     trial.num_train_epochs = float(args.num_train_epochs or 1) * share
     if args.warmup_steps >= 1:
         trial.warmup_steps = round(args.warmup_steps * share)
+    trial.lr_scheduler_kwargs = _shortened(args.lr_scheduler_kwargs, share)
     trial.eval_strategy, trial.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     trial.load_best_model_at_end = trial.keep_checkpoints = False
     trial.early_stopping_patience = trial.metric_for_best_model = trial.greater_is_better = None
     trial.report_to = []
     trial.cache_dir = args.cache_dir or str(folder / CACHE_NAME)
     return trial
+
+
+def _shortened(schedule: Any, share: float) -> Any:
+    """Arguments of a schedule with all counts of updates reduced to a share of them; what is no dict as it is."""
+    if not isinstance(schedule, dict):
+        return schedule
+    return {
+        name: max(1, round(value * share)) if name in _UPDATES and isinstance(value, int) and value > 0 else value
+        for name, value in schedule.items()
+    }

@@ -397,9 +397,21 @@ class Task(ABC):
     def collate(self, features: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
         """A right-padded batch: `input_ids`, `attention_mask`, `token_type_ids` if made, and the labels."""
 
-    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
-        """A training batch after random changes, which depend on `seed` alone [no changes]."""
+    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seeds: Sequence[int]) -> Batch:
+        """A training batch after random changes [no changes].
+
+        A task that has some is trained with a frozen model that runs on every batch: nothing of it is kept.
+
+        Args:
+            seeds: one for each row, on which its changes depend, and not on the rows beside it: 1 x 8 and 2 x 4 rows
+                are then changed alike.
+        """
         return batch
+
+    @classmethod
+    def augments(cls) -> bool:
+        """Whether training batches are changed at random."""
+        return cls.augment is not Task.augment
 
     # --- mathematics ------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..method.filters import Batch
 
 _MULTIPLE = 8
@@ -55,3 +56,18 @@ def padded_batch(
         for name, fill in every.items()
         if name in features[0]
     }
+
+
+def right_padded(batch: Batch) -> Batch:
+    """The batch, whose padding is on the right: kept outputs and the last token of a row are found by its length.
+
+    Raises:
+        InputError: a row has padding before a token.
+    """
+    mask = batch["attention_mask"] != 0
+    if mask.dim() == 2 and bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        raise InputError(
+            "task: expected batches with padding on the right alone, got a row with padding before a token; let the "
+            "task's collate put the tokens first"
+        )
+    return batch

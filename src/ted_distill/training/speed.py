@@ -15,6 +15,7 @@ from ..fast.dropout import undo_fast_dropout, use_fast_dropout
 from ..fast.embeddings import predicts_tokens, seen_tokens, token_table, undo_seen_embeddings, use_seen_embeddings
 from ..fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ..fast.packed_linear import undo_packed_linear
+from ..tasks.base import Task
 from .sharded.shard_arguments import asks_for_fsdp
 from .stage_arguments import StageArguments
 
@@ -55,15 +56,16 @@ def use_fast_modules(model: nn.Module, args: StageArguments, *, frozen: bool = F
 
 
 def freeze_unseen_rows(
-    model: PreTrainedModel, args: StageArguments, features: Dataset, pad_token_id: int | None
+    model: PreTrainedModel, args: StageArguments, task: Task, features: Dataset, pad_token_id: int | None
 ) -> None:
     """Freeze embedding rows of tokens that are not in `features`, if the optimizer would not change them anyway.
 
     Call it before the optimizer is made. Only with AdamW, without weight decay, and if it at least halves the table.
     """
     table = token_table(model)
-    # A model that predicts tokens trains the rows of all of them, and the tokens of a stream are not known.
-    if table is None or isinstance(features, IterableDataset) or predicts_tokens(model):
+    # A model that predicts tokens trains the rows of all of them; those of a stream are not known, nor what random
+    # changes put in.
+    if table is None or isinstance(features, IterableDataset) or predicts_tokens(model) or task.augments():
         return
     if not args.freeze_unseen_embeddings or args.weight_decay or args.optim not in _ADAMW or asks_for_fsdp(args):
         return

@@ -224,6 +224,11 @@ class StageArguments(TrainingArguments):
                 "save_on_each_node: expected false, as one process writes a stage's folder, which all have to see, got "
                 "true; leave it out"
             )
+        problems += [
+            f"{name}: expected false, as the stages score models in their own way, got true; leave it out"
+            for name in ("bf16_full_eval", "fp16_full_eval", "prediction_loss_only", "batch_eval_metrics")
+            if getattr(self, name, False)
+        ]
         # Older versions of transformers have no such argument.
         if not getattr(self, "dataloader_in_order", True):
             problems.append(

@@ -305,7 +305,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
 
     def scored_logits(self, batch: Batch) -> Tensor:
         """The part of a `FilteredModel`'s logits that scores need."""
-        return self.task.scored(self.model(batch).logits, batch)
+        # A sharded model is called as it is trained.
+        return self.task.scored(self.model(batch, need_states=self.is_sharded).logits, batch)
 
     def logits_of(self, forward: Callable[[Batch], Tensor]) -> Callable[[Split], list[np.ndarray]]:
         """Logits of a forward function on a split, under this stage's precision and batch size."""

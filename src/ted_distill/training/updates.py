@@ -19,6 +19,7 @@ from transformers.trainer_utils import SaveStrategy
 from ..fast.states_cache import ROW
 from ..method.filters import Batch
 from ..tasks.base import Counts, Task
+from ..tasks.padding import right_padded
 from ..tasks.text.block_stream import read_place, write_place
 from .checkpointing import readable
 from .labelled import LABELLED, labelled_counts
@@ -115,10 +116,10 @@ class UpdateTrainer(Trainer):
 
     def _augmented(self, batch: Batch, number: int) -> Batch:
         # Not where batches are made: that is ahead of training, and a resumed stage would draw different numbers.
-        # Micro-batches are numbered as in one process that accumulates those of all.
+        # Rows are numbered as in one process with one micro-batch: those of all others are as large, but for the last.
         number = number * self.accelerator.num_processes + self.accelerator.process_index
-        place = self.args.seed, self.state.global_step, 0, number
-        return type(batch)(self.task.augment(batch, self.processing_class, zlib.crc32(repr(place).encode())))
+        seeds = row_seeds(batch, self.args.seed, self.state.global_step, first=number * self._train_batch_size)
+        return type(batch)(self.task.augment(batch, self.processing_class, seeds))
 
     @cached_property
     def _stand_in(self) -> StandIn:
@@ -139,6 +140,17 @@ class UpdateTrainer(Trainer):
         return batches.rows_of(slice(update * accumulated, (update + 1) * accumulated))
 
 
+def row_seeds(batch: Batch, *of_batch: int, first: int = 0) -> list[int]:
+    """A seed for each row of a batch, for `Task.augment`.
+
+    Args:
+        of_batch: what they depend on beside the number of the row.
+        first: number of the first row.
+    """
+    numbers = range(first, first + len(batch["input_ids"]))
+    return [zlib.crc32(repr((*of_batch, number)).encode()) for number in numbers]
+
+
 def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The task's batch, the numbers of its rows and which of them have a label, if the features say so.
 
@@ -146,7 +158,7 @@ def collate(features: list[dict[str, Any]], task: Task, tokenizer: PreTrainedTok
     """
     if is_skipped(features[0]):
         return {}
-    batch = task.collate(features, tokenizer)
+    batch = right_padded(task.collate(features, tokenizer))
     if LABELLED in features[0]:
         batch[LABELLED] = torch.tensor([bool(feature[LABELLED]) for feature in features])
     if is_stand_in(features[0]):

@@ -42,6 +42,11 @@ class LearnFiltersArguments:
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""
         check_ranges(self)
+        if self.filter_blocks and self.filter_interval != 1:
+            raise InputError(
+                f"filter_blocks: expected no filter_interval beside it, got {self.filter_interval}; leave out one or "
+                "the other"
+            )
 
     def shape(self, config: PretrainedConfig) -> FilterConfig:
         """The shape of a model's filters. Raises `InputError`: see `FilterConfig.for_model`."""

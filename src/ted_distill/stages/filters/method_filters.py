@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,14 @@ from ...method.pairs import filtered_blocks, resolve_pairs
 from ...method.shapes import num_blocks, width
 from ...models.load import LoadedModel
 from ...models.students import made_of
-from ...output import check_inputs
+from ...output import check_inputs, read_manifest
 from ..distill_arguments import DistillArguments
 from ..methods import IDENTITY, LEARNED, UNLEARNT
+
+logger = logging.getLogger(__name__)
+
+_MAKERS = ("learn_filters", "import-published")
+"""Stages whose folders hold filters that a Stage I learnt, as their manifests name them."""
 
 
 class MethodFilters(NamedTuple):
@@ -69,7 +75,18 @@ def pairs_of_copied(teacher: LoadedModel, student: LoadedModel) -> list[tuple[in
 
 
 def _has_filters(student: LoadedModel) -> bool:
-    return (Path(student.name) / FILTERS_CONFIG_NAME).is_file()
+    """Whether a student's folder has filters that it learnt in a Stage I; Stage II leaves others beside a student."""
+    folder = Path(student.name)
+    if not (folder / FILTERS_CONFIG_NAME).is_file():
+        return False
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("stage") in _MAKERS:
+        return True
+    logger.warning(
+        "student filters: %s holds those of another Stage II, which are not used; name the folder as student_filters "
+        "to use them", student.name,
+    )  # fmt: skip
+    return False
 
 
 def require_one_width(teacher: PretrainedConfig, student: PretrainedConfig, arguments: DistillArguments) -> None:

@@ -15,7 +15,7 @@ from ...method.filters import Batch
 from ...progress import watched
 from ...tasks.base import Task
 from ...training.stage_arguments import StageArguments
-from ...training.updates import collate
+from ...training.updates import collate, row_seeds
 
 SAMPLE_TOKENS = 100_000
 """Tokens on which states are measured, about: enough for covariances of a width of thousands."""
@@ -57,5 +57,6 @@ def drawn_batches(
         chosen = list(islice(rows, size or args.per_device_train_batch_size))
         if not chosen:
             return
-        batch = task.augment(collate(chosen, task, tokenizer), tokenizer, args.seed + number)
+        batch = collate(chosen, task, tokenizer)
+        batch = task.augment(batch, tokenizer, row_seeds(batch, args.seed, number))
         yield {name: tensor.to(args.device) for name, tensor in batch.items()}

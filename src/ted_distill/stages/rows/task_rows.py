@@ -21,7 +21,7 @@ from ...models.load import LoadedModel, ModelArguments, load_model, offer_labels
 from ...models.narrowing.important import TaskRows
 from ...models.trying.pad_tokens import pad_token_of
 from ...tasks.base import Task
-from ...training.updates import collate
+from ...training.updates import collate, row_seeds
 from .samples import drawn
 
 logger = logging.getLogger(__name__)
@@ -101,4 +101,5 @@ def _features(task: Task, loaded: LoadedModel, seed: int) -> list[dict[str, Any]
 
 
 def _batch(features: list[dict[str, Any]], task: Task, loaded: LoadedModel, seed: int) -> Batch:
-    return task.augment(collate(features, task, loaded.tokenizer), loaded.tokenizer, seed)
+    batch = collate(features, task, loaded.tokenizer)
+    return task.augment(batch, loaded.tokenizer, row_seeds(batch, seed))

@@ -40,8 +40,8 @@ class MaskedLM(LanguageModelling):
         """Blocks to score on, with hidden tokens chosen once: `labels` are -100 elsewhere."""
         text = blocks(self.tokens(rows, tokenizer), self.size(tokenizer), *self.around(tokenizer))
         hide = self._hide(tokenizer, _SCORING_SEED)
-        hidden = [_hide_tokens(hide, torch.tensor([ids]), [len(ids)]) for ids in text["input_ids"]]
-        ids, labels = ([pair[part][0].tolist() for pair in hidden] for part in (0, 1))
+        hidden = [_hide_tokens(hide, torch.tensor(ids)) for ids in text["input_ids"]]
+        ids, labels = ([pair[part].tolist() for pair in hidden] for part in (0, 1))
         if all(label == -100 for row in labels for label in row):
             raise InputError(
                 "mlm_probability: expected hidden tokens in the text to score on, got none; raise it, or give more text"
@@ -73,11 +73,13 @@ class MaskedLM(LanguageModelling):
             labels[row, : len(feature["labels"])] = torch.as_tensor(np.asarray(feature["labels"]))
         return batch | {"labels": labels}
 
-    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seed: int) -> Batch:
+    def augment(self, batch: Batch, tokenizer: PreTrainedTokenizerBase, seeds: Sequence[int]) -> Batch:
         """A training batch with tokens hidden in `input_ids`, and `labels`: -100 at tokens not hidden."""
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        hidden, labels = _hide_tokens(self._hide(tokenizer, seed), ids.cpu(), mask.sum(dim=1).tolist())
-        return batch | {"input_ids": hidden.to(ids.device), "labels": labels.to(ids.device)}
+        ids, device = batch["input_ids"].cpu().clone(), batch["input_ids"].device
+        labels = torch.full_like(ids, -100)
+        for row, (seed, length) in enumerate(zip(seeds, batch["attention_mask"].sum(dim=1).tolist(), strict=True)):
+            ids[row, :length], labels[row, :length] = _hide_tokens(self._hide(tokenizer, seed), ids[row, :length])
+        return batch | {"input_ids": ids.to(device), "labels": labels.to(device)}
 
     def selected(self, batch: Batch) -> Tensor:
         """(B * T,) the hidden tokens."""
@@ -96,18 +98,13 @@ class MaskedLM(LanguageModelling):
         return hide
 
 
-def _hide_tokens(hide: DataCollatorForLanguageModeling, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(B, T) ids with tokens hidden, at least one of each row that has any but special ones, and labels."""
-    special = torch.ones_like(ids)
-    for row, (of_row, length) in enumerate(zip(ids.tolist(), lengths, strict=True)):
-        found = hide.tokenizer.get_special_tokens_mask(of_row[:length], already_has_special_tokens=True)
-        special[row, :length] = torch.tensor(found)
-    hidden, labels = hide.torch_mask_tokens(ids.clone(), special_tokens_mask=special)
-    without = (labels == -100).all(dim=1) & (special == 0).any(dim=1)
-    if without.any():
-        # Drawn after all others, so that those are the same with and without such rows.
-        places = torch.multinomial((special[without] == 0).float(), 1, generator=hide.generator).squeeze(1)
-        rows = without.nonzero().squeeze(1)
-        labels[rows, places] = ids[rows, places]
-        hidden[rows, places] = hide.tokenizer.mask_token_id
+def _hide_tokens(hide: DataCollatorForLanguageModeling, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(T,) ids with tokens hidden, at least one if any is not special, and labels."""
+    special = torch.tensor(hide.tokenizer.get_special_tokens_mask(ids.tolist(), already_has_special_tokens=True))
+    hidden, labels = (row[0] for row in hide.torch_mask_tokens(ids[None].clone(), special_tokens_mask=special[None]))
+    if (labels == -100).all() and (special == 0).any():
+        # Drawn after all others, so that those are the same where chance hides some.
+        place = torch.multinomial((special == 0).float(), 1, generator=hide.generator)
+        labels[place] = ids[place]
+        hidden[place] = hide.tokenizer.mask_token_id
     return hidden, labels

@@ -18,6 +18,7 @@ from ...fast.states_cache import ROW
 from ...method.filters import Batch
 from ...progress import watched
 from ...tasks.base import Metrics, Split, Task
+from ...tasks.padding import right_padded
 from ..fitting_memory import room_to_score
 
 
@@ -82,7 +83,8 @@ def predict(
         for rows in watched(
             [*mine, *batches[:idle]], "evaluating", len(order), "rows", batch_size * state.num_processes
         ):
-            batch = task.collate([features[row] for row in rows], tokenizer) | {ROW: torch.tensor(rows)}
+            batch = right_padded(task.collate([features[row] for row in rows], tokenizer))
+            batch |= {ROW: torch.tensor(rows)}
             with room_to_score(batch_size):
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 with autocast():
