@@ -33,13 +33,13 @@ _INTRODUCTION = """# Recipes: every key
 
 A recipe is a YAML file of `key: value` lines. `ted init TEACHER --train_file FILE` writes one, `ted show RECIPE` says
 what it would do, and `ted run RECIPE` does it. Changes on the command line win: `key=value`, `--key=value` and
-`--key value` mean the same, `section.key=value` reaches into a section, and `key=null` takes a key out. Files are
-looked for from the folder where the command is run. In paths, `~` is the home folder, and `$NAME` or `${NAME}` the
-value of a variable, as in `output_dir: $SCRATCH/run`; one that is not set is refused.
+`--key value` mean the same, `section.key=value` reaches into a section, and `key=null` takes a key out. Paths
+are relative to the folder where the command is run. In paths, `~` is the home folder, and `$NAME` or `${NAME}` the
+value of an environment variable, as in `output_dir: $SCRATCH/run`; a variable that is not set is refused.
 
 `ted run --teacher MODEL --train_file FILE` without a recipe makes the one that `ted init` would write, prints it and
 runs it. `ted finetune`, `ted learn-filters` and `ted distill` take a recipe after `--config`: each reads the keys of
-task and models and the sections of its stage, and says which, and for what of the recipe it has no use.
+task and models and the sections of its stage, and says which keys it reads and which it does not use.
 
 This page is written by `docs/make_recipes_page.py` from the dataclasses that read the keys; a test keeps it true.
 """
@@ -56,7 +56,7 @@ A section holds keys of one stage, or of several. The most specific section wins
 keys that mean nothing to one of them are left out for it; in a method's own section they are refused. {set_by_run} are
 set by the run.
 
-Two more sections are no stages:
+Two more sections are not stages:
 
 - `score_on`: more data to score all finished models on, each under a name of yours, with keys of a task:
   `score_on.news.task`, `score_on.news.validation_file`. No weights and no choice depend on them.

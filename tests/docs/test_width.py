@@ -26,3 +26,9 @@ def prose(page: Path) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "recipes.md"], ids=lambda page: page.name)
 def test_no_line_of_prose_is_longer_than_a_line_of_code(page: Path) -> None:
     assert [number for number, line in prose(page) if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_prose_is_a_comment_of_myst(page: Path) -> None:
+    """A line that begins with % does not appear on the site."""
+    assert [number for number, line in prose(page) if line.startswith("%")] == []
