@@ -112,3 +112,16 @@ def test_marks_that_are_no_pair_are_refused(tmp_path: Path, card: str) -> None:
     ted = student(tmp_path / "ted", card)
     with pytest.raises(InputError, match=r"cards: expected .*README.md to have one section between .* no pair"):
         check_cards([ted])
+
+
+def test_the_copy_of_the_best_student_gets_the_figures_too(tmp_path: Path) -> None:
+    """It is what is pushed; a trimmed copy is another model."""
+    candidate = student(tmp_path / "ted")
+    for name, about in (("best", {"copy_of": "ted"}), ("other/best", {"copy_of": "ted", "trimmed": "x"})):
+        with publication(tmp_path / name, {"stage": "best", **about}) as partial:
+            (partial / "README.md").write_text("# ted\n")
+    trimmed = student(tmp_path / "other" / "ted")
+    write_cards([candidate, trimmed], ABOUT)
+    assert BEGIN in (tmp_path / "best" / "README.md").read_text()
+    assert BEGIN not in (tmp_path / "other" / "best" / "README.md").read_text()
+    check_inputs(str(tmp_path / "best"), "model")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from ted_distill import InputError
@@ -399,3 +400,18 @@ def test_weights_that_lie_in_both_formats_are_counted_once(tmp_path: Path) -> No
     (tmp_path / "model-00001-of-00002.safetensors").unlink()
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     assert costs._bytes(tmp_path) == 50
+
+
+@pytest.mark.parametrize("rows", [70, 130, 140, 200, 256])
+def test_a_pass_that_is_cut_is_of_as_many_rows_as_it_claims(rows: int) -> None:
+    """Long and short ones alike: a model whose time is proportional to the tokens has the speed that it has in all."""
+    made = costs._Pass.__new__(costs._Pass)
+    lengths = sorted(np.random.default_rng(0).integers(4, 128, rows).tolist(), reverse=True)
+    made.device, made.size, made.rows, made.places = torch.device("cpu"), 64, rows, list(range(rows))
+    made.collate = lambda places: {"tokens": torch.tensor([lengths[place] for place in places])}
+    for share in (0.3, 0.7):
+        made.places, made.rows = list(range(rows)), rows
+        made.cut(share)
+        tokens = sum(int(batch["tokens"].sum()) for batch in made.batches)
+        assert made.rows == pytest.approx(sum(len(batch["tokens"]) for batch in made.batches))
+        assert made.rows / tokens == pytest.approx(rows / sum(lengths), rel=0.05)

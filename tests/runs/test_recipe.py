@@ -614,3 +614,10 @@ def test_a_recipe_from_python_is_recorded_as_it_is_read_back(tmp_path: Path) -> 
     made = make_recipe(content)
     (tmp_path / "recipe.yaml").write_text(recorded_text(made.content, "# A head.\n", tmp_path), encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.yaml").content == made.content
+
+
+def test_paths_may_be_paths(tmp_path: Path) -> None:
+    content = {"task": "sst2", "teacher": tmp_path / "teacher", "train_file": tmp_path / "a.csv", "student_layers": [1]}
+    made = make_recipe({**content, "output_dir": tmp_path / "run", "distill": {"cache_dir": tmp_path / "cache"}})
+    assert made.task.train_file == str(tmp_path / "a.csv")
+    assert made.content["distill"] == {"cache_dir": str(tmp_path / "cache")}

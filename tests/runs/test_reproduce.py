@@ -19,6 +19,7 @@ def test_a_repeated_run_has_the_same_scores_and_weights(
     file = write_recipe(tmp_path, "sequence_classification")
     folder = tmp_path / "run"
     words = ["methods=[kd]", "training.num_train_epochs=1", "start_from=pretrained", "finetune_student=false"]
+    words += ["student_trim=train"]
     assert (
         main(
             [
@@ -37,7 +38,7 @@ def test_a_repeated_run_has_the_same_scores_and_weights(
     found = reproduce(folder)
     assert found.difference == 0
     assert {model.model: model.same_weights for model in found.models} == {
-        "teacher": True, "student": None, "alone": True, "kd": True,
+        "teacher": True, "student": None, "alone": True, "kd": True, "best": True,
     }  # fmt: skip
     assert found.folder == tmp_path / "run-again"
     assert "the same" in str(found)
@@ -110,5 +111,6 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
 
 def test_other_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "runs/x", "seed=1"]) == 2
-    assert main(["reproduce", "runs/x", "tolerance=much"]) == 2
-    assert "tolerance: expected a number, got much" in capsys.readouterr().err
+    for tolerance in ("much", "nan", "-1", "inf"):
+        assert main(["reproduce", "runs/x", f"tolerance={tolerance}"]) == 2
+        assert f"tolerance: expected a number of at least 0, got {tolerance}; " in capsys.readouterr().err

@@ -16,7 +16,7 @@ from ..output import MANIFEST_NAME, atomic_files, check_writable, read_manifest,
 from ..output.cards import CARD_NAME
 from ..output.manifests import damaged_files, sums
 from ..report.bench import about_bench, bench_table, verdict
-from ..runs.table import markdown_table
+from ..runs.table import BEST, markdown_table
 from .candidates import Candidate
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,15 @@ def write_cards(candidates: Sequence[Candidate], about: Mapping[str, Any]) -> No
 def _folders(candidates: Sequence[Candidate]) -> Iterator[Path]:
     """The folders of the students; those of the Hub have none here."""
     for candidate in candidates:
-        if not candidate.is_teacher and Path(candidate.place).is_dir():
-            yield Path(candidate.place)
+        folder = Path(candidate.place)
+        if candidate.is_teacher or not folder.is_dir():
+            continue
+        yield folder
+        # The copy of a run's best student, which is what is pushed; a trimmed one is another model.
+        best = folder.parent / BEST
+        about = read_manifest(best) or {}
+        if folder.name == about.get("copy_of") and "trimmed" not in about:
+            yield best
 
 
 def section(title: str, about: Mapping[str, Any]) -> str:

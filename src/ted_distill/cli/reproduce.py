@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -32,7 +33,9 @@ def read_reproduce(words: list[str]) -> tuple[Path, Path | None, float]:
     try:
         tolerance = float(given.get("tolerance", 0))
     except ValueError:
-        raise InputError(f"tolerance: expected a number, got {given['tolerance']}") from None
+        tolerance = math.nan
+    if not 0 <= tolerance < math.inf:
+        raise InputError(f"tolerance: expected a number of at least 0, got {given['tolerance']}; give one, such as 0.1")
     output_dir = given.get("output_dir")
     return Path(words[0]), Path(output_dir) if output_dir else None, tolerance
 

@@ -207,7 +207,7 @@ def _speeds(models: dict[str, LoadedModel], task: Task, args: StageArguments) ->
         return {}, None
     found = {shape: one.rows / median(of_all[shape] for of_all in taken) for shape, one in ready.items()}
     how = {
-        "rows": max(one.rows for one in ready.values()),
+        "rows": max(1, round(max(one.rows for one in ready.values()))),
         "unit": "block" if task.running_text else "row",
         "passes": _PASSES,
         "batch_size": size,
@@ -234,24 +234,24 @@ class _Pass:
         self.device, self.autocast = device, autocast
         features = task.encode(rows, loaded.tokenizer)
         order = sorted(range(len(features)), key=lambda row: -features[row]["length"])
-        starts = range(0, len(order), size)
-        self.batches: list[Batch] = [
-            {
-                name: tensor.to(device)
-                for name, tensor in task.collate(
-                    [features[row] for row in order[start : start + size]], loaded.tokenizer
-                ).items()
-            }
-            for start in starts
-        ]
-        self.rows = len(features) if task.running_text else len(rows)
+        self.collate = lambda places: task.collate([features[row] for row in places], loaded.tokenizer)
+        self.places, self.size = order, size
+        self.rows: float = len(features) if task.running_text else len(rows)
         """How many rows, or blocks of a text, the batches are of; a question may have several windows."""
+        self.batches = self._batches()
+
+    def _batches(self) -> list[Batch]:
+        groups = (self.places[start : start + self.size] for start in range(0, len(self.places), self.size))
+        return [{name: tensor.to(self.device) for name, tensor in self.collate(group).items()} for group in groups]
 
     def cut(self, share: float) -> None:
-        """Keep evenly spaced batches, about this share of them."""
-        kept = max(1, round(share * len(self.batches)))
-        self.rows = max(1, round(self.rows * kept / len(self.batches)))
-        self.batches = [self.batches[place] for place in middles(len(self.batches), kept)]
+        """Keep about this share of the features, of all lengths alike; of more than one batch, whole batches."""
+        kept = max(1, round(share * len(self.places)))
+        if kept > self.size:
+            kept -= kept % self.size
+        self.rows *= kept / len(self.places)
+        self.places = [self.places[place] for place in middles(len(self.places), kept)]
+        self.batches = self._batches()
 
     @torch.inference_mode()
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, Union, get_args, get_origin
 
@@ -172,7 +172,7 @@ class Setting:
 
     def as_meant(self, value: Any) -> Any:
         """`value` with numbers of a YAML file as they are written, if the field holds only text."""
-        return with_source(value) if self.types in ((str,), (list[str],)) and not self.choices else plain_numbers(value)
+        return with_source(value) if self.types in ((str,), (list[str],)) and not self.choices else plain_values(value)
 
     def _mapping(self, kind: Any, text: str) -> Any:
         """A mapping from JSON text; a file name stays text if the field accepts that."""
@@ -227,21 +227,23 @@ class _WrittenFloat(float):
 def with_source(value: Any) -> Any:
     """Numbers, also those of a list, as the text that the YAML file has; lists of lists are pairs of numbers."""
     if isinstance(value, list):
-        return [plain_numbers(part) if isinstance(part, list) else with_source(part) for part in value]
+        return [plain_values(part) if isinstance(part, list) else with_source(part) for part in value]
     if isinstance(value, _WrittenInt | _WrittenFloat):
         return value.written
     # A number from Python: a recipe that is recorded is read back as this text.
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else plain_numbers(value)
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else plain_values(value)
 
 
-def plain_numbers(value: Any) -> Any:
-    """The same value in which numbers do not remember how they were written, and none is NumPy's."""
+def plain_values(value: Any) -> Any:
+    """The same value of Python's own kinds: no NumPy number, none that remembers how it was written, paths as text."""
     if isinstance(value, dict):
-        return {plain_numbers(key): plain_numbers(part) for key, part in value.items()}
+        return {plain_values(key): plain_values(part) for key, part in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain_numbers(part) for part in value]
+        return [plain_values(part) for part in value]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, PurePath):
+        return str(value)
     kinds: tuple[tuple[type, Any], ...] = ((_WrittenInt, int), (_WrittenFloat, float))
     return next((plain(value) for kind, plain in kinds if isinstance(value, kind)), value)
 
@@ -369,5 +371,5 @@ def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[flo
 
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return {plain_numbers(key): _copied(part) for key, part in value.items()}
+        return {plain_values(key): _copied(part) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value

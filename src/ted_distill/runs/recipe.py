@@ -20,7 +20,7 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, plain_numbers, read_yaml, settings_of
+from .parsing import convert, field_names, from_values, parse_yaml, plain_values, read_yaml, settings_of
 from .recipe_files import find_recipe, run_of_file
 from .recorded import seen_from_here
 from .run_arguments import RunArguments
@@ -289,7 +289,7 @@ def as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any
         if inner and isinstance(value, dict):
             found[key] = as_meant(value, (*path, key))
         else:
-            found[key] = settings[key].as_meant(value) if key in settings else plain_numbers(value)
+            found[key] = settings[key].as_meant(value) if key in settings else plain_values(value)
     return found
 
 

@@ -24,7 +24,7 @@ from .recorded import RECIPE_NAME, moved_since, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
 from .step_records import STAGES, all_steps
-from .table import NOT_A_SCORE, markdown_table
+from .table import BEST, NOT_A_SCORE, TRIMMED, markdown_table
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
         if name in then
     ]
     both = RunFolder(recipe), RunFolder(repeated)
+    models += _trimmed(then, now, *both)
     return Reproduction(again, models, _versions(*both), _inputs(*both, then, now))
 
 
@@ -164,6 +165,19 @@ def _tests_of(results: Mapping[str, Results]) -> set[str]:
     """The content of the test rows that a run's models were scored on."""
     found = {one.get("scored_on", {}).get(TEST, {}).get("content") for one in results.values()}
     return found - {None}
+
+
+def _trimmed(then: Mapping[str, Any], now: Mapping[str, Any], before: RunFolder, after: RunFolder) -> list[Repeated]:
+    """The best student with fewer tokens, which RUN/best holds; nothing of runs without."""
+    found = []
+    for name, result in now.items():
+        if name in then and TRIMMED in then[name] and TRIMMED in result:
+            sums = [
+                read_if_sound(at.folder / BEST / MANIFEST_NAME).get("files", {}).get(WEIGHTS) for at in (before, after)
+            ]
+            same = None if None in sums else sums[0] == sums[1]
+            found.append(Repeated(BEST, _both(then[name][TRIMMED], result[TRIMMED]), same))
+    return found
 
 
 def _both(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

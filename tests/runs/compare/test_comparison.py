@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ted_distill import TaskArguments, compare, load_task
+from ted_distill import TaskArguments, compare, evaluate, load_task
 from ted_distill.errors import GateError, InputError
 from ted_distill.runs import steps
 from ted_distill.runs.compare.search import _folder_names
@@ -161,6 +161,8 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_trained(content: 
     for grid, message in (
         ({"mse_alpa": [1]}, "expected keys of Stage II, got mse_alpa; did you mean mse_alpha"),
         ({"mse_alpha": [1]}, "mse_alpha means nothing to alone, kd"),
+        ({"kl_alpha": 1}, r"expected a list of values of kl_alpha, got 1; write \[1\]"),
+        ({"kl_alpha": "1,10"}, "expected a list of values of kl_alpha, got '1,10'"),
         ({"kl_alpha": []}, "expected values of kl_alpha to try, got none"),
         ({"kl_alpha": [1, -5]}, "kl_alpha: expected"),
         ({"metric_for_best_model": ["accuracy", "f1_macro"]}, "got metric_for_best_model, which says what"),
@@ -209,3 +211,31 @@ def test_a_requirement_may_be_on_the_sizes_and_seconds_of_the_table(content: dic
         compare({**recipe, "require": [f"kd.seconds > {seconds}"]}, 1, resamples=240)
     with pytest.raises(InputError, match="expected seconds of a method in a comparison, got those of teacher"):
         compare({**recipe, "require": ["kd.seconds < teacher.seconds"]}, 1, resamples=240)
+
+
+def test_further_data_are_scored_by_every_seed_and_may_be_required(
+    content: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With test rows too, whose scores a run calls `test_accuracy`."""
+    rows = {name: str(write_reviews(tmp_path, 12, name)) for name in ("test", "more")}
+    recipe = {
+        **content, "methods": ["kd"], "output_dir": str(tmp_path / "run"), "test_file": rows["test"],
+        "score_on": {"more": {"task": "sequence_classification", "validation_file": rows["more"]}}, "keep": "best",
+    }  # fmt: skip
+    holds = [
+        "kd.more_accuracy > -1", "kd.more_accuracy <= teacher.more_accuracy + 100", "kd.test_accuracy > -1",
+        "kd.accuracy > -1",
+    ]  # fmt: skip
+    found = compare({**recipe, "require": holds}, np.int64(2), resamples=240)
+    assert found["split"] == "test"
+    for seed in (1, 2):
+        folder = tmp_path / "run" / "compare" / f"seed-{seed}" / "kd"
+        again = evaluate(folder, load_task(TaskArguments("sequence_classification", validation_file=rows["more"])))
+        assert found["further"]["kd"][seed - 1]["more_accuracy"] == pytest.approx(again["accuracy"])
+    mean = np.mean([one["more_accuracy"] for one in found["further"]["kd"]])
+    line = next(line for line in page(found).rpartition("On further data")[2].splitlines() if line.startswith("| KD"))
+    assert f" {mean:.2f} (sd " in line
+    assert "keep: best: left out, as a comparison keeps all its models" in caplog.text
+    assert caplog.text.count("require: accuracy is that of the test rows in a comparison") == 1
+    with pytest.raises(GateError, match=r"kd\.more_accuracy > 100"):
+        compare({**recipe, "require": ["kd.more_accuracy > 100"]}, 2, resamples=240)

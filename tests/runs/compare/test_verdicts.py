@@ -84,3 +84,11 @@ def test_that_there_is_no_gap_is_said_of_methods_that_could_close_it(
 ) -> None:
     content = {**CONTENT, "methods": ["alone", *closed], "gap_closed": closed}
     assert any("there is no gap to close" in note for note in notes(content)) is is_said
+
+
+def test_rates_that_each_method_found_are_said() -> None:
+    (said,) = notes({**CONTENT, "found_rates": {"alone": [2e-4, 2e-4], "ted": [1e-4, 5e-4]}})[2:3]
+    assert said.startswith(
+        "Learning rates found by each method and seed on training rows held out: student alone 0.0002; TED 0.0001 to "
+    )
+    assert "makes low rates look too good" in said

@@ -303,3 +303,14 @@ def test_numbers_as_people_write_them_are_neither_label_sets_nor_classes(
     rows = lines(tmp_path, [{"text": f"the film {row} was", "score": numbers[row % 3]} for row in range(60)])
     with pytest.raises(InputError, match=r"expected names, or numbers such as 4.6, in column 'score', got .* a point"):
         draft_recipe(big, train_file=rows)
+
+
+def test_a_file_whose_rows_are_of_several_splits_is_refused(big: Path, tmp_path: Path) -> None:
+    """Its test rows would be trained on."""
+    rows = [json.loads(line) for line in write_reviews(tmp_path, 40).read_text().splitlines()]
+    splits = ["Train", "train", "test", "Train"]
+    (tmp_path / "all.jsonl").write_text(
+        "".join(json.dumps({**row, "split": splits[number % 4]}) + "\n" for number, row in enumerate(rows))
+    )
+    with pytest.raises(InputError, match="got a column 'split' with test, train; write the rows of each into a file"):
+        draft_recipe(big, train_file=tmp_path / "all.jsonl")

@@ -31,13 +31,16 @@ from ...output import (
 from ...progress import logged_into, within
 from ...stages.stage_identity import Results
 from ...tasks import Task, load_task
+from ...tasks.base import TEST
 from ...tasks.resampling import Draws
+from ...training.scores.best_score import score_names
+from ...wording import and_list
 from ..best_model import KEPT_NAME
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
-from ..parsing import plain_numbers
-from ..recipe import OWNERS, Recipe
+from ..parsing import plain_values
+from ..recipe import OWNERS, SCORE_ON, Recipe, score_on_arguments
 from ..recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON, COMPARISON_NAME
@@ -45,7 +48,7 @@ from ..several_runs import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
 from .seeds import recipe_of
-from .verdicts import page, summary, verdicts
+from .verdicts import mean_of, page, summary, verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -93,17 +96,19 @@ def compare(
         InputError, TrainingError: see the stages; or a grid that cannot be searched.
         GateError: a requirement of the recipe does not hold for the means.
     """
+    seeds, resamples = plain_values(seeds), plain_values(resamples)
     _check_numbers(seeds, resamples, len(recipe.run.methods))
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
     rows, task = task, offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
     _check_requirements(recipe, task)
+    _say_what_is_left_out(recipe)
     check_writable(folder)
     for of_run_too in (shared, folder):
         refuse_busy(of_run_too)
     refuse_unrecorded(folder, (RECIPE_NAME, COMPARISON_NAME), _HEAD, "comparison")
     _check_models(shared)
-    grid = {key: plain_numbers(values) for key, values in (grid or {}).items()}
+    grid = {key: plain_values(values) for key, values in (grid or {}).items()}
     if grid:
         check_grid(grid, recipe, task, folder)
     if not (folder / "seed-1").exists():  # which may have other settings, chosen by a search
@@ -134,8 +139,17 @@ def _check_requirements(recipe: Recipe, task: Task) -> None:
     """Refuse requirements on models and scores that a comparison does not have."""
     requirements = recipe.run.require or []
     problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
+    known = [*task.score_names, *_further_scores(recipe)]
+    if scored_split(task) == TEST:
+        known += [f"{TEST}_{name}" for name in task.score_names]
+        for text in requirements:
+            if of_rows := sorted({score for _, score in read_requirement(text).names} & {*task.score_names}):
+                logger.warning(
+                    "require: %s is that of the test rows in a comparison; write %s_%s to say so",
+                    of_rows[0], TEST, of_rows[0],
+                )  # fmt: skip
     with collect(problems):
-        check_scores(requirements, [*task.score_names, *NO_SCORES], task.lower_is_better)
+        check_scores(requirements, [*known, *NO_SCORES], task.lower_is_better)
     problems += [
         f"require: expected seconds of a method in a comparison, got those of {model} in {shown(text)}; give another"
         for text in requirements
@@ -148,12 +162,35 @@ def _check_requirements(recipe: Recipe, task: Task) -> None:
 def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The mean of each number of each method, and the scores and parameters of teacher and student."""
     scores, sizes = content["scores"], content["parameters"]
-    means = {name: dict(scores[name]) for name in OWNERS} | {
-        name: {score: float(np.mean([one[score] for one in scores[name]])) for score in scores[name][0]}
-        | {"seconds": float(np.mean(content["seconds"][name]))}
+    means = {name: scores[name] | content["further"][name][0] for name in OWNERS} | {
+        name: mean_of(scores[name])
+        | mean_of(content["further"][name])
+        | mean_of([{"seconds": seconds} for seconds in content["seconds"][name]])
         for name in content["methods"]
     }
+    if content["split"] == TEST:
+        means = {
+            name: numbers | {f"{TEST}_{score}": numbers[score] for score in scores["teacher"]}
+            for name, numbers in means.items()
+        }
     return {name: numbers | ({"parameters": sizes[name]} if name in sizes else {}) for name, numbers in means.items()}
+
+
+def _further_scores(recipe: Recipe) -> list[str]:
+    """Names of the scores on the data of `score_on`."""
+    entries = recipe.content.get(SCORE_ON) or {}
+    return [
+        f"{data}_{name}"
+        for data, values in entries.items()
+        for name in score_names(load_task(score_on_arguments(data, values)))
+    ]
+
+
+def _say_what_is_left_out(recipe: Recipe) -> None:
+    """A comparison has no best model."""
+    asked = {"keep: best": recipe.run.keep == "best", "student_trim": recipe.run.student_trim is not None}
+    if left := [name for name, is_asked in asked.items() if is_asked]:
+        logger.warning("%s: left out, as a comparison keeps all its models and has no best one", and_list(left))
 
 
 def _check_numbers(seeds: int, resamples: int, methods: int) -> None:
@@ -223,6 +260,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
     values = {name: [one[metric] for one in of_method] for name, of_method in scores.items()}
     pairs = statistics.differences(values, resampled, lower)
     teacher = first.predictions["teacher"].predictions
+    names = _further_scores(recipe)
     content = {
         "metric": metric,
         "lower_is_better": lower,
@@ -245,6 +283,15 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
             if name in ("student", *methods) and "steps" in result
         },
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
+        "further": {
+            name: [{score: seed.results[name][score] for score in names} for seed in seeds]
+            for name in (*OWNERS, *methods)
+        },
+        "found_rates": {
+            name: [seed.results[name]["learning_rate"] for seed in seeds]
+            for name in methods
+            if all("rate_search" in seed.results[name] for seed in seeds)
+        },
         "chosen": found.chosen if found else {},
         "search": {key: value for key, value in asdict(found).items() if key != "chosen"} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],

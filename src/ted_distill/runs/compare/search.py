@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import IterableDataset
 
-from ...errors import NotFiniteError, nearest, raise_if_any
+from ...errors import NotFiniteError, nearest, raise_if_any, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
 from ...identity import fingerprint
 from ...output import on_main
@@ -77,6 +77,8 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
             problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
         elif not users:
             problems.append(f"grid: {key} means nothing to {', '.join(recipe.run.methods)}; leave it out")
+        elif not isinstance(values, (list, tuple)):
+            problems.append(f"grid: expected a list of values of {key}, got {shown(values)}; write [{shown(values)}]")
         elif not values:
             problems.append(f"grid: expected values of {key} to try, got none; write {key}=1,10")
     raise_if_any(problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...stages.methods import METHODS
@@ -77,10 +77,31 @@ def larger_p(pair: Mapping[str, Any]) -> float | None:
 
 
 def page(content: Content) -> str:
-    """The table, how its numbers came about, and the verdicts, in Markdown."""
-    return "\n\n".join(
-        [table(content), "\n".join(notes(content)), "\n".join(f"- {line}" for line in content["verdicts"])]
-    )
+    """The table, how its numbers came about, the verdicts, and the scores on further data, in Markdown."""
+    parts = [table(content), "\n".join(notes(content)), "\n".join(f"- {line}" for line in content["verdicts"])]
+    return "\n\n".join([*parts, *further(content)])
+
+
+def further(content: Content) -> list[str]:
+    """A table of the means on the data of `score_on`, with the sd over the seeds, and what it is; or nothing."""
+    found = {name: of_seeds for name, of_seeds in content.get("further", {}).items() if of_seeds[0]}
+    if not found:
+        return []
+    scores = list(next(iter(found.values()))[0])
+    rows = [["model", *scores]]
+    for name, of_seeds in found.items():
+        cells = []
+        for score in scores:
+            values = [one[score] for one in of_seeds]
+            varies = len(values) > 1 and name in content["methods"]
+            cells.append(_score(statistics.mean(values)) + (f" (sd {statistics.stdev(values):.2f})" if varies else ""))
+        rows.append([_title(name, content), *cells])
+    return ["On further data (`score_on`), mean over the seeds:", markdown_table(rows)]
+
+
+def mean_of(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each number over the seeds."""
+    return {name: statistics.fmean(one[name] for one in of_seeds) for name in of_seeds[0]}
 
 
 def table(content: Content) -> str:
@@ -128,6 +149,12 @@ def notes(content: Content) -> list[str]:
     closed = content["gap_closed"].values()
     if closed and all(share is None for share in closed):
         sentences.append("The student alone is not behind the teacher by more than its sd: there is no gap to close.")
+    if rates := content.get("found_rates"):
+        found = [f"{METHODS[name].title} {_range(of_method)}" for name, of_method in rates.items()]
+        sentences.append(
+            f"Learning rates found by each method and seed on training rows held out: {'; '.join(found)}. The teacher "
+            "was trained on these rows too, which makes low rates look too good."
+        )
     if content["search"]:
         tried = {name: len(scores) for name, scores in content["search"]["scores"].items()}
         choices = [
@@ -195,6 +222,11 @@ def _size(content: Content, name: str) -> str:
 
 def _settings(chosen: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in chosen.items()) or "defaults"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _p(value: float) -> str:

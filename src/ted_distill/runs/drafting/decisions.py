@@ -20,7 +20,7 @@ from .given import STUDENT_KEYS, Given
 from .latency import Latency, median_seconds, of_latency
 from .lengths import MOST, Lengths, row_lengths
 from .naming import run_name
-from .roles import Found
+from .roles import Found, refuse_mixed_splits
 from .source import Source, read_source
 from .student_choice import Family, Shape, of_size
 from .task_guess import Guess, guess_task
@@ -57,6 +57,7 @@ class Drafting:
         if self.source is None:
             return Guess(str(self.given.task.task), "as given", Found({}, {}))
         columns = look_at_columns(self.source.rows)
+        refuse_mixed_splits(columns, self.given.task)
         source = self.source
         return guess_task(source.rows, columns, self.given.task, self.teacher, source.tagged, source.is_text)
 

@@ -32,6 +32,7 @@ _SAYS_LABEL = {
 }  # fmt: skip
 _HALVES = {"question", "query", "sentence1", "premise", "claim", "text_a", "text1"}
 """Names of texts that are the first of two."""
+_SPLITS = {"train", "training", "dev", "devel", "val", "valid", "validation", "eval", "test", "testing"}
 _LISTED_LABELS = re.compile(r"labels?|tags?|.*_ids?")
 _MOST_CLASSES = 1000
 """Unless the name of a column says that it holds classes."""
@@ -54,6 +55,23 @@ class Found(NamedTuple):
 def _say_name(column: Column, names: set[str]) -> bool:
     parts = [part for part in _WORD.split(column.name.lower()) if part]
     return column.name.lower() in names or bool(names & {*parts})
+
+
+def refuse_mixed_splits(columns: Mapping[str, Column], arguments: TaskArguments) -> None:
+    """Refuse a file whose rows are of several splits, as a column says: test rows would be trained on.
+
+    Raises:
+        InputError: names the column and what is in it.
+    """
+    for column in columns.values():
+        splits = {str(value).strip().casefold() for value in column.examples}
+        mixed = column.distinct == len(column.examples) and len(splits) > 1 and splits <= _SPLITS
+        if column.kind == CLASSES and mixed and column.name != arguments.label_column:
+            raise InputError(
+                f"train_file: expected rows to train on alone, got a column {column.name!r} with "
+                f"{', '.join(sorted(splits))}; write the rows of each into a file of its own: train_file, "
+                "validation_file, test_file"
+            )
 
 
 # --- answers and tags -----------------------------------------------------------------------------------------------
