@@ -30,7 +30,10 @@ from ted_distill.wording import counted
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "_static" / "study.svg"
-PAGES = (DOCS / "study.md", DOCS / "results.md", DOCS / "deploy.md", DOCS.parent / "README.md")
+PAGES = (
+    *(DOCS / f"{name}.md" for name in ("study", "study-tasks", "study-choices", "results", "deploy")),
+    DOCS.parent / "README.md",
+)
 TITLES = {
     "stsb": "STS-B (Spearman)",
     "stsb_256": "STS-B, student of width 256 (Spearman)",
@@ -75,6 +78,8 @@ _EPOCHS = 3
 _ACROSS = 3
 """Panels of the plot beside each other."""
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
+_SAID_ONCE = ("The intervals draw", "p: the larger one")
+"""Beginnings of notes that are true of every table: docs/study.md says it, "How to read the tables"."""
 _PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes|grid) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -91,7 +96,8 @@ def page_of(one: dict[str, Any]) -> str:
     apart = [line for line, pair in zip(sentences, pairs, strict=False) if pair["told_apart"]]
     level = [line for line, pair in zip(sentences, pairs, strict=False) if not pair["told_apart"]]
     shown = [*apart, *sentences[len(pairs) :]]
-    parts = [table(one), "\n".join(notes(one)), "\n".join(f"- {line}" for line in shown)]
+    own = [line for line in notes(one) if not line.startswith(_SAID_ONCE)]
+    parts = [table(one), "\n".join(own), "\n".join(f"- {line}" for line in shown)]
     if level:
         summary = f"{counted(len(level), 'pair')} that cannot be told apart"
         listed = "\n".join(f"- {line}" for line in level)

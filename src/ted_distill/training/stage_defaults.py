@@ -66,7 +66,7 @@ FINETUNE = StageDefaults(1e-4, 3)
 """For pre-trained models with a new head."""
 DISTILL = StageDefaults(5e-4, 3, most=5e-4)
 """For blocks of a fine-tuned teacher without dropout, which allow a higher rate (docs/log.md); no higher for narrower
-students, which a twice as high one has hurt under every method (docs/study.md, "A student of width 256")."""
+students, which a twice as high one has hurt under every method (docs/study-tasks.md, "A student of width 256")."""
 
 
 def learn_filters_defaults(whole_rows: bool, running_text: bool) -> StageDefaults:
