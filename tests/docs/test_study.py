@@ -108,3 +108,14 @@ def test_a_change_has_the_difference_of_each_seed_in_common_and_its_interval(
     # Differences -1 and +1: their standard error is 1, and t of one degree of freedom is 12.71.
     assert rows[3][1:] == ["2", "the same", "83.00 (+0.00, -12.71 to +12.71)"]
     assert rows[4][1:] == ["1", "", "78.50 (-1.50)"]
+
+
+def test_the_share_of_the_teachers_score_that_readme_names_is_the_tables() -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    shares = []
+    for name, one in script.measured().items():
+        if name in script.TITLES and not name.endswith("_256"):
+            student, teacher = one["means"]["ted"], one["scores"]["teacher"][one["metric"]]
+            shares.append(100 * (teacher / student if one["lower_is_better"] else student / teacher))
+    assert len(shares) == 7
+    assert f"keep {min(shares):.0f} to {max(shares):.0f} % of its score**, on seven tasks" in " ".join(text.split())
