@@ -124,8 +124,8 @@ def fail(error: BaseException) -> Callable[..., Any]:
     [
         (InputError("data: expected rows, got none"), 2, "ted x: invalid input\n- data: expected rows, got none\n"),
         (TrainingError("the loss is NaN"), 1, "ted x: the loss is NaN\n"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command resumes from the last checkpoint\n"),
-        (Terminated(), 143, "ended by SIGTERM; the same command resumes from the last checkpoint\n"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes from what is saved\n"),
+        (Terminated(), 143, "ended by SIGTERM; the same command resumes from what is saved\n"),
     ],
 )
 def test_what_goes_wrong_while_a_command_runs_decides_the_exit_code(
@@ -143,7 +143,7 @@ def test_only_what_is_refused_before_a_training_says_that_nothing_was_trained(
     bad = fail(InputError("bad"))
     for command, said in (
         (Command("x", "", bad, read=lambda words: (), trains=True), "invalid input\n"),
-        (Command("x", "", bad, read=lambda words: ()), "invalid input; nothing was trained\n"),
+        (Command("x", "", bad, read=lambda words: ()), "invalid input\n"),
         (Command("x", "", print, read=bad, trains=True), "invalid input; nothing was trained\n"),
     ):
         monkeypatch.setitem(table.COMMANDS, "x", command)
@@ -192,7 +192,9 @@ def test_words_that_are_missing_or_wrong_are_refused(
     assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"ted {words[0]}: invalid input; nothing was trained\n- {said}")
+    trains = words[0] in table.COMMANDS and table.COMMANDS[words[0]].trains
+    untrained = "; nothing was trained" if trains else ""
+    assert printed.err.startswith(f"ted {words[0]}: invalid input{untrained}\n- {said}")
 
 
 def test_an_output_that_nobody_reads_any_more_is_no_traceback() -> None:

@@ -415,3 +415,13 @@ def test_a_pass_that_is_cut_is_of_as_many_rows_as_it_claims(rows: int) -> None:
         tokens = sum(int(batch["tokens"].sum()) for batch in made.batches)
         assert made.rows == pytest.approx(sum(len(batch["tokens"]) for batch in made.batches))
         assert made.rows / tokens == pytest.approx(rows / sum(lengths), rel=0.05)
+
+
+@pytest.mark.parametrize(("alone", "lower", "said"), [(96.0, False, True), (94.0, False, False), (80.0, True, True)])
+def test_a_teacher_that_a_student_without_one_beats_is_doubted(alone: float, lower: bool, said: bool) -> None:
+    found = [
+        Standing("teacher", "teacher", "teacher", 90.0, interval=(85.0, 95.0)),
+        Standing("alone", "student alone", "method", alone, best=True),
+    ]
+    lines = verdicts(SimpleNamespace(comparison=None, lower_is_better=lower), found, {})  # type: ignore[arg-type]
+    assert any("the teacher is probably not trained enough" in line for line in lines) is said

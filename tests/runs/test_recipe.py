@@ -621,3 +621,19 @@ def test_paths_may_be_paths(tmp_path: Path) -> None:
     made = make_recipe({**content, "output_dir": tmp_path / "run", "distill": {"cache_dir": tmp_path / "cache"}})
     assert made.task.train_file == str(tmp_path / "a.csv")
     assert made.content["distill"] == {"cache_dir": str(tmp_path / "cache")}
+
+
+def test_a_file_that_lies_beside_the_recipe_and_not_here_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of a recipe are as they are seen from the current folder."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y\n")
+    keys = {"task": "sequence_classification", "teacher": "big", "train_file": "rows.csv", "student_layers": [1]}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(keys))
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="got rows.csv, which lies beside the recipe; write train_file="):
+        read_recipe("../r.yaml")
+    assert read_recipe("../r.yaml", ["train_file=../rows.csv"]).task.train_file == "../rows.csv"
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe("r.yaml").task.train_file == "rows.csv"

@@ -138,6 +138,7 @@ def _overview() -> str:
 
 
 USAGE = _overview()
+_RESUMES = "; the same command resumes from what is saved"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _show_anything()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     name = argv[0] if argv else "--help"
-    trained = False
+    trained = untrained = False
     try:
         if name in ("-h", "--help", "help"):
             sys.stdout.write(USAGE)
@@ -161,10 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             command = _command(name)
             _leave_it_to_the_main_process()
+            untrained = command.trains
             with noting_interrupts(), remembering():
                 given = _read(name, command, argv[1:])
                 if given is not None:
-                    trained = command.trains
+                    trained, untrained = command.trains, False
                     command.run(*given)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -172,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return 141
     except InputError as error:
-        _say(f"ted {name}: invalid input{'' if trained else '; nothing was trained'}\n{error}")
+        _say(f"ted {name}: invalid input{'; nothing was trained' if untrained else ''}\n{error}")
         return 2
     except TrainingError as error:
         _say(f"ted {name}: {error}")
@@ -181,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"ted {name}: {error}")
         return 4
     except Terminated:
-        _say("ended by SIGTERM; the same command resumes from the last checkpoint")
+        _say(f"ended by SIGTERM{_RESUMES if trained else ''}")
         return 143
     except OSError as error:
         if (problem := _full_disk(error)) is None:
@@ -189,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"ted {name}: {problem}")
         return 1
     except KeyboardInterrupt:
-        _say("interrupted; the same command resumes from the last checkpoint")
+        _say(f"interrupted{_RESUMES if trained else ''}")
         return 130
     return 0
 

@@ -142,7 +142,7 @@ def run(recipe: Any, only: str | None = None) -> None:
 
 def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
     """Run all stages in a folder; print the table, and where it and the report are, if one is wanted."""
-    from ..runs.table import results_table
+    from ..runs.table import BEST, results_table
 
     files: list[Path] = []
 
@@ -153,6 +153,8 @@ def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
     results, failed = results_all_the_same(partial(run, before_dropping=write_report))
     say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
     say_files(files)
+    if (Path(folder) / BEST).is_dir():
+        say(f"{folder}/{BEST}: the best student; next: ted bench {folder}, or ted export {folder}/{BEST}\n")
     if failed:
         raise failed
 

@@ -296,6 +296,11 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
                 f"model: expected {name} to need no code but that of transformers, got a model with code of its own; "
                 "read it, then set --trust_remote_code"
             ) from error
+        if isinstance(error, OSError) and "couldn't connect to" in str(error):
+            raise InputError(
+                f"model: expected {name} in the cache or a connection to the Hub, got neither"
+                f"{not_a_folder_either(name)}; give a folder, or connect once to download it"
+            ) from error
         raise InputError(
             f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason_of(error)}"
             f"{not_a_folder_either(name)}); check the name and the files"

@@ -26,7 +26,7 @@ def about_scores(content: Mapping[str, Any]) -> str:
     if any(one["gap_closed"] is not None for one in models):
         said.append("Gap closed: 0 % is the student trained on the labels alone, 100 % is the teacher.")
     elif not several and any(one["interval"] for one in models):
-        said.append("No share of a gap between student and teacher is given: there is none that these rows show.")
+        said.append("These rows show no gap between the student alone and the teacher, so no share of it is given.")
     if any(one["seconds"] for one in models):
         said.append("Seconds are those of training; Stage I has its own.")
     if several:

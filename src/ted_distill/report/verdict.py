@@ -21,7 +21,8 @@ def sentence(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
     comparison = reported.comparison
     what = "A run" if comparison is None else f"A comparison over {counted(len(comparison.seeds), 'seed')}"
     task = reported.task.name if reported.task else _task_name(reported)
-    where = f"{counted(rows, 'row')} of {split_name(reported)}" if rows else split_name(reported)
+    name = split_name(reported)
+    where = f"the {rows:,} {name.removeprefix('the ')}" if rows else name
     who = f"a teacher{_size(teacher)} and students{_size(student)}"
     how = _trained(found)
     return f"{what} on {task}: {who}{how}. Scores are {reported.metric} on {where}{_direction(reported)}."
@@ -69,6 +70,7 @@ def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
         said = [*_best_mean(reported, found), *pairs]
     else:
         said = _of_run(reported, found)
+    said += _teacher_behind(found, reported.lower_is_better)
     best = best_student(found, reported.lower_is_better)
     trimmed = [one for one in found if one.role == "trimmed"]
     costly = trimmed or ([best] if best else [])
@@ -77,6 +79,22 @@ def verdicts(reported: Reported, found: Sequence[Standing], costs: Mapping[str, 
         for one in trimmed
     ]
     return [*said, *(line for one in costly for line in _cost(one, costs))]
+
+
+def _teacher_behind(found: Sequence[Standing], lower_is_better: bool) -> list[str]:
+    """A doubt about a teacher that scores less than a student without one, by more than other rows would explain."""
+    teacher = next((one for one in found if one.role == "teacher"), None)
+    alone = next((one for one in found if one.name == plain_student(found)), None)
+    if teacher is None or alone is None or teacher.interval is None:
+        return []
+    low, high = teacher.interval
+    if low <= alone.score <= high or (alone.score < low) is not lower_is_better:
+        return []
+    return [
+        f"{words.capital(_named(alone))} scores better than the teacher ({_scored(alone)} and {_scored(teacher)}): the "
+        "teacher is probably not trained enough, and holds back all that learn from it. Train it longer "
+        "(finetune.num_train_epochs) before you choose a method."
+    ]
 
 
 def _best_mean(reported: Reported, found: Sequence[Standing]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
 from .parsing import convert, field_names, from_values, parse_yaml, plain_values, read_yaml, settings_of
 from .recipe_files import find_recipe, run_of_file
-from .recorded import seen_from_here
+from .recorded import DATA_FILES, seen_from_here
 from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,21 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
     """
     found = find_recipe(file)
     content = seen_from_here(read_yaml(found, "recipe", source=True), found)
+    raise_if_any(_beside_the_recipe(content, found, overrides or []))
     return make_recipe(content, overrides, output_dir or f"runs/{run_of_file(found)}")
+
+
+def _beside_the_recipe(content: Mapping[str, Any], file: Path, overrides: Sequence[str]) -> Iterator[str]:
+    """Files that a recipe names as they are seen from its own folder, and not from the current one."""
+    changed = {override.partition("=")[0] for override in overrides}
+    for key, value in content.items():
+        if key in DATA_FILES - changed and isinstance(value, str) and not Path(value).exists():
+            beside = file.parent / value
+            if beside.is_file():
+                yield (
+                    f"{key}: expected a file as it is seen from the current folder, got {value}, which lies beside the "
+                    f"recipe; write {key}={beside}, or run this in {file.parent}"
+                )
 
 
 def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, output_dir: str | None = None) -> Recipe:

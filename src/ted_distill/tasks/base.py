@@ -162,6 +162,9 @@ class Task(ABC):
         for name, rows in splits.items():
             with numbered(found.rows_of_file.get(name)):
                 problems += self.problems(rows, name)
+        if self.arguments.validation_size:  # which are rows of the same file
+            of_train = {problem.removeprefix("train: ") for problem in problems if problem.startswith("train: ")}
+            problems = [problem for problem in problems if problem.removeprefix("validation: ") not in of_train]
         with collect(problems):
             self._unlabelled = read_unlabelled(self, ready="train" in splits)
         raise_if_any(problems)

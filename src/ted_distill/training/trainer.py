@@ -29,6 +29,7 @@ from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from .announcements import first_line, not_finite
 from .fitting_memory import SHOWN, divide_anew, what_fits
+from .saved_interrupts import SavedInterrupts, postponing
 from .saving_trainer import SavingTrainer
 from .scores import evaluation
 from .scores.best_score import chosen_score
@@ -77,7 +78,11 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             train_dataset=train_features,
             eval_dataset=validation["validation"].features if validation else None,
             processing_class=tokenizer,
-            callbacks=[*([EarlyStopping(patience)] if patience else []), ShownProgress(self.scores_of)],
+            callbacks=[
+                *([EarlyStopping(patience)] if patience else []),
+                ShownProgress(self.scores_of),
+                SavedInterrupts(),
+            ],
         )
         for shown in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
             self.remove_callback(shown)
@@ -177,6 +182,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         with (
             showing(quiet=bool(self.args.disable_tqdm)) as display,
             display.show_stage(Path(self.args.output_dir).name),
+            postponing(self.args, self.train_dataset),
         ):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 

@@ -100,7 +100,7 @@ def test_problems_end_the_command_with_2_after_the_report(
     assert main(["check", str(recipe)]) == 2
     shown = capsys.readouterr()
     assert "- rows: few" in shown.out
-    assert "nothing was trained\n- memory: expected less, got more" in shown.err
+    assert "invalid input\n- memory: expected less, got more" in shown.err
 
 
 def test_a_recipe_that_a_run_refuses_is_refused_without_loading_anything(recipe: Path) -> None:

@@ -314,3 +314,12 @@ def test_a_file_whose_rows_are_of_several_splits_is_refused(big: Path, tmp_path:
     )
     with pytest.raises(InputError, match="got a column 'split' with test, train; write the rows of each into a file"):
         draft_recipe(big, train_file=tmp_path / "all.jsonl")
+
+
+def test_a_wrong_column_is_said_once_and_with_the_nearest(big: Path, tmp_path: Path) -> None:
+    """Rows to score on are held out of the same file."""
+    with pytest.raises(InputError) as refused:
+        draft_recipe(big, train_file=write_reviews(tmp_path, 40), label_column="labels")
+    (problem,) = refused.value.problems
+    assert problem.startswith("train: expected a column 'labels', got columns ")
+    assert "; did you mean label? Otherwise name it with" in problem

@@ -105,7 +105,7 @@ def test_an_interrupted_run_leaves_no_process_and_ends_with_the_bytes_of_one_pro
         one.send_signal(signal.SIGINT)
         said += one.stderr.read()
     assert one.returncode == 130
-    assert said.endswith("interrupted; the same command resumes from the last checkpoint\n")
+    assert said.endswith("interrupted; the same command resumes from what is saved\n")
     assert "Traceback" not in said
     # A process that went on would hold the lock of its stage's folder, and the same command would be refused.
     run(read_recipe(recipe, [*words, "workers=2"]))

@@ -66,5 +66,9 @@ def _labels_problem(teacher: TeacherFacts, task: Task) -> str | None:
         label_order(config, task, teacher.name)
     except InputError:
         wanted = listed(names, 6) if names else f"{task.num_labels} score"
+        known = model_labels(config)
+        lacking = [name for name in names or [] if name not in known]
+        if known and 0 < len(lacking) < len(names or []):
+            return f"it lacks the label{'s' * (len(lacking) > 1)} {listed(lacking, 6)} of the data"
         return f"its labels are {listed(model_labels(config), 6)}, those of the data {wanted}"
     return None

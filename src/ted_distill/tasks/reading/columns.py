@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from ...errors import InputError, raise_if_any, shown
+from ...errors import InputError, did_you_mean, near_names, raise_if_any, shown
 from ...identity import fingerprint
 from ...wording import and_list, counted, listed
 
@@ -203,7 +203,8 @@ def with_labels(rows: Dataset, labels: Sequence[object], feature: object) -> Dat
 
 def missing_column(split: str, name: str, available: Sequence[str], what_to_do: str) -> str:
     """The problem that a column is missing."""
-    return f"{split}: expected a column {shown(name)}, got columns {listed(available)}; {what_to_do}"
+    near = did_you_mean(near_names(name, available))
+    return f"{split}: expected a column {shown(name)}, got columns {listed(available)}{f'{near} Otherwise' if near else ';'} {what_to_do}"
 
 
 _rows_of_file: ContextVar[Sequence[int] | None] = ContextVar("rows of the file", default=None)
