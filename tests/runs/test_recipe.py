@@ -632,7 +632,7 @@ def test_a_file_that_lies_beside_the_recipe_and_not_here_is_named(
     keys = {"task": "sequence_classification", "teacher": "big", "train_file": "rows.csv", "student_layers": [1]}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(keys))
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(InputError, match="got rows.csv, which lies beside the recipe; write train_file="):
+    with pytest.raises(InputError, match=r"got rows\.csv, which lies beside the recipe; write train_file="):
         read_recipe("../r.yaml")
     assert read_recipe("../r.yaml", ["train_file=../rows.csv"]).task.train_file == "../rows.csv"
     monkeypatch.chdir(tmp_path)

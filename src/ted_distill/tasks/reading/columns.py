@@ -204,7 +204,8 @@ def with_labels(rows: Dataset, labels: Sequence[object], feature: object) -> Dat
 def missing_column(split: str, name: str, available: Sequence[str], what_to_do: str) -> str:
     """The problem that a column is missing."""
     near = did_you_mean(near_names(name, available))
-    return f"{split}: expected a column {shown(name)}, got columns {listed(available)}{f'{near} Otherwise' if near else ';'} {what_to_do}"
+    then = f"{near} Otherwise" if near else ";"
+    return f"{split}: expected a column {shown(name)}, got columns {listed(available)}{then} {what_to_do}"
 
 
 _rows_of_file: ContextVar[Sequence[int] | None] = ContextVar("rows of the file", default=None)
