@@ -129,7 +129,7 @@ def _cell(one: dict[str, Any], method: str, best: bool) -> str:
         return ""
     low, high = one["intervals"][method]
     mean = f"{one['means'][method]:.1f}"
-    return f"{f'**{mean}**' if best else mean} ({low:.1f} to {high:.1f})"
+    return f"{f'**{mean}**' if best else mean} ({low:.1f}\N{EN DASH}{high:.1f})"
 
 
 def benched() -> dict[str, dict[str, Any]]:

@@ -44,7 +44,7 @@ def test_a_cell_has_the_mean_of_the_seeds_and_the_best_one_is_bold() -> None:
     header, _, row = ([cell.strip() for cell in line.strip("|").split("|")]
                       for line in script.table_of_all({"mrpc": one}).splitlines())  # fmt: skip
     assert header == ["task (score)", "seeds", "teacher", "alone", "KD"]
-    assert row == ["MRPC (F1)", "2", "90.0", "80.0 (78.0 to 82.0)", "**82.2** (81.0 to 83.5)"]
+    assert row == ["MRPC (F1)", "2", "90.0", "80.0 (78.0\N{EN DASH}82.0)", "**82.2** (81.0\N{EN DASH}83.5)"]
 
 
 def test_a_grid_has_the_scores_that_chose_and_what_was_chosen_is_bold() -> None:
@@ -81,8 +81,8 @@ def test_epochs_are_rows_in_their_order_and_the_default_number_is_the_task_s_own
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
             for line in script.table_of_epochs("mrpc").splitlines()]  # fmt: skip
     assert rows[0] == ["epochs", "updates", "seeds", "teacher", "alone", "TED"]
-    assert rows[2] == ["2", "200", "1", "90.0", "80.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
-    assert rows[3] == ["3", "300", "1", "90.0", "79.0 (78.0 to 83.0)", "**81.0** (80.0 to 82.5)"]
+    assert rows[2] == ["2", "200", "1", "90.0", "80.0 (78.0\N{EN DASH}83.0)", "**81.0** (80.0\N{EN DASH}82.5)"]
+    assert rows[3] == ["3", "300", "1", "90.0", "79.0 (78.0\N{EN DASH}83.0)", "**81.0** (80.0\N{EN DASH}82.5)"]
     assert rows[4][:2] == ["10", "1000"]
     assert rows[4][4].startswith("**82.0**")
 
