@@ -148,7 +148,7 @@ def copied(finished: Path, folder: Path) -> Path:
 def test_a_run_is_told_from_its_sentence_to_its_rows(reviews: Path) -> None:
     found = read(reviews)
     assert found["sentence"].startswith("A run on sequence_classification: a teacher of 3 blocks and ")
-    assert "10 rows of the validation rows" in found["sentence"]
+    assert "the 10 validation rows" in found["sentence"]
     names = [one["name"] for one in found["scores"]["models"]]
     assert names == ["teacher", "student", "alone", "ted"]
     results = json.loads((reviews / "results.json").read_text())

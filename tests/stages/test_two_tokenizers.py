@@ -187,7 +187,12 @@ def test_kept_outputs_of_the_teacher_give_the_same_student_as_a_teacher_that_run
     ran: list[FilteredModel] = []
     run = FilteredModel.run
     monkeypatch.setattr(
-        FilteredModel, "run", lambda self, *args: (ran.append(self) if self.frozen_model else None, run(self, *args))[1]
+        FilteredModel,
+        "run",
+        lambda self, *args, **needs: (
+            ran.append(self) if self.frozen_model else None,
+            run(self, *args, **needs),
+        )[1],
     )
     same = {"num_train_epochs": 3, "train_sampling_strategy": "group_by_length"}
     kd(teacher, student, task, arguments(tmp_path / "kept", cache_limit=1, **same))

@@ -64,8 +64,8 @@ def right_padded(batch: Batch) -> Batch:
     Raises:
         InputError: a row has padding before a token.
     """
-    mask = batch["attention_mask"] != 0
-    if mask.dim() == 2 and bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+    mask = batch.get("attention_mask")
+    if mask is not None and mask.dim() == 2 and bool((mask[:, 1:] > mask[:, :-1]).any()):
         raise InputError(
             "task: expected batches with padding on the right alone, got a row with padding before a token; let the "
             "task's collate put the tokens first"
