@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from ...models.embeddings import embedding_parameters
 from ...output import short_name
 from ...wording import counted, duration, listed, noun, parameters
 from ..planning import Plan, PlannedModel, Unknown
@@ -52,6 +53,9 @@ def sizes(drafting: Drafting, planned: Plan) -> Iterator[str]:
         said = f"{owner}  {parameters(model.parameters)} parameters"
         if owner == "student" and isinstance(teacher, PlannedModel) and isinstance(teacher.parameters, int):
             said += f", {100 * model.parameters / teacher.parameters:.0f} % of the teacher's"
+            embeddings = 0 if isinstance(model.model, Unknown) else embedding_parameters(model.model)
+            # Fewer blocks leave these as they are: without a word on it half the blocks look like a poor bargain.
+            said += f" ({parameters(embeddings)} are embeddings)" if 2 * embeddings > model.parameters else ""
         if latency is not None:
             seconds = latency.teacher if owner == "teacher" else latency.student
             said += f"; {duration(seconds)} for a row of {latency.tokens} tokens"
