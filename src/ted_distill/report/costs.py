@@ -245,8 +245,8 @@ class _Pass:
         return [{name: tensor.to(self.device) for name, tensor in self.collate(group).items()} for group in groups]
 
     def cut(self, share: float) -> None:
-        """Keep about this share of the features, of all lengths alike; of more than one batch, whole batches."""
-        kept = max(1, round(share * len(self.places)))
+        """Keep about this share of the features, of all lengths alike; at least a batch of them, and whole batches."""
+        kept = max(min(self.size, len(self.places)), round(share * len(self.places)))
         if kept > self.size:
             kept -= kept % self.size
         self.rows *= kept / len(self.places)

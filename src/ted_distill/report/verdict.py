@@ -92,8 +92,8 @@ def _teacher_behind(found: Sequence[Standing], lower_is_better: bool) -> list[st
         return []
     return [
         f"{words.capital(_named(alone))} scores better than the teacher ({_scored(alone)} and {_scored(teacher)}): the "
-        "teacher is probably not trained enough, and holds back all that learn from it. Train it longer "
-        "(finetune.num_train_epochs) before you choose a method."
+        "teacher is probably not trained enough, and holds back all that learn from it. Train it longer before you "
+        "choose a method."
     ]
 
 

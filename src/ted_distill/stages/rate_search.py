@@ -24,7 +24,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ..errors import NotFiniteError
 from ..fast.states_cache import CACHE_NAME, remove_caches
 from ..identity import plain
-from ..output import atomic_files, on_main, read_sealed, write_sealed
+from ..output import atomic_files, on_main, read_if_sound, write_sealed
 from ..progress import current_display
 from ..tasks.base import Task
 from ..training.scores.best_score import deciding_score
@@ -116,7 +116,7 @@ def search(
 def _kept_result(trial: OpenStage, folder: Path) -> Results:
     """The results of a trial, now or when the search was cut off; the model that it trained is deleted."""
     place, identity = Path(trial.args.output_dir), plain(trial.identity)
-    kept = on_main(lambda: read_sealed(folder / _KEPT_NAME)) or {}
+    kept = on_main(lambda: read_if_sound(folder / _KEPT_NAME))
     if kept.get(place.name, {}).get("identity") == identity:
         return Results(kept[place.name]["results"])
     results = trial.result()
@@ -124,7 +124,7 @@ def _kept_result(trial: OpenStage, folder: Path) -> Results:
     def keep() -> None:
         with atomic_files(folder) as partial:
             write_sealed(partial / _KEPT_NAME, {**kept, place.name: {"identity": identity, "results": results}})
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
 
     on_main(keep)
     return results

@@ -65,7 +65,7 @@ def right_padded(batch: Batch) -> Batch:
         InputError: a row has padding before a token.
     """
     mask = batch.get("attention_mask")
-    if mask is not None and mask.dim() == 2 and bool((mask[:, 1:] > mask[:, :-1]).any()):
+    if mask is not None and mask.dim() == 2 and bool(((mask[:, 1:] != 0) & (mask[:, :-1] == 0)).any()):
         raise InputError(
             "task: expected batches with padding on the right alone, got a row with padding before a token; let the "
             "task's collate put the tokens first"

@@ -36,6 +36,7 @@ from ...tasks.resampling import Draws
 from ...training.scores.best_score import score_names
 from ...wording import and_list
 from ..best_model import KEPT_NAME
+from ..further_data import offer_run_labels
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
@@ -139,7 +140,7 @@ def _check_requirements(recipe: Recipe, task: Task) -> None:
     """Refuse requirements on models and scores that a comparison does not have."""
     requirements = recipe.run.require or []
     problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
-    known = [*task.score_names, *_further_scores(recipe)]
+    known = [*task.score_names, *_further_scores(recipe, task)]
     if scored_split(task) == TEST:
         known += [f"{TEST}_{name}" for name in task.score_names]
         for text in requirements:
@@ -176,14 +177,14 @@ def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: numbers | ({"parameters": sizes[name]} if name in sizes else {}) for name, numbers in means.items()}
 
 
-def _further_scores(recipe: Recipe) -> list[str]:
+def _further_scores(recipe: Recipe, task: Task) -> list[str]:
     """Names of the scores on the data of `score_on`."""
-    entries = recipe.content.get(SCORE_ON) or {}
-    return [
-        f"{data}_{name}"
-        for data, values in entries.items()
-        for name in score_names(load_task(score_on_arguments(data, values)))
-    ]
+    found = []
+    for data, values in (recipe.content.get(SCORE_ON) or {}).items():
+        other = load_task(score_on_arguments(data, values))
+        offer_run_labels(task, other)
+        found += [f"{data}_{name}" for name in score_names(other)]
+    return found
 
 
 def _say_what_is_left_out(recipe: Recipe) -> None:
@@ -260,7 +261,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
     values = {name: [one[metric] for one in of_method] for name, of_method in scores.items()}
     pairs = statistics.differences(values, resampled, lower)
     teacher = first.predictions["teacher"].predictions
-    names = _further_scores(recipe)
+    names = _further_scores(recipe, task)
     content = {
         "metric": metric,
         "lower_is_better": lower,

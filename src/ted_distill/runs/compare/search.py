@@ -77,7 +77,7 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
             problems.append(f"grid: expected keys of Stage II, got {key}{hint}")
         elif not users:
             problems.append(f"grid: {key} means nothing to {', '.join(recipe.run.methods)}; leave it out")
-        elif not isinstance(values, (list, tuple)):
+        elif isinstance(values, str) or not isinstance(values, Sequence):
             problems.append(f"grid: expected a list of values of {key}, got {shown(values)}; write [{shown(values)}]")
         elif not values:
             problems.append(f"grid: expected values of {key} to try, got none; write {key}=1,10")

@@ -77,8 +77,10 @@ class MaskedLM(LanguageModelling):
         """A training batch with tokens hidden in `input_ids`, and `labels`: -100 at tokens not hidden."""
         ids, device = batch["input_ids"].cpu().clone(), batch["input_ids"].device
         labels = torch.full_like(ids, -100)
+        hide = self._hide(tokenizer, 0)
         for row, (seed, length) in enumerate(zip(seeds, batch["attention_mask"].sum(dim=1).tolist(), strict=True)):
-            ids[row, :length], labels[row, :length] = _hide_tokens(self._hide(tokenizer, seed), ids[row, :length])
+            hide.generator.manual_seed(seed)
+            ids[row, :length], labels[row, :length] = _hide_tokens(hide, ids[row, :length])
         return batch | {"input_ids": ids.to(device), "labels": labels.to(device)}
 
     def selected(self, batch: Batch) -> Tensor:
