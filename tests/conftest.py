@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -51,6 +52,16 @@ def _machine(request: pytest.FixtureRequest) -> Iterator[None]:
 def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once a process is said once a test: folders of tests may have the same name."""
     monkeypatch.setattr("ted_distill.tasks.reading.notices._said", set())
+
+
+@pytest.fixture
+def as_at_a_keyboard() -> Iterator[None]:
+    """Tests may run in the background of a shell, where a job ignores interrupts, or in a process that ignores more."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

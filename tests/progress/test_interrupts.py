@@ -6,21 +6,12 @@ import os
 import signal
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
 from ted_distill.progress import Terminated, noting_interrupts, raise_if_interrupted, watched
 
-
-@pytest.fixture(autouse=True)
-def _as_at_a_keyboard() -> Iterator[None]:
-    """Tests may run in the background of a shell, where a job ignores interrupts, or in a process that ignores more."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("as_at_a_keyboard")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,12 @@ from ted_distill.progress import Terminated, noting_interrupts
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
 
-pytestmark = pytest.mark.usefixtures("float32")
+pytestmark = pytest.mark.usefixtures("float32", "as_at_a_keyboard")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model") / "m", AutoModelForSequenceClassification, blocks=2, **LABELS)
-
-
-@pytest.fixture(autouse=True)
-def _as_at_a_keyboard() -> Iterator[None]:
-    """Tests may run in the background of a shell, where a job ignores interrupts."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def signals(monkeypatch: pytest.MonkeyPatch, step: int, number: int, count: int = 1) -> list[int]:

@@ -172,10 +172,7 @@ def _trimmed(then: Mapping[str, Any], now: Mapping[str, Any], before: RunFolder,
     found = []
     for name, result in now.items():
         if name in then and TRIMMED in then[name] and TRIMMED in result:
-            sums = [
-                read_if_sound(at.folder / BEST / MANIFEST_NAME).get("files", {}).get(WEIGHTS) for at in (before, after)
-            ]
-            same = None if None in sums else sums[0] == sums[1]
+            same = _equal([_sum(at.folder / BEST) for at in (before, after)])
             found.append(Repeated(BEST, _both(then[name][TRIMMED], result[TRIMMED]), same))
     return found
 
@@ -187,14 +184,15 @@ def _both(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[fl
 
 
 def _same_weights(then: RunFolder, now: RunFolder, name: str) -> bool | None:
-    sums = [_sum(Path(at.model(name)), at) for at in (then, now)]
+    return _equal([_sum(Path(at.model(name))) if at.makes(at.model(name)) else None for at in (then, now)])
+
+
+def _equal(sums: list[Any]) -> bool | None:
     return None if None in sums else sums[0] == sums[1]
 
 
-def _sum(folder: Path, at: RunFolder) -> Any:
+def _sum(folder: Path) -> Any:
     """The recorded sum of a model's weights, which is there also where the weights were dropped."""
-    if not at.makes(str(folder)):
-        return None
     return read_if_sound(folder / MANIFEST_NAME).get("files", {}).get(WEIGHTS)
 
 

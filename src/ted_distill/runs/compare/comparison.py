@@ -9,6 +9,7 @@ RUN/compare/recipe.yaml  compare.json  compare.md  run.log
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -102,7 +103,8 @@ def compare(
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
     rows, task = task, offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
-    _check_requirements(recipe, task)
+    further = _further_scores(recipe, task)
+    _check_requirements(recipe, task, further)
     _say_what_is_left_out(recipe)
     check_writable(folder)
     for of_run_too in (shared, folder):
@@ -129,18 +131,18 @@ def compare(
                 # What all seeds share is not opened again for each of them.
                 known = {step: done[0].steps[step] for step in (done[0].shared if done else ())}
                 done.append(_run_seed(of_seed, shared, task, resamples, {**known, **made}, done[0] if done else None))
-            content = _content(recipe, task, done, found, resamples)
+            content = _content(recipe, task, done, found, resamples, further)
             on_main(partial(_write, folder, content))
         on_main(lambda: remove_caches(shared / CACHE_NAME))
     require(recipe.run.require or [], _means(content), content)
     return content
 
 
-def _check_requirements(recipe: Recipe, task: Task) -> None:
+def _check_requirements(recipe: Recipe, task: Task, further: Sequence[str]) -> None:
     """Refuse requirements on models and scores that a comparison does not have."""
     requirements = recipe.run.require or []
     problems = check_models([read_requirement(text) for text in requirements], [*OWNERS, *recipe.run.methods])
-    known = [*task.score_names, *_further_scores(recipe, task)]
+    known = [*task.score_names, *further]
     if scored_split(task) == TEST:
         known += [f"{TEST}_{name}" for name in task.score_names]
         for text in requirements:
@@ -251,8 +253,14 @@ def _run_seed(
     return _Seed(results, kept, sampled, started.steps_made, common)
 
 
-def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | None, resamples: int) -> dict[str, Any]:
-    """Everything that is known after the seeds so far."""
+def _content(
+    recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | None, resamples: int, further: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that is known after the seeds so far.
+
+    Args:
+        further: names of the scores on the data of `score_on`.
+    """
     methods, first, metric = recipe.run.methods, seeds[0], task.metric
     lower = metric in task.lower_is_better
     split = scored_split(task)
@@ -261,7 +269,6 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
     values = {name: [one[metric] for one in of_method] for name, of_method in scores.items()}
     pairs = statistics.differences(values, resampled, lower)
     teacher = first.predictions["teacher"].predictions
-    names = _further_scores(recipe, task)
     content = {
         "metric": metric,
         "lower_is_better": lower,
@@ -285,7 +292,7 @@ def _content(recipe: Recipe, task: Task, seeds: list[_Seed], found: Search | Non
         },
         "comparisons": [{**asdict(pair), "told_apart": pair.told_apart} for pair in pairs],
         "further": {
-            name: [{score: seed.results[name][score] for score in names} for seed in seeds]
+            name: [{score: seed.results[name][score] for score in further} for seed in seeds]
             for name in (*OWNERS, *methods)
         },
         "found_rates": {
