@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from quick_stages import LABELS, quick_arguments, reviews_task
-from ted_distill import finetune
+from ted_distill import StageArguments, finetune
 from ted_distill.output import last_checkpoint
 from ted_distill.progress import Terminated, noting_interrupts
+from ted_distill.training.saved_interrupts import postponing
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
 
@@ -85,3 +87,28 @@ def test_where_nothing_is_saved_it_ends_at_once(model: Path, tmp_path: Path, mon
             finetune(model, reviews_task(tmp_path), args)
     assert made == [1, 2]
     assert last_checkpoint(tmp_path / "out") is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dataloader_num_workers": 1},
+        {"ignore_data_skip": True},
+        {"eval_on_start": True},
+        {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 2},
+    ],
+)
+def test_where_a_checkpoint_more_would_change_what_comes_out_it_ends_at_once(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    assert not is_postponed_with(quick_arguments(tmp_path / "out", **settings))
+    assert is_postponed_with(quick_arguments(tmp_path / "out"))
+
+
+def is_postponed_with(args: StageArguments) -> bool:
+    """Whether what follows a signal is still reached."""
+    reached = False
+    with suppress(KeyboardInterrupt), noting_interrupts(), postponing(args, []):
+        signal.raise_signal(signal.SIGINT)
+        reached = True
+    return reached

@@ -239,3 +239,13 @@ def test_further_data_are_scored_by_every_seed_and_may_be_required(
     assert caplog.text.count("require: accuracy is that of the test rows in a comparison") == 1
     with pytest.raises(GateError, match=r"kd\.more_accuracy > 100"):
         compare({**recipe, "require": ["kd.more_accuracy > 100"]}, 2, resamples=240)
+
+
+def test_further_data_may_hold_rows_of_one_class(content: dict[str, Any], tmp_path: Path) -> None:
+    """As in a run: their labels are those of the run's data."""
+    lines = write_reviews(tmp_path, 12).read_text().splitlines(keepends=True)
+    (tmp_path / "good.jsonl").write_text("".join(lines[1::2]))
+    entry = {"task": "sequence_classification", "validation_file": str(tmp_path / "good.jsonl")}
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path / "run"), "score_on": {"good": entry}}
+    found = compare(recipe, 1, resamples=240)
+    assert 0 <= found["further"]["kd"][0]["good_accuracy"] <= 100
