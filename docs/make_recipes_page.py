@@ -17,7 +17,7 @@ from ted_distill.cli.help_screen import WORDS
 from ted_distill.models.load import ModelArguments
 from ted_distill.ranges import ranges_of
 from ted_distill.runs.parsing import Setting, field_names, settings_of
-from ted_distill.runs.recipe import FINETUNE, LEARN_FILTERS, SET_BY_THE_RUN, SHARED, sections_of
+from ted_distill.runs.recipe_keys import FINETUNE, LEARN_FILTERS, SET_BY_THE_RUN, SHARED, sections_of
 from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.stages import DistillArguments
 from ted_distill.stages.methods import METHODS

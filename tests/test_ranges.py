@@ -19,7 +19,7 @@ from ted_distill.models.students import StudentArguments
 from ted_distill.models.trimming.trim import TrimArguments
 from ted_distill.ranges import MOST, above, at_least, check_ranges, one_of, range_problems, ranges_of
 from ted_distill.ranges import steps_or_share as steps
-from ted_distill.runs.recipe import RunArguments
+from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.stages import DistillArguments, LearnFiltersArguments
 from ted_distill.stages.methods import METHODS, MethodName
 from ted_distill.tasks import TaskArguments

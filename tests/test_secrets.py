@@ -14,7 +14,7 @@ from ted_distill.cli.main import main
 from ted_distill.models.load import ModelArguments
 from ted_distill.output import command
 from ted_distill.runs.parsing import field_names
-from ted_distill.runs.recipe import RunArguments
+from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.secrets import content_without_secrets, without_secrets
 from tiny import save_tiny, write_reviews
 

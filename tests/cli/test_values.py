@@ -15,7 +15,7 @@ from ted_distill.cli.flags import Parser, parse_flags
 from ted_distill.models.load import ModelArguments
 from ted_distill.models.students import StudentArguments
 from ted_distill.runs.parsing import MAX_NODES, from_values, parse_yaml, read_yaml, shown
-from ted_distill.runs.recipe import RunArguments
+from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.stages import DistillArguments
 from ted_distill.tasks import TaskArguments
 

@@ -10,7 +10,7 @@ import pytest
 
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.parsing import field_names
-from ted_distill.runs.recipe import SECTIONS, SET_BY_THE_RUN
+from ted_distill.runs.recipe_keys import SECTIONS, SET_BY_THE_RUN
 from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.stages import DistillArguments
 from ted_distill.tasks import TaskArguments

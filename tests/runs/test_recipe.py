@@ -21,10 +21,11 @@ from ted_distill.cli.flags import parse_flags
 from ted_distill.cli.main import main
 from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
-from ted_distill.runs.recipe import RunArguments, make_recipe, stage_arguments
+from ted_distill.runs.recipe import make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
 from ted_distill.runs.recorded import recorded_text
 from ted_distill.runs.run import RunOfRecipe
+from ted_distill.runs.run_arguments import RunArguments
 from ted_distill.runs.table import results_table
 from ted_distill.stages.methods import METHODS
 from ted_distill.training.stage_arguments import StageArguments
@@ -226,6 +227,36 @@ def test_overrides_of_the_student_win_however_the_recipe_and_they_are_written(fo
     assert (read.student, read.student_layers, read.student_trim) == (None, [1], None), "this is all of it"
     with pytest.raises(InputError, match=r"unknown key student\.layrs; did you mean layers"):
         read_recipe(recipe, ["student.layrs=[1]"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"techer": "x", "student": "y"}, ["recipe: unknown key techer; did you mean teacher?"]),
+        ({"teacher": "x", "student_layer": [1]}, ["recipe: unknown key student_layer; did you mean student_layers?"]),
+        ({"teacher": "x", "student": {"layrs": [1]}}, ["recipe: unknown key student.layrs; did you mean layers?"]),
+    ],
+)
+def test_what_is_there_under_a_misspelt_name_is_not_called_missing_too(given: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        make_recipe({"task": "sst2", **given}, output_dir="x")
+    assert error.value.problems == said
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "place"),
+    [
+        ("ted", "filter_init", "filter_init, outside of any section"),
+        ("training", "max_seq_length", "max_seq_length, outside of any section"),
+        ("distill", "student_layers", "student_layers, outside of any section"),
+        ("finetune", "kl_alpha", "distill.kl_alpha (all methods), or that of one, as ted.kl_alpha"),
+        ("learn_filters", "layer_loss", "distill.layer_loss (all methods), or that of one, as ted.layer_loss"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_refused_with_its_place(section: str, key: str, place: str) -> None:
+    with pytest.raises(InputError) as error:
+        make_recipe({"task": "sst2", "teacher": "x", "student_layers": [1], section: {key: "x"}}, output_dir="x")
+    assert error.value.problems == [f"recipe section {section}: unknown key {key}; did you mean {place}?"]
 
 
 def test_a_fine_tuning_may_be_asked_for_by_true(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ _OF_BOTH = {"pairs", "filter_interval", "teacher_filter_interval"}
 
 def _grid_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """`KEY=V,V` words of `--grid`, and all other words: keys of a recipe's top level are never part of a grid."""
-    from ..runs.recipe import TOP_KEYS
+    from ..runs.recipe_keys import TOP_KEYS
 
     grid: list[str] = []
     others: list[str] = []

@@ -172,7 +172,7 @@ def _listed(texts: Sequence[str]) -> list[Any]:
 
 def content_of(given: Sequence[str]) -> dict[str, Any]:
     """Changes as the content of a recipe."""
-    from ..runs.recipe import apply_override
+    from ..runs.recipe_keys import apply_override
 
     content: dict[str, Any] = {}
     for change in given:
@@ -184,7 +184,7 @@ def _is_switch(name: str) -> bool:
     """Whether a key is true or false, so that `--key other=value` gives it no value."""
     from ..models.load import ModelArguments
     from ..runs.parsing import settings_of
-    from ..runs.recipe import RunArguments
+    from ..runs.run_arguments import RunArguments
     from ..stages import DistillArguments
     from ..tasks import TaskArguments
     from ..training.stage_arguments import StageArguments

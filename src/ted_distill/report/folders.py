@@ -11,7 +11,8 @@ from ..errors import InputError, collect, raise_if_any
 from ..identity import rows_fingerprint
 from ..models.load import ModelArguments, offer_labels_of
 from ..output import SETTINGS_NAME, read_if_sound, read_json
-from ..runs.recipe import OWNERS, Recipe, read_recipe
+from ..runs.recipe import Recipe, read_recipe
+from ..runs.recipe_keys import OWNERS
 from ..runs.recorded import RECIPE_NAME, were_in_memory
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS

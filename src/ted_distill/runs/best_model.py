@@ -38,7 +38,8 @@ from ..training.stage_arguments import StageArguments
 from ..wording import size
 from .further_data import offer_run_labels
 from .gates import read_requirement
-from .recipe import OWNERS, SCORE_ON, SHARED, Recipe
+from .recipe import Recipe
+from .recipe_keys import OWNERS, SCORE_ON, SHARED
 from .recorded import DATA_FILES, PATHS
 from .table import BEST
 

@@ -13,7 +13,7 @@ from ..tasks.label_sets import match_names
 from ..tasks.reading.notices import notice
 from ..training.scores.best_score import score_names
 from ..wording import listed
-from .recipe import OWNERS, SCORE_ON
+from .recipe_keys import OWNERS, SCORE_ON
 from .run_folder import RunFolder
 from .table import RESULT_KEYS
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..models.load import offer_labels_of
 from ..tasks import Task
 from ..tasks.label_sets import ModelLabels
-from .recipe import FROM_SCRATCH, Recipe
+from .recipe import Recipe
+from .recipe_keys import FROM_SCRATCH
 
 
 def offer_teacher_labels(recipe: Recipe, task: Task) -> Task:

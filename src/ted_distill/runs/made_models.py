@@ -33,7 +33,8 @@ from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
 from .matching import student_blocks
 from .narrowing import narrowing_identity
-from .recipe import FINETUNE, FROM_SCRATCH, Recipe, stage_arguments
+from .recipe import Recipe, stage_arguments
+from .recipe_keys import FINETUNE, FROM_SCRATCH
 
 logger = logging.getLogger(__name__)
 

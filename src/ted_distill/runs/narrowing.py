@@ -10,7 +10,9 @@ from ..identity import Identity, head_fingerprint
 from ..models.students import make_student
 from ..stages.rows.task_rows import rows_identity, task_rows
 from ..tasks import Task
-from .recipe import FINETUNE, Recipe, RunArguments, stage_arguments
+from .recipe import Recipe, stage_arguments
+from .recipe_keys import FINETUNE
+from .run_arguments import RunArguments
 
 
 def student_narrow(run: RunArguments) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..entries import typed
-from ..errors import QUOTED, InputError, collect, nearest, raise_if_any, shown
+from ..errors import InputError, collect, near_names, raise_if_any, shown
 from ..models.exponents import with_numbers
 from ..models.load import ModelArguments
 from ..models.scratch import scratch_config
@@ -20,38 +20,31 @@ from ..stages import DistillArguments
 from ..stages.methods import LEARNED, METHODS, filter_learners
 from ..tasks import TaskArguments, load_task
 from ..training.stage_arguments import StageArguments
-from .parsing import convert, field_names, from_values, parse_yaml, plain_values, read_yaml, settings_of
+from .parsing import convert, field_names, from_values, read_yaml
 from .recipe_files import find_recipe, run_of_file
+from .recipe_keys import (
+    FINETUNE,
+    FROM_SCRATCH,
+    LEARN_FILTERS,
+    OWNERS,
+    SCORE_ON,
+    SECTIONS,
+    SET_BY_THE_RUN,
+    apply_override,
+    as_meant,
+    place_of,
+    section_kinds,
+    sections_of,
+    top_and_sections,
+    unknown_key,
+    with_student_keys,
+)
 from .recorded import DATA_FILES, seen_from_here
 from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
 
-OWNERS = ("teacher", "student")
-FINETUNE = ("finetune_teacher", "finetune_student")
-LEARN_FILTERS = ("learn_filters_teacher", "learn_filters_student")
-SHARED = ("training", "finetune", "learn_filters", "distill")
-SCORE_ON, FROM_SCRATCH = "score_on", "from_scratch"
-STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
-SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
-TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
-"""Keys of the top level of a recipe, beside the sections."""
-_YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
-"""First characters of quoted texts, mappings and lists; and the words for no value."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,59}")
-SET_BY_THE_RUN = {"output_dir", "method", "teacher_filters"}
-"""Keys of stages that no section may have: folders, methods and learnt filters follow from the recipe."""
-_OF_STAGES = {
-    "model_name_or_path": "teacher", "teacher_name_or_path": "teacher", "student_name_or_path": "student",
-    "method": "methods", "layers": "student_layers", "num_layers": "student_num_layers",
-    "hidden_size": "student_hidden_size", "narrow": "student_narrow",
-}  # fmt: skip
-"""Flags of single stages -> what a recipe calls the same."""
-_OF_STUDENT = {
-    "model": "student", "layers": "student_layers", "num_layers": "student_num_layers",
-    "hidden_size": "student_hidden_size", "narrow": "student_narrow", "trim": "student_trim",
-}  # fmt: skip
-"""Keys of `student: {...}` -> keys of the top level."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +104,6 @@ class Recipe:
         return merged
 
 
-def sections_of(stage: str) -> tuple[str, ...]:
-    """The sections that a stage reads, the most specific first."""
-    shared = "finetune" if stage in FINETUNE else "learn_filters" if stage in LEARN_FILTERS else "distill"
-    return stage, shared, "training"
-
-
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +144,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     for override in overrides or []:
         apply_override(content, override)
     content = as_meant(with_student_keys(content, problems))
+    meant = {"student"} if problems else set()  # what a misspelt key stands for is not missing as well
     # `score_on=null` removes a section as `student_layers=null` does a key.
     content = {key: value for key, value in content.items() if value is not None}
     content.setdefault("output_dir", output_dir)
@@ -164,15 +152,18 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
         content[FROM_SCRATCH] = with_numbers(content[FROM_SCRATCH])
     top, own = top_and_sections(content)
     kinds = (RunArguments, TaskArguments, ModelArguments)
-    for key in [key for key in top if key not in field_names(*kinds)]:
-        problems.append(unknown_key(key, field_names(*kinds) | SECTIONS))
+    names = field_names(*kinds) | SECTIONS
+    unknown = [key for key in top if key not in names]
+    for key in unknown:
+        problems.append(unknown_key(key, names))
         del top[key]
+    meant |= {name for key in unknown for name in near_names(str(key), names)}
     known = Recipe(RunArguments(), TaskArguments(), ModelArguments(), _known_keys(own), content)
     with collect(problems):
         known = replace(known, run=RunArguments(methods=_known_methods(top.get("methods"))))
         run, task, model = from_values(kinds, top, "recipe")
         known = replace(known, run=run, task=task, model=model)
-        problems += _missing(run, made=bool(content.get(FROM_SCRATCH)))
+        problems += _missing(run, made=bool(content.get(FROM_SCRATCH)), meant=meant)
         load_task(task)
     task = known.task
     problems += [*wrong_sections(own), *_wrong_names(own.get(SCORE_ON), bool(task.test_file or task.test_split))]
@@ -182,28 +173,6 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
     problems += _wrong_starts(known, own)
     raise_if_any(problems)
     return replace(known, sections=own)
-
-
-def with_student_keys(content: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """A recipe's content in which `student: {layers: [2, 4], trim: train}` is `student_layers` and `student_trim`.
-
-    Args:
-        problems: those found are added.
-    """
-    given = content.get("student")
-    if not isinstance(given, dict):
-        return content
-    without = {key: value for key, value in content.items() if key != "student"}
-    for key, value in given.items():
-        name = _OF_STUDENT.get(key) if isinstance(key, str) else None
-        if name is None:
-            shown_key = key if isinstance(key, str) else shown(key)
-            problems.append(f"recipe: unknown key student.{shown_key[:QUOTED]}{nearest(shown_key, _OF_STUDENT)}")
-        elif name in without:
-            problems.append(f"recipe: expected student.{key} or {name}, got both; remove one")
-        else:
-            without[name] = value
-    return without
 
 
 def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
@@ -230,94 +199,12 @@ def _wrong_starts(recipe: Recipe, sections: dict[str, Any]) -> list[str]:
     return problems
 
 
-def unknown_key(key: Any, known: set[str]) -> str:
-    """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
-    name = key if isinstance(key, str) else shown(key)
-    if isinstance(key, str) and key in SET_BY_THE_RUN - {*_OF_STAGES}:
-        return f"recipe: unknown key {name}, which the run sets; leave it out"
-    if key in field_names(StageArguments, DistillArguments):
-        if key in field_names(DistillArguments):
-            return (
-                f"recipe: unknown key {name}; did you mean distill.{name} (all methods), or that of one, as ted.{name}?"
-            )
-        sections = ", ".join(f"{section}.{name}" for section in ("finetune", "learn_filters", "distill"))
-        return f"recipe: unknown key {name}; did you mean training.{name} (all stages), or one of {sections}?"
-    if isinstance(key, str) and key in _OF_STAGES:
-        return f"recipe: unknown key {name}; did you mean {_OF_STAGES[key]}?"
-    return f"recipe: unknown key {name[:QUOTED]}{nearest(name, known)}"
-
-
 def _known_methods(given: Any) -> list[str]:
     """The methods that exist, so that an unknown one does not hide other problems."""
     if given is None:
         return list(METHODS)
     named = given if isinstance(given, list) else [given]
     return [name for name in METHODS if name in named]
-
-
-def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The keys of a recipe's content that stand alone, and its sections."""
-    top = {key: value for key, value in content.items() if key not in SECTIONS}
-    return top, {key: value for key, value in content.items() if key in SECTIONS}
-
-
-def apply_override(content: dict[str, Any], override: str) -> None:
-    """Put `key=value` into a recipe's content; `section.key=value` into a section. Raises `InputError`.
-
-    `student.layers=[2,4]` is `student_layers=[2,4]`, and `student={...}` replaces all that is said of the student.
-    """
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"override: expected key=value, got {shown(override)}")
-    path, last = _path_of(key)
-    if path == ["student"] and last in _OF_STUDENT:
-        path, last = [], _OF_STUDENT[last]
-    for part in path:
-        if not isinstance(content.get(part), dict):
-            content[part] = {}
-        content = content[part]
-    plain = value and value[0] not in _YAML_ALL_THE_SAME and value.lower() not in _NULLS
-    written = plain and _is_text(path, last) and not last.endswith("_strategy")  # where `off` means `no`
-    found = value if written else parse_yaml(value, f"override {key}", source=True)
-    if not path and last == "student" and isinstance(found, dict):
-        for name in _OF_STUDENT.values():
-            content.pop(name, None)
-        content.update({_OF_STUDENT[name]: of for name, of in found.items() if name in _OF_STUDENT})
-        if unknown := {name: of for name, of in found.items() if name not in _OF_STUDENT}:
-            content["student"] = unknown  # refused by name
-    else:
-        content[last] = found
-
-
-def _path_of(key: str) -> tuple[list[str], str]:
-    """The sections of a dotted key, and the name within. Names of further data may have dots themselves."""
-    *path, last = key.split(".")
-    return ([SCORE_ON, ".".join(path[1:])] if path[:1] == [SCORE_ON] and len(path) > 1 else path), last
-
-
-def as_meant(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[Any, Any]:
-    """The content in which keys that hold only text have the text that the file has, and no number."""
-    settings, found = settings_of(_kinds_at(path)) if path != (SCORE_ON,) else {}, {}
-    for key, value in content.items():
-        inner = (not path and key in SECTIONS) or path == (SCORE_ON,)
-        if inner and isinstance(value, dict):
-            found[key] = as_meant(value, (*path, key))
-        else:
-            found[key] = settings[key].as_meant(value) if key in settings else plain_values(value)
-    return found
-
-
-def _kinds_at(path: Sequence[str]) -> tuple[type, ...]:
-    """The dataclasses of the keys at a place of a recipe."""
-    if path:
-        return (TaskArguments,) if path[0] == SCORE_ON else _section_kinds(path[0]) if path[0] in SECTIONS else ()
-    return RunArguments, TaskArguments, ModelArguments
-
-
-def _is_text(path: list[str], name: str) -> bool:
-    """Whether a key holds text and nothing else, so that `2024_01_05`, `1.10` and `my #1` are taken literally."""
-    setting = settings_of(_kinds_at(path)).get(name)
-    return setting is not None and setting.types == (str,) and not setting.choices
 
 
 def wrong_sections(sections: dict[str, Any]) -> list[str]:
@@ -344,11 +231,17 @@ def wrong_sections(sections: dict[str, Any]) -> list[str]:
 def _wrong_values(name: str, values: dict[Any, Any]) -> list[str]:
     """Unknown keys of a section, and values that do not fit, even if every stage that reads it has its own."""
     problems: list[str] = []
-    kinds, where = _section_kinds(name), f"recipe section {name}"
+    kinds, where = section_kinds(name), f"recipe section {name}"
     for key in sorted(SET_BY_THE_RUN & {*values}):
         problems.append(f"{where}: unknown key {key}, which the run sets; leave it out")
+    places = {key: place_of(key) for key in values.keys() - field_names(*kinds) - SET_BY_THE_RUN}
+    misplaced = {key: place for key, place in places.items() if place}
+    problems += [f"{where}: unknown key {key}; did you mean {misplaced[key]}?" for key in values if key in misplaced]
     fitting = convert(
-        kinds, {key: value for key, value in values.items() if key not in SET_BY_THE_RUN}, where, problems
+        kinds,
+        {key: value for key, value in values.items() if key not in SET_BY_THE_RUN | misplaced.keys()},
+        where,
+        problems,
     )
     return problems + [f"{where}: {problem}" for kind in kinds for problem in range_problems(kind, fitting)]
 
@@ -397,31 +290,25 @@ def score_on_arguments(name: Any, values: Any) -> TaskArguments:
     return arguments
 
 
-def _section_kinds(name: str) -> tuple[type, ...]:
-    if name in (*FINETUNE, "finetune"):
-        return StageArguments, ModelArguments
-    return (StageArguments, DistillArguments) if name in (*METHODS, "distill") else (StageArguments,)
-
-
 def _known_keys(sections: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: {
-            key: value for key, value in values.items() if key in field_names(*_section_kinds(name)) - SET_BY_THE_RUN
-        }
+        name: {key: value for key, value in values.items() if key in field_names(*section_kinds(name)) - SET_BY_THE_RUN}
         for name, values in sections.items()
         if isinstance(values, dict)
     }
 
 
-def _missing(run: RunArguments, made: bool) -> list[str]:
+def _missing(run: RunArguments, made: bool, meant: set[str]) -> list[str]:
+    """The problems that keys are missing which every recipe needs, less those `meant` by misspelt ones."""
     problems = []
     if not run.output_dir:
         problems.append("recipe: output_dir is missing; pass output_dir=runs/NAME")
     if run.teacher and made:
         problems.append("recipe: expected teacher or from_scratch, got both; remove one")
-    if not run.teacher and not made:
+    if not run.teacher and not made and not meant & {"teacher", FROM_SCRATCH}:
         problems.append("recipe: teacher is missing; pass a folder or Hub id, teacher=PATH")
-    if not (run.student or run.student_layers or run.student_num_layers or run.student_hidden_size):
+    named = run.student or run.student_layers or run.student_num_layers or run.student_hidden_size
+    if not named and not any(name.startswith("student") for name in meant):
         problems.append("recipe: student is missing; pass a folder or Hub id, student=PATH, or student_layers=[2,4,6]")
     return problems
 

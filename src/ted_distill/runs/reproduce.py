@@ -19,7 +19,8 @@ from ..wording import listed
 from .checking.undisturbed import silent
 from .given_teacher import offer_teacher_labels
 from .parsing import read_yaml
-from .recipe import OWNERS, Recipe, read_recipe
+from .recipe import Recipe, read_recipe
+from .recipe_keys import OWNERS
 from .recorded import RECIPE_NAME, moved_since, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder

@@ -25,7 +25,8 @@ from typing import Any
 from ..models.load import ModelArguments
 from ..output import short_name
 from ..training.stage_arguments import StageArguments
-from .recipe import FINETUNE, FROM_SCRATCH, LEARN_FILTERS, Recipe, stage_arguments
+from .recipe import Recipe, stage_arguments
+from .recipe_keys import FINETUNE, FROM_SCRATCH, LEARN_FILTERS
 from .run_arguments import RunArguments
 
 

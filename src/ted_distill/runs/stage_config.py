@@ -9,7 +9,8 @@ from ..errors import InputError, raise_if_any, shown
 from ..stages.methods import METHODS
 from ..wording import noun
 from .parsing import field_names
-from .recipe import FROM_SCRATCH, OWNERS, SCORE_ON, SECTIONS, RunArguments, sections_of, with_student_keys
+from .recipe_keys import FROM_SCRATCH, OWNERS, SCORE_ON, SECTIONS, sections_of, with_student_keys
+from .run_arguments import RunArguments
 
 _OF_RECIPES_ALONE = {"teacher", "student", "student_layers", "student_num_layers", "student_hidden_size", "methods"}
 _STAGES = {"finetune": "finetune_{owner}", "learn-filters": "learn_filters_{owner}", "distill": "{method}"}

@@ -8,7 +8,7 @@ from enum import Enum
 
 from ..stages.methods import METHODS
 from .graph import Node
-from .recipe import OWNERS
+from .recipe_keys import OWNERS
 from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
 
 

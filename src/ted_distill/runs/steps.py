@@ -38,7 +38,8 @@ from .kept_scores import kept_scores
 from .made_models import make_once, scratch_identity, student_identity
 from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
-from .recipe import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON, Recipe, score_on_arguments
+from .recipe import Recipe, score_on_arguments
+from .recipe_keys import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON
 from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
 from .step_records import STAGES, Kind, Step, all_steps, nodes_of
 from .vocabularies import read_reader, run_tokenizers

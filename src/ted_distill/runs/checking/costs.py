@@ -21,7 +21,7 @@ from ...training.stage_arguments import AUTO
 from ...training.update_counts import evaluations, saves
 from ...wording import duration, size
 from ..planning import Plan, PlannedData, PlannedStage
-from ..recipe import LEARN_FILTERS
+from ..recipe_keys import LEARN_FILTERS
 from .rehearsal import ONE_A_ROW, Measured
 
 _WRITTEN = 1 << 24

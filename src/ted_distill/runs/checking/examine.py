@@ -32,7 +32,8 @@ from ...wording import counted, duration, parameters, size
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
 from ..planning.features import without_progress_bars
 from ..planning.show import facts
-from ..recipe import FINETUNE, FROM_SCRATCH, SCORE_ON, stage_arguments
+from ..recipe import stage_arguments
+from ..recipe_keys import FINETUNE, FROM_SCRATCH, SCORE_ON
 from . import memory
 from .costs import Costs, StageCost, disk_needs, disk_problems, table, write_speed
 from .labels import contradictions, cut_rows, label_doubts, label_line

@@ -17,7 +17,8 @@ from ...models.load import LoadedModel, ModelArguments, load_model
 from ...models.scratch import make_from_scratch, scratch_config
 from ...tasks import Task
 from ..planning import Plan, PlannedModel
-from ..recipe import FINETUNE, FROM_SCRATCH, stage_arguments
+from ..recipe import stage_arguments
+from ..recipe_keys import FINETUNE, FROM_SCRATCH
 
 _SEED = 0
 

@@ -40,7 +40,7 @@ from ...training.stage_arguments import StageArguments
 from ...training.trainer import StageTrainer
 from ..matching import fill_pairs, filter_arguments
 from ..planning import PlannedStage
-from ..recipe import FINETUNE, LEARN_FILTERS, OWNERS
+from ..recipe_keys import FINETUNE, LEARN_FILTERS, OWNERS
 from . import memory
 from .models import Models
 from .sample import Batches, choose_batches, encode_sample

@@ -42,7 +42,8 @@ from ..gates import NO_SCORES, check_models, check_scores, read_requirement, req
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
 from ..parsing import plain_values
-from ..recipe import OWNERS, SCORE_ON, Recipe, score_on_arguments
+from ..recipe import Recipe, score_on_arguments
+from ..recipe_keys import OWNERS, SCORE_ON
 from ..recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON, COMPARISON_NAME

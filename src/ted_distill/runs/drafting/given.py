@@ -10,16 +10,9 @@ from ...models.load import ModelArguments
 from ...ranges import inside
 from ...tasks import TaskArguments, load_task
 from ..parsing import convert, field_names, from_values, with_numbers
-from ..recipe import (
-    FROM_SCRATCH,
-    SECTIONS,
-    RunArguments,
-    as_meant,
-    top_and_sections,
-    unknown_key,
-    with_student_keys,
-    wrong_sections,
-)
+from ..recipe import wrong_sections
+from ..recipe_keys import FROM_SCRATCH, SECTIONS, as_meant, top_and_sections, unknown_key, with_student_keys
+from ..run_arguments import RunArguments
 
 STUDENT_KEYS = ("student", "student_layers", "student_num_layers", "student_hidden_size")
 TARGETS = ("student_size", "student_latency")

@@ -9,7 +9,7 @@ from ...models.load import ModelArguments
 from ...tasks import TaskArguments
 from ...wording import noun
 from ..parsing import field_names
-from ..recipe import RunArguments
+from ..run_arguments import RunArguments
 from .decisions import Drafting
 from .document import GIVEN, Line, Section
 from .given import STUDENT_KEYS

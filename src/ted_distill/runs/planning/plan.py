@@ -31,7 +31,8 @@ from ..given_teacher import offer_teacher_labels
 from ..matching import filter_arguments, run_pairs, student_blocks
 from ..model_checks import remedy_of_a_recipe
 from ..narrowing import student_narrow
-from ..recipe import FROM_SCRATCH, Recipe, stage_arguments
+from ..recipe import Recipe, stage_arguments
+from ..recipe_keys import FROM_SCRATCH
 from ..trimming import check_trimming, planned_size, training_texts
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data

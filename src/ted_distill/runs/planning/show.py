@@ -10,7 +10,7 @@ from ...method.shapes import num_blocks, width
 from ...models.tokenizers import Tokenizers
 from ...tasks import describe_task
 from ...wording import size
-from ..recipe import SCORE_ON
+from ..recipe_keys import SCORE_ON
 from ..table import markdown_table
 from .features import PlannedData
 from .plan import Pairs, Plan, PlannedModel

@@ -28,7 +28,8 @@ from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
 from ...training.stage_defaults import learn_filters_defaults, refuse_search, search_problems
 from ...training.update_counts import check_updates, updates, warmup_doubt
 from ...wording import listed
-from ..recipe import FINETUNE, LEARN_FILTERS, stage_arguments
+from ..recipe import stage_arguments
+from ..recipe_keys import FINETUNE, LEARN_FILTERS
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
 from .features import PlannedData
 from .plan import Pairs, Plan, PlannedModel

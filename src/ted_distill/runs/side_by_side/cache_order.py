@@ -18,7 +18,7 @@ from ...stages.lifecycle import keeps_states
 from ...stages.methods import METHODS
 from ...training.stage_arguments import AUTO
 from ..planning import Plan, PlannedStage, Unknown
-from ..recipe import LEARN_FILTERS
+from ..recipe_keys import LEARN_FILTERS
 
 _EVERYTHING = "everything"
 

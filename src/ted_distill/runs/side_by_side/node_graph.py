@@ -24,7 +24,8 @@ from ...tasks.reading.notices import said_notices
 from ..checking import memory
 from ..graph import Node, waves
 from ..planning import Plan, PlannedModel, PlannedStage, Unknown, plan_stages, with_data
-from ..recipe import FINETUNE, LEARN_FILTERS, Recipe
+from ..recipe import Recipe
+from ..recipe_keys import FINETUNE, LEARN_FILTERS
 from ..steps import Steps
 from .cache_order import Touch, touch_of, waits
 from .jobs import Hello, Job, RunOfWorkers
