@@ -23,7 +23,7 @@ PARTS = {
     "reading the data": ("tasks.base:Task.rows", "tasks.base:Task.identity", "tasks.base:Task.test_identity"),
     "loading models": (
         "models.load:load_model", "models.load:load_config", "models.load:LoadedModel.identity",
-        "models.load:offer_labels_of", "models.students:load_as_saved",
+        "models.load:offer_to_task", "models.students:load_as_saved",
     ),
     "making the student": ("runs.narrowing:make_recipe_student",),
     "tokenising": ("tasks.reading.mapped:mapped", "stages.lifecycle:read_data", "fast.states_cache:open_cache"),

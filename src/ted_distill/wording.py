@@ -79,7 +79,7 @@ def counted(number: int, name: str) -> str:
 def listed(names: Iterable[object], most: int | None = 20) -> str:
     """Names as messages list them: `a, b, c`, the first `most` only (None: all), each in one line of 60 characters.
 
-    Names that are longer, empty, not printable or with blanks around them are quoted.
+    Names that are longer, empty, not printable, with blanks around them or with commas are quoted.
     """
     every = [str(name) for name in names]
     first = [name if _needs_no_quotes(name) else shown(name) for name in every[:most]]
@@ -87,7 +87,7 @@ def listed(names: Iterable[object], most: int | None = 20) -> str:
 
 
 def _needs_no_quotes(name: str) -> bool:
-    return name.isprintable() and 0 < len(name) <= QUOTED and name == name.strip()
+    return name.isprintable() and 0 < len(name) <= QUOTED and name == name.strip() and "," not in name
 
 
 def and_list(names: Sequence[str]) -> str:

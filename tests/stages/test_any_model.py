@@ -30,7 +30,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
-from ted_distill.models.load import offer_labels_of
+from ted_distill.models.load import offer_to_task
 from ted_distill.runs.recipe import read_recipe
 from ted_distill.runs.run import run
 from tiny import save_tiny, tiny_tokenizer, write_reviews
@@ -119,7 +119,7 @@ def test_a_test_file_that_lacks_tags_is_scored_with_the_models_own(tmp_path: Pat
     file.write_text(json.dumps({"tokens": ["the", "film"], "ner_tags": ["O", "O"]}))
     task = task_of(file, "token_classification")
     assert set(evaluate(model, task)) >= {"f1", "accuracy"}
-    offer_labels_of(str(model), task)
+    offer_to_task(str(model), task)
     assert task.label_names == ["O", "B-person", "B-thing"]
 
 

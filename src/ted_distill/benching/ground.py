@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError, raise_if_any
 from ..export.folders import beside
 from ..export.which_task import Test, comparing_task
-from ..models.load import ModelArguments, offer_labels_of
+from ..models.load import ModelArguments, offer_to_task
 from ..runs.kept_predictions import scored_split
 from ..tasks import Task, TaskArguments, load_task
 from .candidates import Candidate, is_run, of_places, of_run
@@ -100,7 +100,7 @@ def _of_run(run: str, task: TaskArguments | Task | str | None, test: Test | None
         if test is not None:
             return _with_rows(candidates, changed, test, loading, folder, notes)
         own = load_task(changed)
-        offer_labels_of(candidates[0].place, own, candidates[0].loading)
+        offer_to_task(candidates[0].place, own, candidates[0].loading)
         return Ground(candidates, own, scored_split(own), False, folder, notes)
     if reported.task is None:
         why = "; ".join(reported.missing)

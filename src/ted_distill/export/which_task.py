@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, shown
 from ..models.labels import model_labels
-from ..models.load import ModelArguments, load_reader, offer_labels_of
+from ..models.load import ModelArguments, load_reader, offer_to_task
 from ..output import SETTINGS_NAME, DamagedFileError, read_manifest, read_sealed
 from ..runs.drafting.teacher_facts import ANSWERS, CAUSAL, MASKED, SEQUENCE, TOKENS, look_at_teacher
 from ..runs.kept_predictions import scored_split
@@ -47,7 +47,7 @@ def comparing_task(
     else:
         task, has_rows = _made(name, given, test, loading)
     if has_rows:
-        offer_labels_of(name, task, loading)
+        offer_to_task(name, task, loading)
         return task, scored_split(task), False
     kind = kind_of(task)
     if kind is None:

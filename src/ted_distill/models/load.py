@@ -32,7 +32,7 @@ from ..identity import (
     tokenizer_fingerprint,
 )
 from ..method.filters import FilteredModel, Filters
-from ..output import check_inputs, read_manifest
+from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
 from .embeddings import check_tokens
@@ -45,6 +45,9 @@ from .trying.check import Findings, check_model
 from .trying.known import Known, Source, known_of
 from .trying.pad_tokens import fit_pad_token, is_padded, mend_pad_token, pad_token_of
 from .trying.positions import fit_length
+
+INFERRED = "inferred"
+"""Key of a stage's manifest: see `Task.inferred`."""
 
 _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
@@ -253,12 +256,14 @@ def _tried_out(loaded: LoadedModel, task: Task, source: Source, how: Hashable) -
     return loaded
 
 
-def offer_labels_of(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:
-    """Before a task reads its data: tell it the labels of the model it is for.
+def offer_to_task(name: str | Path, task: Task, arguments: ModelArguments | None = None) -> None:
+    """Before a task reads its data: tell it the labels of the model it is for, and how the rows were read that a stage
+    trained it on.
 
     A model that does not load is left to `load_model` to refuse.
     """
     with suppress(InputError):
+        task.offer_inferred(read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {})
         offer_labels(task, load_config(str(name), arguments))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError, collect, raise_if_any
 from ..identity import rows_fingerprint
-from ..models.load import ModelArguments, offer_labels_of
+from ..models.load import ModelArguments, offer_to_task
 from ..output import SETTINGS_NAME, read_if_sound, read_json
 from ..runs.recipe import Recipe, read_recipe
 from ..runs.recipe_keys import OWNERS
@@ -165,7 +165,7 @@ def _task(found: Reported, recipe: Recipe, file: Path) -> Task:
             "load_task(..., train=..., validation=...))"
         )
     task = load_task(recipe.task)
-    offer_labels_of(found.model("teacher"), task, found.loading("teacher"))
+    offer_to_task(found.model("teacher"), task, found.loading("teacher"))
     task.rows  # noqa: B018  (reading them is what checks them)
     return task
 

@@ -36,7 +36,7 @@ from ..tasks.task_arguments import own_task_of
 from ..training.scores.best_score import deciding_score
 from ..training.stage_arguments import StageArguments
 from ..wording import size
-from .further_data import offer_run_labels
+from .further_data import offer_run_data
 from .gates import read_requirement
 from .recipe import Recipe
 from .recipe_keys import OWNERS, SCORE_ON, SHARED
@@ -269,7 +269,7 @@ def kept_results(folder: Path, recipe: Recipe, task: Task, further: Mapping[str,
     if kept is None:
         return None
     for other in further.values():
-        offer_run_labels(task, other)  # as the run did before it scored on them
+        offer_run_data(task, other)  # as the run did before it scored on them
     wanted = run_identity(recipe, task, further)
     known, named = kept["identity"], kept.get("models", {})
     # Older versions recorded keys that change no result.

@@ -42,7 +42,7 @@ def check_further(task: Task, further: Mapping[str, Task], at: RunFolder) -> Non
         with collect(found):
             found += _other_task(task, other)
             if read and not found:
-                offer_run_labels(task, other)
+                offer_run_data(task, other)
             other.rows  # noqa: B018  (reading them is what checks them)
             if read and not found:
                 found += _other_labels(task, other, named)
@@ -76,8 +76,9 @@ def _other_task(task: Task, other: Task) -> Iterator[str]:
         )
 
 
-def offer_run_labels(task: Task, other: Task) -> None:
-    """Name the labels of the run's data, of which further data may hold only some."""
+def offer_run_data(task: Task, other: Task) -> None:
+    """Name the labels of the run's data, of which further data may hold only some, and how these data were read."""
+    other.offer_inferred(task.inferred)
     if (names := class_names(task)) is not None:
         other.offer_labels([names])
 

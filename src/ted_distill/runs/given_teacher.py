@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models.load import offer_labels_of
+from ..models.load import offer_to_task
 from ..tasks import Task
 from ..tasks.label_sets import ModelLabels
 from .recipe import Recipe
@@ -16,5 +16,5 @@ def offer_teacher_labels(recipe: Recipe, task: Task) -> Task:
     """
     takes_labels = isinstance(task, ModelLabels) and not task.has_offer
     if takes_labels and not recipe.tunes("teacher") and not recipe.content.get(FROM_SCRATCH):
-        offer_labels_of(str(recipe.run.teacher), task, recipe.model)
+        offer_to_task(str(recipe.run.teacher), task, recipe.model)
     return task

@@ -19,7 +19,7 @@ from accelerate import PartialState
 
 from ..errors import InputError
 from ..identity import Identity, plain, rows_fingerprint
-from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_to_task
 from ..output import (
     MANIFEST_NAME,
     RESULTS_NAME,
@@ -80,7 +80,7 @@ def kept_predictions(
         InputError: no such model, bad data, or a folder with other content.
     """
     if not task.has_offer:
-        offer_labels_of(model, task, loading)
+        offer_to_task(model, task, loading)
     split = scored_split(task)
     loaded = load_model(model, task, loading)
     identity = plain(

@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import PartialState
 
 from ..identity import plain
-from ..models.load import ModelArguments, load_model, offer_labels_of
+from ..models.load import ModelArguments, load_model, offer_to_task
 from ..output import DamagedFileError, atomic_files, read_sealed, short_name, write_sealed
 from ..stages.evaluate import score_models
 from ..tasks import Task
@@ -30,7 +30,7 @@ def kept_scores(file: Path, model: str, task: Task, args: StageArguments, model_
         InputError: no such model, or bad data.
     """
     if not task.has_offer:
-        offer_labels_of(model, task, model_arguments)
+        offer_to_task(model, task, model_arguments)
     loaded = load_model(model, task, model_arguments)
     data = {**task.identity, "test": task.test_identity}
     identity = plain({**data, "model": loaded.identity, "precision": args.autocast_type})

@@ -30,7 +30,7 @@ from ..tasks import Task, load_task
 from ..training.scores.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from ..wording import listed
-from .further_data import offer_run_labels
+from .further_data import offer_run_data
 from .given_teacher import offer_teacher_labels
 from .graph import Node
 from .kept_predictions import Predictions, kept_predictions
@@ -120,7 +120,7 @@ class Steps:
             scores = self._scores(step, self.task, step.of)
             return {**scores, "metric": self.task.metric, "seconds": 0.0, "scored_on": scored_on(self.task)}
         if step.kind is Kind.SCORE_ON:
-            offer_run_labels(self.task, self.further[step.data])
+            offer_run_data(self.task, self.further[step.data])
             scores = self._scores(step, self.further[step.data], f"{step.of}_{step.data}")
             return {f"{step.data}_{key}": value for key, value in scores.items() if key != "parameters"}
         return self._stage(name)

@@ -24,7 +24,7 @@ from ..method.layer_losses import LAYER_LOSSES, bind_layer_loss, bound_variances
 from ..models.dropout import turn_off_dropout
 from ..models.embeddings import freeze_tokens
 from ..models.given import Model, as_name
-from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_to_task
 from ..models.students import has_teachers_embeddings
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
@@ -104,7 +104,7 @@ def open_distill(
     trust = ModelArguments.trusting_as(model_arguments)
     loading = {"teacher": teacher_arguments or trust, "student": model_arguments}
     labels_from = next(iter(named))
-    offer_labels_of(named[labels_from], task, loading[labels_from])
+    offer_to_task(named[labels_from], task, loading[labels_from])
     args = prepare(task, args, check=lambda: check_more_rows(task, arguments), models=list(named.values()))
     problems: list[str] = []
     loaded: dict[str, LoadedModel] = {}

@@ -17,7 +17,7 @@ from ..entries import entry
 from ..errors import InputError, collect, raise_if_any, shown
 from ..fast import precision
 from ..models.given import Model, as_name
-from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_to_task
 from ..models.tokenizers import choose_tokenizers
 from ..output import (
     RESULTS_NAME,
@@ -82,7 +82,7 @@ def evaluate(
     with collect(problems):
         if output_dir is not None:
             _check_folder(Path(output_dir))
-    offer_labels_of(model_name_or_path, task, model_arguments)
+    offer_to_task(model_name_or_path, task, model_arguments)
     with collect(problems):
         check_validation(task)
     raise_if_any(problems)

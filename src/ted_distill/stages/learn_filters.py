@@ -16,7 +16,7 @@ from ..fast.precision import resolve_dtype, restore_weights
 from ..method.filter_files import save_filters
 from ..method.filters import FilterConfig, Filters, initializer_range
 from ..models.given import Model, as_name
-from ..models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ..models.load import LoadedModel, ModelArguments, load_model, offer_to_task
 from ..output import write_json
 from ..progress import remembering
 from ..tasks.base import Task
@@ -72,7 +72,7 @@ def open_learn_filters(
 ) -> OpenStage:
     """`learn_filters` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     filter_arguments = filter_arguments or LearnFiltersArguments()
-    offer_labels_of(model_name_or_path, task, model_arguments)
+    offer_to_task(model_name_or_path, task, model_arguments)
     args = prepare(task, args, models=[model_name_or_path])
     models = {"model": load_model(model_name_or_path, task, model_arguments)}
     models["model"].require_states()

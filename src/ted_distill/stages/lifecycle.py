@@ -23,7 +23,7 @@ from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, ROW, StatesCache, open_cache, remove_caches
 from ..identity import Identity, class_fingerprint, fingerprint, plain, rows_fingerprint
 from ..method.shapes import width
-from ..models.load import LoadedModel, save_tokenizer
+from ..models.load import INFERRED, LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
 from ..output import (
     RESULTS_NAME,
@@ -323,8 +323,13 @@ def publish(
     }
     if args.should_save:
         folder = Path(args.output_dir)
-        manifest = {"stage": stage, "task": trainer.task.name, "command": command(), "ancestry": loaded.ancestry}
-        manifest |= {KEEPS: args.keep_checkpoints}
+        manifest: dict[str, Any] = {
+            "stage": stage,
+            "task": trainer.task.name,
+            "command": command(),
+            "ancestry": loaded.ancestry,
+        }
+        manifest |= {KEEPS: args.keep_checkpoints, INFERRED: trainer.task.inferred}
         with (
             busy("saving"),
             explain_full_disk([folder], trainer.disk_need),

@@ -9,7 +9,7 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +129,8 @@ class Task(ABC):
         self.given: dict[str, Dataset | IterableDataset] = {}
         """Rows that are there already, by split, in place of files and data sets of the Hub (`load_task`)."""
         self._unlabelled: Dataset | None = None
+        self._inferred_before: Mapping[str, Any] = {}
+        """See `offer_inferred`."""
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -195,12 +197,15 @@ class Task(ABC):
     def with_rows(self, rows: dict[str, Dataset]) -> Task:
         """The same task with other rows, which are checked and normalised already: a part of its own."""
         other = copy.copy(self)
-        # What was derived from the rows belongs to the former ones.
-        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
-            del vars(other)[name]
+        other._forget_rows()  # what was derived from them belongs to the former ones
         vars(other)["rows"] = rows
         other._settled = True
         return other
+
+    def _forget_rows(self) -> None:
+        """Forget the rows and all that was derived from them."""
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+            del vars(self)[name]
 
     def leave_out_unlabelled(self) -> None:
         """Forget the rows of `unlabelled_file`."""
@@ -375,8 +380,37 @@ class Task(ABC):
         """Whether a model's labels were offered."""
         return False
 
-    def lent(self) -> AbstractContextManager[None]:
-        """Afterwards the task has no offer of labels but those that it has now: see `entries.entry`."""
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """Arguments that are not set and follow from the rows, such as what separates labels, with their values.
+
+        They are kept with a model, whose other data are read as those were that it was trained on [none].
+        """
+        return {}
+
+    def offer_inferred(self, inferred: Mapping[str, Any]) -> None:
+        """Before rows are read: what was inferred from a model's training rows. Arguments that are set win."""
+        if "rows" not in vars(self) and not self._settled:
+            self._inferred_before = inferred
+
+    def forget_inferred(self) -> None:  # noqa: B027  (only tasks that infer something have something to forget)
+        """Forget what was inferred from rows, which are read again."""
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Afterwards the task has no offers but those that it has now: see `entries.entry`."""
+        before = self._inferred_before
+        try:
+            with self.lent_labels():
+                yield
+        finally:
+            if self._inferred_before != before:
+                self._inferred_before = before
+                self.forget_inferred()
+                self._forget_rows()
+
+    def lent_labels(self) -> AbstractContextManager[None]:
+        """The part of `lent` that is about labels."""
         return nullcontext()
 
     @property

@@ -74,8 +74,8 @@ class ModelLabels:
                 self.__dict__.pop(name, None)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """See `Task.lent`; rows that have another model's class numbers are read again."""
+    def lent_labels(self) -> Iterator[None]:
+        """See `Task.lent_labels`; rows that have another model's class numbers are read again."""
         offered, owner = self._offered, self._owner
         try:
             yield

@@ -28,6 +28,8 @@ from .reading.summaries import label_sets_summary
 from .sequence_classification import SequenceClassification, stack_logits
 from .task_arguments import TaskArguments
 
+_SEPARATOR = "label_separator"
+
 
 class MultiLabelClassification(SequenceClassification):
     """Any number of labels for each text or pair of texts.
@@ -55,13 +57,26 @@ class MultiLabelClassification(SequenceClassification):
     def read_labels(self, rows: Dataset, column: str, split: str) -> tuple[list[Any], Any]:
         """(N, C) zeros and ones, None where missing, and their feature. Raises `InputError`."""
         if self._separator is None and column in rows.column_names:
-            # Later splits must be read as the first is: a field there may have but one label, with commas in its name.
-            self._separator = find_separator(label_values(rows, column), column, split)
+            # Later splits must be read as the first is, and other data as those that the model was trained on: a field
+            # there may have but one label, with commas in its name.
+            before = self._inferred_before.get(_SEPARATOR)
+            self._separator = str(before) if before else find_separator(label_values(rows, column), column, split)
         separator = self._separator
         # Names of columns are declared, too.
         self.declares_labels |= column not in rows.column_names or declared_names(rows, column) is not None
         self._label_names, labels = self.read_names(lambda names: _read(rows, column, names, split, separator))
         return labels, List(Value("float32"))
+
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """What separates labels, if nobody said so and something does."""
+        found = self._separator if self.arguments.label_separator is None else None
+        return {_SEPARATOR: found} if found else {}
+
+    def forget_inferred(self) -> None:
+        """Forget what separates labels, and the labels that were found by it."""
+        self._separator = named_separator(self.arguments.label_separator)
+        self._label_names, self._completed = None, False
 
     def classes_of(self, rows: Dataset) -> Sequence[Hashable] | None:
         """The rarest label of each row; None where labels are wrong, which is refused later."""

@@ -37,7 +37,7 @@ from ...tasks.resampling import Draws
 from ...training.scores.best_score import score_names
 from ...wording import and_list
 from ..best_model import KEPT_NAME
-from ..further_data import offer_run_labels
+from ..further_data import offer_run_data
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
 from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
@@ -185,7 +185,7 @@ def _further_scores(recipe: Recipe, task: Task) -> list[str]:
     found = []
     for data, values in (recipe.content.get(SCORE_ON) or {}).items():
         other = load_task(score_on_arguments(data, values))
-        offer_run_labels(task, other)
+        offer_run_data(task, other)
         found += [f"{data}_{name}" for name in score_names(other)]
     return found
 

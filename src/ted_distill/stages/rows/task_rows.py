@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from ...errors import InputError
 from ...identity import Identity
 from ...method.filters import Batch, FilteredModel
-from ...models.load import LoadedModel, ModelArguments, load_model, offer_labels_of
+from ...models.load import LoadedModel, ModelArguments, load_model, offer_to_task
 from ...models.narrowing.important import TaskRows
 from ...models.trying.pad_tokens import pad_token_of
 from ...tasks.base import Task
@@ -42,7 +42,7 @@ def task_rows(teacher: str | Path, task: Task, arguments: ModelArguments | None 
         InputError: a teacher that cannot do the task, or a task without training rows.
     """
     if not task.has_offer:
-        offer_labels_of(teacher, task, arguments)
+        offer_to_task(teacher, task, arguments)
     if "train" not in task.rows:
         raise InputError(
             "narrow: expected training rows of the task with important, got none; give --train_file or --dataset_name"

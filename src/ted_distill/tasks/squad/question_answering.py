@@ -53,6 +53,9 @@ class SpanPredictions:
     """The best answers, each with `text`, `probability` (they sum to 1), `start_logit` and `end_logit`."""
 
 
+_NEGATIVES = "version_2_with_negative"
+
+
 class QuestionAnswering(Task):
     """Find the words of a passage that answer a question, or find that it has no answer."""
 
@@ -75,14 +78,26 @@ class QuestionAnswering(Task):
 
     @property
     def version_2_with_negative(self) -> bool:
-        """Whether questions may have no answer: see the arguments, else the task's name, else the data so far.
+        """Whether questions may have no answer: see the arguments, else the task's name, else the data that the model
+        was trained on, else the data so far.
 
         Test rows have no say beside others: they change neither how a model is chosen nor the task's identity.
         """
         if self.arguments.version_2_with_negative is not None:
             return self.arguments.version_2_with_negative
         asked = {name: seen for name, seen in self._unanswerable_in.items() if name != TEST} or self._unanswerable_in
-        return {"squad": False, "squad_v2": True}.get(self.name, any(asked.values()))
+        inferred = bool(self._inferred_before.get(_NEGATIVES, any(asked.values())))
+        return {"squad": False, "squad_v2": True}.get(self.name, inferred)
+
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """Whether questions may have no answer, if nobody said so."""
+        asked = self.arguments.version_2_with_negative is None and self._unanswerable_in
+        return {_NEGATIVES: self.version_2_with_negative} if asked else {}
+
+    def forget_inferred(self) -> None:
+        """Forget which splits have questions without an answer."""
+        self._unanswerable_in = {}
 
     # --- data -------------------------------------------------------------------------------------------------
 

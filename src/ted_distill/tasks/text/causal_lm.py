@@ -98,6 +98,11 @@ class LastWord(CausalLM):
         """Never: passages are not joined."""
         return False
 
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def describe_labels(self, rows: Dataset) -> str | None:
         """Nothing: passages have no labels."""
         return None

@@ -25,11 +25,13 @@ from ..padding import padded, padded_width
 from ..prediction_files import read_list
 from ..reading.columns import TextColumns, missing_column, row_list, values, with_texts
 from ..reading.file_options import FileOptions
+from ..reading.notices import notice
 from ..resampling import Draws, sampled_sums
 from ..tokenizers import require_known, require_length
 from .blocks import Ends, blocks, document_ends, stream_blocks, token_sequence
 
 SEPARATORS = ("auto", "eos", "none")
+_SEPARATOR = "row_separator"
 _LOOKED_AT = 1000
 """Rows read to find out whether they are lines of one text."""
 _MOST_LINES = 0.9
@@ -109,12 +111,17 @@ class LanguageModelling(Task):
     def _other_form(self, rows: Dataset | IterableDataset, split: str) -> Iterator[str]:
         """The problem that rows are lines and those of the first split are not, or the reverse: all are read alike."""
         if self._form is None:
-            self._form = split, self.keeps_order(rows)
+            lines, before = self.keeps_order(rows), self._lines_before
+            self._form = split, lines
+            if before not in (None, lines):
+                notice(
+                    f"{split}: read as {_joined(lines)}, though the model was trained on {_joined(not lines)}; set "
+                    "row_separator if they are to be read alike"
+                )
             return
         first, lines = self._form
         share, count = self._share_of_lines(rows)
-        # Few rows, and rows some of which end with newlines, may be either.
-        if count >= _FEWEST and (share <= 1 - _MOST_LINES if lines else share >= _MOST_LINES):
+        if _show_form(share, count) and lines != (share >= _MOST_LINES):
             yield (
                 f"{split}: expected {_joined(lines)}, as in {first}, got {_joined(not lines)}; give both in one form, "
                 "or set row_separator: to none if rows are to be joined as they are, to eos if texts are to end"
@@ -124,7 +131,24 @@ class LanguageModelling(Task):
         """Whether rows are lines of one text: as `row_separator` says, or nearly all of the first end with newlines."""
         if self.arguments.row_separator != "auto":
             return self.arguments.row_separator == "none"
-        return self._share_of_lines(rows)[0] >= _MOST_LINES
+        share, count = self._share_of_lines(rows)
+        before = self._lines_before
+        return share >= _MOST_LINES if before is None or _show_form(share, count) else before
+
+    @property
+    def _lines_before(self) -> bool | None:
+        """Whether the rows that the model was trained on were lines, if that is known."""
+        before = self._inferred_before.get(_SEPARATOR)
+        return None if before is None else bool(before == "none")
+
+    @property
+    def inferred(self) -> dict[str, Any]:
+        """Whether rows were joined as lines, if nobody said how."""
+        return {_SEPARATOR: "none" if self._lines else "eos"} if self.arguments.row_separator == "auto" else {}
+
+    def forget_inferred(self) -> None:
+        """Forget the form of the first split."""
+        self._form = None
 
     def _share_of_lines(self, rows: Dataset | IterableDataset) -> tuple[float, int]:
         """The share of the first rows that end as lines do, and how many of these rows have text."""
@@ -331,6 +355,11 @@ class VocabularyHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Logits of all tokens."""
         return self.output(self.hidden(states))
+
+
+def _show_form(share: float, count: int) -> bool:
+    """Whether rows show if they are lines: few rows, and rows some of which end with newlines, may be either."""
+    return count >= _FEWEST and not 1 - _MOST_LINES < share < _MOST_LINES
 
 
 def _joined(lines: bool) -> str:
