@@ -140,6 +140,14 @@ def test_columns_are_numbers_only_if_all_their_fields_are(tmp_path: Path) -> Non
     assert rows["f"][:] == ["1", "2", "12345678901234567890"]
 
 
+def test_codes_that_look_like_exponents_are_names_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,label,share\na,1E50,1e-05\nb,1E51,0.5\nc,10E49,1E+02\n")
+    task = load_task(TaskArguments("sequence_classification", train_file=str(tmp_path / "x.csv")))
+    assert (sorted(task.label_names or ()), task.declares_labels) == (["10E49", "1E50", "1E51"], False)
+    rows = read(train_file=str(tmp_path / "x.csv"))["train"]
+    assert rows["share"][:] == [1e-05, 0.5, 100.0]
+
+
 def test_a_file_name_with_wildcards_is_a_file_name(tmp_path: Path) -> None:
     write(tmp_path, "csv").rename(tmp_path / "rows[1]*.csv")
     assert len(read(train_file=str(tmp_path / "rows[1]*.csv"))["train"]) == 4
@@ -347,6 +355,7 @@ def test_the_folder_of_a_local_data_set_is_not_named(tmp_path: Path, monkeypatch
     rows = Dataset.from_dict({"text": ["a film", "a book", "a play", "a song"], "label": [0, 1, 0, 1]})
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: DatasetDict({"train": rows}))
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.jsonl").touch()
     arguments = TaskArguments("sequence_classification", dataset_name=str(tmp_path / "mine"), validation_size=1)
     assert load_task(arguments).sources == {"train": "mine/train", "validation": "mine/train, held out"}
 
@@ -381,7 +390,9 @@ def test_a_folder_that_declares_its_classes_keeps_them(tmp_path: Path) -> None:
 def test_a_folder_of_csv_files_without_a_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.csv").write_text("good film,World\nbad film,Sports\n" * 9)
-    with pytest.raises(InputError, match=r"data set .*mine: line 1: expected names of columns, got 'good film' and"):
+    with pytest.raises(
+        InputError, match=r"mine: file .*train\.csv: line 1: expected names of columns, got 'good film'"
+    ):
         read_splits(TaskArguments(dataset_name=str(tmp_path / "mine")), None, {})
 
 

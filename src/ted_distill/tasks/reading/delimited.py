@@ -18,9 +18,10 @@ from ...errors import InputError, shown
 from .encodings import decoded, lines_of, text_lines
 from .file_options import FileOptions
 
-# Neither matches text that a number would not give back: 007, or an identifier of 20 digits.
+# Neither matches text that a number would not give back: 007, an identifier of 20 digits, or a code such as 1E50. What
+# writes E writes the sign of the exponent, too: 1E+05.
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+|E[+-]\d+)?", re.ASCII)
 _EXCEL = re.compile(r"sep=(.)\r?\n")
 """The first line of csv files that Excel writes where commas are in numbers."""
 _FIRST = 1 << 16
@@ -181,6 +182,8 @@ def require_distinct(names: Sequence[str]) -> None:
 
 def typed(name: str, fields: Sequence[str], options: FileOptions) -> pa.Array:
     """A column of fields: numbers if all of them are and no option says that it is text, else unchanged text."""
+    if not options.typed:
+        return pa.array(fields, pa.string())
     return _column(*_as_read(name, fields, options))
 
 

@@ -35,6 +35,8 @@ class FileOptions(NamedTuple):
     table holds them [all]."""
     has_labels: bool = True
     """Whether rows have labels: those of `unlabelled_file` may have words alone."""
+    typed: bool = True
+    """Whether columns of csv and tsv files that hold numbers alone are numbers; if not, all are text."""
 
     def may_read(self, column: str) -> bool:
         """Whether a column may be read; if not, it is no reason to refuse a file."""

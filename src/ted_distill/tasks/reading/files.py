@@ -35,6 +35,8 @@ from .notices import notice
 from .squad_format import flatten_squad
 
 Reader = Callable[[bytes, FileOptions], pa.Table]
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""The last bytes of an Arrow stream."""
 
 
 def read_file(path: Path, flag: str, options: FileOptions | None = None) -> Dataset:
@@ -152,12 +154,19 @@ _source = cache(identity.source_fingerprint)
 
 
 def _cached_rows(file: Path) -> Dataset | None:
-    """The rows of the file if it is there and whole; a power cut may leave less."""
+    """The rows of the file if it is there and whole; a power cut may leave less, which reads like a shorter table."""
     try:
-        rows = Dataset.from_file(str(file)) if file.exists() else None
+        rows = Dataset.from_file(str(file)) if file.exists() and _has_end(file) else None
     except Exception:
         return None
     return rows or None
+
+
+def _has_end(file: Path) -> bool:
+    """Whether an Arrow stream has its end mark."""
+    with file.open("rb") as stream:
+        stream.seek(-len(_END), os.SEEK_END)
+        return stream.read() == _END
 
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
@@ -167,6 +176,8 @@ def _write_arrow(table: pa.Table, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table, max_chunksize=1000)
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
         part.replace(file)
     except OSError as error:
         with suppress(OSError):

@@ -5,7 +5,9 @@ pandas takes words such as None and null for missing ones, and 01 for 1.
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from datasets import Dataset, Features, IterableDataset, Value
 
@@ -16,21 +18,28 @@ from .delimited import typed
 from .file_options import FileOptions
 from .headers import check_header
 
+_Rows = TypeVar("_Rows", bound=Dataset | IterableDataset)
 
-def as_written(found: Any) -> dict[str, Any]:
+
+def as_written(found: Any, builder: Callable[[], Any], options: FileOptions) -> dict[str, Any]:
     """Options of `load_dataset` with which the fields of these splits stay as they are written; none for other kinds
     of files.
+
+    Args:
+        builder: what read them, which knows what separates the fields.
     """
     first = next(iter(found.values()), None)
-    if first is None or first.info.builder_name != "csv" or first.features is None:
+    if first is None or first.info.builder_name != "csv":
         return {}
-    kinds = {name: Value("string") if isinstance(kind, Value) else kind for name, kind in first.features.items()}
-    return {"keep_default_na": False, "features": Features(kinds)}
+    # What a stream holds is known from its rows alone.
+    features = first.features or dict.fromkeys(next(iter(first), {}), Value("string"))
+    kinds = {name: Value("string") if isinstance(kind, Value) else kind for name, kind in features.items()}
+    # In a tsv file a quotation mark is a character like any other.
+    tabs = {"quoting": csv.QUOTE_NONE} if builder().config.sep == "\t" else {}
+    return {"keep_default_na": False, "features": Features(kinds), **tabs}
 
 
-def typed_columns(
-    rows: Dataset | IterableDataset, by_pandas: Features, options: FileOptions, where: str
-) -> Dataset | IterableDataset:
+def typed_columns(rows: _Rows, by_pandas: Mapping[str, Any], options: FileOptions, where: str) -> _Rows:
     """Rows with numbers where a file that is named has them; those of a stream are text, as there.
 
     Args:
@@ -48,7 +57,7 @@ def typed_columns(
         raise InputError([f"{where}: {problem}" for problem in error.problems]) from error
     names = rows.column_names
     for name in names:
-        if rows.features[name] != Value("string") or "string" in by_pandas[name].dtype:
+        if rows.features[name] != Value("string") or (name in by_pandas and "string" in by_pandas[name].dtype):
             continue
         column = typed(name, ["" if field is None else field for field in values(rows, name).to_pylist()], options)
         kind = Value(str(column.type).replace("double", "float64"))

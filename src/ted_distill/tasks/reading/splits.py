@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import datasets
 from datasets import Dataset, IterableDataset
 
-from ...errors import InputError, collect, raise_if_any, reason_of
+from ...errors import InputError, collect, raise_if_any
 from ...wording import listed
 from ..task_arguments import TaskArguments
-from .arrow_types import plain_dataset
+from .data_sets import read_data_set
 from .file_options import FileOptions, file_options, option_problems
 from .files import read_file
 from .held_out import SAMPLE_SEED, held_out
-from .hub_tables import as_written, typed_columns
 from .streams import stream_file
 
 Rows: TypeAlias = Dataset | IterableDataset
@@ -80,10 +78,12 @@ def read_splits(
     elif named:
         splits = _read_files(named, arguments.streaming, options)
     elif arguments.dataset_name:
-        splits = _read_hub(arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments, options)
+        splits = read_data_set(
+            arguments.dataset_name, arguments.dataset_config_name, validation_splits, arguments, options
+        )
     elif hub_dataset:
         name, config = hub_dataset
-        splits = _read_hub(name, arguments.dataset_config_name or config, validation_splits, arguments, options)
+        splits = read_data_set(name, arguments.dataset_config_name or config, validation_splits, arguments, options)
     else:
         raise _nothing_named()
     size = arguments.validation_size
@@ -161,43 +161,3 @@ def _read_files(named: dict[str, tuple[str, Path]], streaming: bool, options: Fi
             splits[split] = read(path, flag, options)
     raise_if_any(problems)
     return splits
-
-
-def _read_hub(
-    name: str,
-    config: str | None,
-    validation_splits: dict[str, str],
-    arguments: TaskArguments,
-    how: FileOptions,
-) -> dict[str, Rows]:
-    title = f"data set {name}" + (f" ({config})" if config else "")
-    options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
-    options = {option: value for option, value in options.items() if value is not None}
-    try:
-        found = datasets.load_dataset(name, config, **options)
-        by_pandas = {split: rows.features for split, rows in found.items()}
-        if again := as_written(found):
-            found = datasets.load_dataset(name, config, **options, **again)
-    # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
-    except Exception as error:
-        reason = reason_of(error)
-        raise InputError(
-            f"{title}: expected it from the Hub, got an error ({reason}); check the name and the connection, "
-            "or set --train_file and --validation_file"
-        ) from error
-    wanted = {"train": "train", **validation_splits}
-    missing = [theirs for theirs in validation_splits.values() if theirs not in found]
-    if missing:
-        raise InputError(
-            f"{title}: expected a split {missing[0]!r}, got {', '.join(found)}; name another one with "
-            "--validation_split or --test_split, or set --train_file and --validation_file"
-        )
-    splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
-    if again:
-        splits = {ours: typed_columns(rows, by_pandas[wanted[ours]], how, title) for ours, rows in splits.items()}
-    # Rows to score on are read whole: they are few, and needed in every epoch.
-    whole = {
-        split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
-        for split, rows in splits.items()
-    }
-    return {split: plain_dataset(rows) if isinstance(rows, Dataset) else rows for split, rows in whole.items()}

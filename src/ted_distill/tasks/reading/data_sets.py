@@ -1,0 +1,124 @@
+"""Data sets of the Hugging Face Hub, or of a folder with data files, -> rows by split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
+from datasets.info import DatasetInfosDict
+
+from ...errors import InputError, reason_of
+from ..task_arguments import TaskArguments
+from .arrow_types import plain_dataset
+from .file_options import FileOptions
+from .files import extension, read_file
+from .hub_tables import as_written, typed_columns
+
+_TABLES = (".csv", ".tsv")
+
+
+def read_data_set(
+    name: str,
+    config: str | None,
+    validation_splits: dict[str, str],
+    arguments: TaskArguments,
+    how: FileOptions,
+) -> dict[str, Dataset | IterableDataset]:
+    """The splits of a data set, `train` first.
+
+    Args:
+        name: of the Hub, or a folder: of data files, or one that `datasets` saved.
+        config: the data set's configuration, if it has several.
+        validation_splits: our name -> the data set's, for every split to score on.
+        how: csv and tsv files are read.
+
+    Raises:
+        InputError: there is no such data set, it cannot be read, or it lacks a split.
+    """
+    title = f"data set {name}" + (f" ({config})" if config else "")
+    folder = Path(name).expanduser()
+    if folder.is_file():
+        raise InputError(f"dataset_name: expected a data set of the Hub or a folder, got file {name}; use train_file")
+    found = _found(name, config, folder if folder.is_dir() else None, arguments, how, title)
+    wanted = {"train": "train", **validation_splits}
+    missing = [theirs for theirs in validation_splits.values() if theirs not in found]
+    if missing:
+        raise InputError(
+            f"{title}: expected a split {missing[0]!r}, got {', '.join(found)}; name another one with "
+            "--validation_split or --test_split, or set --train_file and --validation_file"
+        )
+    splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
+    # Rows to score on are read whole: they are few, and needed in every epoch.
+    whole = {
+        split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
+        for split, rows in splits.items()
+    }
+    return {split: plain_dataset(rows) if isinstance(rows, Dataset) else rows for split, rows in whole.items()}
+
+
+def _found(
+    name: str, config: str | None, folder: Path | None, arguments: TaskArguments, how: FileOptions, title: str
+) -> dict[str, Any]:
+    """Splits by the names that the data set gives them."""
+    options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
+    options |= {"sep": how.delimiter, "encoding": how.encoding}
+    options = {option: value for option, value in options.items() if value is not None}
+    try:
+        if folder is not None and not arguments.streaming and (splits := _of_folder(folder, config, how)):
+            return splits
+        found = datasets.load_dataset(name, config, **options)
+        by_pandas = {split: rows.features for split, rows in found.items()}
+        again = as_written(found, lambda: datasets.load_dataset_builder(name, config), how)
+        if again:
+            found = datasets.load_dataset(name, config, **options, **again)
+    except InputError as error:
+        raise InputError([f"{title}: {problem}" for problem in error.problems]) from error
+    # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
+    except Exception as error:
+        # `datasets` says that something went wrong, and its cause says what.
+        reason = reason_of(error.__cause__ or error)
+        if folder is not None:
+            raise InputError(
+                f"{title}: expected a folder of data files, got an error ({reason}); fix or remove the file, or set "
+                "--train_file and --validation_file"
+            ) from error
+        raise InputError(
+            f"{title}: expected it from the Hub, got an error ({reason}); check the name and the connection, "
+            "or set --train_file and --validation_file"
+        ) from error
+    if not again:
+        return dict(found)
+    return {split: typed_columns(rows, by_pandas[split], how, title) for split, rows in found.items()}
+
+
+def _of_folder(folder: Path, config: str | None, how: FileOptions) -> dict[str, Dataset]:
+    """The splits of a folder that `datasets` saved, or of csv and tsv files, read as files that are named are; none of
+    other folders, which `datasets` reads.
+    """
+    if (folder / "state.json").is_file():
+        return {"train": Dataset.load_from_disk(str(folder))}
+    if (folder / "dataset_dict.json").is_file():
+        return dict(DatasetDict.load_from_disk(str(folder)))
+    if any(info.features for info in DatasetInfosDict.from_directory(str(folder)).values()):
+        return {}  # it declares what its columns hold
+    files = datasets.load_dataset_builder(str(folder), config).config.data_files or {}
+    parts = {str(split): [Path(part) for part in paths] for split, paths in files.items()}
+    if not all(part.is_file() and extension(part) in _TABLES for of_split in parts.values() for part in of_split):
+        return {}
+    return {split: _joined(of_split, how) for split, of_split in parts.items()}
+
+
+def _joined(parts: list[Path], how: FileOptions) -> Dataset:
+    """The rows of csv and tsv files with the same columns. What a column holds is known once all of them are read."""
+    if len(parts) == 1:
+        return read_file(parts[0], "file", how)
+    read = [read_file(part, "file", how._replace(typed=False)) for part in parts]
+    for part, rows in zip(parts, read, strict=True):
+        if {*rows.column_names} != {*read[0].column_names}:
+            raise InputError(
+                f"file {part}: expected the columns of {parts[0].name} ({', '.join(read[0].column_names)}), got "
+                f"{', '.join(rows.column_names)}; give all files of a split the same columns"
+            )
+    return typed_columns(concatenate_datasets(read), {}, how, "files")
