@@ -59,7 +59,8 @@ set by the run.
 Two more sections are not stages:
 
 - `score_on`: more data to score all finished models on, each under a name of yours, with keys of a task:
-  `score_on.news.task`, `score_on.news.validation_file`. No weights and no choice depend on them.
+  `score_on.news.task`, `score_on.news.validation_file`. No weights and no choice depend on them. A key that an entry
+  does not set has its task's default and not the run's value: give `max_seq_length`, for one, there too.
 - `from_scratch`: in place of `teacher`, a model of random weights, and a tokenizer made of the training text:
   `model_type` (a family of transformers, such as gpt2), `vocab_size` [8000], `special_tokens`, and any fields of that
   family's config.

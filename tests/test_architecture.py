@@ -105,6 +105,22 @@ def test_imports_point_one_way() -> None:
     assert {name.split(".")[0] for name in GRAPH} == set(MAY_IMPORT)
 
 
+def shown_on_the_page() -> dict[str, set[str]]:
+    """What each room may import, as the page has it: `A, B  <-  C, D`; `nothing`; or `all above`, maybe `but` some."""
+    block = PAGE.read_text(encoding="utf-8").partition("## What may import what")[2].split("```")[1]
+    shown: dict[str, set[str]] = {}
+    for line in block.splitlines()[1:]:
+        rooms, given = (part.strip() for part in line.split("<-"))
+        kept, _, left_out = given.partition(" but ")
+        named = {*shown} if kept == "all above" else {*kept.split(", ")} - {"nothing"}
+        shown |= dict.fromkeys(rooms.split(", "), named - {*left_out.split(", ")})
+    return shown
+
+
+def test_the_page_shows_what_each_room_may_import() -> None:
+    assert shown_on_the_page() == MAY_IMPORT
+
+
 def test_there_is_no_circle() -> None:
     order = list(TopologicalSorter(GRAPH).static_order())  # raises CycleError
     assert len(order) >= len(GRAPH)

@@ -731,3 +731,30 @@ def test_help_all_names_the_arguments_of_transformers_too(capsys: pytest.Capture
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ted-distill 0.")
+
+
+# --- places that cannot be written ----------------------------------------------------------------------------------
+
+
+def test_a_student_below_a_file_is_refused_in_one_line(
+    refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    said = refused("student", folder / "teacher", tmp_path / "file" / "out", "--layers", "1")
+    assert f"- OUT: {tmp_path / 'file' / 'out'} cannot be written (Not a directory)" in said
+
+
+def test_a_recipe_below_a_file_is_no_recipe_that_exists(
+    refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    said = refused(
+        "init", folder / "teacher", "--train_file", folder / "reviews.jsonl", "-o", tmp_path / "file" / "x.yaml"
+    )
+    assert f"x.yaml cannot be written ({tmp_path / 'file'} is a file); give another with -o" in said
+
+
+def test_a_flag_of_one_or_several_words_takes_its_words(refused: Callable[..., str]) -> None:
+    said = refused("finetune", "--debug", "underflow_overflow", "--task", "sst2")
+    assert "--debug" not in said
+    assert "--debug: expected" in refused("finetune", "--debug", "overflow", "--task", "sst2")

@@ -119,8 +119,17 @@ def test_the_bench_of_a_run_is_in_its_report_as_long_as_it_is_of_the_same_models
     assert read(folder)["bench"]["candidates"][-1]["to_teacher"]["score"] > 0
     assert "## Formats" in (folder / "report.md").read_text(encoding="utf-8")
     assert "accuracy against latency by model and format" in (folder / "report.html").read_text(encoding="utf-8")
-    # Models trained anew are not those that were measured.
     about = json.loads((benched.folder / "bench.json").read_text())
+    # Nor are scores on test rows that were corrected since.
+    results = json.loads((folder / "results.json").read_text())
+    tested = {"rows": 12, "from": "test.jsonl", "content": "of now"}
+    others = {name: {**one, "scored_on": {**one["scored_on"], "test": tested}} for name, one in results.items()}
+    (folder / "results.json").write_text(json.dumps(others))
+    (benched.folder / "bench.json").write_text(json.dumps({**about, "test_content": "of then"}))
+    write_report(folder)
+    assert any("The bench in bench/ is of other test rows" in line for line in read(folder)["missing"])
+    (folder / "results.json").write_text(json.dumps(results))
+    # Models trained anew are not those that were measured.
     about["candidates"][-1]["weights"]["model.safetensors"] = "another"
     (benched.folder / "bench.json").write_text(json.dumps(about))
     write_report(folder)

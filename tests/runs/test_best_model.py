@@ -14,11 +14,12 @@ from transformers import AutoModelForSequenceClassification
 from small_runs import write_recipe
 from ted_distill import Recipe, read_recipe
 from ted_distill.benching.candidates import of_run
-from ted_distill.benching.cards import _write
+from ted_distill.benching.cards import with_section
 from ted_distill.cli.main import main
 from ted_distill.errors import GateError, InputError
 from ted_distill.identity import changes
 from ted_distill.output import locked, publication, read_sealed, write_sealed
+from ted_distill.output.cards import replace_card
 from ted_distill.output.manifests import sums
 from ted_distill.runs.best_model import best_method, kept_results, publish_best, run_identity
 from ted_distill.runs.compare.comparison import compare
@@ -312,6 +313,17 @@ def test_what_others_put_beside_the_best_student_stays_when_another_one_is_the_b
     assert (best / "README.md").read_text() == "My card.", "it is theirs for good"
 
 
+def test_the_card_of_the_best_student_follows_that_of_the_student_unless_it_was_edited(tmp_path: Path) -> None:
+    best = _students(tmp_path)
+    replace_card(tmp_path / "kd", "The card of kd, tested on other rows.")
+    publish_best(tmp_path, "kd")
+    assert (best / "README.md").read_text() == "The card of kd, tested on other rows."
+    (best / "README.md").write_text("My card.")
+    replace_card(tmp_path / "kd", "The card of kd, tested once more.")
+    publish_best(tmp_path, "kd")
+    assert (best / "README.md").read_text() == "My card."
+
+
 def test_a_best_student_that_cannot_be_replaced_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = _students(tmp_path)
     (best / "README.md").write_text("My card.")
@@ -338,10 +350,11 @@ def test_a_best_student_whose_manifest_is_damaged_is_left_to_its_owner(tmp_path:
 
 def test_figures_in_a_card_are_no_other_student(tmp_path: Path) -> None:
     best = _students(tmp_path)
-    written = (best / "stage.json").read_bytes()
-    _write(tmp_path / "kd", "<!-- ted bench: begin -->\nfast\n<!-- ted bench: end -->")
+    written = (best / "model.safetensors").stat().st_ino
+    card = (tmp_path / "kd" / "README.md").read_text()
+    replace_card(tmp_path / "kd", with_section(card, "<!-- ted bench: begin -->\nfast\n<!-- ted bench: end -->"))
     publish_best(tmp_path, "kd")
-    assert (best / "stage.json").read_bytes() == written
+    assert (best / "model.safetensors").stat().st_ino == written, "it is not copied again"
 
 
 def test_results_that_were_kept_do_not_depend_on_what_is_shown_or_how_many_work(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -227,6 +228,36 @@ def test_overrides_of_the_student_win_however_the_recipe_and_they_are_written(fo
     assert (read.student, read.student_layers, read.student_trim) == (None, [1], None), "this is all of it"
     with pytest.raises(InputError, match=r"unknown key student\.layrs; did you mean layers"):
         read_recipe(recipe, ["student.layrs=[1]"])
+
+
+def test_null_takes_out_what_a_students_section_says_too() -> None:
+    given = {"task": "sst2", "teacher": "x", "student": {"layers": [1]}, "student_layers": None}
+    assert make_recipe(given, output_dir="x").run.student_layers == [1]
+
+
+def test_a_moved_file_of_further_data_is_not_silently_another_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+        write_reviews(folder, 6, "extra.1")
+    monkeypatch.chdir(here)
+    extra = {"task": "sequence_classification", "validation_file": "extra.1.jsonl"}
+    recipe = {"task": "sst2", "teacher": "x", "student_layers": [1], "score_on": {"extra.1": extra}}
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    text = recorded_text({**recipe, "output_dir": str(run_folder)}, "# a recipe\n", run_folder)
+    (run_folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(elsewhere)
+    with caplog.at_level(logging.WARNING):
+        assert "extra.1.jsonl" in str(read_recipe(run_folder / "recipe.yaml").content)
+    assert not caplog.text, "it is where it was"
+    (here / "extra.1.jsonl").unlink()
+    with caplog.at_level(logging.WARNING):
+        read_recipe(run_folder / "recipe.yaml")
+    assert "score_on.extra.1.validation_file: expected" in caplog.text
+    assert "taking the one of this name" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from datasets import ClassLabel, Dataset
+from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification
 
 from ted_distill import (
@@ -25,8 +26,10 @@ from ted_distill import (
     run,
 )
 from ted_distill.cli.stages import EvaluateArguments
+from ted_distill.output import published_damage, read_manifest
 from ted_distill.stages.evaluate import score_predictions
 from ted_distill.stages.finetune import FinetuneTrainer, open_finetune
+from ted_distill.training.shown.model_card import with_scores
 from tiny import save_tiny, write_reviews
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -110,6 +113,36 @@ def test_the_chosen_weights_are_scored_on_test_rows_once_and_that_score_leads(ma
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Tested once, on test (7 rows of test.jsonl). Chosen by `accuracy` on validation" in card
     assert card.index("| test_accuracy |") < card.index("| accuracy |")
+
+
+def test_the_card_of_a_finished_stage_has_the_scores_on_the_test_rows_of_now(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = finetune(made / "model", task(made, test_file="test.jsonl"), arguments(out))
+    written = (out / "README.md").read_text()
+    (out / "README.md").write_text(written + "\nMine.\n")
+    finetune(made / "model", task(made, test_file="other.jsonl"), arguments(out))
+    assert (out / "README.md").read_text() == written + "\nMine.\n", "an edited card is not touched"
+    (out / "README.md").write_text(written)
+    other = finetune(made / "model", task(made, test_file="other.jsonl"), arguments(out))
+    card = (out / "README.md").read_text()
+    assert "Tested once, on test (9 rows of other.jsonl)." in card
+    assert f"| test_accuracy | {other['test_accuracy']:.2f} |" in card
+    assert "test.jsonl" not in card
+    scores = {(one.dataset_name, one.metric_type): one.metric_value for one in ModelCard(card).data.eval_results}
+    assert scores["other.jsonl", "accuracy"] == round(other["test_accuracy"], 4)
+    back = finetune(made / "model", task(made, test_file="test.jsonl"), arguments(out))
+    assert back["test_accuracy"] == first["test_accuracy"]
+    finetune(made / "model", task(made, test_file="other.jsonl"), arguments(out))
+    again = finetune(made / "model", task(made), arguments(out))
+    assert "test_accuracy" not in again
+    assert published_damage(out, read_manifest(out)) is None
+
+
+def test_a_card_with_the_scores_that_it_has_stays_as_it_was(made: Path, tmp_path: Path) -> None:
+    tested = task(made, test_file="test.jsonl")
+    results = finetune(made / "model", tested, arguments(tmp_path / "out"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert with_scores(card, tested, results) == card
 
 
 def test_without_an_evaluation_the_last_weights_are_scored_once_and_the_results_say_so(

@@ -659,6 +659,25 @@ def test_lines_of_fasttext_are_said_to_be_labelled(read: Callable, caplog: pytes
     assert "expected running text, got lines that begin with __label__ (fastText); to classify" in caplog.text
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_quotes_that_a_program_put_around_fields_of_a_tsv_file_are_said_to_be_read(
+    read: Callable, streaming: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = 'text\tlabel\n"He said ""hi"", ok"\ta\nso\tb\n"no"\ta\n'
+    assert next(iter(read("x.tsv", content, streaming=streaming)))["text"] == '"He said ""hi"", ok"'
+    assert caplog.text.count("got some with those inside doubled in column 'text' ('\"He said") == 1
+    assert read("y.csv", content)["text"][0] == 'He said "hi", ok'
+    assert caplog.text.count("doubled") == 1
+
+
+@pytest.mark.parametrize("text", ['"hi" there', '"hi"', '""', '"a" and ""b""', '5" x'])
+def test_other_quotation_marks_in_a_tsv_file_are_part_of_the_text(
+    read: Callable, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read("x.tsv", f"text\tlabel\n{text}\ta\n")["text"][0] == text
+    assert not caplog.records
+
+
 def test_logging_is_quiet_about_good_files(read: Callable, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         read("x.csv", "text,label\na,1\n")

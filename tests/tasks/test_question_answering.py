@@ -22,6 +22,7 @@ from ted_distill.errors import InputError
 from ted_distill.tasks.base import Split
 from ted_distill.tasks.reading.squad_format import flatten_squad, is_squad_document
 from ted_distill.tasks.squad.question_answering import QuestionAnswering, SpanPredictions
+from ted_distill.tasks.squad.rows import ROW_FEATURES
 from ted_distill.tasks.squad.span_search import best_spans
 from ted_distill.tasks.task_arguments import TaskArguments
 
@@ -282,23 +283,58 @@ def test_official_questions_that_are_impossible_have_no_answers_and_unlabelled_o
 
 def test_questions_in_flat_rows_that_are_impossible_have_no_answers() -> None:
     qa, good = task(), row("ok", "a b", "q", ["b"])
-    for values in ([True, False, None], ["True", "false", ""]):
+    for values in (
+        [True, False, None], ["True", "false", ""], [1, 0, None], [1.0, 0.0, None], ["1", "0", ""],
+    ):  # fmt: skip
         rows = rows_of(qa, [{**good, "id": str(value), "is_impossible": value} for value in values])
         assert [answers["text"] for answers in rows["answers"]] == [[], ["b"], ["b"]]
     pairs = [{"context": "a b", "question": "q", "answer_text": "b", "answer_start": 2, "is_impossible": True}]
     assert rows_of(qa, pairs)["answers"] == [{"text": [], "answer_start": []}]
 
 
-@pytest.mark.parametrize("value", ["yes", 1])
+@pytest.mark.parametrize("value", ["yes", 2, 0.5, "1.0"])
 def test_what_is_neither_true_nor_false_does_not_say_whether_a_question_is_impossible(value: Any) -> None:
     good = row("ok", "a b", "q", ["b"])
-    said = f"expected true or false in column 'is_impossible', got {value!r} in 1 row (1; counted from 1); fix them"
+    said = f"expected true or false (or 1 or 0) in column 'is_impossible', got {value!r} in 1 row (1;"
     with pytest.raises(InputError, match=re.escape(said)):
         rows_of(task(), [{**good, "is_impossible": value}])
     document = {"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q", "id": 1, "answers": []}]}]}]}
     document["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = "false"
     with pytest.raises(InputError, match="question 1: expected true or false as 'is_impossible', got 'false'; fix it"):
         flatten_squad(document)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": [""], "answer_start": [0]},
+        {"text": "", "answer_start": -1},
+        {"text": ["", ""], "answer_start": [-1, None]},
+        [{"text": "", "answer_start": 0}],
+        json.dumps({"text": [""], "answer_start": [0]}),
+        {"text": [], "answer_start": []},
+    ],
+)
+def test_an_empty_text_is_no_answer_in_any_form(answers: Any) -> None:
+    qa, good = task(), row("none", "a b", "q", [])
+    rows = rows_of(qa, [{**good, "answers": answers}])
+    assert rows["answers"] == [{"text": [], "answer_start": []}]
+    assert not [*qa.problems(rows, "validation")]
+
+
+def test_empty_texts_are_no_answers_in_rows_that_have_the_usual_form_already() -> None:
+    qa = task()
+    answers = [{"text": ["", "b"], "answer_start": [0, 2]}, {"text": [""], "answer_start": [0]}]
+    rows = [{**row(str(number), "a b", "q", []), "answers": answer} for number, answer in enumerate(answers)]
+    found = qa.normalise(Dataset.from_list(rows).select_columns(list(ROW_FEATURES)).cast(ROW_FEATURES), "validation")
+    assert found["answers"] == [{"text": ["b"], "answer_start": [2]}, {"text": [], "answer_start": []}]
+
+
+def test_a_blank_is_an_answer_that_no_token_holds() -> None:
+    qa = task()
+    rows = rows_of(qa, [{**row("blank", "a b", "q", []), "answers": {"text": [" "], "answer_start": [1]}}])
+    (problem,) = qa.problems(rows, "validation")
+    assert "expected each answer in its context at answer_start" in problem
 
 
 # --- windows and batches --------------------------------------------------------------------------------------

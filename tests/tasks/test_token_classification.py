@@ -254,6 +254,40 @@ def test_numbers_without_names_are_said_to_be_no_entities(tmp_path: Path, caplog
     )
 
 
+@pytest.mark.parametrize("is_declared", [False, True])
+def test_kinds_of_entities_without_parts_are_said_to_be_scored_by_words(
+    tmp_path: Path, is_declared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The IO scheme, as Few-NERD has it."""
+    names = ["O", "LOC", "PER"]
+    rows = [{"tokens": list("abcd"), "ner_tags": [2, 0, 0, 0]}, {"tokens": list("abcd"), "ner_tags": [0, 1, 1, 0]}]
+    if not is_declared:
+        rows = [{**row, "ner_tags": [names[tag] for tag in row["ner_tags"]]} for row in rows]
+    task = task_of(rows, tmp_path, declared(names) if is_declared else None)
+    assert task.metric == "accuracy"
+    assert "O for every word has an accuracy of 62 %" in caplog.text
+    assert "write I-LOC for LOC, and so on: whole entities are scored then" in caplog.text
+
+
+def test_kinds_of_entities_written_as_parts_are_scored_as_entities(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gold = ["I-PER", "I-PER", "O", "O", "I-LOC"]
+    task = task_of([{"tokens": list("abcde"), "ner_tags": gold}], tmp_path)
+    assert task.metric == "f1"
+    said = ["I-PER", "O", "O", "O", "I-LOC"]
+    assert task.score([said], task.rows["validation"])["f1"] == pytest.approx(50.0), "one of two, and one of two said"
+    assert "scored one by one" not in caplog.text
+
+
+@pytest.mark.parametrize("tags", [["NOUN", "VERB", "NOUN"], ["O", "NOUN", "VERB"], ["B-x", "O", "O"], ["B", "O", "O"]])
+def test_other_tags_are_not_said_to_be_scored_by_words(
+    tmp_path: Path, tags: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _ = task_of([{"tokens": ["a", "b", "c"], "ner_tags": tags}], tmp_path).rows
+    assert "scored one by one" not in caplog.text
+
+
 def test_parts_of_entities_of_one_kind_need_no_kind(tmp_path: Path) -> None:
     """As in data of key phrases: B, I and O."""
     gold, said = ["B", "I", "O", "B", "O"], ["B", "O", "O", "B", "O"]
@@ -378,9 +412,25 @@ def test_rows_that_cannot_be_learnt_are_refused(tmp_path: Path, rows: list[dict[
 @pytest.mark.parametrize("sentence", ["Sentence #", "number"])
 def test_a_word_a_row_is_refused_with_how_to_join_sentences(tmp_path: Path, sentence: str) -> None:
     rows = [{sentence: "", "Word": word, "Tag": tag} for word, tag in (("Ada", "B-per"), ("wrote", "O"))]
-    key = sentence if "#" in sentence else "SENTENCE"
-    with pytest.raises(InputError, match=rf"got a word a row in column 'Word' and its tag in 'Tag'; .*df\['{key}'\]"):
+    how = r"with pandas: .*df\['Sentence #'\]" if "#" in sentence else r"no column says .* give a conll file \(a word"
+    with pytest.raises(InputError, match=rf"got a word a row in column 'Word' and its tag in 'Tag'; {how}") as error:
         _ = task_of(rows, tmp_path, text_column="Word", label_column="Tag").rows
+    assert ("pandas" in str(error.value)) == ("#" in sentence)
+
+
+@pytest.mark.parametrize("named", [{}, {"label_column": "Tag"}])
+def test_a_word_a_row_is_refused_as_such_before_its_columns_are_named(tmp_path: Path, named: dict[str, str]) -> None:
+    rows = [
+        {"Sentence #": "1", "Word": word, "POS": pos, "Tag": tag}
+        for word, pos, tag in (("Ada", "NNP", "B-per"), ("wrote", "VBD", "O"))
+    ]
+    with pytest.raises(InputError, match=r"got a word a row in column 'Word' and its tag in 'Tag'; with pandas"):
+        _ = task_of(rows, tmp_path, **named).rows
+
+
+def test_words_with_entities_beside_lists_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    rows = [{**GOOD, "language": "en", "first": "B-x"}, {**GOOD, "language": "de", "first": "O"}]
+    assert task_of(rows, tmp_path).metric == "f1"
 
 
 def test_a_tag_that_training_lacks_is_refused(tmp_path: Path) -> None:

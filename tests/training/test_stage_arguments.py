@@ -85,12 +85,21 @@ def test_problems_of_every_kind_come_in_one_message() -> None:
     names = [
         problem.partition(":")[0]
         for problem in refused(
-            seed=-1, fp16=True, report_to="tensorbord", optim="lion_8bit", push_to_hub=True,
+            seed=-1, fp16=True, report_to="tensorbord", optim="lion_8bit", push_to_hub=True, use_liger_kernel=True,
             lr_scheduler_kwargs={"colour": 1}, save_strategy="no",
         )
     ]  # fmt: skip
     assert sorted(names) == sorted(
-        ["seed", "fp16", "report_to", "optim", "push_to_hub", "lr_scheduler_kwargs", "save_strategy"]
+        [
+            "seed",
+            "fp16",
+            "report_to",
+            "optim",
+            "push_to_hub",
+            "use_liger_kernel",
+            "lr_scheduler_kwargs",
+            "save_strategy",
+        ]
     )
 
 

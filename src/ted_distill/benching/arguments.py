@@ -24,7 +24,8 @@ class BenchArguments:
     formats: list[Format] | None = None
     """formats to measure [all that this machine runs well]"""
     output_dir: Annotated[str | None, a_path()] = None
-    """folder for the table and the plot [RUN/bench, or CHECKPOINT-bench]"""
+    """folder for the table and the plot; if RUN has a finished run and a comparison, the run is measured: RUN/compare
+    names the other [RUN/bench, of a comparison RUN/compare/bench, or CHECKPOINT-bench]"""
     rounds: Annotated[int, at_least(1)] = 7
     """times that every candidate has its turn; what is said is the median [7]"""
     rows: Annotated[int, at_least(1)] = 128
@@ -32,7 +33,8 @@ class BenchArguments:
     threads: Annotated[int, at_least(1)] = 1
     """threads that a model may use while it is timed [1]"""
     cards: bool = False
-    """also put the figures of each checkpoint into a section of its README.md"""
+    """also put the figures of each student in a folder into a section of its README.md, and of that of RUN/best, its
+    copy; not of the teacher's"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

@@ -40,6 +40,7 @@ from ..report.bench import BENCH_NAME, PLOT_NAME, TABLE_NAME, bench_page
 from ..report.costs import weights_sums
 from ..report.hardware import hardware
 from ..tasks import Task, TaskArguments
+from ..tasks.base import TEST
 from .arguments import BenchArguments, Format
 from .cards import check_cards, write_cards
 from .figures import pareto_front, to_teacher
@@ -187,6 +188,7 @@ def _measured(
         "metric": metric,
         "lower_is_better": lower,
         "rows": ground.source,
+        "test_content": task.test_identity if ground.split == TEST else None,
         "scored": not ground.made_up,
         "sample": sample,
         "rounds": arguments.rounds,

@@ -1,8 +1,4 @@
-"""The figures of a student in its model card: a section between two marks, beside whatever else the card says.
-
-The manifest of a stage has the sum of its card. Where the card was as it was written, the manifest gets the new sum, so
-that the section is no change that anyone made by hand; where it was edited, the manifest is left as it is.
-"""
+"""The figures of a student in its model card: a section between two marks, beside whatever else the card says."""
 
 from __future__ import annotations
 
@@ -12,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, raise_if_any
-from ..output import MANIFEST_NAME, atomic_files, check_writable, read_manifest, write_sealed
-from ..output.cards import CARD_NAME
-from ..output.manifests import damaged_files, sums
+from ..output import check_writable, read_manifest
+from ..output.cards import CARD_NAME, replace_card
 from ..report.bench import about_bench, bench_table, verdict
 from ..runs.table import BEST, markdown_table
 from .candidates import Candidate
@@ -43,7 +38,7 @@ def write_cards(candidates: Sequence[Candidate], about: Mapping[str, Any]) -> No
     """Put the figures of each student into its card, and those of the teacher beside them."""
     for candidate in candidates:
         for folder in _folders([candidate]):
-            _write(folder, section(candidate.title, about))
+            replace_card(folder, with_section(_text(folder), section(candidate.title, about)))
             logger.warning("bench: the figures of %s are in %s", candidate.title, folder / CARD_NAME)
 
 
@@ -83,15 +78,3 @@ def _text(folder: Path) -> str:
         return file.read_bytes().decode("utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cards: expected {file} to be text in UTF-8, got an error ({error}); fix it") from error
-
-
-def _write(folder: Path, text: str) -> None:
-    manifest = read_manifest(folder)
-    files = (manifest or {}).get("files", {})
-    untouched = CARD_NAME in files and not damaged_files(folder, {CARD_NAME: files[CARD_NAME]})
-    card = with_section(_text(folder), text)
-    with atomic_files(folder) as partial:
-        (partial / CARD_NAME).write_bytes(card.encode("utf-8"))
-        if manifest is not None and untouched:
-            known = {**files, **sums(partial, [CARD_NAME])}
-            write_sealed(partial / MANIFEST_NAME, {**manifest, "files": known})

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args, get_origin
 
 from transformers import HfArgumentParser
 
@@ -44,7 +44,9 @@ class Parser(HfArgumentParser):
             action.choices = None  # `Setting` names them in our words
             setting = settings[action.dest]
             if action.nargs == "+":
-                setting = Setting(setting.name, get_args(setting.types[0]))
+                # Of `str | list[Kind]` too: several values are those of the list.
+                several = next(kind for kind in setting.types if get_origin(kind) is list)
+                setting = Setting(setting.name, get_args(several))
             elif setting.types == (bool,):
                 action.nargs, action.const = "?", True
             action.type = _from_text(setting)

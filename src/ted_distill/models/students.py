@@ -23,12 +23,17 @@ from ..identity import (
 )
 from ..method.shapes import num_blocks, width
 from ..output import (
+    MANIFEST_NAME,
+    check_writable,
     command,
     foreign_names,
     locked,
     publication,
+    read_if_sound,
     read_json,
+    refuse_busy,
     short_name,
+    versions,
     write_json,
 )
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
@@ -160,8 +165,11 @@ def _is_made(folder: Path, wanted: dict[str, Any], arguments: ModelArguments) ->
         arguments: how the teacher is loaded, whose code the student shares.
     """
     found = read_json(folder / STUDENT_NAME)
-    if not isinstance(found, dict) or {**found, "teacher": None} != {
-        **wanted, "teacher": None, "made": found.get("made")
+    # Of a config, another version of transformers may know more fields; the weights say whose it was.
+    same = read_if_sound(folder / MANIFEST_NAME).get("versions") == versions()
+    any_of_these = ("teacher",) if same else ("teacher", "teacher_config")
+    if not isinstance(found, dict) or found != wanted | {
+        key: found.get(key) for key in (*any_of_these, "made")
     }:  # fmt: skip
         return False
     try:
@@ -193,6 +201,9 @@ def student(
     is_student = (folder / STUDENT_NAME).is_file()
     taken = folder.exists() and (not folder.is_dir() or bool(foreign_names(folder)))
     in_the_way = f"OUT: expected a new or empty folder, or one of the same student, got {folder}, which holds something"
+    with collect(problems):
+        check_writable(folder, "OUT")
+        refuse_busy(folder)
     if taken and not is_student:
         problems.append(f"{in_the_way}; give another one")
     narrow = arguments.narrow or ("important" if read_rows else "truncated")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 
 from ..errors import shown
+from .files import atomic_files
+from .manifests import MANIFEST_NAME, damaged_files, read_manifest, sums, write_sealed
 from .origins import is_hub_id
 
 CARD_NAME = "README.md"
@@ -105,6 +107,24 @@ def card_data(
 def card_text(data: ModelCardData, body: str) -> str:
     """A whole card: metadata as YAML, and Markdown."""
     return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n\n{body.strip()}\n"
+
+
+def is_as_written(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a published folder has a card that nobody edited."""
+    files = {name: known for name, known in manifest.get("files", {}).items() if name == CARD_NAME}
+    return bool(files) and not damaged_files(folder, files)
+
+
+def replace_card(folder: Path, card: str) -> None:
+    """Write a card; where nobody had edited the former one, the manifest gets the new one's sum, so that this is no
+    change that anyone made by hand.
+    """
+    manifest = read_manifest(folder)
+    with atomic_files(folder) as partial:
+        (partial / CARD_NAME).write_bytes(card.encode("utf-8"))
+        if manifest is not None and is_as_written(folder, manifest):
+            known = {**manifest["files"], **sums(partial, [CARD_NAME])}
+            write_sealed(partial / MANIFEST_NAME, {**manifest, "files": known})
 
 
 def card_problems(data: ModelCardData, pipeline_tag: str | None) -> Iterator[str]:

@@ -34,6 +34,12 @@ def read_bench_of(reported: Reported) -> dict[str, Any] | None:
             f"The bench in {_FOLDER}/ is of other models than those of this run; `ted bench` measures them again."
         )
         return None
+    tested = found.get("test_content")
+    if tested is not None and reported.test_contents and tested not in reported.test_contents:
+        reported.missing.append(
+            f"The bench in {_FOLDER}/ is of other test rows than those of this run; `ted bench` measures them again."
+        )
+        return None
     return found
 
 
@@ -113,7 +119,8 @@ def about_bench(about: Mapping[str, Any]) -> str:
     if any(row["changed"] is not None for row in about["candidates"]):
         said.append(
             "`to float32` is how far the score is from the same model's in PyTorch float32, `changed` the share of its "
-            "predictions that differ (of a regression, the change of the score in hundredths)."
+            "predictions that differ (of a regression, one minus Lin's concordance with them, or the change of the "
+            "score in hundredths if that is more)."
         )
     return " ".join(said)
 

@@ -68,6 +68,12 @@ class Reported:
             return self.comparison.lower_is_better
         return self.metric in (self.task.lower_is_better if self.task else _LOWER)
 
+    @property
+    def test_contents(self) -> set[str]:
+        """Of the test rows that the models were scored on."""
+        contents = (result.get("scored_on", {}).get(TEST, {}).get("content") for result in self.results.values())
+        return {content for content in contents if content is not None}
+
     def model(self, name: str) -> str:
         """The folder, or Hub id, of a finished model."""
         if self.at is not None:
@@ -181,9 +187,8 @@ def _check_rows(found: Reported, task: Task) -> None:
         data = read_if_sound(folder / SETTINGS_NAME).get("identity", {}).get("data", {})
         for split, content in data.items():
             recorded.setdefault(split, set()).add(content)
-    for result in found.results.values():
-        if (content := result.get("scored_on", {}).get(TEST, {}).get("content")) is not None:
-            recorded.setdefault(TEST, set()).add(content)
+    if found.test_contents:
+        recorded[TEST] = found.test_contents
     raise_if_any(
         f"{split} rows: expected those that the models were scored on, got others; put back what they were"
         for split in task.rows

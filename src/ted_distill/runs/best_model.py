@@ -27,7 +27,7 @@ from ..output import (
     remove_leftovers,
     write_sealed,
 )
-from ..output.cards import CARD_NAME
+from ..output.cards import CARD_NAME, replace_card
 from ..secrets import content_without_secrets
 from ..stages.methods import METHODS
 from ..stages.stage_identity import WITHOUT_EFFECT, Results, deepspeed_content, refuse_foreign
@@ -122,12 +122,16 @@ def publish_best(folder: Path, method: str) -> Path:
     source = folder / method
     about = about_best(source, method)
     files = about.pop("files")
+    best = folder / BEST
     if not is_best(folder, {}, files):
         with replaced_best(folder, about) as partial:
             for name in files:
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, partial / name)
-    return folder / BEST
+    elif _edited_card(best, found := read_manifest(best) or {}) is None and _card_sum(found) != files.get(CARD_NAME):
+        # The student has been scored on other test rows since.
+        replace_card(best, (source / CARD_NAME).read_text(encoding="utf-8"))
+    return best
 
 
 def about_best(source: Path, method: str) -> dict[str, Any]:
@@ -178,6 +182,10 @@ def replaced_best(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         yield partial
         if card is not None:
             (partial / CARD_NAME).write_bytes(card)
+
+
+def _card_sum(manifest: Mapping[str, Any]) -> Any:
+    return manifest.get("files", {}).get(CARD_NAME)
 
 
 def _edited_card(best: Path, manifest: Mapping[str, Any]) -> bytes | None:

@@ -28,6 +28,7 @@ from ..output import (
     published_damage,
     read_manifest,
     remove_leftovers,
+    versions,
 )
 from ..stages.stage_identity import refuse_foreign
 from ..tasks import Task
@@ -79,7 +80,8 @@ def is_made(folder: Path, identity: Identity) -> bool:
     if found is None:
         refuse_foreign(folder)
         return False
-    if differences := changes(found.get("identity", {}), identity):
+    same = found.get("versions") == versions()
+    if differences := changes(found.get("identity", {}), identity, same_versions=same):
         raise InputError(
             f"output_dir: expected {folder} to hold the model that the recipe asks for, got one that differs: "
             f"{'; '.join(differences)}; delete the folder or give another output_dir"

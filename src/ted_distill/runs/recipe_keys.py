@@ -98,7 +98,7 @@ def with_student_keys(content: dict[str, Any], problems: list[str]) -> dict[str,
         if name is None:
             shown_key = key if isinstance(key, str) else shown(key)
             problems.append(f"recipe: unknown key student.{shown_key[:QUOTED]}{nearest(shown_key, _OF_STUDENT)}")
-        elif name in without:
+        elif without.get(name) is not None:
             problems.append(f"recipe: expected student.{key} or {name}, got both; remove one")
         else:
             without[name] = value

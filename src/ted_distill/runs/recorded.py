@@ -122,7 +122,7 @@ def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
     if base is None or base == Path.cwd():
         return content
     for name, place in _moved(content, base).items():
-        if Path(str(content[name])).exists():
+        if _value_at(content, name).exists():
             logger.warning(
                 "%s: expected %s, as %s has recorded it, got none there; taking the one of this name in %s",
                 name, place, file, Path.cwd(),
@@ -131,14 +131,30 @@ def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def moved_since(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
-    """Keys of a recorded recipe whose paths are not where they were -> where that was."""
+    """Keys of a recorded recipe, with their sections, whose paths are not where they were -> where that was."""
     base = _recorded_place(content, file)
     return {} if base is None else _moved(content, base)
 
 
-def _moved(content: Mapping[str, Any], base: Path) -> dict[str, Path]:
-    named = {key: base / _filled(str(content[key])) for key in content.keys() & PATHS}
-    return {key: named[key] for key in sorted(named) if not named[key].exists()}
+def _moved(content: Mapping[str, Any], base: Path, section: str = "") -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for key, value in sorted(content.items()):
+        if isinstance(value, Mapping):
+            found |= _moved(value, base, f"{section}{key}.")
+        elif key in PATHS and not (place := base / _filled(str(value))).exists():
+            found[f"{section}{key}"] = place
+    return found
+
+
+def _value_at(content: Mapping[str, Any], name: str) -> Path:
+    """The path of a key with its sections. Names of sections may have dots themselves."""
+    *_, key = name.rsplit(".", 1)
+    inner = content
+    rest = name.removesuffix(key).rstrip(".")
+    while rest:
+        part = next(part for part in inner if rest == part or rest.startswith(f"{part}."))
+        inner, rest = inner[part], rest[len(part) + 1 :]
+    return Path(str(inner[key]))
 
 
 def _recorded_place(content: Mapping[str, Any], file: Path) -> Path | None:

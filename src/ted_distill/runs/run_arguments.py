@@ -58,7 +58,7 @@ class RunArguments:
     filter_nonlinear: bool = False
     """Linear -> act -> Linear filters"""
     filter_init: FilterInit | None = None
-    """start of Stage I: scaled, identity or normal [scaled]"""
+    """start of Stage I: scaled, identity or normal [scaled; nonlinear or wider filters: normal]"""
     filter_token: FilterToken | None = None
     """what heads of whole rows read: first or mean [first]"""
 

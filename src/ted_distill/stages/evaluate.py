@@ -61,7 +61,7 @@ def evaluate(
         use_cpu: score on the CPU although there is a GPU.
 
     Returns:
-        Scores in percent.
+        Scores, in percent where that makes sense (perplexity, loss and mse are not), and `parameters`, a count.
 
     Raises:
         InputError: with all problems.

@@ -51,6 +51,7 @@ from ..progress import Display, busy, logged_into, showing
 from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
 from ..tasks.reading.notices import notice
+from ..training.contradictions import text_of
 from ..training.scores.best_score import score_problems, with_score
 from ..training.scores.selection import outcome
 from ..training.sharded.shares import check_batches
@@ -210,8 +211,14 @@ def _check_rows(task: Task, args: StageArguments) -> None:
         problems.append("data: expected rows to train on, got none; give --train_file")
     if "validation" not in rows and args.load_best_model_at_end:
         problems.append("data: expected rows to score on, got none; give --validation_file, or set --eval_strategy no")
-    if isinstance(rows.get("train"), IterableDataset) and args.max_steps <= 0:
-        problems.append("max_steps: expected a number of steps, as the end of a stream is not known; set it")
+    if isinstance(rows.get("train"), IterableDataset):
+        if args.max_steps <= 0:
+            problems.append("max_steps: expected a number of steps, as the end of a stream is not known; set it")
+        if text_of(args.save_strategy) == "epoch":
+            logger.warning(
+                "save_strategy: expected steps, as a stream may be one epoch, and nothing is saved before its end, got "
+                "epoch; set eval_strategy and save_strategy to steps, and eval_steps and save_steps"
+            )
     raise_if_any([*problems, *search_problems(args, rows)])
 
 

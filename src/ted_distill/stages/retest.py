@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
+from ..errors import InputError
 from ..models.load import ModelArguments, load_model
+from ..output import locked_here, on_main, read_manifest
+from ..output.cards import CARD_NAME, is_as_written, replace_card
 from ..tasks.base import TEST, Task
 from ..training.scores.selection import scored_on
+from ..training.shown.model_card import with_scores
 from ..training.stage_arguments import StageArguments
 from .evaluate import score_models
 from .stage_identity import Results
@@ -18,7 +23,7 @@ logger = logging.getLogger(__name__)
 def with_test_scores(
     results: Results, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
 ) -> Results:
-    """Results of a finished stage, with scores on the task's test rows; the stage's own files stay as they are.
+    """Results of a finished stage, with scores on the task's test rows; its card has them too, unless it was edited.
 
     Args:
         args: where the stage is, and how it scores.
@@ -43,4 +48,15 @@ def with_test_scores(
     )
     del scores["parameters"]
     kept["scored_on"][TEST] = scored_on(task)[TEST]
-    return {**scores, **kept}
+    found = {**scores, **kept}
+    on_main(lambda: _renew_card(Path(args.output_dir), task, found))
+    return found
+
+
+def _renew_card(folder: Path, task: Task, results: Results) -> None:
+    """Put new scores into the card of a stage; not into one that somebody edited, nor where nothing can be written."""
+    with suppress(OSError, InputError), locked_here(folder):
+        manifest = read_manifest(folder)
+        if manifest is not None and is_as_written(folder, manifest):
+            card = (folder / CARD_NAME).read_text(encoding="utf-8")
+            replace_card(folder, with_scores(card, task, results))

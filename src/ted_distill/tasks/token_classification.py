@@ -39,7 +39,7 @@ from .reading.tags import (
     in_other_notation,
     kinds_of_words,
 )
-from .reading.word_rows import refuse_word_rows
+from .reading.word_rows import refuse_word_rows, refuse_words_with_entities
 from .resampling import Draws, entity_counts, sampled_sums
 from .scores import require_numbers, softmax
 from .task_arguments import TaskArguments
@@ -93,9 +93,14 @@ class TokenClassification(ModelLabels, Task):
         """Only the columns `tokens` and `tags`.
 
         Raises:
-            InputError: a column is missing or does not hold lists, or a tag is unknown.
+            InputError: a column is missing or does not hold lists, a row is a word, or a tag is unknown.
         """
-        tokens, tags = word_columns(rows, self.arguments.text_column, self.arguments.label_column, split)
+        try:
+            tokens, tags = word_columns(rows, self.arguments.text_column, self.arguments.label_column, split)
+        except InputError:
+            # Naming the columns of such a table would only lead to the same refusal.
+            refuse_words_with_entities(rows, split)
+            raise
         refuse_word_rows(rows, tokens, tags, split)
         problems: list[str] = []
         with collect(problems):
@@ -123,6 +128,8 @@ class TokenClassification(ModelLabels, Task):
                 f"{split}: expected kinds of words, or parts of entities such as B-PER, got both ({listed(kinds, 3)} "
                 f"and {listed(parts, 3)}); words are scored one by one: rename those that are neither"
             )
+        if self._label_names is None and kinds and not parts:
+            _say_kinds_beside_outside(known, kinds[0], names, split)
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
@@ -393,6 +400,25 @@ class TokenClassification(ModelLabels, Task):
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
             )
         return found
+
+
+def _say_kinds_beside_outside(known: list[str], kind: str, names: list[list[str | None] | None], split: str) -> None:
+    """Say that words are scored where tags are kinds of entities, such as PER beside O (IO, as in Few-NERD).
+
+    Args:
+        kind: one of the known tags that is not outside.
+        names: of the tags of each row.
+    """
+    if OUTSIDE not in known or are_of_entities(known) or in_other_notation(known):
+        return
+    of_words = [name for row in names for name in row or () if name]
+    share = of_words.count(OUTSIDE) / max(len(of_words), 1)
+    if share > 0.5:
+        notice(
+            f"{split}: expected parts of entities such as B-{kind} beside O, got tags such as {shown(kind)}; words are "
+            f"scored one by one, so that O for every word has an accuracy of {100 * share:.0f} % (if these are "
+            f"entities, write I-{kind} for {kind}, and so on: whole entities are scored then)"
+        )
 
 
 def _map(function: Callable[[Any], Any], row: list[Any] | None) -> list[Any] | None:

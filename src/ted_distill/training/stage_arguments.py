@@ -219,6 +219,10 @@ class StageArguments(TrainingArguments):
                 "resume_from_checkpoint: expected none, as a stage goes on from the last checkpoint of its own "
                 f"output_dir, got {shown(self.resume_from_checkpoint)}; leave it out"
             )
+        if self.use_liger_kernel:
+            problems.append(
+                "use_liger_kernel: expected false, as the stages compute their own losses, got true; leave it out"
+            )
         if self.save_on_each_node:
             problems.append(
                 "save_on_each_node: expected false, as one process writes a stage's folder, which all have to see, got "

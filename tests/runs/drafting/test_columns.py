@@ -112,6 +112,8 @@ LABEL = few("a", "b")
         ({"title": lambda row: text(row, 3), "review": text, "stars": lambda row: row % 5}, ("review", None, "stars")),
         ({"comment": text, **{name: lambda row: row % 2 for name in ("rude", "loud", "long")}},
          ("comment", None, "rude,loud,long")),
+        ({"text": text, "score": lambda row: row / 9, "source": few("web", "mail")}, ("text", None, "score")),
+        ({"text": text, "label": LABEL, "sentiment": few("x", "y")}, ("text", None, "label")),
         ({"text": text, "probs_a": lambda row: 0.25, "probs_b": lambda row: 0.75}, ("text", None, "probs_*")),
     ],
 )  # fmt: skip
@@ -131,6 +133,8 @@ def test_columns_are_found_where_only_one_is_possible(columns: Any, found: tuple
         ({"text": text, "foo": lambda row: row % 2, "bar": lambda row: row // 2 % 2},
          "label_column: expected one column of labels, got foo, bar; give label_column=foo or bar; for several labels "
          "a row foo,bar"),
+        ({"text": text, "score": lambda row: row / 9, "sentiment": few("x", "y")},
+         "label_column: expected one column of labels, got score, sentiment; give label_column=score or sentiment"),
         ({"label": LABEL}, "text_column: expected a column of texts, got none (columns: label); give text_column=NAME"),
     ],
 )  # fmt: skip

@@ -127,6 +127,22 @@ def test_lines_of_fasttext_are_not_taken_for_text_alone(big: Path, tmp_path: Pat
     assert content(draft_recipe(big, train_file=str(file), task="masked_lm"))["task"] == "masked_lm"
 
 
+@pytest.mark.parametrize("given", [{}, {"task": "token_classification"}])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_words_with_tags_and_tabs_between_them_are_drafted_whatever_the_name_of_the_file(
+    big: Path, tmp_path: Path, given: dict[str, str], columns: int
+) -> None:
+    words = [("Ada", "NNP", "B-PER"), ("wrote", "VBD", "O"), ("book", "NN", "O")]
+    sentence = "".join("\t".join(word[:1] + word[3 - columns + 1 :]) + "\n" for word in words) + "\n"
+    drafts = []
+    for name in ("rows.tsv", "rows.txt"):
+        file = tmp_path / name
+        file.write_text(sentence * 40)
+        drafts.append(content(draft_recipe(big, train_file=str(file), **given)))
+    assert drafts[0]["task"] == "token_classification"
+    assert {**drafts[0], "train_file": ""} == {**drafts[1], "train_file": ""}
+
+
 def test_labels_without_names_are_numbers_or_unknown(tmp_path: Path) -> None:
     tuned = trained(tmp_path / "tuned", AutoModelForSequenceClassification, blocks=2)
     numbers = lines(tmp_path, [{"text": f"the film {row}", "label": row % 2} for row in range(40)], "numbers")

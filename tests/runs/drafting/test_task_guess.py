@@ -10,7 +10,7 @@ from transformers import BertConfig, GPT2Config
 
 from ted_distill import InputError, TaskArguments
 from ted_distill.runs.drafting.columns import look_at_columns
-from ted_distill.runs.drafting.source import looks_tagged
+from ted_distill.runs.drafting.source import looks_tagged, looks_tagged_table
 from ted_distill.runs.drafting.task_guess import Guess, guess_task
 from ted_distill.runs.drafting.teacher_facts import TeacherFacts
 from tiny import tiny_tokenizer
@@ -235,3 +235,18 @@ def test_answers_are_found_beside_plausible_ones() -> None:
 )
 def test_words_with_tags_are_told_from_text(lines: list[str], tagged: bool) -> None:
     assert looks_tagged(lines) is tagged
+
+
+@pytest.mark.parametrize(
+    ("lines", "tagged"),
+    [
+        (["Ann\tU-PER", "went\tO", "to\tO", "New York\tB-LOC", ""] * 30, True),
+        (["-DOCSTART-", "", "# a comment", *["the\tDT", "dog\tNN", "ran\tVBD", ""] * 30], True),
+        (["Ann\tU-PER", "went\tO"] * 30, False),
+        (["text\tlabel", *["the film was good\tgood", "a bad one\tbad"] * 30], False),
+        (["text\tlabel", *["the film was good\tgood", "a bad one\tbad", ""] * 30], False),
+        (["Ann U-PER", "went O", ""] * 30, False),
+    ],
+)
+def test_words_with_tags_are_told_from_tables_with_tabs(lines: list[str], tagged: bool) -> None:
+    assert looks_tagged_table(lines) is tagged

@@ -47,7 +47,10 @@ class Draft:
                 text.write(self.text)
             _publish(Path(part), file, force=force)
         except FileExistsError as error:
-            raise _in_the_way(file) from error
+            if file.exists():
+                raise _in_the_way(file) from error
+            where = f"{error.filename} is a file"
+            raise InputError(f"output: {file} cannot be written ({where}); give another with -o") from error
         except OSError as error:
             raise InputError(f"output: {file} cannot be written ({error.strerror}); give another with -o") from error
         return file

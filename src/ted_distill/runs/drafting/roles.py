@@ -226,6 +226,7 @@ def label_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Fo
     rest = {name: column for name, column in columns.items() if name not in taken}
     usual = [name for name in USUAL_LABELS if name in rest]
     if len(usual) == 1:
+        _refuse_score_beside_label(usual[0], rest)
         return Found({"label_column": usual[0]}, {"label_column": "a usual name for the label"})
     if pattern := _probabilities(rest):
         return Found({"label_column": pattern}, {"label_column": "columns with the probability of each class"})
@@ -244,6 +245,17 @@ def label_columns(columns: Mapping[str, Column], arguments: TaskArguments) -> Fo
         more = f"; for several labels a row {','.join(c.name for c in flags)}" if len(flags) == len(possible) else ""
         raise InputError(_ask("label", possible, columns, more))
     return Found({"label_column": chosen.name}, {"label_column": why})
+
+
+def _refuse_score_beside_label(usual: str, rest: Mapping[str, Column]) -> None:
+    """Ask where `score`, which may be how sure someone is of a label, stands beside another name of labels."""
+    others = [
+        column
+        for name, column in rest.items()
+        if name != usual and _say_name(column, _SAYS_LABEL) and _may_be_label(column)
+    ]
+    if usual == "score" and others:
+        raise InputError(_ask("label", [rest[usual], *others], rest, ""))
 
 
 def _may_be_label(column: Column) -> bool:

@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, IterableDataset, List
 
 from ...errors import InputError
 from ...tasks import TaskArguments, load_task
-from ...tasks.reading.file_options import columns_read, file_options
-from ...tasks.reading.files import extension, read_file
+from ...tasks.reading.encodings import decoded, lines_of
+from ...tasks.reading.file_options import FileOptions, columns_read, file_options
+from ...tasks.reading.files import contents, extension, problems_of, read_file, reader
 from ...tasks.reading.labelled_lines import LABELLED_LINES, are_labelled_lines
 from ...tasks.reading.splits import read_splits
 from ...tasks.reading.streams import stream_file
@@ -72,7 +73,10 @@ def _read_file(path: Path, arguments: TaskArguments) -> Source:
     if arguments.task == "token_classification" or extension(path) in (".conll", ".conllu"):
         words = arguments.text_column or USUAL_WORDS
         rows = read_file(path, "train_file", file_options(arguments, words=words, read=read))
-        return Source(rows, len(rows), extension(path) in (".conll", ".conllu", ".txt"), scored)
+        return Source(rows, len(rows), _is_tagged(path, rows), scored)
+    if arguments.task is None and extension(path) == ".tsv" and _holds_words(path, options):
+        rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS, read=read))
+        return Source(rows, len(rows), True, scored)
     rows = read_file(path, "train_file", options)
     tagged = arguments.task is None and extension(path) == ".txt" and looks_tagged(rows[:_FIRST]["text"])
     if arguments.task is None and extension(path) == ".txt" and are_labelled_lines(rows[:_FIRST]["text"]):
@@ -80,6 +84,21 @@ def _read_file(path: Path, arguments: TaskArguments) -> Source:
     if tagged:
         rows = read_file(path, "train_file", file_options(arguments, words=USUAL_WORDS, read=read))
     return Source(rows, len(rows), tagged, scored, extension(path) == ".txt" and not tagged)
+
+
+def _is_tagged(path: Path, rows: Dataset) -> bool:
+    """Whether rows that were read as words and tags are from lines of them; a tsv file may be a table instead."""
+    lines_of_words = (".conll", ".conllu", ".txt")
+    are_lists = all(isinstance(feature, List) for feature in rows.features.values())
+    return extension(path) in lines_of_words or (extension(path) == ".tsv" and are_lists)
+
+
+def _holds_words(path: Path, options: FileOptions) -> bool:
+    """Whether a tsv file is words with tags. Raises `InputError` if it cannot be read."""
+    reader(path, "train_file")
+    with problems_of(path, "train_file"):
+        text = decoded(contents(path), options.encoding).strip()
+    return looks_tagged_table(lines_of(text)[:_FIRST])
 
 
 def _read_hub(arguments: TaskArguments) -> Source:
@@ -98,6 +117,12 @@ def _read_hub(arguments: TaskArguments) -> Source:
     if isinstance(rows, IterableDataset):
         return Source(Dataset.from_list(list(rows.take(_FIRST))), None, False, scored)
     return Source(rows, len(rows) + (arguments.validation_size or 0), False, scored)
+
+
+def looks_tagged_table(lines: Sequence[str]) -> bool:
+    """Whether lines of a tsv file are words with tags, and no rows: a table has no blank lines between sentences."""
+    sure = [line for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    return "" in map(str.strip, lines) and all("\t" in line for line in sure) and looks_tagged(lines)
 
 
 def looks_tagged(lines: Sequence[str]) -> bool:

@@ -32,6 +32,7 @@ from .json_records import read_json
 from .labelled_lines import LABELLED_LINES, are_labelled_lines
 from .mapped import cache_not_writable
 from .notices import notice
+from .quoted_fields import say_quotes
 from .squad_format import flatten_squad
 
 Reader = Callable[[bytes, FileOptions], pa.Table]
@@ -71,6 +72,8 @@ def _check_first(rows: Dataset, where: str, kind: str, options: FileOptions) -> 
         return  # of a CoNLL file
     if kind in (".csv", ".tsv"):
         check_header(rows, options, where)
+        if kind == ".tsv":
+            say_quotes(rows[:LOOKED_AT], where)
     elif kind == ".txt" and are_labelled_lines(rows[:LOOKED_AT]["text"]):
         notice(f"{where}: {LABELLED_LINES}")
 

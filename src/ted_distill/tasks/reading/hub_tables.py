@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, TypeVar
 
 from datasets import Dataset, Features, IterableDataset, Value
@@ -32,11 +33,16 @@ def as_written(found: Any, builder: Callable[[], Any], options: FileOptions) -> 
     if first is None or first.info.builder_name != "csv":
         return {}
     # What a stream holds is known from its rows alone.
-    features = first.features or dict.fromkeys(next(iter(first), {}), Value("string"))
+    features = first.features or dict.fromkeys(_names_of_stream(first), Value("string"))
     kinds = {name: Value("string") if isinstance(kind, Value) else kind for name, kind in features.items()}
     # In a tsv file a quotation mark is a character like any other.
     tabs = {"quoting": csv.QUOTE_NONE} if builder().config.sep == "\t" else {}
     return {"keep_default_na": False, "features": Features(kinds), **tabs}
+
+
+def _names_of_stream(rows: IterableDataset) -> list[str]:
+    with closing(iter(rows)) as stream:
+        return list(next(stream, {}))
 
 
 def typed_columns(rows: _Rows, by_pandas: Mapping[str, Any], options: FileOptions, where: str) -> _Rows:

@@ -23,6 +23,7 @@ from .file_options import FileOptions
 from .files import contents, extension, problems_of, reader
 from .headers import check_names
 from .json_records import by_column, parse_line, read_json
+from .quoted_fields import say_quotes
 
 _LOOKED_AT = 100
 """Lines in which the delimiter is looked for."""
@@ -114,6 +115,8 @@ def _table_rows(path: Path, options: FileOptions) -> Iterator[Row]:
         rows.extend(row for _, row in numbered_fields(iter(first[bool(named) :]), delimiter, usual, 0))
     columns = {name: [row[place] for row in rows[1:] if place < len(row)] for place, name in enumerate(header)}
     check_names(columns, options, str(path))
+    if extension(path) == ".tsv":
+        say_quotes(columns, str(path))
     for number, row in fields:
         require_width(number, row, header, delimiter)
         yield dict(zip(header, row, strict=True))

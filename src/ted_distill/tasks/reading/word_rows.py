@@ -25,10 +25,22 @@ def refuse_word_rows(rows: Dataset, words: str, tags: str, split: str) -> None:
     if not all(name in rows.column_names and _is_text(rows, name) and _are_words(rows, name) for name in (words, tags)):
         return
     others = [name for name in rows.column_names if name not in (words, tags)]
-    sentence = next((name for name in others if _SENTENCE.fullmatch(name)), "SENTENCE")
+    sentence = next((name for name in others if _SENTENCE.fullmatch(name)), None)
     raise InputError(
         f"{split}: expected a sentence a row, or a txt or conll file, got a word a row in column {words!r} and its tag "
-        f"in {tags!r}; with pandas: df = pandas.read_csv(FILE, keep_default_na=False); key = df[{sentence!r}]; "
+        f"in {tags!r}; {_how_to_join(words, tags, sentence)}"
+    )
+
+
+def _how_to_join(words: str, tags: str, sentence: str | None) -> str:
+    """What to do with words of which a column names the sentence, or none does."""
+    if sentence is None:
+        return (
+            "no column says which sentence a word is of: give a conll file (a word and its tag per line without names "
+            "above, a blank line between sentences), or json lines with lists"
+        )
+    return (
+        f"with pandas: df = pandas.read_csv(FILE, keep_default_na=False); key = df[{sentence!r}]; "
         f"df.groupby(key.mask(key == '').ffill(), sort=False)[[{words!r}, {tags!r}]].agg(list)"
         ".to_json('sentences.jsonl', orient='records', lines=True)"
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from ...errors import InputError, raise_if_any, shown
@@ -29,7 +30,7 @@ ROW_FEATURES = Features(
 
 _IMPOSSIBLE = "is_impossible"
 """Column that says whether a question has no answer, as SQuAD 2.0 calls it."""
-_TRUTHS = ("true", "false", "")
+_TRUE, _FALSE = ("true", "1"), ("false", "0", "")
 _PYTHON_ANSWERS = re.compile(
     r"""\{\s*['"]text['"]\s*:\s*(.*?)\s*,\s*['"]answer_start['"]\s*:\s*([^'"]*?)\s*\}""", re.DOTALL
 )
@@ -51,11 +52,13 @@ def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Datas
     """The rows under `ROW_FEATURES`.
 
     Answers are a dict (or its JSON, or what Python and numpy write of it) of lists `text` and `answer_start`, a list of
-    such pairs, or the two columns `answer_text` (empty: no answer) and `answer_start`. A row where `is_impossible` is
-    true has no answers, whatever else it holds. Without a column `id`, the row number, counted from 0, is used.
+    such pairs, or the two columns `answer_text` and `answer_start`; an empty text is no answer. A row where
+    `is_impossible` is true has no answers, whatever else it holds. Without a column `id`, the row number, counted from
+    0, is used.
 
     Raises:
-        InputError: columns are missing or do not hold text, or `is_impossible` holds anything but true, false and null.
+        InputError: columns are missing or do not hold text, or `is_impossible` holds anything but true, false (or 1, 0)
+            and null.
     """
     found = rows.column_names
     flat = columns.answers not in found and {"answer_text", "answer_start"} <= set(found)
@@ -73,7 +76,7 @@ def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Datas
     renamed = {columns.question: "question", columns.context: "context", columns.answers: "answers", "id": "id"}
     if all(old == new for old, new in renamed.items()) and set(renamed) <= set(found) and not impossible:
         same = rows.select_columns(list(ROW_FEATURES))
-        if same.features == ROW_FEATURES:
+        if same.features == ROW_FEATURES and not _has_empty_texts(same):
             return same
     return mapped(
         rows,
@@ -86,6 +89,12 @@ def normalise_rows(rows: Dataset, split: str, columns: QuestionColumns) -> Datas
     )
 
 
+def _has_empty_texts(rows: Dataset) -> bool:
+    """Whether an answer of normalised rows is an empty text, which is none."""
+    texts = pc.list_flatten(pc.struct_field(values(rows, "answers"), "text"))
+    return bool(pc.any(pc.equal(texts, "")).as_py())
+
+
 def standard_rows(batch: dict[str, Any], numbers: list[int], columns: Sequence[str], flat: bool) -> dict[str, Any]:
     """The map function of `normalise_rows`."""
     question, context, answers = columns
@@ -95,7 +104,7 @@ def standard_rows(batch: dict[str, Any], numbers: list[int], columns: Sequence[s
     else:
         found = [_read_answers(value) for value in batch[answers]]
     if _IMPOSSIBLE in batch:
-        is_so = [value is True or str(value).lower() == "true" for value in batch[_IMPOSSIBLE]]
+        is_so = [_plain_truth(value) in _TRUE for value in batch[_IMPOSSIBLE]]
         found = [_no_answers() if none else answer for none, answer in zip(is_so, found, strict=True)]
     return {
         "id": [_text(value) for value in batch.get("id", numbers)],
@@ -106,17 +115,20 @@ def standard_rows(batch: dict[str, Any], numbers: list[int], columns: Sequence[s
 
 
 def _require_truth(rows: Dataset, split: str) -> None:
-    """Refuse other values of `is_impossible` than true, false (in csv files their names) and none."""
+    """Refuse other values of `is_impossible` than true and false, their names, 1 and 0, and none."""
     found = values(rows, _IMPOSSIBLE).to_pylist()
-    if wrong := [number for number, value in enumerate(found) if not _says_truth(value)]:
+    if wrong := [number for number, value in enumerate(found) if _plain_truth(value) not in (*_TRUE, *_FALSE)]:
         raise InputError(
-            f"{split}: expected true or false in column {_IMPOSSIBLE!r}, got {shown(found[wrong[0]])} in "
+            f"{split}: expected true or false (or 1 or 0) in column {_IMPOSSIBLE!r}, got {shown(found[wrong[0]])} in "
             f"{row_list(wrong)}; fix them, or remove the column"
         )
 
 
-def _says_truth(value: Any) -> bool:
-    return value is None or isinstance(value, bool) or (isinstance(value, str) and value.lower() in _TRUTHS)
+def _plain_truth(value: Any) -> str:
+    """A truth value in small letters, nothing for none; numbers without a fraction, as beside empty fields 1 is 1.0."""
+    if value is None:
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).lower()
 
 
 def _missing_columns(missing: list[str], columns: QuestionColumns, found: list[str], split: str) -> list[str]:
@@ -170,6 +182,9 @@ def _parsed(text: str) -> Any:
 def _standard(texts: Any, starts: Any) -> dict[str, list[Any]] | None:
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         return None
+    # Where a text is empty its place means nothing: it is written as 0, as -1 or not at all.
+    filled = [(text, start) for text, start in zip(texts, starts, strict=True) if text != ""]
+    texts, starts = [text for text, _ in filled], [start for _, start in filled]
     offsets = [_offset(start) for start in starts]
     if None in offsets or not all(isinstance(text, str | int | float) for text in texts):
         return None

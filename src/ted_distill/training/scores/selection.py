@@ -89,7 +89,7 @@ def shown_scores(results: dict[str, Any]) -> Metrics:
     found = {
         name: value
         for name, value in results.items()
-        if isinstance(value, (int, float)) and name not in _FACTS and not _is_last(name, results)
+        if isinstance(value, (int, float)) and name not in _FACTS | _COSTS and not _is_last(name, results)
     }
     return dict(sorted(found.items(), key=lambda score: not is_test_score(score[0], results)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase
 
 from ...output import command, short_name, versions
@@ -23,6 +23,8 @@ _WHAT = {
         "filter head. The model itself is unchanged."
     ),
 }
+_SCORES, _MADE = "## Scores", "## How it was made"
+"""Headings; scores are between them."""
 _LOCAL = "local"
 """The type of a data set that is not on the Hub."""
 
@@ -71,11 +73,22 @@ def write_card(
         lines.append(f"- Loss: {loss}")
     if code := usage(task, task.longest(tokenizer)):
         lines += ["", "## How it is used", "", "```python", code, "```"]
-    lines += ["", "## Scores", "", *_scores(task, results)]
-    lines += ["", "## How it was made", "", "```", command(), "```", ""]
+    lines += ["", _SCORES, "", *_scores(task, results)]
+    lines += ["", _MADE, "", "```", command(), "```", ""]
     lines += [", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["The checkpoint loads with transformers alone; the filters play no part in its predictions."]
     (folder / CARD_NAME).write_text(card_text(data, "\n".join(lines)), encoding="utf-8")
+
+
+def with_scores(card: str, task: Task, results: dict[str, Any]) -> str:
+    """A card that `write_card` wrote, with other scores in it and in the Hub's metadata."""
+    read = ModelCard(card)
+    data = ModelCardData(**read.data.to_dict())
+    data.eval_results = eval_results(task, results) or None
+    data.model_name = read.text.strip().partition("\n")[0].removeprefix("# ") if data.eval_results else None
+    before, _, rest = read.text.partition(f"\n{_SCORES}\n")
+    scores = "\n".join([_SCORES, "", *_scores(task, results), ""])
+    return card_text(data, f"{before}\n{scores}\n{_MADE}{rest.partition(_MADE)[2]}")
 
 
 def _scores(task: Task, results: dict[str, Any]) -> list[str]:
