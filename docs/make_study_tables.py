@@ -8,7 +8,8 @@ The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.jso
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
 docs/study/changes/NAME/CHANGE.json are comparisons that differ from docs/study/NAME.json in one thing, and
-`<!-- changes NAME -->` is the table of what that does to each method. `<!-- grid NAME -->` is what the grid of
+`<!-- changes NAME -->` is the table of what that does to each method, `<!-- published -->` that of TED as it was
+published. `<!-- grid NAME -->` is what the grid of
 docs/study/NAME.json scored on the rows held out.
 """
 
@@ -68,9 +69,10 @@ CHANGES = {
     "decay": "the layers' weight falls to 0 (`distill.layer_schedule=decay`)",
     "double_rate": "twice the rate, the default before (`distill.learning_rate=1e-3`)",
     "low_rate": "a lower rate (`distill.learning_rate=2e-4`)",
-    "published": "TED as published: loss, weights, filters, dropout",
 }
 """Of each change, what it is. `identity` is method lwd, which is TED without filters of the teacher."""
+PUBLISHED = "published"
+"""The change that is TED's published recipe, of which there is a table by task."""
 COLUMNS = ("alone", "kd", "lwd", "attention", "ted", "ted_attention")
 NAMES = {name: method.title for name, method in METHODS.items()} | {"alone": "alone"}
 _EPOCHS = 3
@@ -80,7 +82,8 @@ _ACROSS = 3
 _LEFT_OUT = re.compile(r"parameters|without embeddings|changed|\w+/s at (1|32)")
 _SAID_ONCE = ("The intervals draw", "p: the larger one")
 """Beginnings of notes that are true of every table: docs/study.md says it, "How to read the tables"."""
-_PLACE = re.compile(r"(<!-- (study|int8|bench|epochs|changes|grid) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLES = "study|int8|bench|epochs|changes|grid|published"
+_PLACE = re.compile(rf"(<!-- ({_TABLES}) ?([\w-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measured() -> dict[str, dict[str, Any]]:
@@ -223,6 +226,20 @@ def table_of_changes(name: str) -> str:
     return markdown_table(rows)
 
 
+def table_of_published(found: dict[str, dict[str, Any]]) -> str:
+    """A row for each task: TED with the defaults and as it was published, on the seeds that both have."""
+    rows = [["task (score)", "seeds", NAMES["alone"], "TED", "TED as published (difference, 95 % interval)"]]
+    for name, title in TITLES.items():
+        file = DOCS / "study" / "changes" / name / f"{PUBLISHED}.json"
+        if not file.is_file():
+            continue
+        base, one = found[name], json.loads(file.read_text(encoding="utf-8"))
+        seeds = [seed for seed in one["seeds"] if seed in base["seeds"]]
+        means = [f"{np.mean(_of_seeds(base, method, seeds)):.2f}" for method in ("alone", "ted")]
+        rows.append([title, str(len(seeds)), *means, _changed(base, "ted", one, "ted", seeds)])
+    return markdown_table(rows)
+
+
 def table_of_grid(one: dict[str, Any]) -> str:
     """A row for each method: its score on the rows held out with each combination, the chosen one in bold."""
     scores = one["search"]["scores"]
@@ -270,6 +287,8 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
             table = table_of_epochs(place[3])
         elif place[2] == "changes":
             table = table_of_changes(place[3])
+        elif place[2] == PUBLISHED:
+            table = table_of_published(found)
         elif place[2] == "grid":
             table = table_of_grid(found[place[3]])
         else:
