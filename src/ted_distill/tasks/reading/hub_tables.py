@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import Any, TypeVar
 
+import fsspec
 from datasets import Dataset, Features, IterableDataset, Value
 
 from ...errors import InputError
@@ -32,17 +32,20 @@ def as_written(found: Any, builder: Callable[[], Any], options: FileOptions) -> 
     first = next(iter(found.values()), None)
     if first is None or first.info.builder_name != "csv":
         return {}
-    # What a stream holds is known from its rows alone.
-    features = first.features or dict.fromkeys(_names_of_stream(first), Value("string"))
+    config = builder().config
+    # Of a stream no more is known than the first line of its first file.
+    features = first.features or dict.fromkeys(_header(config), Value("string"))
     kinds = {name: Value("string") if isinstance(kind, Value) else kind for name, kind in features.items()}
     # In a tsv file a quotation mark is a character like any other.
-    tabs = {"quoting": csv.QUOTE_NONE} if builder().config.sep == "\t" else {}
+    tabs = {"quoting": csv.QUOTE_NONE} if config.sep == "\t" else {}
     return {"keep_default_na": False, "features": Features(kinds), **tabs}
 
 
-def _names_of_stream(rows: IterableDataset) -> list[str]:
-    with closing(iter(rows)) as stream:
-        return list(next(stream, {}))
+def _header(config: Any) -> list[str]:
+    """The first fields of the first csv file of a data set."""
+    place = str(next(iter(config.data_files.values()))[0])
+    with fsspec.open(place, "rt", encoding=config.encoding or "utf-8-sig", newline="", compression="infer") as file:
+        return next(csv.reader(file, delimiter=config.sep), [])
 
 
 def typed_columns(rows: _Rows, by_pandas: Mapping[str, Any], options: FileOptions, where: str) -> _Rows:
