@@ -282,6 +282,7 @@ def test_what_is_there_under_a_misspelt_name_is_not_called_missing_too(given: di
         ("distill", "student_layers", "student_layers, outside of any section"),
         ("finetune", "kl_alpha", "distill.kl_alpha (all methods), or that of one, as ted.kl_alpha"),
         ("learn_filters", "layer_loss", "distill.layer_loss (all methods), or that of one, as ted.layer_loss"),
+        ("learn_filters", "frozen_dropout", "--frozen_dropout of `ted learn-filters`, which no recipe has"),
     ],
 )
 def test_a_key_in_the_wrong_section_is_refused_with_its_place(section: str, key: str, place: str) -> None:

@@ -34,10 +34,18 @@ def _fingerprint(weights: Mapping[str, Tensor], config: FilterConfig | None) -> 
 
 
 @typed
-def save_filters(folder: Path, filters: Filters, model: PreTrainedModel) -> None:
-    """Write `filters.safetensors` and `filters.json`, which names the model (by its weights) they belong to."""
+def save_filters(folder: str | Path, filters: Filters, model: PreTrainedModel) -> None:
+    """Write `filters.safetensors` and `filters.json`, which names the model (by its weights) they belong to.
+
+    Args:
+        folder: that of the model, which is there already.
+
+    Raises:
+        InputError: identity filters, which have no weights.
+    """
+    folder = Path(folder)
     if filters.config is None:
-        raise ValueError("identity filters have no weights to save")
+        raise InputError("filters: expected filters with weights, got identity filters; nothing needs to be saved")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in filters.state_dict().items()}
     save_file(state, folder / FILTERS_NAME, metadata={"format": "pt"})
     description = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import QUOTED, InputError, nearest, shown
 from ..models.load import ModelArguments
-from ..stages import DistillArguments
+from ..stages import DistillArguments, LearnFiltersArguments
 from ..stages.methods import METHODS
 from ..tasks import TaskArguments
 from ..training.stage_arguments import StageArguments
@@ -80,6 +80,8 @@ def place_of(key: Any) -> str | None:
         return f"{key}, outside of any section"
     if key in field_names(DistillArguments):
         return f"distill.{key} (all methods), or that of one, as ted.{key}"
+    if key in field_names(LearnFiltersArguments):
+        return f"--{key} of `ted learn-filters`, which no recipe has"
     return None
 
 
