@@ -132,9 +132,11 @@ def test_the_card_of_a_finished_stage_has_the_scores_on_the_test_rows_of_now(mad
     assert scores["other.jsonl", "accuracy"] == round(other["test_accuracy"], 4)
     back = finetune(made / "model", task(made, test_file="test.jsonl"), arguments(out))
     assert back["test_accuracy"] == first["test_accuracy"]
+    assert (out / "README.md").read_text() == written
     finetune(made / "model", task(made, test_file="other.jsonl"), arguments(out))
     again = finetune(made / "model", task(made), arguments(out))
     assert "test_accuracy" not in again
+    assert "Tested once" not in (out / "README.md").read_text()
     assert published_damage(out, read_manifest(out)) is None
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from datasets import Dataset
 
@@ -28,51 +26,6 @@ def environment() -> Iterator[None]:
     yield
     os.environ = before  # noqa: B003
     os.environ[PARALLELISM] = said
-
-
-calls: list[int] = []
-"""Rows of each call of `counted`."""
-
-
-def counted(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Lengths of texts; notes that it was called."""
-    calls.append(len(rows["text"]))
-    return {"length": [len(text) for text in rows["text"]]}
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    calls.clear()
-    return tmp_path / "cache"
-
-
-def lengths(rows: int, text: str = "a") -> list[int]:
-    """What is mapped of this many rows in memory."""
-    given = Dataset.from_dict({"text": [text * (row % 7) for row in range(rows)]})
-    found: list[int] = mapped(given, counted, description="counting")["length"][:]
-    return found
-
-
-def test_what_is_made_of_many_rows_in_memory_is_kept(cache: Path) -> None:
-    expected = [row % 7 for row in range(1000)]
-    assert lengths(1000) == lengths(1000) == expected
-    assert sum(calls) == 1000
-    assert lengths(1000, "ab") == [2 * length for length in expected]
-    assert sum(calls) == 2000
-    assert len([*cache.rglob("*.arrow")]) == len([*cache.rglob("*.*")]) == 2
-
-
-def test_what_is_made_of_a_few_rows_in_memory_is_not_kept(cache: Path) -> None:
-    assert lengths(3) == lengths(3) == [0, 1, 2]
-    assert calls == [3, 3]
-    assert not cache.exists()
-
-
-def test_rows_in_memory_need_no_folder_that_can_be_written(cache: Path) -> None:
-    cache.write_text("no folder")
-    assert lengths(1000) == lengths(1000)
-    assert sum(calls) == 2000
 
 
 @pytest.mark.parametrize(

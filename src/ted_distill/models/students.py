@@ -201,11 +201,12 @@ def student(
     is_student = (folder / STUDENT_NAME).is_file()
     taken = folder.exists() and (not folder.is_dir() or bool(foreign_names(folder)))
     in_the_way = f"OUT: expected a new or empty folder, or one of the same student, got {folder}, which holds something"
-    with collect(problems):
-        check_writable(folder, "OUT")
-        refuse_busy(folder)
     if taken and not is_student:
         problems.append(f"{in_the_way}; give another one")
+    elif not is_student:
+        with collect(problems):
+            check_writable(folder, "OUT")
+            refuse_busy(folder)
     narrow = arguments.narrow or ("important" if read_rows else "truncated")
     problems += _contradictions(arguments, narrow, read_rows is not None)
     if arguments.layers is None and arguments.num_layers is None and arguments.hidden_size is None:

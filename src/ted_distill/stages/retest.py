@@ -29,6 +29,14 @@ def with_test_scores(
         args: where the stage is, and how it scores.
         model_arguments: those of the stage; only `trust_remote_code` is for the finished model too.
     """
+    found = _scored(results, task, args, model_arguments)
+    on_main(lambda: _renew_card(Path(args.output_dir), task, found))
+    return found
+
+
+def _scored(
+    results: Results, task: Task, args: StageArguments, model_arguments: ModelArguments | None = None
+) -> Results:
     if results.get("scored_on", {}).get(TEST, {}).get("content") == task.test_identity:
         return results
     kept = {name: value for name, value in results.items() if not name.startswith(f"{TEST}_")}
@@ -48,9 +56,7 @@ def with_test_scores(
     )
     del scores["parameters"]
     kept["scored_on"][TEST] = scored_on(task)[TEST]
-    found = {**scores, **kept}
-    on_main(lambda: _renew_card(Path(args.output_dir), task, found))
-    return found
+    return {**scores, **kept}
 
 
 def _renew_card(folder: Path, task: Task, results: Results) -> None:
@@ -59,4 +65,5 @@ def _renew_card(folder: Path, task: Task, results: Results) -> None:
         manifest = read_manifest(folder)
         if manifest is not None and is_as_written(folder, manifest):
             card = (folder / CARD_NAME).read_text(encoding="utf-8")
-            replace_card(folder, with_scores(card, task, results))
+            if (renewed := with_scores(card, task, results)) != card:
+                replace_card(folder, renewed)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 from ...entries import typed
 from ...errors import InputError, collect, raise_if_any
 from ...output import (
+    MANIFEST_NAME,
     Need,
     check_space,
     check_writable,
@@ -24,6 +25,7 @@ from ...output import (
     foreign_names,
     locked,
     publication,
+    read_if_sound,
     read_manifest,
     refuse_busy,
     refuse_own_folder,
@@ -36,7 +38,7 @@ from ...tasks.reading.corpus import Text, read_texts
 from ...tasks.reading.file_options import FileOptions, file_options, option_problems
 from ...wording import parameters, size
 from ..given import Model, as_name
-from ..load import ModelArguments
+from ..load import INFERRED, ModelArguments
 from ..places import resolve_place
 from .trimmed_checkpoint import choose_tokens
 
@@ -139,7 +141,13 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
     with showing():
         chosen = choose_tokens(name, arguments.loading, texts, other, "those given")
         check_space([Need("the smaller checkpoint", folder, chosen.about["after"]["bytes"])])
-        manifest = {"stage": _STAGE, "task": _task_of(name), "model": short_name(name), "command": command()}
+        manifest: dict[str, Any] = {
+            "stage": _STAGE,
+            "task": _task_of(name),
+            "model": short_name(name),
+            "command": command(),
+        }
+        manifest |= {INFERRED: read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {}}
         with locked(folder), publication(folder, manifest) as partial:
             about = chosen.write(partial, arguments.check_rows)
     return TrimmedCheckpoint(folder, about)

@@ -30,6 +30,8 @@ _SAYS_LABEL = {
     "topic", "topics", "score", "scores", "rating", "stars", "emotion", "emotions", "tag", "tags", "gold",
     "polarity", "stance", "toxicity", "similarity", "grade", "relevance", "genre", "genres",
 }  # fmt: skip
+_SAYS_MORE = {"category", "categories", "genre", "genres", "topic", "topics", "grade", "stars"}
+"""Those that may as well say where a text is from, as in STS-B, whose label is `score`."""
 _HALVES = {"question", "query", "sentence1", "premise", "claim", "text_a", "text1"}
 """Names of texts that are the first of two."""
 _SPLITS = {"train", "training", "dev", "devel", "val", "valid", "validation", "eval", "test", "testing"}
@@ -252,7 +254,7 @@ def _refuse_score_beside_label(usual: str, rest: Mapping[str, Column]) -> None:
     others = [
         column
         for name, column in rest.items()
-        if name != usual and _say_name(column, _SAYS_LABEL) and _may_be_label(column)
+        if name != usual and _say_name(column, _SAYS_LABEL - _SAYS_MORE) and _may_be_label(column)
     ]
     if usual == "score" and others:
         raise InputError(_ask("label", [rest[usual], *others], rest, ""))

@@ -63,14 +63,18 @@ def _found(
 ) -> dict[str, Any]:
     """Splits by the names that the data set gives them."""
     options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
-    options |= {"sep": how.delimiter, "encoding": how.encoding}
     options = {option: value for option, value in options.items() if value is not None}
+    named = {"sep": how.delimiter, "encoding": how.encoding}
+    named = {option: value for option, value in named.items() if value is not None}
     try:
         if folder is not None and not arguments.streaming and (splits := _of_folder(folder, config, how)):
             return splits
+        if named and not hasattr(datasets.load_dataset_builder(name, config).config, "sep"):
+            named = {}  # they are for another file, such as unlabelled texts
+        options |= named
         found = datasets.load_dataset(name, config, **options)
         by_pandas = {split: rows.features for split, rows in found.items()}
-        again = as_written(found, lambda: datasets.load_dataset_builder(name, config), how)
+        again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named), how)
         if again:
             found = datasets.load_dataset(name, config, **options, **again)
     except InputError as error:

@@ -22,8 +22,6 @@ from ...errors import InputError
 
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 """The variable by which a user decides whether tokenizers use several threads."""
-_WORTH_KEEPING = 1000
-"""Rows in memory from which on their results are kept: a few are mapped again as fast."""
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -53,7 +51,6 @@ def mapped(
     }
     source = identity.source_fingerprint(function)
     key = [identity.rows_fingerprint(rows), function.__qualname__, source, what, str(features), with_indices]
-    fingerprint = identity.fingerprint(key)[:32]
     try:
         with one_thread_a_process(bool(num_proc)):
             return rows.map(
@@ -65,28 +62,12 @@ def mapped(
                 features=features,
                 num_proc=num_proc,
                 desc=description,
-                new_fingerprint=fingerprint,
-                cache_file_name=_kept_as(rows, fingerprint),
+                new_fingerprint=identity.fingerprint(key)[:32],
             )
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
         raise cache_not_writable(error) from error
-
-
-def _kept_as(rows: Dataset, fingerprint: str) -> str | None:
-    """The file for results of rows in memory, such as lists of words, which `datasets` keeps in memory too; None where
-    it names a file itself, or where there are too few rows to keep, or no folder to keep them in.
-    """
-    if rows.cache_files or len(rows) < _WORTH_KEEPING or not datasets.is_caching_enabled():
-        return None
-    folder = tokens_folder() / "ted_distill"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    # `datasets` writes another file first and then gives it this name, so that no process reads half of it.
-    return str(folder / f"mapped-{fingerprint}.arrow") if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 @contextmanager

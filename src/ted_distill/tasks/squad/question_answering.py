@@ -86,7 +86,8 @@ class QuestionAnswering(Task):
         if self.arguments.version_2_with_negative is not None:
             return self.arguments.version_2_with_negative
         asked = {name: seen for name, seen in self._unanswerable_in.items() if name != TEST} or self._unanswerable_in
-        inferred = bool(self._inferred_before.get(_NEGATIVES, any(asked.values())))
+        # Rows that plainly have questions without an answer are not refused because those in training had none.
+        inferred = bool(self._inferred_before.get(_NEGATIVES)) or any(asked.values())
         return {"squad": False, "squad_v2": True}.get(self.name, inferred)
 
     @property
