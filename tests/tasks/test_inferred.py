@@ -72,7 +72,6 @@ def test_a_model_that_a_stage_trained_says_how_its_rows_were_read(tmp_path: Path
     task = load_task(one)
     offer_to_task(tmp_path / "out", task)
     assert task.rows["validation"]["label"][:] == [[0, 1, 0], [1, 0, 0]]
-    assert evaluate(str(tmp_path / "out"), load_task(one), use_cpu=True)["f1_micro"] >= 0
 
 
 def test_a_task_that_was_used_with_one_model_is_read_anew_for_the_next(tmp_path: Path) -> None:

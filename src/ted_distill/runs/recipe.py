@@ -30,6 +30,7 @@ from .recipe_keys import (
     SCORE_ON,
     SECTIONS,
     SET_BY_THE_RUN,
+    TOP_KEYS,
     apply_override,
     as_meant,
     place_of,
@@ -152,7 +153,7 @@ def make_recipe(given: Mapping[str, Any], overrides: list[str] | None = None, ou
         content[FROM_SCRATCH] = with_numbers(content[FROM_SCRATCH])
     top, own = top_and_sections(content)
     kinds = (RunArguments, TaskArguments, ModelArguments)
-    names = field_names(*kinds) | SECTIONS
+    names = TOP_KEYS | SECTIONS
     unknown = [key for key in top if key not in names]
     for key in unknown:
         problems.append(unknown_key(key, names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import QUOTED, InputError, nearest, shown
@@ -59,7 +59,7 @@ def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return top, {key: value for key, value in content.items() if key in SECTIONS}
 
 
-def unknown_key(key: Any, known: set[str]) -> str:
+def unknown_key(key: Any, known: Collection[str]) -> str:
     """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
     name = key if isinstance(key, str) else shown(key)
     if isinstance(key, str) and key in SET_BY_THE_RUN - {*_OF_STAGES}:
@@ -76,7 +76,7 @@ def unknown_key(key: Any, known: set[str]) -> str:
 
 def place_of(key: Any) -> str | None:
     """Where a recipe has a key that the section it was found in does not have; nothing if no part has it."""
-    if key in field_names(*_kinds_at(())):
+    if key in TOP_KEYS:
         return f"{key}, outside of any section"
     if key in field_names(DistillArguments):
         return f"distill.{key} (all methods), or that of one, as ted.{key}"

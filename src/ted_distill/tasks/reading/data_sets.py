@@ -74,7 +74,7 @@ def _found(
         options |= named
         found = datasets.load_dataset(name, config, **options)
         by_pandas = {split: rows.features for split, rows in found.items()}
-        again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named), how)
+        again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named))
         if again:
             found = datasets.load_dataset(name, config, **options, **again)
     except InputError as error:

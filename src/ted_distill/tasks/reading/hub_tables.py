@@ -22,7 +22,7 @@ from .headers import check_header
 _Rows = TypeVar("_Rows", bound=Dataset | IterableDataset)
 
 
-def as_written(found: Any, builder: Callable[[], Any], options: FileOptions) -> dict[str, Any]:
+def as_written(found: Any, builder: Callable[[], Any]) -> dict[str, Any]:
     """Options of `load_dataset` with which the fields of these splits stay as they are written; none for other kinds
     of files.
 
