@@ -263,8 +263,13 @@ def offer_to_task(name: str | Path, task: Task, arguments: ModelArguments | None
     A model that does not load is left to `load_model` to refuse.
     """
     with suppress(InputError):
-        task.offer_inferred(read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {})
+        task.offer_inferred(inferred_of(name))
         offer_labels(task, load_config(str(name), arguments))
+
+
+def inferred_of(name: str | Path) -> dict[str, Any]:
+    """What a stage inferred from the rows that it trained a model on; nothing of other models."""
+    return read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {}
 
 
 def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:

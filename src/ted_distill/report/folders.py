@@ -19,6 +19,7 @@ from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task
 from ..tasks.base import TEST
+from ..training.scores.selection import test_contents
 from ..training.stage_arguments import StageArguments
 from .comparison import Comparison, is_number, read_comparison
 
@@ -71,8 +72,7 @@ class Reported:
     @property
     def test_contents(self) -> set[str]:
         """Of the test rows that the models were scored on."""
-        contents = (result.get("scored_on", {}).get(TEST, {}).get("content") for result in self.results.values())
-        return {content for content in contents if content is not None}
+        return test_contents(self.results.values())
 
     def model(self, name: str) -> str:
         """The folder, or Hub id, of a finished model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,8 @@ def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
     base = _recorded_place(content, file)
     if base is None or base == Path.cwd():
         return content
-    for name, place in _moved(content, base).items():
-        if _value_at(content, name).exists():
+    for name, value, place in _moved(content, base):
+        if Path(value).exists():
             logger.warning(
                 "%s: expected %s, as %s has recorded it, got none there; taking the one of this name in %s",
                 name, place, file, Path.cwd(),
@@ -133,28 +133,16 @@ def seen_from_here(content: dict[str, Any], file: Path) -> dict[str, Any]:
 def moved_since(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
     """Keys of a recorded recipe, with their sections, whose paths are not where they were -> where that was."""
     base = _recorded_place(content, file)
-    return {} if base is None else _moved(content, base)
+    return {} if base is None else {name: place for name, _, place in _moved(content, base)}
 
 
-def _moved(content: Mapping[str, Any], base: Path, section: str = "") -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _moved(content: Mapping[str, Any], base: Path, section: str = "") -> Iterator[tuple[str, str, Path]]:
+    """Keys with their sections, their paths as written, and where these were, of all that is not there any more."""
     for key, value in sorted(content.items()):
         if isinstance(value, Mapping):
-            found |= _moved(value, base, f"{section}{key}.")
+            yield from _moved(value, base, f"{section}{key}.")
         elif key in PATHS and not (place := base / _filled(str(value))).exists():
-            found[f"{section}{key}"] = place
-    return found
-
-
-def _value_at(content: Mapping[str, Any], name: str) -> Path:
-    """The path of a key with its sections. Names of sections may have dots themselves."""
-    *_, key = name.rsplit(".", 1)
-    inner = content
-    rest = name.removesuffix(key).rstrip(".")
-    while rest:
-        part = next(part for part in inner if rest == part or rest.startswith(f"{part}."))
-        inner, rest = inner[part], rest[len(part) + 1 :]
-    return Path(str(inner[key]))
+            yield f"{section}{key}", str(value), place
 
 
 def _recorded_place(content: Mapping[str, Any], file: Path) -> Path | None:

@@ -14,7 +14,7 @@ from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
 from ..stages.stage_identity import Results
 from ..tasks import load_task
 from ..tasks.base import TEST
-from ..training.scores.selection import shown_scores
+from ..training.scores.selection import shown_scores, test_contents
 from ..wording import listed
 from .checking.undisturbed import silent
 from .given_teacher import offer_teacher_labels
@@ -137,7 +137,7 @@ def _compare_rows(recipe: Recipe, then: Mapping[str, Results], repeated: Recipe,
         task = offer_teacher_labels(repeated, load_task(repeated.task))
         data = task.identity["data"]
     changed = [split for split, content in _rows_of(RunFolder(recipe)).items() if data.get(split) != content]
-    if task.test_identity not in (tests := _tests_of(then)) and tests:
+    if task.test_identity not in (tests := test_contents(then.values())) and tests:
         changed.append(TEST)
     moved = moved_since(read_yaml(file, "recipe"), file)
     raise_if_any(
@@ -160,12 +160,6 @@ def _rows_of(at: RunFolder) -> dict[str, str]:
             identity = read_if_sound(Path(at.arguments(step.name)[0].output_dir) / SETTINGS_NAME).get("identity", {})
             return dict(identity.get("data", {}))
     return {}
-
-
-def _tests_of(results: Mapping[str, Results]) -> set[str]:
-    """The content of the test rows that a run's models were scored on."""
-    found = {one.get("scored_on", {}).get(TEST, {}).get("content") for one in results.values()}
-    return found - {None}
 
 
 def _trimmed(then: Mapping[str, Any], now: Mapping[str, Any], before: RunFolder, after: RunFolder) -> list[Repeated]:
@@ -223,4 +217,4 @@ def _inputs(before: RunFolder, after: RunFolder, then: Mapping[str, Results], no
         if all(identities):
             same = settings[0].get("versions") == settings[1].get("versions")
             found |= dict.fromkeys(changes(*identities, same_versions=same))
-    return [*found, *(["data test changed"] if _tests_of(then) != _tests_of(now) else [])]
+    return [*found, *(["data test changed"] if test_contents(then.values()) != test_contents(now.values()) else [])]

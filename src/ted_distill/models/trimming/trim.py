@@ -17,7 +17,6 @@ from typing import Annotated, Any, ClassVar
 from ...entries import typed
 from ...errors import InputError, collect, raise_if_any
 from ...output import (
-    MANIFEST_NAME,
     Need,
     check_space,
     check_writable,
@@ -25,7 +24,6 @@ from ...output import (
     foreign_names,
     locked,
     publication,
-    read_if_sound,
     read_manifest,
     refuse_busy,
     refuse_own_folder,
@@ -38,7 +36,7 @@ from ...tasks.reading.corpus import Text, read_texts
 from ...tasks.reading.file_options import FileOptions, file_options, option_problems
 from ...wording import parameters, size
 from ..given import Model, as_name
-from ..load import INFERRED, ModelArguments
+from ..load import INFERRED, ModelArguments, inferred_of
 from ..places import resolve_place
 from .trimmed_checkpoint import choose_tokens
 
@@ -146,8 +144,8 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
             "task": _task_of(name),
             "model": short_name(name),
             "command": command(),
+            INFERRED: inferred_of(name),
         }
-        manifest |= {INFERRED: read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {}}
         with locked(folder), publication(folder, manifest) as partial:
             about = chosen.write(partial, arguments.check_rows)
     return TrimmedCheckpoint(folder, about)

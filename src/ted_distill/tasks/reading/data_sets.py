@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,12 @@ def read_data_set(
             "--validation_split or --test_split, or set --train_file and --validation_file"
         )
     splits = {ours: found[theirs] for ours, theirs in wanted.items() if theirs in found}
-    # Rows to score on are read whole: they are few, and needed in every epoch.
-    whole = {
-        split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
-        for split, rows in splits.items()
-    }
+    with _said_of(title, folder.is_dir()):
+        # Rows to score on are read whole: they are few, and needed in every epoch.
+        whole = {
+            split: Dataset.from_list(list(rows)) if isinstance(rows, IterableDataset) and split != "train" else rows
+            for split, rows in splits.items()
+        }
     return {split: plain_dataset(rows) if isinstance(rows, Dataset) else rows for split, rows in whole.items()}
 
 
@@ -66,7 +69,7 @@ def _found(
     options = {option: value for option, value in options.items() if value is not None}
     named = {"sep": how.delimiter, "encoding": how.encoding}
     named = {option: value for option, value in named.items() if value is not None}
-    try:
+    with _said_of(title, folder is not None):
         if folder is not None and not arguments.streaming and (splits := _of_folder(folder, config, how)):
             return splits
         if named and not hasattr(datasets.load_dataset_builder(name, config).config, "sep"):
@@ -77,24 +80,28 @@ def _found(
         again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named))
         if again:
             found = datasets.load_dataset(name, config, **options, **again)
+    if not again:
+        return dict(found)
+    return {split: typed_columns(rows, by_pandas[split], how, title) for split, rows in found.items()}
+
+
+@contextmanager
+def _said_of(title: str, is_folder: bool) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an `InputError` about this data set."""
+    try:
+        yield
     except InputError as error:
         raise InputError([f"{title}: {problem}" for problem in error.problems]) from error
     # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
         # `datasets` says that something went wrong, and its cause says what.
         reason = reason_of(error.__cause__ or error)
-        if folder is not None:
-            raise InputError(
-                f"{title}: expected a folder of data files, got an error ({reason}); fix or remove the file, or set "
-                "--train_file and --validation_file"
-            ) from error
+        expected = "a folder of data files" if is_folder else "it from the Hub"
+        remedy = "fix or remove the file" if is_folder else "check the name and the connection"
         raise InputError(
-            f"{title}: expected it from the Hub, got an error ({reason}); check the name and the connection, "
-            "or set --train_file and --validation_file"
+            f"{title}: expected {expected}, got an error ({reason}); {remedy}, or set --train_file and "
+            "--validation_file"
         ) from error
-    if not again:
-        return dict(found)
-    return {split: typed_columns(rows, by_pandas[split], how, title) for split, rows in found.items()}
 
 
 def _of_folder(folder: Path, config: str | None, how: FileOptions) -> dict[str, Dataset]:

@@ -6,7 +6,7 @@ best, hold the last one beside it and, where there are test rows, scores on thos
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import TrainerState
@@ -97,6 +97,12 @@ def shown_scores(results: dict[str, Any]) -> Metrics:
 def is_test_score(name: str, results: dict[str, Any]) -> bool:
     """Whether a score is on the run's own test rows, and not on further data whose name begins with `test`."""
     return TEST in results.get("scored_on", {}) and name.startswith(f"{TEST}_")
+
+
+def test_contents(results: Iterable[dict[str, Any]]) -> set[str]:
+    """Of the test rows that models were scored on, by what they recorded of these."""
+    found = (one.get("scored_on", {}).get(TEST, {}).get("content") for one in results)
+    return {content for content in found if content is not None}
 
 
 def _is_last(name: str, results: dict[str, Any]) -> bool:
