@@ -113,3 +113,21 @@ def test_a_cached_table_without_its_end_is_read_anew(tmp_path: Path, monkeypatch
     assert len(Dataset.from_file(str(cached))) == 2000, "it reads like a shorter table"
     assert len(files.read_file(file, "train_file")) == 2500
     assert cached.read_bytes() == whole
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_header_of_a_stream_is_split_as_its_rows_are(tmp_path: Path, streaming: bool) -> None:
+    text = "id;text\n01;null\n02;3.50\n"
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+    arguments = TaskArguments("causal_lm", dataset_name=str(tmp_path), streaming=streaming, delimiter=";")
+    rows = load_task(arguments).rows
+    assert [row["text"] for row in rows["train"]] == ["null", "3.50"]
+    assert rows["validation"]["text"][:] == ["null", "3.50"]
+
+
+def test_a_delimiter_for_another_file_does_not_stop_a_data_set_without_delimiters(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": ["x", "y", "x"]})
+    for name in ("train", "validation"):
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+    assert read(dataset_name=str(tmp_path), delimiter=";", encoding="cp1252")["text"][:] == ["a", "b", "c"]

@@ -99,6 +99,14 @@ def test_a_file_of_questions_is_scored_by_the_rule_of_the_training_rows(tmp_path
     assert not read(load_task(answered)).version_2_with_negative
 
 
+def test_questions_without_an_answer_are_scored_though_the_training_rows_had_none(tmp_path: Path) -> None:
+    task = load_task(
+        TaskArguments("question_answering", validation_file=questions_file(tmp_path, "v.jsonl", "Ada", ""))
+    )
+    task.offer_inferred({"version_2_with_negative": False})
+    assert read(task).version_2_with_negative
+
+
 def test_arguments_and_names_of_tasks_win_over_what_was_inferred(tmp_path: Path) -> None:
     file = questions_file(tmp_path, "v.jsonl", "Ada", "Ada")
     for arguments in (
