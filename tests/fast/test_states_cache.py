@@ -230,6 +230,24 @@ def test_a_disk_that_is_full_stops_the_keeping_and_not_the_training(
     assert said.startswith(f"cache_dir: expected to write into {tmp_path}, got an error")
 
 
+def test_a_disk_that_cannot_be_read_any_more_costs_the_keeping_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a server is gone on which the cache was."""
+
+    def gone(*_: object) -> int:
+        raise OSError(116, "Stale file handle")
+
+    model, cache = _Model(), StatesCache(tmp_path, np.array(LENGTHS))
+    expected = cache(_batch([0]), [2], model).states[0]
+    monkeypatch.setattr("os.preadv", gone)
+    for _ in range(2):
+        assert torch.equal(cache(_batch([0]), [2], model).states[0], expected)
+    assert model.asked == 3
+    (said,) = [record.message for record in caplog.records if "Stale file handle" in record.message]
+    assert said.startswith(f"cache_dir: expected to read from {tmp_path}, got an error")
+
+
 # --- whose cache ----------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from quick_stages import LABELS, reviews_task
-from ted_distill.identity import changes
+from ted_distill.identity import changes, own_code_fingerprint
 from ted_distill.models.load import LoadedModel, ModelArguments, load_model
 from tiny import save_tiny
 
@@ -55,3 +57,20 @@ def test_other_code_is_another_model(folder: Path) -> None:
 def test_models_of_transformers_have_no_code_of_their_own(tmp_path: Path) -> None:
     plain = save_tiny(tmp_path / "plain", AutoModelForSequenceClassification, **LABELS)
     assert "code" not in load_model(plain, reviews_task(tmp_path)).identity
+
+
+def test_a_class_of_a_users_file_that_is_registered_counts_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers loads such a class as one of its own."""
+    file = tmp_path / "my_model.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "from transformers import BertForSequenceClassification\n\n\nclass Mine(BertForSequenceClassification):\n"
+    found = []
+    for scale in (1, 2):
+        file.write_text(f"{text}    scale = {scale}\n")
+        monkeypatch.delitem(sys.modules, "my_model", raising=False)
+        found.append(own_code_fingerprint(import_module("my_model").Mine))
+    assert None not in found
+    assert found[0] != found[1]
+    assert own_code_fingerprint(BertForSequenceClassification, BertConfig) is None

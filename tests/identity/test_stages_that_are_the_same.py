@@ -333,6 +333,24 @@ def test_a_stream_is_another_where_its_file_or_what_is_taken_of_it_is_another(tm
     assert changes(first, identity()) == ["data train changed"]
 
 
+def test_a_stream_of_a_folder_is_another_where_any_of_its_files_is_wherever_the_folder_is(tmp_path: Path) -> None:
+    """Also behind the rows that are looked at when it is opened."""
+    rows = [json.dumps({"text": f"the film number {number} was good ."}) for number in range(2500)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text("\n".join(rows))
+    (tmp_path / "data" / "validation.jsonl").write_text("\n".join(rows[:5]))
+
+    def identity(folder: str) -> dict[str, Any]:
+        return load_task(TaskArguments("causal_lm", dataset_name=str(tmp_path / folder), streaming=True)).identity
+
+    first = identity("data")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert identity("moved") == first
+    rows[2000] = rows[2000].replace("good", "bad")
+    (tmp_path / "moved" / "train.jsonl").write_text("\n".join(rows))
+    assert changes(first, identity("moved")) == ["data train changed"]
+
+
 # --- interrupted stages ---------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from transformers import AutoModelForMaskedLM
 from processes import in_processes
 from shared_stages import CASES, NAMED, SHORT, apart, arguments, assert_like, fine_tuned, make, moved, scores
 from ted_distill import InputError, TaskArguments, finetune, load_task
+from ted_distill.output import gathered
 from ted_distill.training.trainer import StageTrainer
 from ted_distill.training.updates import STREAM_NAME
 from tiny import save_tiny
@@ -131,6 +132,35 @@ def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
     in_processes(2, run, tmp_path)
     assert apart(tmp_path / "whole", tmp_path / "cut") == 0
     assert scores(tmp_path / "whole") == scores(tmp_path / "cut")
+
+
+def test_processes_that_have_read_other_rows_are_refused_before_the_first_update(made: Path, tmp_path: Path) -> None:
+    """As from an old copy of the file on one of two machines: nothing else would show it."""
+
+    def run() -> None:
+        args = arguments(tmp_path / "out", 4, **SHORT)
+        files = {"train_file": str(made / ("train" if args.process_index == 0 else "validation")) + ".jsonl"}
+        task = load_task(TaskArguments("sequence_classification", **files))
+        with pytest.raises(InputError, match="of rank 1 than in the main one: rows train was 46, now 11; da"):
+            finetune(made / "student", task, args)
+
+    in_processes(2, run, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_process_draws_dropout_of_its_own(made: Path, tmp_path: Path) -> None:
+    training_step = StageTrainer.training_step
+
+    def step(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        drawn = torch.rand(1).item()
+        assert len(set(gathered(drawn))) == self.args.world_size
+        return training_step(self, *args, **kwargs)
+
+    def run() -> None:
+        StageTrainer.training_step = step
+        fine_tuned(made, arguments(tmp_path / "out", 4, **SHORT))
+
+    in_processes(2, run, tmp_path)
 
 
 @pytest.mark.long

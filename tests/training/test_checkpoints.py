@@ -6,21 +6,27 @@ import json
 import os
 import pickle
 import shutil
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForSequenceClassification
 
 from conftest import set_bfloat16
 from small_runs import Cut
 from ted_distill import StageArguments, Task, TaskArguments, TrainingError, finetune, load_task
+from ted_distill.output import explain_full_disk
 from ted_distill.output.checkpoints import _MANIFEST_NAME, SHARDED_OPTIMIZER, resumable_checkpoint, rotate_checkpoints
 from ted_distill.output.files import files_below
 from ted_distill.output.manifests import sums, write_sealed
+from ted_distill.training.checkpointing import plain_errors, readable, room_needed
+from ted_distill.training.saved_interrupts import SavedInterrupts
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
 
@@ -146,6 +152,49 @@ def test_a_checkpoint_saved_without_its_optimizer_is_not_gone_on_from(
     assert "passing over checkpoint-4: saved without optimizer.pt, scheduler.pt, rng_state.pth" in caplog.text
     assert "starting from the beginning" in caplog.text
     assert same_results(folder, tmp_path / "whole")
+
+
+def test_a_training_that_something_ended_early_is_not_published(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would count as finished, and never be resumed."""
+    on_step_end = SavedInterrupts.on_step_end
+
+    def stop(self: SavedInterrupts, args: Any, state: Any, control: Any, **more: Any) -> None:
+        control.should_training_stop = state.global_step == 4
+        on_step_end(self, args, state, control, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SavedInterrupts, "on_step_end", stop)
+        with pytest.raises(TrainingError, match="expected 6 updates, got 4, as something ended the training"):
+            finetune(model, task, arguments(tmp_path / "out"))
+    assert not (tmp_path / "out" / "stage.json").exists()
+    assert finetune(model, task, arguments(tmp_path / "out"))["steps"] == 6
+
+
+def test_all_files_of_checkpoints_that_are_there_count_as_room_that_is_taken(
+    model: Path, task: Task, tmp_path: Path
+) -> None:
+    """Sharded optimizers are in a folder of the checkpoint."""
+    args = arguments(tmp_path)
+    free = room_needed(args, 100, [], 16, 0, [])[0].size
+    (tmp_path / "checkpoint-2" / SHARDED_OPTIMIZER).mkdir(parents=True)
+    (tmp_path / "checkpoint-2" / SHARDED_OPTIMIZER / "__0_0.distcp").write_bytes(bytes(30))
+    (tmp_path / "checkpoint-2" / "scheduler.pt").write_bytes(bytes(20))
+    assert room_needed(args, 100, [], 16, 0, [])[0].size == free - 50
+
+
+def test_an_error_of_shards_is_raised_as_what_it_was(tmp_path: Path) -> None:
+    """PyTorch's own is no `Exception`, and would go past all that explains or tidies up."""
+    full = OSError(28, "No space left on device")
+    with pytest.raises(TrainingError, match="is full"), explain_full_disk([tmp_path]), plain_errors():
+        raise CheckpointException("", {0: wrapped(full)})
+    with pytest.raises(TrainingError, match="got files that cannot be read"), readable("checkpoint-3"), plain_errors():
+        raise CheckpointException("", {1: wrapped(EOFError())})
+
+
+def wrapped(error: Exception) -> Any:
+    return error, traceback.extract_stack()
 
 
 def test_a_stage_scored_more_often_than_it_is_saved_ends_with_the_best_of_what_was_saved(

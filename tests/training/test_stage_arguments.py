@@ -59,6 +59,7 @@ def refused(**values: Any) -> list[str]:
         ("label_smoothing_factor", [0.1, -1]),
         ("neftune_noise_alpha", [5]),
         ("resume_from_checkpoint", ["runs/x/checkpoint-5"]),
+        ("enable_jit_checkpoint", [True]),
         pytest.param(
             "dataloader_in_order",
             [False],

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,24 +175,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return 141
     except InputError as error:
-        _say(f"ted {name}: invalid input{'; nothing was trained' if untrained else ''}\n{error}")
+        _say(f"ted {name}: invalid input{'; nothing was trained' if untrained else ''}\n{error}", error)
         return 2
     except TrainingError as error:
-        _say(f"ted {name}: {error}")
+        _say(f"ted {name}: {error}", error)
         return 1
     except GateError as error:
-        _say(f"ted {name}: {error}")
+        _say(f"ted {name}: {error}", error)
         return 4
-    except Terminated:
-        _say(f"ended by SIGTERM{_RESUMES if trained else ''}")
+    except Terminated as error:
+        _say(f"ended by SIGTERM{_RESUMES if trained else ''}", error)
         return 143
     except OSError as error:
         if (problem := _full_disk(error)) is None:
             raise
-        _say(f"ted {name}: {problem}")
+        _say(f"ted {name}: {problem}", error)
         return 1
-    except KeyboardInterrupt:
-        _say(f"interrupted{_RESUMES if trained else ''}")
+    except KeyboardInterrupt as error:
+        _say(f"interrupted{_RESUMES if trained else ''}", error)
         return 130
     return 0
 
@@ -280,8 +281,17 @@ def _show_anything() -> None:
             output.reconfigure(errors="backslashreplace")
 
 
-def _say(message: str) -> None:
-    sys.stderr.write(message + "\n")
+def _say(message: str, error: BaseException) -> None:
+    """Say why a command ends. Of several processes only those do that have something of their own to say."""
+    rank = 0
+    if os.environ.get("WORLD_SIZE"):
+        from ..output.processes import is_said_elsewhere, process_rank  # with it comes torch
+
+        with suppress(InputError):  # which is what is said, then
+            if is_said_elsewhere(error):
+                return
+            rank = process_rank()
+    sys.stderr.write(f"process {rank}: {message}\n" if rank else f"{message}\n")
 
 
 def _leave_it_to_the_main_process() -> None:

@@ -77,7 +77,7 @@ class StatesCache:
         self.one_a_row = one_a_row
         self.with_hidden_states = with_hidden_states
         self._files: dict[str, RowFile] = {}
-        self._broken = False
+        self._cannot_read = self._cannot_write = False
         self.bytes_to_come = 0
         """Room on the disk that the rows still missing will take, if it is known."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class StatesCache:
             rows = batch[ROW].tolist()
             if relation_block is not None:
                 names += [f"{kind}_{relation_block}" for kind in ("queries", "keys", "values")]
-            found = self._find(rows, names, batch["input_ids"].shape[1])
+            found = self._found(rows, names, batch["input_ids"].shape[1])
         kept = found is not None
         if self.agree is not None and not self.agree(kept):
             found = None
@@ -114,6 +114,15 @@ class StatesCache:
             return signals
         logits, *others = (tensor.to(batch["input_ids"].device, non_blocking=True) for tensor in found)
         return Signals(logits, others[: len(blocks)], others[len(blocks) :])
+
+    def _found(self, rows: list[int], names: Sequence[str], tokens: int) -> list[Tensor] | None:
+        """The same as `_find`; None from the first error on, such as that of a network's disk."""
+        try:
+            return None if self._cannot_read else self._find(rows, names, tokens)
+        except OSError as error:
+            self._cannot_read = self._cannot_write = True
+            self._say("read from", error)
+            return None
 
     def _find(self, rows: list[int], names: Sequence[str], tokens: int) -> list[Tensor] | None:
         """The rows of every file, padded to `tokens`; None if a file lacks one of them."""
@@ -130,7 +139,7 @@ class StatesCache:
         return found
 
     def _keep(self, rows: list[int], names: Sequence[str], signals: Signals) -> None:
-        if self._broken:
+        if self._cannot_write:
             return
         tensors = [signals.logits.float()]
         if self.with_hidden_states:
@@ -141,11 +150,14 @@ class StatesCache:
                 file = self._files.get(name) or self._open(name) or self._create(name, tensor)
                 file.write(rows, tensor.detach().cpu().contiguous())
         except OSError as error:
-            self._broken = True
-            logger.warning(
-                "cache_dir: expected to write into %s, got an error (%s); running the frozen model in every epoch",
-                self.folder, error.strerror,
-            )  # fmt: skip
+            self._cannot_write = True
+            self._say("write into", error)
+
+    def _say(self, doing: str, error: OSError) -> None:
+        logger.warning(
+            "cache_dir: expected to %s %s, got an error (%s); running the frozen model in every epoch",
+            doing, self.folder, error.strerror,
+        )  # fmt: skip
 
     def _open(self, name: str) -> RowFile | None:
         """The file, if it was created before."""

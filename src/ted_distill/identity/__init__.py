@@ -23,9 +23,3 @@ from .content import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
-
-__all__ = [
-    "CONTENT", "Identity", "backbone_fingerprint", "changes", "class_fingerprint", "config_content",
-    "file_fingerprint", "fingerprint", "function_fingerprint", "head_fingerprint", "own_code_fingerprint", "plain",
-    "rows_fingerprint", "source_fingerprint", "tokenizer_fingerprint", "weights_fingerprint",
-]  # fmt: skip

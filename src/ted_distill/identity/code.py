@@ -29,6 +29,8 @@ CONTENT = "__content__"
 _OWN_CODE = "transformers_modules."
 """How names of modules begin that transformers has made of a model's own code."""
 _PACKAGE = __name__.partition(".")[0]
+_RECORDED = {_PACKAGE, "torch", "transformers", "accelerate", "datasets"}
+"""Packages whose versions are recorded, wherever they are installed."""
 _LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 _SITE = {"site-packages", "dist-packages"}
 """Folders of libraries."""
@@ -133,7 +135,7 @@ def _parsed(module: ModuleType) -> ast.Module:
 
 def _is_theirs(module: ModuleType | None) -> bool:
     """Whether a module is the user's own: in a notebook, or in a file that is no library's."""
-    if module is None or module.__name__.partition(".")[0] == _PACKAGE:
+    if module is None or module.__name__.partition(".")[0] in _RECORDED:
         return False
     file = getattr(module, "__file__", None)
     if file is None:
@@ -296,14 +298,17 @@ def _written(value: Any) -> str:
 
 
 def own_code_fingerprint(*classes: type) -> str | None:
-    """Fingerprint of the code that comes with a model: of the modules of these classes and of what these import.
+    """Fingerprint of the code that comes with a model or is the user's own: of the modules of these classes, and of
+    what they import.
 
     Returns:
         None for classes of transformers and other libraries, whose versions are recorded.
     """
-    names = {base.__module__ for one in classes for base in one.__mro__ if base.__module__.startswith(_OWN_CODE)}
-    files = {str(sys.modules[name].__file__) for name in names}
-    if not files:
-        return None
+    bases = {base for one in classes for base in one.__mro__}
+    with_model = {base.__module__ for base in bases if base.__module__.startswith(_OWN_CODE)}
+    files = {str(sys.modules[name].__file__) for name in with_model}
     read = files.union(*(get_relative_import_files(file) for file in files))
-    return fingerprint(sorted(file_fingerprint(file) for file in read if Path(file).is_file()))
+    found = [file_fingerprint(file) for file in read if Path(file).is_file()]
+    registered = {base for base in bases if base.__module__ not in with_model}
+    found += {_code_of(base) for base in registered if _is_theirs(sys.modules.get(base.__module__))}
+    return fingerprint(sorted(found)) if found else None

@@ -34,7 +34,7 @@ from .manifests import (
     write_sealed,
 )
 from .origins import command, short_name, versions
-from .processes import on_main
+from .processes import gathered, on_main
 from .publishing import (
     finish_publication,
     foreign_names,
@@ -46,49 +46,3 @@ from .publishing import (
 
 SETTINGS_NAME = "settings.json"
 RESULTS_NAME = "all_results.json"
-
-__all__ = [
-    "MANIFEST_NAME",
-    "PARTIAL",
-    "RESULTS_NAME",
-    "SETTINGS_NAME",
-    "STATE_NAME",
-    "DamagedFileError",
-    "Need",
-    "atomic_files",
-    "check_checkpoint",
-    "check_inputs",
-    "check_space",
-    "check_writable",
-    "checkpoint_folder",
-    "command",
-    "damaged_files",
-    "explain_full_disk",
-    "finish_publication",
-    "foreign_names",
-    "has_scaffold",
-    "is_half_published",
-    "last_checkpoint",
-    "locked",
-    "locked_here",
-    "on_main",
-    "processes_of",
-    "publication",
-    "published_damage",
-    "read_if_sound",
-    "read_json",
-    "read_manifest",
-    "read_sealed",
-    "refuse_busy",
-    "refuse_own_folder",
-    "remove_checkpoints",
-    "remove_leftovers",
-    "resumable_checkpoint",
-    "rotate_checkpoints",
-    "seal_checkpoint",
-    "short_name",
-    "unsealed_checkpoints",
-    "versions",
-    "write_json",
-    "write_sealed",
-]

@@ -8,14 +8,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ..errors import InputError
+from ..wording import counted
 from .disk import AGAIN, explain_full_disk
-from .files import remove_leftovers
-from .processes import on_main
+from .files import PARTIAL, remove_leftovers
+from .processes import gathered, on_main
 
 try:
     import fcntl
@@ -27,6 +32,8 @@ logger = logging.getLogger(__name__)
 LOCK_NAME = ".ted-lock"
 _CANNOT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Where a file system has no locks."""
+_APPEARS_WITHIN, _LOOKS_EVERY = 60.0, 0.5
+"""Seconds: NFS may remember for up to a minute that a file is not there."""
 _held: set[int] = set()
 
 
@@ -38,17 +45,45 @@ def locked(folder: Path) -> Iterator[None]:
     in it fails and leaves nothing.
 
     Raises:
-        InputError: another process holds it, or the lock cannot be opened.
+        InputError: another process holds it, the lock cannot be opened, or not all processes of `torchrun` see the
+            folder.
         TrainingError: the disk is full.
     """
     taken: list[int] = []
     with explain_full_disk([folder], then=AGAIN), _gone_if_empty(folder):
         try:
             on_main(lambda: taken.extend(_take(folder)))
+            _refuse_unshared(folder)
             yield
         finally:
             for descriptor in taken:
                 _release(folder, descriptor)
+
+
+def _refuse_unshared(folder: Path) -> None:
+    """Refuse a folder on a disk of the main process's machine alone: the other processes read what it writes there."""
+    processes = PartialState().num_processes
+    if processes == 1:
+        return
+    mark = on_main(lambda: Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder)).name)
+    blind = [rank for rank, sees in enumerate(gathered(_sees(folder / mark))) if not sees]
+    on_main(lambda: (folder / mark).rmdir())
+    if blind:
+        raise InputError(
+            f"output_dir: expected a folder that all processes see, got {folder}, which "
+            f"{counted(len(blind), 'process')} of {processes} (the first has rank {blind[0]}) cannot see; give a "
+            "folder on a disk that all machines share"
+        )
+
+
+def _sees(path: Path) -> bool:
+    """Whether something that another machine has just made appears within the time that network disks may take."""
+    until = time.monotonic() + _APPEARS_WITHIN
+    while not path.exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(_LOOKS_EVERY)
+    return True
 
 
 @contextmanager

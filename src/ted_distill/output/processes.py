@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from ..errors import InputError, TrainingError, shown
 
 T = TypeVar("T")
+_OF_MAIN = "of_main"
+"""Attribute of an error that the main process raised for all."""
 
 
 def process_count() -> int:
@@ -60,5 +62,19 @@ def on_main(decide: Callable[[], T]) -> T:
     broadcast_object_list(outcome)
     result, problem = outcome[0]
     if problem is not None:
+        vars(problem)[_OF_MAIN] = True
         raise problem
     return result  # type: ignore[return-value]
+
+
+def is_said_elsewhere(error: BaseException) -> bool:
+    """Whether another process says why a command ends: the main one what ends all of them, and the first of each
+    machine what is wrong with the input.
+    """
+    own = isinstance(error, (TrainingError, OSError)) or (isinstance(error, InputError) and local_rank() == 0)
+    return process_rank() > 0 and not (own and _OF_MAIN not in vars(error))
+
+
+def gathered(value: T) -> list[T]:
+    """What every process has, by rank; each waits for all."""
+    return [value] if PartialState().num_processes == 1 else list(gather_object([value]))

@@ -12,24 +12,3 @@ from .interrupts import (
 from .log_file import LOG_NAME, logged_into, remembering
 from .schedule import Schedule
 from .state import Score
-
-__all__ = [
-    "LOG_NAME",
-    "Display",
-    "Schedule",
-    "Score",
-    "Terminated",
-    "busy",
-    "current_display",
-    "is_postponed",
-    "logged_into",
-    "noting_interrupts",
-    "part_of",
-    "postponing_interrupts",
-    "raise_if_interrupted",
-    "raise_noted",
-    "remembering",
-    "showing",
-    "watched",
-    "within",
-]

@@ -210,6 +210,8 @@ class RunOfRecipe(Steps):
             if name not in (self.given or {}):
                 with collect(problems):
                     self._check_stage(name)
+        # The main process goes on to write what the others have only now looked for.
+        PartialState().wait_for_everyone()
         raise_if_any(problems)
 
     def check_name(self, name: str) -> None:

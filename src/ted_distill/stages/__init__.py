@@ -8,15 +8,3 @@ from .filters.filter_arguments import LearnFiltersArguments
 from .filters.filter_learner import LearnFiltersTrainer
 from .finetune import FinetuneTrainer, finetune
 from .learn_filters import learn_filters
-
-__all__ = [
-    "DistillArguments",
-    "DistillTrainer",
-    "FinetuneTrainer",
-    "LearnFiltersArguments",
-    "LearnFiltersTrainer",
-    "distill",
-    "evaluate",
-    "finetune",
-    "learn_filters",
-]

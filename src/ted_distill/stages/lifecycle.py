@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..errors import InputError, collect, raise_if_any
 from ..fast.states_cache import CACHE_NAME, ROW, StatesCache, open_cache, remove_caches
-from ..identity import Identity, class_fingerprint, fingerprint, plain, rows_fingerprint
+from ..identity import Identity, changes, class_fingerprint, fingerprint, plain, rows_fingerprint
 from ..method.shapes import width
 from ..models.load import INFERRED, LoadedModel, save_tokenizer
 from ..models.students import STUDENT_NAME
@@ -33,6 +33,7 @@ from ..output import (
     command,
     explain_full_disk,
     finish_publication,
+    gathered,
     has_scaffold,
     locked,
     locked_here,
@@ -103,6 +104,7 @@ class OpenStage:
     """Adds scores on the test rows to the results of the stage, if it is finished and they lack them."""
 
     def __post_init__(self) -> None:
+        _refuse_different(plain(self.identity))
         self.finished = on_main(lambda: check_folder(Path(self.args.output_dir), self.identity))
 
     def result(self) -> Results:
@@ -152,6 +154,23 @@ class OpenStage:
     def _settings(self) -> dict[str, Any]:
         found = {"identity": plain(self.identity), "places": self.places, "versions": versions()}
         return found | {"global_batch": self.args.global_batch, "processes": self.args.world_size}
+
+
+def _refuse_different(identity: Identity) -> None:
+    """Refuse processes that have read other rows or models than the main one, such as old copies on another machine.
+
+    Raises:
+        InputError: says what is different.
+    """
+    if len(set(gathered(fingerprint(identity)))) == 1:
+        return
+    of_main = on_main(lambda: identity)
+    for rank, different in enumerate(gathered(changes(of_main, identity))):
+        if different:
+            raise InputError(
+                f"data and models: expected the same in all processes, got others in the one of rank {rank} than in "
+                f"the main one: {'; '.join(different)}; copy the files of the main process to its machine"
+            )
 
 
 def prepare(

@@ -42,7 +42,11 @@ WITHOUT_EFFECT = {
     "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push", "push_to_hub",
     "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "save_on_each_node", "debug",
     "eval_accumulation_steps", "eval_use_gather_object", "torch_empty_cache_steps", "remove_unused_columns",
-    "fsdp", "fsdp_config",
+    "fsdp", "fsdp_config", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters",
+    "ddp_static_graph", "dataloader_multiprocessing_context", "save_only_model", "include_num_input_tokens_seen",
+    "include_for_metrics", "eval_do_concat_batches", "restore_callback_states_from_checkpoint",
+    # The losses of the stages count the labels of all processes by themselves.
+    "average_tokens_across_devices",
     # Activations that are computed again are the same, with the random numbers of dropout put back. Not so under every
     # `activation_checkpointing_kwargs`: there may be none put back, or no gradients for frozen inputs.
     "activation_checkpointing", "gradient_checkpointing",

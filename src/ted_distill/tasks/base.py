@@ -26,6 +26,7 @@ from ..errors import InputError, collect, raise_if_any
 from ..identity import Identity, class_fingerprint, file_fingerprint, fingerprint, rows_fingerprint
 from ..method.filters import Batch
 from .reading.columns import TextColumns, numbered, text_names
+from .reading.data_sets import files_of_split
 from .reading.file_options import FileOptions, columns_read, file_options
 from .reading.notices import notice
 from .reading.overlap import overlaps, overlaps_with, warn_of_overlap
@@ -270,10 +271,21 @@ class Task(ABC):
         if not isinstance(rows, IterableDataset):
             return rows_fingerprint(rows)
         file = self.arguments.train_file
-        source = file_fingerprint(Path(file).expanduser()) if file else rows_fingerprint(rows)
-        names = ("dataset_name", "dataset_config_name", "dataset_revision") if not file else ()
-        taken = [getattr(self.arguments, name) for name in (*names, *STREAM_SELECTION)]
-        return fingerprint([source, *taken])
+        source = file_fingerprint(Path(file).expanduser()) if file else self._stream_fingerprint(rows)
+        return fingerprint([source, *(getattr(self.arguments, name) for name in STREAM_SELECTION)])
+
+    def _stream_fingerprint(self, rows: IterableDataset) -> str:
+        """Of a stream that is no file's: of all files that a data set has for it, or else of the first rows."""
+        name, config = self._data_set
+        files = None if name is None or "train" in self.given else files_of_split(name, config, self.arguments)
+        return fingerprint([config, files or rows_fingerprint(rows)])
+
+    @property
+    def _data_set(self) -> tuple[str | None, str | None]:
+        """Name and configuration of the data set that is read where there is no file."""
+        arguments = self.arguments
+        name, config = (arguments.dataset_name, None) if arguments.dataset_name else self.hub_dataset() or (None, None)
+        return name, arguments.dataset_config_name or config
 
     @property
     def row_counts(self) -> dict[str, int | str]:
@@ -293,10 +305,9 @@ class Task(ABC):
             return "rows given in Python"
         if file := getattr(arguments, f"{split}_file"):
             return Path(file).name
-        name, config = (arguments.dataset_name, None) if arguments.dataset_name else self.hub_dataset() or (None, None)
+        name, config = self._data_set
         if name and Path(name).expanduser().exists():
             name = Path(name).expanduser().resolve().name
-        config = arguments.dataset_config_name or config
         theirs = self.validation_splits().get(split, split)
         if split in ("validation", TEST):
             theirs = getattr(arguments, f"{split}_split") or theirs

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import TrainerState
 
 from ..errors import TrainingError, reason_of
@@ -67,6 +68,16 @@ def save_state(state: TrainerState, folder: Path) -> None:
 
 
 @contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise what went wrong with shards as the error that it was: torch's own, of all processes, is no `Exception`."""
+    try:
+        yield
+    except CheckpointException as error:
+        first, _ = next(iter(error.failures.values()))
+        raise (first if isinstance(first, Exception) else RuntimeError(str(first))) from error
+
+
+@contextmanager
 def readable(checkpoint: str | None) -> Iterator[None]:
     """Turn each of the many errors of reading a checkpoint into one line. Pickles are read only as tensors.
 
@@ -110,7 +121,8 @@ def room_needed(
     folder = Path(args.output_dir)
     filled = [cache for cache in caches if isinstance(cache, StatesCache)]
     one = weights + int(moments_of(args) * bytes_of(trained))
-    there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/*") if file.is_file())
+    # Sharded optimizers have a folder of their own.
+    there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/**/*") if file.is_file())
     return [
         Need("checkpoints", folder, max(0, one * checkpoints_at_once(args, rows) - there)),
         Need("the finished model", folder, model),

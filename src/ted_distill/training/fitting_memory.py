@@ -111,13 +111,13 @@ def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[i
     """
     size = args.per_device_train_batch_size
     where = f"in update {step}" if step else "before the first update"
-    found = f"memory: expected room for a batch of {size} rows, got none {where} ({reason})"
+    found = f"memory: expected room for a batch of {counted(size, 'row')}, got none {where} ({reason})"
     more = "" if _recomputes(args) else f", or --{RECOMPUTES} true, which takes a third more time"
     fitting = None if runs is None else largest(args, runs)
-    if fitting == 0:
+    if fitting == 0 or size == 1:
         return f"{found}; not even one row fits: shorten rows, take a smaller model{more}"
     most = size // 2 if fitting is None else fitting
-    flags = _flags(*same_updates(args, max(1, most)))
+    flags = _flags(*same_updates(args, most))
     known = "try" if fitting is None else "this fits:"
     return f"{found}; {known} {flags}, which gives the same updates{more}; the same command resumes where it stopped"
 

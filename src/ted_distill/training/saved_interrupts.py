@@ -47,14 +47,15 @@ def postponing(args: StageArguments, rows: object) -> AbstractContextManager[Non
     """Postpones interrupts where a checkpoint can be written after any update.
 
     Not for several processes, of which one alone may have been interrupted, nor with those that make batches, which end
-    at once; nor for a stream or without skipping rows, whose places are known only where they would be saved anyway;
-    nor where some scores are of weights that are not saved, and a checkpoint more would make them candidates.
+    at once; nor for checkpoints without an optimizer, from which no training resumes; nor for a stream or without
+    skipping rows, whose places are known only where they would be saved anyway; nor where some scores are of weights
+    that are not saved, and a checkpoint more would make them candidates.
     """
     alone = args.world_size == 1 and not args.dataloader_num_workers and not args.eval_on_start
     same = text_of(args.save_strategy) == text_of(args.eval_strategy) and (
         args.save_strategy != SaveStrategy.STEPS or args.save_steps == args.eval_steps
     )
-    saves = args.save_strategy not in (SaveStrategy.NO, SaveStrategy.BEST)
+    saves = args.save_strategy not in (SaveStrategy.NO, SaveStrategy.BEST) and not args.save_only_model
     whole = not args.ignore_data_skip and not isinstance(rows, IterableDataset)
     scored = args.eval_strategy != IntervalStrategy.NO
     return postponing_interrupts() if alone and saves and whole and (same or not scored) else nullcontext()

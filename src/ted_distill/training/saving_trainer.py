@@ -94,12 +94,19 @@ class SavingTrainer(ShardedTrainer):
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         positions = super()._init_training_state(*args, **kwargs)
         self._find_best()
+        if self.args.world_size > 1 and not self.state.global_step:
+            self._draw_apart()
         return positions
 
     def _find_best(self) -> None:
         """Say where the best checkpoint is: the folder may have been moved since the state was written."""
         best = self.state.best_global_step
         self.state.best_model_checkpoint = str(checkpoint_folder(Path(self.args.output_dir), best)) if best else None
+
+    def _draw_apart(self) -> None:
+        """Give each process random numbers of its own: dropout would hide the same places of all their batches."""
+        place = self.args.seed, self.state.global_step, self.args.process_index, self.args.world_size
+        set_seed(zlib.crc32(repr(place).encode()))
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -146,10 +153,9 @@ class SavingTrainer(ShardedTrainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with readable(checkpoint):
             super()._load_rng_state(checkpoint)
-        rank, processes = self.args.process_index, self.args.world_size
-        if checkpoint is not None and processes_of(Path(checkpoint)) != processes:
+        if checkpoint is not None and processes_of(Path(checkpoint)) != self.args.world_size:
             # No process has the state of another one.
-            set_seed(zlib.crc32(repr((self.args.seed, self.state.global_step, rank, processes)).encode()))
+            self._draw_apart()
 
     def _load_best_model(self) -> None:
         folder = checkpoint_folder(Path(self.args.output_dir), self.state.best_global_step)

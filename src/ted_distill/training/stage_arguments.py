@@ -37,6 +37,20 @@ Attention = Literal["auto", "fast", "plain", "flash"]
 
 _LOW_RATE = 1e-5
 """Lower than what stages and searches choose for models of the usual widths."""
+_SCORES = "the stages score models in their own way", "leave it out"
+_TO_BE_FALSE = {
+    "push_to_hub": ("the stages do not upload", "upload the finished folder with `ted push FOLDER OWNER/NAME`"),
+    "use_liger_kernel": ("the stages compute their own losses", "leave it out"),
+    "save_on_each_node": ("one process writes a stage's folder, which all have to see", "leave it out"),
+    "enable_jit_checkpoint": (
+        "the stages save a checkpoint themselves when they are interrupted, and resume from it", "leave it out",
+    ),
+    "bf16_full_eval": _SCORES,
+    "fp16_full_eval": _SCORES,
+    "prediction_loss_only": _SCORES,
+    "batch_eval_metrics": _SCORES,
+}  # fmt: skip
+"""Arguments of transformers that the stages would ignore or be harmed by: why, and what to do instead."""
 
 
 @described
@@ -209,31 +223,17 @@ class StageArguments(TrainingArguments):
                 f"{process_count()}; leave it out, and lower per_device_train_batch_size and raise "
                 "gradient_accumulation_steps instead"
             )
-        if self.push_to_hub:
-            problems.append(
-                "push_to_hub: expected false, as the stages do not upload, got true; upload the finished folder with "
-                "`ted push FOLDER OWNER/NAME`"
-            )
         if str(self.resume_from_checkpoint).lower() not in ("none", "true", "false"):
             problems.append(
                 "resume_from_checkpoint: expected none, as a stage goes on from the last checkpoint of its own "
                 f"output_dir, got {shown(self.resume_from_checkpoint)}; leave it out"
             )
-        if self.use_liger_kernel:
-            problems.append(
-                "use_liger_kernel: expected false, as the stages compute their own losses, got true; leave it out"
-            )
-        if self.save_on_each_node:
-            problems.append(
-                "save_on_each_node: expected false, as one process writes a stage's folder, which all have to see, got "
-                "true; leave it out"
-            )
+        # Older versions of transformers lack some of them.
         problems += [
-            f"{name}: expected false, as the stages score models in their own way, got true; leave it out"
-            for name in ("bf16_full_eval", "fp16_full_eval", "prediction_loss_only", "batch_eval_metrics")
+            f"{name}: expected false, as {reason}, got true; {remedy}"
+            for name, (reason, remedy) in _TO_BE_FALSE.items()
             if getattr(self, name, False)
         ]
-        # Older versions of transformers have no such argument.
         if not getattr(self, "dataloader_in_order", True):
             problems.append(
                 "dataloader_in_order: expected true, as the order of batches decides what comes out, got false; leave "

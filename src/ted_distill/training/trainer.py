@@ -28,6 +28,7 @@ from ..output import (
 from ..progress import showing
 from ..tasks.base import Counts, Metrics, Split, Task
 from .announcements import first_line, not_finite
+from .contradictions import text_of
 from .fitting_memory import SHOWN, divide_anew, what_fits
 from .saved_interrupts import SavedInterrupts, postponing
 from .saving_trainer import SavingTrainer
@@ -38,7 +39,7 @@ from .scores.selection import SCORES_OF, logged_scores, mark_candidate, selectio
 from .sharded.shares import StandIn
 from .shown.shown_progress import ShownProgress
 from .stage_arguments import StageArguments
-from .update_counts import warmup_doubt
+from .update_counts import refuse_untrained, warmup_doubt
 from .updates import UpdateTrainer, collate
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         if reason:
             raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries()))
         self._stop_if_not_finite()
+        self._refuse_half_trained()
         self.gather_weights()
         self.model.eval()  # training leaves the module in training mode, and final scores must be without dropout
         chosen = self.args.load_best_model_at_end and self.state.best_global_step is not None
@@ -148,6 +150,13 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         whose = {SCORES_OF: self.scores_of} if self.scores_of else {}
         facts = selection(self.state, self.task, chosen_by, bool(self.test))
         return {**self.test_scores(), **scores, **whose, **facts}
+
+    def _refuse_half_trained(self) -> None:
+        """Streams may have fewer rows than updates were asked for; early stopping is meant to."""
+        patience = self.args.early_stopping_patience
+        early = patience is not None and evaluations_without_gain(self.args, self.state) >= patience
+        if not early and not isinstance(self.train_dataset, IterableDataset):
+            refuse_untrained(self.state.global_step, self.state.max_steps)
 
     def test_scores(self) -> Metrics:
         """Scores of the module's own predictions on the test rows, if there are any."""
@@ -223,6 +232,12 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             logger.warning(first_line(self.args, rows, features, updates, epochs))
         if (doubt := warmup_doubt(self.args, updates)) is not None:
             logger.warning("%s: %s", self.args.output_dir, doubt)
+        if self.args.save_only_model and text_of(self.args.save_strategy) != "no":
+            logger.warning(
+                "%s: save_only_model leaves the optimizer out of checkpoints, so an interrupted training starts from "
+                "the beginning",
+                self.args.output_dir,
+            )
 
     def compute_loss(
         self,

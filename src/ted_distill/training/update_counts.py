@@ -93,11 +93,19 @@ def warmup_doubt(args: StageArguments, updates: int) -> str | None:
     )
 
 
-def refuse_untrained(steps: int) -> None:
-    """Refuse to publish a model after no updates, such as on a stream that has no rows.
+def refuse_untrained(steps: int, expected: int = 1) -> None:
+    """Refuse to publish a model after no updates, such as on a stream that has no rows, or after too few.
+
+    Args:
+        expected: updates that the training should have made, if nothing that may end it earlier has.
 
     Raises:
-        TrainingError: there was none.
+        TrainingError: there were fewer.
     """
     if steps < 1:
         raise TrainingError("no update was made, so there is no trained model to publish; check the training data")
+    if steps < expected:
+        raise TrainingError(
+            f"expected {expected} updates, got {steps}, as something ended the training; nothing was published, and "
+            "the same command resumes from the last checkpoint"
+        )

@@ -12,6 +12,7 @@ from ted_distill import read_recipe
 from ted_distill.errors import InputError
 from ted_distill.runs.run import run
 from ted_distill.runs.side_by_side import node_graph
+from ted_distill.runs.side_by_side.ray_pool import refuse_other_devices
 
 SMALL = ["check=false", "report=false", "methods=[kd]"]
 
@@ -22,6 +23,16 @@ def test_without_ray_its_launcher_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="launcher: expected Ray to be installed for ray, got none; pip install"):
         run(read_recipe(recipe, [*SMALL, f"output_dir={tmp_path / 'run'}", "launcher=ray"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_with_other_devices_than_this_machine_is_refused() -> None:
+    """Its stages would be trained in other number types than was planned here, or on CPUs without a word."""
+    refuse_other_devices(8, on_gpus=True)
+    refuse_other_devices(0, on_gpus=False)
+    with pytest.raises(InputError, match="a GPU on this machine too, as the cluster has 8, got none; start the"):
+        refuse_other_devices(8, on_gpus=False)
+    with pytest.raises(InputError, match="expected GPUs in the cluster, as on this machine, got none; add"):
+        refuse_other_devices(0, on_gpus=True)
 
 
 @pytest.mark.long

@@ -2,5 +2,3 @@
 
 from .examine import examine
 from .report import Report
-
-__all__ = ["Report", "examine"]

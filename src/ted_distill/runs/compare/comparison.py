@@ -115,7 +115,7 @@ def compare(
     grid = {key: plain_values(values) for key, values in (grid or {}).items()}
     if grid:
         check_grid(grid, recipe, task, folder)
-    if not (folder / "seed-1").exists():  # which may have other settings, chosen by a search
+    if not on_main((folder / "seed-1").exists):  # which may have other settings, chosen by a search
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):

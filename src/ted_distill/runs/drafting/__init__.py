@@ -2,5 +2,3 @@
 
 from .draft import Draft, check_new, draft_from, draft_recipe
 from .naming import data_name, run_name
-
-__all__ = ["Draft", "check_new", "data_name", "draft_from", "draft_recipe", "run_name"]

@@ -5,16 +5,3 @@ from .plan import Plan, PlannedModel, plan, with_data
 from .show import show
 from .stage_plans import PlannedMethod, PlannedStage, plan_stages
 from .unknown import Unknown
-
-__all__ = [
-    "Plan",
-    "PlannedData",
-    "PlannedMethod",
-    "PlannedModel",
-    "PlannedStage",
-    "Unknown",
-    "plan",
-    "plan_stages",
-    "show",
-    "with_data",
-]

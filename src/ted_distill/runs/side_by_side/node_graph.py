@@ -125,7 +125,10 @@ def make_together(
     if run.launcher == RAY:
         from .ray_pool import RayPool
 
-        with RayPool(hello, graph.jobs, graph.teachers, graph.threads, len(graph.machine.gpus) > 0) as pool:
+        recipe = runs[0].steps.recipe
+        on_cpus = all(recipe.stage(name).get("use_cpu") for name in recipe.stages)
+        gpus = len(graph.machine.gpus) > 0
+        with RayPool(hello, graph.jobs, graph.teachers, graph.threads, gpus, on_cpus) as pool:
             return graph.results(pool, tolerated)
     number = graph.workers(run.workers, rows is not None)
     if number == 1:

@@ -22,10 +22,20 @@ class RayPool:
         teachers: run -> the node whose results are the teacher's.
         threads: of a task.
         on_gpus: whether a task needs a GPU.
+        on_cpus: whether the recipe says that it needs none.
+
+    Raises:
+        InputError: no cluster answers, or it has GPUs and this machine has none, or the other way round.
     """
 
     def __init__(
-        self, hello: Hello, jobs: Mapping[str, Job], teachers: Mapping[str, str], threads: int, on_gpus: bool
+        self,
+        hello: Hello,
+        jobs: Mapping[str, Job],
+        teachers: Mapping[str, str],
+        threads: int,
+        on_gpus: bool,
+        on_cpus: bool = False,
     ) -> None:
         import ray
 
@@ -38,6 +48,8 @@ class RayPool:
             ray.init(ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"launcher: expected a Ray cluster to answer, got {error}; check RAY_ADDRESS") from error
+        if not on_cpus:
+            refuse_other_devices(int(ray.cluster_resources().get("GPU", 0)), on_gpus)
         self._hello = ray.put(hello)
         # A stage that was interrupted goes on where it was: trying again loses nothing.
         self._task = ray.remote(num_cpus=threads, num_gpus=int(on_gpus), max_retries=2)(_do)
@@ -72,6 +84,28 @@ class RayPool:
                 f"({reason_of(error)}); start the same command again"
             )
         return name, ended.result
+
+
+def refuse_other_devices(gpus: int, on_gpus: bool) -> None:
+    """Number types and defaults follow from the devices of this machine, so tasks need the same kind.
+
+    Args:
+        gpus: how many the cluster has.
+        on_gpus: whether this machine's GPUs are counted on.
+
+    Raises:
+        InputError: only one of the two has GPUs.
+    """
+    if gpus and not on_gpus:
+        raise InputError(
+            f"launcher: expected a GPU on this machine too, as the cluster has {gpus}, got none; start the command on "
+            "one of the machines with GPUs, or set use_cpu: true under training"
+        )
+    if on_gpus and not gpus:
+        raise InputError(
+            "launcher: expected GPUs in the cluster, as on this machine, got none; add machines that have some, or set "
+            "use_cpu: true under training"
+        )
 
 
 def _do(hello: Hello, begin: Begin) -> Ended:

@@ -10,8 +10,10 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from datasets.info import DatasetInfosDict
+from huggingface_hub import HfFileSystem
 
 from ...errors import InputError, reason_of
+from ...identity import file_fingerprint
 from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
 from .file_options import FileOptions
@@ -59,6 +61,22 @@ def read_data_set(
             for split, rows in splits.items()
         }
     return {split: plain_dataset(rows) if isinstance(rows, Dataset) else rows for split, rows in whole.items()}
+
+
+def files_of_split(name: str, config: str | None, arguments: TaskArguments, split: str = "train") -> list[str]:
+    """Fingerprints of the files that a split of a data set is read from, in order; none if it has no files."""
+    folder = Path(name).expanduser()
+    place = str(folder) if folder.is_dir() else name
+    builder = datasets.load_dataset_builder(place, config, revision=arguments.dataset_revision)
+    return [_file_content(str(file)) for file in (builder.config.data_files or {}).get(split, [])]
+
+
+def _file_content(file: str) -> str:
+    """The fingerprint of a file here; the Hub's own of one that is there; of any other, where it is."""
+    if file.startswith("hf://"):
+        found = HfFileSystem().info(file)
+        return str(found["lfs"]["sha256"] if found.get("lfs") else found["blob_id"])
+    return file_fingerprint(file) if Path(file).is_file() else file
 
 
 def _found(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -174,7 +175,7 @@ def _has_end(file: Path) -> bool:
 
 def _write_arrow(table: pa.Table, file: Path) -> None:
     """Written under another name first, so that a second process never sees half a file. Raises `InputError`."""
-    part = file.with_suffix(f".{os.getpid()}.part")
+    part = file.with_suffix(f".{uuid.uuid4().hex}.part")  # processes of two containers may have the same number
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:

@@ -25,7 +25,7 @@ from ...fast.states_cache import StatesCache
 from ...method.filters import FilteredModel
 from ...output import on_main
 from ...output.checkpoints import DEEPSPEED_OPTIMIZER, OPTIMIZER, SHARDED_OPTIMIZER
-from ..checkpointing import readable
+from ..checkpointing import plain_errors, readable
 from .shard_arguments import asks_for_fsdp, say_not_sharded, settle_deepspeed
 from .sharding import agreed, block_classes, deal_out, empty, gather, materialise, shard_frozen, twin_of
 
@@ -173,7 +173,8 @@ class ShardedTrainer(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = {"optimizer": get_optimizer_state_dict(self.model, self.optimizer)}
-        save_shards(state, storage_writer=FileSystemWriter(Path(output_dir) / SHARDED_OPTIMIZER))
+        with plain_errors():
+            save_shards(state, storage_writer=FileSystemWriter(Path(output_dir) / SHARDED_OPTIMIZER))
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
@@ -182,6 +183,7 @@ class ShardedTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         state = {"optimizer": get_optimizer_state_dict(self.model, self.optimizer)}
-        load_shards(state, storage_reader=FileSystemReader(Path(checkpoint) / SHARDED_OPTIMIZER))
+        with plain_errors():
+            load_shards(state, storage_reader=FileSystemReader(Path(checkpoint) / SHARDED_OPTIMIZER))
         set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
