@@ -290,6 +290,9 @@ def _pipeline_tag(folder: Path) -> str | None:
 
 
 def _repo_problems(repo_id: str) -> Iterator[str]:
+    if "/" not in repo_id:
+        yield f"repo_id: expected owner/name, got {shown(repo_id)}; say whose it is"
+        return
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

@@ -11,6 +11,17 @@ The identity of a stage is a nested dict of plain JSON values: its arguments and
 from __future__ import annotations
 
 from .code import CONTENT, class_fingerprint, function_fingerprint, own_code_fingerprint, source_fingerprint
+from .commits import (
+    commits,
+    data_commit,
+    file_of_model,
+    is_commit,
+    known_commit,
+    model_commit,
+    pin,
+    pinning,
+    split_revision,
+)
 from .comparison import changes, plain
 from .content import (
     Identity,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..entries import typed
 from ..errors import InputError, raise_if_any, reason_of
-from ..identity import fingerprint, weights_fingerprint
+from ..identity import file_of_model, fingerprint, weights_fingerprint
 from ..wording import and_list
 from .filters import FilterConfig, Filters
 from .shapes import num_blocks, width
@@ -62,13 +62,16 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
     """Filters saved by `save_filters`, checked against the model they are to read.
 
     Args:
+        folder: or a Hub id.
         owner: "teacher" or "student", for the message.
 
     Raises:
         InputError: no filters there, damaged files, or filters of another model or width. Filters are never filled
             in at random: that would turn TED into noise without an error.
     """
-    folder = Path(folder)
+    # On the Hub they are beside the model that they read.
+    of_hub = [file_of_model(str(folder), name) for name in (FILTERS_CONFIG_NAME, FILTERS_NAME)]
+    folder = of_hub[0].parent if of_hub[0] is not None and of_hub[1] is not None else Path(folder)
     missing = [name for name in (FILTERS_CONFIG_NAME, FILTERS_NAME) if not (folder / name).is_file()]
     if missing:
         raise InputError(

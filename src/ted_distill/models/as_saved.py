@@ -10,7 +10,9 @@ import transformers
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from ..errors import InputError
+from ..identity import file_of_model, known_commit, pinning, split_revision
 from ..output import check_inputs
+from ..output.cards import CARD_NAME
 from .load import ModelArguments, load_config, load_pretrained
 from .places import resolve_place
 
@@ -18,6 +20,7 @@ _SEED = 42
 """Of what a checkpoint may lack."""
 
 
+@pinning()
 def load_as_saved(
     name: str | Path, arguments: ModelArguments | None = None, dtype: torch.dtype | str = torch.float32
 ) -> PreTrainedModel:
@@ -37,6 +40,7 @@ def load_as_saved(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model, info = load_pretrained(saved_class(config, name), name, hub, dtype=dtype, output_loading_info=True)
+    file_of_model(name, CARD_NAME, hub["revision"])
     bare = model.base_model is model
     missing = sorted(key for key in info["missing_keys"] if not (bare and "pooler" in key))
     if missing:
@@ -46,6 +50,12 @@ def load_as_saved(
             "config.json names, and merge adapters first"
         )
     return cast(PreTrainedModel, model)
+
+
+def at_commit(name: str, arguments: ModelArguments | None = None) -> str:
+    """The name of a model that has been loaded; of one from the Hub with the commit that it was read at."""
+    commit = known_commit(name, (arguments or ModelArguments()).model_revision)
+    return name if commit is None else f"{split_revision(name)[0]}@{commit}"
 
 
 def saved_class(config: PretrainedConfig, name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 import yaml
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -26,13 +27,19 @@ from ..identity import (
     Identity,
     backbone_fingerprint,
     config_content,
+    file_of_model,
     fingerprint,
     head_fingerprint,
+    known_commit,
+    model_commit,
     own_code_fingerprint,
+    pinning,
+    split_revision,
     tokenizer_fingerprint,
 )
 from ..method.filters import FilteredModel, Filters
 from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
+from ..output.cards import CARD_NAME
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
 from .embeddings import check_tokens
@@ -51,6 +58,7 @@ INFERRED = "inferred"
 
 _UNDECLARED = {"deberta": ("cls_dropout",), "deberta-v2": ("cls_dropout",)}
 """Fields that transformers' models read from a config whose class does not declare them."""
+_GUESSED = "make sure you don't have a local directory with the same name"
 _NOT_SET = {"model_type", "architectures", "auto_map", "transformers_version", "name_or_path"}
 """Fields that say what a checkpoint is and where; to change them makes no other model of it."""
 
@@ -65,7 +73,7 @@ class ModelArguments:
     config_overrides: str | None = None
     """changes to the config, such as `hidden_dropout_prob=0,classifier_dropout=0`"""
     model_revision: str = "main"
-    """branch, tag or commit on the Hub"""
+    """branch, tag or commit on the Hub, of a model whose name has none (`owner/name@revision`)"""
     trust_remote_code: bool = False
     """run code that comes with a Hub model"""
 
@@ -97,6 +105,13 @@ class LoadedModel:
     """Names of the weights that are not from the checkpoint but were drawn at random, such as those of a new head."""
     findings: Findings = field(default_factory=Findings)
     """What the model was found to do when it was tried out."""
+    commit: str | None = None
+    """Of the Hub, that it was read at."""
+
+    @property
+    def place(self) -> str:
+        """Where the model is, a Hub id with the commit that it was read at: what was loaded, whatever is there now."""
+        return self.name if self.commit is None else f"{split_revision(self.name)[0]}@{self.commit}"
 
     def as_module(self, task: Task) -> FilteredModel:
         """The model as the stages use it: logits in the data's order, only the inputs that its own tokenizer makes."""
@@ -181,6 +196,7 @@ def read_ancestry(folder: str | Path) -> list[str]:
 
 
 @typed
+@pinning()
 def load_model(
     name: str | Path, task: Task, arguments: ModelArguments | None = None, *, new_head: bool = False
 ) -> LoadedModel:
@@ -200,6 +216,8 @@ def load_model(
     check_inputs(name)
     source = Source(name, arguments.trust_remote_code)
     config = load_pretrained(AutoConfig, name, hub)
+    commit = known_commit(name, arguments.model_revision)
+    source.is_at(commit)
     apply_overrides(config, arguments.config_overrides, name)
     # Labels of the first model: another one, such as a student, must have the same.
     if not new_head and not task.has_offer:
@@ -212,7 +230,9 @@ def load_model(
     check_tokens(model, tokenizer, task, name)
     fresh = tuple(sorted(missing | _fit_head(model, head, task)))
     order = None if head.label_order is None else list(head.label_order)
-    loaded = LoadedModel(name, model, tokenizer, order, fresh)
+    if commit is not None:
+        file_of_model(name, CARD_NAME, arguments.model_revision)  # for the licence of what is made of it
+    loaded = LoadedModel(name, model, tokenizer, order, fresh, commit=commit)
     how = (
         type(model), fingerprint(config_content(config)), head, fresh, type(task), task.longest(tokenizer),
     )  # fmt: skip
@@ -296,9 +316,15 @@ def load_reader(
 
 
 def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: Any) -> Any:
-    """`from_pretrained` with each of its many errors turned into one clear line."""
+    """`from_pretrained` with each of its many errors turned into one clear line.
+
+    Args:
+        name: a folder or a Hub id; one with `@` and a revision has that in place of `hub`'s.
+    """
+    repository, revision = split_revision(name, hub["revision"])
     try:
-        return auto_class.from_pretrained(name, **hub, **options)
+        hub = {**hub, "revision": model_commit(repository, revision)}
+        return auto_class.from_pretrained(repository, **hub, **options)
     # Damaged files, unknown names, families without such a head; and remote code may raise anything.
     except Exception as error:
         if not hub["trust_remote_code"] and "trust_remote_code" in str(error):
@@ -306,15 +332,48 @@ def load_pretrained(auto_class: Any, name: str, hub: dict[str, Any], **options: 
                 f"model: expected {name} to need no code but that of transformers, got a model with code of its own; "
                 "read it, then set --trust_remote_code"
             ) from error
+        if (refused := _refusal(error, repository, revision)) is not None:
+            raise InputError(
+                f"model: expected {name} from the Hub, got {refused}{not_a_folder_either(name)}"
+            ) from error
         if isinstance(error, OSError) and "couldn't connect to" in str(error):
             raise InputError(
                 f"model: expected {name} in the cache or a connection to the Hub, got neither"
                 f"{not_a_folder_either(name)}; give a folder, or connect once to download it"
             ) from error
+        # Where transformers knows no reason, it guesses one.
+        said = (error.__cause__ or error.__context__ or error) if _GUESSED in str(error) else error
         raise InputError(
-            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason_of(error)}"
+            f"model: expected {name} to load as {auto_class.__name__}, got an error ({reason_of(said)}"
             f"{not_a_folder_either(name)}); check the name and the files"
         ) from error
+
+
+def is_refused_by_hub(error: BaseException) -> bool:
+    """Whether the Hub has answered that there is no such repository or revision, or no access to it."""
+    return any(isinstance(cause, (RepositoryNotFoundError, RevisionNotFoundError)) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _refusal(error: BaseException, repository: str, revision: str) -> str | None:
+    """What the Hub has answered, and what to do, if that is why an error was raised; otherwise None."""
+    for cause in _causes(error):
+        if isinstance(cause, GatedRepoError):
+            return f"no access; ask for it at https://huggingface.co/{repository}, and log in with `hf auth login`"
+        if isinstance(cause, RepositoryNotFoundError):
+            return "no such model; check the name, or log in with `hf auth login` if it is a private one"
+        if isinstance(cause, RevisionNotFoundError):
+            return f"no revision {revision}; check model_revision"
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, HfHubHTTPError) and status not in (None, 404):
+            return f"its error {status}; try again later"
+    return None
 
 
 def load_tokenizer(name: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:

@@ -18,6 +18,7 @@ from ..identity import (
     config_content,
     fingerprint,
     head_fingerprint,
+    pinning,
     plain,
     tokenizer_fingerprint,
 )
@@ -39,7 +40,7 @@ from ..output import (
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from ..wording import parameters
-from .as_saved import load_as_saved
+from .as_saved import at_commit, load_as_saved
 from .blocks import resolve_blocks, student_from_teacher
 from .load import LoadedModel, ModelArguments, load_config, load_tokenizer, read_ancestry
 from .narrowing.important import TaskRows, important_student
@@ -80,6 +81,7 @@ class StudentArguments:
         check_ranges(self)
 
 
+@pinning()
 def make_student(
     teacher: str | Path,
     blocks: list[int],
@@ -116,7 +118,7 @@ def make_student(
     student.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
-    _write_card(folder, teacher, blocks)
+    _write_card(folder, at_commit(teacher, arguments), blocks)
     return model.num_parameters(), student.num_parameters()
 
 

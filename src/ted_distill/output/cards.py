@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 
 from ..errors import shown
+from ..identity import split_revision
 from .files import atomic_files
 from .manifests import MANIFEST_NAME, damaged_files, read_manifest, sums, write_sealed
 from .origins import is_hub_id
@@ -42,12 +43,13 @@ class Origin:
 
 
 def origin_of(name: str | Path) -> Origin:
-    """The origin of a model that is made of this one: a folder or a Hub id."""
+    """The origin of a model that is made of this one: a folder or a Hub id, which may have `@` and a commit."""
     folder = Path(name)
     if not folder.is_dir():
-        cached = try_to_load_from_cache(str(name), CARD_NAME) if is_hub_id(str(name)) else None
+        repository, revision = split_revision(str(name))
+        named = [repository] if is_hub_id(repository) else []
+        cached = try_to_load_from_cache(repository, CARD_NAME, revision=revision) if named else None
         known = read_card_data(Path(cached)) if isinstance(cached, str) else None
-        named = [str(name)] if is_hub_id(str(name)) else []
         return Origin(named, _license(known, named))
     known = read_card_data(folder / CARD_NAME)
     in_cache = _CACHED.search(f"{folder.absolute()}/")

@@ -50,8 +50,11 @@ def without_paths(word: str) -> str:
 
 
 def short_name(model: str | Path) -> str:
-    """The name of a model or a file without its folders; a Hub id as it is."""
+    """The name of a model or a file without its folders; a Hub id as it is, without a revision."""
     name = str(model)
+    repository, at, _ = name.rpartition("@")
+    if at and is_hub_id(repository) and not Path(name).exists():
+        return repository
     path = PureWindowsPath(name) if is_of_windows(name) else PurePosixPath(name)
     return name if is_hub_id(name) else path.name or "folder"
 

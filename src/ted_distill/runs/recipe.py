@@ -226,6 +226,13 @@ def wrong_sections(sections: dict[str, Any]) -> list[str]:
     for name, values in held.items():
         if name not in (SCORE_ON, FROM_SCRATCH):
             problems += _wrong_values(name, values)
+    # What is made of a model, or compared with it, would be of another revision than the stage.
+    problems += [
+        f"recipe section {name}: expected model_revision at the top of the recipe, got it in a section; move it, or "
+        f"write it into the model's name (owner/name@{values['model_revision']})"
+        for name, values in held.items()
+        if "model_revision" in values
+    ]
     return problems
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..identity import commits, pin
 from ..models.given import was_in_memory
+from ..output import atomic_files, on_main, read_json, write_json
 from ..ranges import expanded
 from ..secrets import content_without_secrets
 from ..stages.methods import IDENTITY, LEARNED, LEAST_SQUARES, RANDOM
@@ -39,6 +41,8 @@ _INSTEAD: dict[str, list[str]] = {"teacher": [], "student": []}
 """What may be given in place of a key beside itself: for rows, a data set of the Hub."""
 RECIPE_NAME = "recipe.yaml"
 """The recipe in a folder of a run, or of a comparison."""
+COMMITS_NAME = "hub.json"
+"""The commits of the models and data that a run has from the Hub, by name and revision."""
 _IN_MEMORY = "# In memory, where no recipe finds it:"
 _DEPTH = 3
 """A recipe lies in its run's folder, or in that of a comparison or of one of its seeds."""
@@ -47,6 +51,26 @@ _DEPTH = 3
 def in_memory(models: Mapping[str, str], task: Task) -> list[str]:
     """What Python gave a run that is in no file: of `teacher` and `student`, and the splits with rows."""
     return [*(owner for owner, name in models.items() if was_in_memory(name)), *task.given]
+
+
+def read_commits(folder: Path) -> None:
+    """Let names on the Hub stand for what they did when a run in this folder began."""
+    found = read_json(folder / COMMITS_NAME)
+    if isinstance(found, dict):
+        pin({str(name): str(commit) for name, commit in found.items()})
+
+
+def record_commits(folder: Path) -> None:
+    """Record what names on the Hub stand for, for the processes that go on with the run in this folder."""
+
+    def record() -> None:
+        found = read_json(folder / COMMITS_NAME) or {}
+        if commits() and found != {**commits(), **found}:
+            with atomic_files(folder) as partial:
+                write_json(partial / COMMITS_NAME, {**commits(), **found})
+
+    on_main(record)
+    read_commits(folder)
 
 
 def recorded_text(content: Mapping[str, Any], head: str, folder: Path, given: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, raise_if_any
-from ..identity import changes
+from ..identity import changes, pinning
 from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
 from ..stages.stage_identity import Results
 from ..tasks import load_task
@@ -21,7 +21,7 @@ from .given_teacher import offer_teacher_labels
 from .parsing import read_yaml
 from .recipe import Recipe, read_recipe
 from .recipe_keys import OWNERS
-from .recorded import RECIPE_NAME, moved_since, refuse_in_memory
+from .recorded import RECIPE_NAME, moved_since, read_commits, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
 from .step_records import STAGES, all_steps
@@ -81,6 +81,7 @@ class Reproduction:
         return "\n\n".join(lines)
 
 
+@pinning()
 def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
     """Run the recipe of a finished run again, in a folder of its own.
 
@@ -93,6 +94,7 @@ def reproduce(folder: Path, output_dir: Path | None = None) -> Reproduction:
             the stages.
         TrainingError: see the stages.
     """
+    read_commits(folder)
     with silent():  # the recipe is read once more for the repetition
         recipe, then = _read(folder)
     refuse_in_memory(folder / RECIPE_NAME)

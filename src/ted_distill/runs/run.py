@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from accelerate import PartialState
 
 from ..errors import InputError, collect, nearest, raise_if_any, shown
 from ..fast.states_cache import CACHE_NAME, remove_caches
+from ..models.load import load_config
 from ..models.trying.known import knowing_models
 from ..output import (
     MANIFEST_NAME,
@@ -50,7 +52,7 @@ from .made_models import is_made, scratch_identity, student_identity
 from .model_checks import check_models
 from .planning import Unknown, plan, plan_stages, with_data
 from .recipe import Recipe
-from .recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
+from .recorded import RECIPE_NAME, in_memory, record_commits, recorded_text, refuse_unrecorded
 from .run_folder import STUDENT_INIT, TEACHER_INIT
 from .schedule import run_schedule
 from .side_by_side.node_graph import Started, make_together, refuse_several
@@ -127,6 +129,7 @@ def make_step(recipe: Recipe, name: str) -> Results:
     """
     started = RunOfRecipe(recipe)
     started.check_name(name)
+    started.pin_models()
     if kept_results(started.at.folder, recipe, started.task, started.further) is not None:
         return {}
     started.check_step(name)
@@ -201,7 +204,10 @@ class RunOfRecipe(Steps):
                 raise_if_any(best_problems(self.recipe, self.task))
         raise_if_any(problems)
         if not self.given:  # otherwise another run has begun with the same models
-            there = {owner: raw for owner, raw in self.at.raw.items() if self._is_there(raw)}
+            raw = dict(self.at.raw)
+            if self.at.makes_student and self.at.start == raw["student"]:
+                raw["student"] = self.at.student_source  # whose head the student will have
+            there = {owner: model for owner, model in raw.items() if self._is_there(model)}
             with collect(problems):
                 check_models(self.recipe, there, self.task)
             with collect(problems):
@@ -232,6 +238,14 @@ class RunOfRecipe(Steps):
         raise_if_any(
             f"only: expected {need} to be finished before {name}, got no model of it; run it first" for need in missing
         )
+
+    def pin_models(self) -> None:
+        """Agree with the processes that make other steps of this run on what names on the Hub stand for."""
+        check_writable(self.at.folder)
+        for name in self.recipe.models.values():
+            with suppress(InputError):  # which is for the step to say
+                load_config(name, self.recipe.model)
+        record_commits(self.at.shared)
 
     def _is_made(self, name: str) -> bool:
         """Whether everything that other steps read of a step is there."""
@@ -389,6 +403,7 @@ class RunOfRecipe(Steps):
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _record_recipe(self) -> None:
+        record_commits(self.at.shared)
         if PartialState().is_main_process:
             for folder in (self.at.folder, self.at.folder / "scores", self.at.shared / "scores"):
                 remove_leftovers(folder)

@@ -40,6 +40,7 @@ from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
 from .recipe import Recipe, score_on_arguments
 from .recipe_keys import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON
+from .recorded import read_commits
 from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
 from .step_records import STAGES, Kind, Step, all_steps, nodes_of
 from .vocabularies import read_reader, run_tokenizers
@@ -56,6 +57,7 @@ class Steps:
     def __init__(self, recipe: Recipe, shared: Path | None = None, task: Task | None = None) -> None:
         self.read = recipe
         self.at = RunFolder(recipe, shared)
+        read_commits(self.at.shared)
         self.recipe = self.at.recipe
         self.task = offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
         entries = recipe.content.get(SCORE_ON, {})

@@ -229,7 +229,7 @@ def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Re
         if (trained := trainer.trained_filters) is not None:
             save_filters(folder, trained, student.model)
         write_card(
-            folder, chosen.arguments.method, task, outcome, student.name, student.tokenizer, text=method.text,
+            folder, chosen.arguments.method, task, outcome, student.place, student.tokenizer, text=method.text,
             teacher=chosen.teacher.name if chosen.teacher else None, pairs=filters.pairs,
             loss=trainer.settings.formula if chosen.teacher else None,
             kind=f"distilled ({method.title}) on" if chosen.teacher else "trained alone on",

@@ -93,7 +93,7 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) 
     outcome = trainer.fit()
 
     def write_files(folder: Path) -> None:
-        write_card(folder, "finetune", task, outcome, loaded.name, loaded.tokenizer)
+        write_card(folder, "finetune", task, outcome, loaded.place, loaded.tokenizer)
 
     results = publish(trainer, outcome | found, loaded, "finetune", write_files)
     for warning in uninformed_model(task, results, trainer.validation):

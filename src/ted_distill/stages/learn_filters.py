@@ -119,7 +119,7 @@ def _run(
         write_json(
             folder / BLOCK_SCORES_NAME, {"task": task.name, "metric": task.metric, "blocks": trainer.block_scores}
         )
-        write_card(folder, "learn_filters", task, outcome, loaded.name, loaded.tokenizer)
+        write_card(folder, "learn_filters", task, outcome, loaded.place, loaded.tokenizer)
 
     results = publish(trainer, outcome, loaded, "learn_filters", write_files)
     logger.warning(
@@ -133,7 +133,7 @@ def _run(
 
 def _loaded_again(loaded: LoadedModel, task: Task, model_arguments: ModelArguments | None) -> PreTrainedModel:
     """The model loaded again, with its weights from before the cast. Raises `InputError` if they have changed."""
-    again = load_model(loaded.name, task, model_arguments)
+    again = load_model(loaded.place, task, model_arguments)
     if any(again.identity[part] != loaded.identity[part] for part in ("backbone", "head")):
         raise InputError(
             f"model_name_or_path: expected {loaded.name} as it was when its filters were learnt, got other weights; "

@@ -92,7 +92,8 @@ def places(task: Task, models: dict[str, LoadedModel]) -> dict[str, str]:
     given = {name: str(where) for name, where in named.items() if where}
     hub = task.hub_dataset()
     given = given or ({"dataset_name": hub[0]} if hub else {})
-    return {what: short_name(name) for what, name in (given | {r: m.name for r, m in models.items()}).items()}
+    found = {what: short_name(name) for what, name in given.items()}
+    return found | {role: short_name(of.name) if of.commit is None else of.place for role, of in models.items()}
 
 
 def check_folder(folder: Path, wanted: Identity) -> Results | None:

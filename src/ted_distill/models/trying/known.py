@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ...identity import file_fingerprint
+from ...identity import file_fingerprint, pinning
 from ...output import DamagedFileError, read_manifest
 from .check import Findings
 
@@ -56,13 +56,16 @@ _CURRENT: ContextVar[KnownModels | None] = ContextVar("known_models", default=No
 
 @contextmanager
 def knowing_models() -> Iterator[None]:
-    """Inside, what is found out about models is kept; the outermost call decides how long."""
+    """Inside, what is found out about models is kept, and names on the Hub stand for one commit each; the outermost
+    call decides how long.
+    """
     if _CURRENT.get() is not None:
         yield
         return
     token = _CURRENT.set(KnownModels())
     try:
-        yield
+        with pinning():
+            yield
     finally:
         _CURRENT.reset(token)
 
@@ -80,6 +83,11 @@ class Source:
         self._folder = Path(name)
         self._states = self._read_states() if self._memory is not None else {}
         self._sums = self._read_sums() if self._states else None
+
+    def is_at(self, commit: str | None) -> None:
+        """Files of the Hub are known by their commit, once that is known."""
+        if self._memory is not None and commit is not None:
+            self._sums = ((str(self._folder), commit),)
 
     def _read_states(self) -> dict[str, tuple[int, ...]]:
         """What changes when a file is written, by name; nothing for a Hub id, or files that cannot be looked at."""

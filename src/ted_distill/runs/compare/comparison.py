@@ -44,7 +44,14 @@ from ..kept_predictions import Predictions, scored_split
 from ..parsing import plain_values
 from ..recipe import Recipe, score_on_arguments
 from ..recipe_keys import OWNERS, SCORE_ON
-from ..recorded import RECIPE_NAME, in_memory, recorded_text, refuse_unrecorded
+from ..recorded import (
+    RECIPE_NAME,
+    in_memory,
+    read_commits,
+    record_commits,
+    recorded_text,
+    refuse_unrecorded,
+)
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON, COMPARISON_NAME
 from ..several_runs import make_runs_together
@@ -103,6 +110,7 @@ def compare(
     _check_numbers(seeds, resamples, len(recipe.run.methods))
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
+    read_commits(shared)
     rows, task = task, offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
     further = _further_scores(recipe, task)
     _check_requirements(recipe, task, further)
@@ -119,6 +127,7 @@ def compare(
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
+        record_commits(shared)
         on_main(lambda: None if (folder / RECIPE_NAME).exists() else _record(folder, recipe, task))
         found = search(grid, recipe, task, folder / "search", rows) if grid else None
         names = [f"seed {seed} of {seeds}" for seed in range(1, seeds + 1)]

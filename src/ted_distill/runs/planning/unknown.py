@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import InputError
+from ...models.load import is_refused_by_hub
 
 Found = TypeVar("Found")
 
@@ -36,7 +37,7 @@ class Hub:
         """The result of `read` for a Hub name, or for a folder or file, which must exist.
 
         Raises:
-            InputError: a folder or file is missing or wrong.
+            InputError: a folder or file is missing or wrong, or the Hub has answered that there is no such name.
         """
         if name.startswith((".", "/", "~")) or Path(name).exists():
             return read()
@@ -46,5 +47,7 @@ class Hub:
         try:
             return read()
         except InputError as error:
+            if is_refused_by_hub(error):
+                raise
             self.silent = time.monotonic() - began > _SLOW
             return Unknown("; ".join(error.problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import HfFileSystem
 
 from ...errors import InputError, reason_of
-from ...identity import file_fingerprint
+from ...identity import data_commit, file_fingerprint, is_commit
 from ..task_arguments import TaskArguments
 from .arrow_types import plain_dataset
 from .file_options import FileOptions
@@ -21,6 +21,7 @@ from .files import extension, read_file
 from .hub_tables import as_written, typed_columns
 
 _TABLES = (".csv", ".tsv")
+_SHOWN = 300
 
 
 def read_data_set(
@@ -67,7 +68,10 @@ def files_of_split(name: str, config: str | None, arguments: TaskArguments, spli
     """Fingerprints of the files that a split of a data set is read from, in order; none if it has no files."""
     folder = Path(name).expanduser()
     place = str(folder) if folder.is_dir() else name
-    builder = datasets.load_dataset_builder(place, config, revision=arguments.dataset_revision)
+    revision = arguments.dataset_revision
+    if not folder.is_dir():
+        revision = data_commit(name, revision) or revision
+    builder = datasets.load_dataset_builder(place, config, revision=revision)
     return [_file_content(str(file)) for file in (builder.config.data_files or {}).get(split, [])]
 
 
@@ -83,24 +87,41 @@ def _found(
     name: str, config: str | None, folder: Path | None, arguments: TaskArguments, how: FileOptions, title: str
 ) -> dict[str, Any]:
     """Splits by the names that the data set gives them."""
-    options: dict[str, Any] = {"revision": arguments.dataset_revision, "streaming": arguments.streaming or None}
+    commit = None if folder is not None else data_commit(name, arguments.dataset_revision)
+    at = {} if folder is not None else {"revision": commit or arguments.dataset_revision}
+    options: dict[str, Any] = {**at, "streaming": arguments.streaming or None}
     options = {option: value for option, value in options.items() if value is not None}
     named = {"sep": how.delimiter, "encoding": how.encoding}
     named = {option: value for option, value in named.items() if value is not None}
     with _said_of(title, folder is not None):
         if folder is not None and not arguments.streaming and (splits := _of_folder(folder, config, how)):
             return splits
-        if named and not hasattr(datasets.load_dataset_builder(name, config).config, "sep"):
+        if named and not hasattr(datasets.load_dataset_builder(name, config, **at).config, "sep"):
             named = {}  # they are for another file, such as unlabelled texts
         options |= named
         found = datasets.load_dataset(name, config, **options)
+        _check_commit(found, commit or arguments.dataset_revision, title)
         by_pandas = {split: rows.features for split, rows in found.items()}
-        again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named))
+        again = as_written(found, lambda: datasets.load_dataset_builder(name, config, **named, **at))
         if again:
             found = datasets.load_dataset(name, config, **options, **again)
     if not again:
         return dict(found)
     return {split: typed_columns(rows, by_pandas[split], how, title) for split, rows in found.items()}
+
+
+def _check_commit(found: Mapping[str, Any], revision: str | None, title: str) -> None:
+    """Refuse rows of another commit: where the Hub does not answer, `datasets` takes what it read last.
+
+    Raises:
+        InputError: they are of another one.
+    """
+    files = [str(file["filename"]) for rows in found.values() for file in getattr(rows, "cache_files", [])]
+    if is_commit(revision) and any(str(revision) not in file for file in files):
+        raise InputError(
+            f"expected the rows of commit {revision}, got no answer of the Hub and other ones in the cache; try again "
+            "when the Hub answers"
+        )
 
 
 @contextmanager
@@ -112,8 +133,10 @@ def _said_of(title: str, is_folder: bool) -> Iterator[None]:
         raise InputError([f"{title}: {problem}" for problem in error.problems]) from error
     # The errors have no common base: network, authorisation, a wrong name, a wrong configuration.
     except Exception as error:
-        # `datasets` says that something went wrong, and its cause says what.
-        reason = reason_of(error.__cause__ or error)
+        # `datasets` says that something went wrong, and its cause says what; but of a name, a revision or a
+        # configuration that is not there, it says that itself.
+        clear = isinstance(error, (datasets.exceptions.DatasetNotFoundError, ValueError))
+        reason = reason_of(error if clear else error.__cause__ or error, _SHOWN, whole=clear)
         expected = "a folder of data files" if is_folder else "it from the Hub"
         remedy = "fix or remove the file" if is_folder else "check the name and the connection"
         raise InputError(
