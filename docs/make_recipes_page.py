@@ -81,7 +81,10 @@ Of those inherited, these are set most often; `ted finetune --help-all` lists al
 
 _RUN = "## The run\n\nAt the top level.\n"
 _TASK = "## The task and its data\n\nAt the top level; [Data files](data.md) has the formats of files.\n"
-_MODELS = "## How models are loaded\n\nAt the top level, and in `finetune`, `finetune_teacher`, `finetune_student`.\n"
+_MODELS = (
+    "## How models are loaded\n\nAt the top level; all but `model_revision` also in `finetune`, `finetune_teacher`, "
+    "`finetune_student`.\n"
+)
 _STAGE_TWO = """## Stage II
 
 Keys of `distill` and of a method's own section. [The method](method.md) explains the terms.
