@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from ted_distill.cli.main import main
+from ted_distill.demo import run_demo
 from ted_distill.runs.recipe import read_recipe
 from tiny import save_tiny, write_questions
 
@@ -67,7 +68,9 @@ def test_the_python_block_runs_as_it_is(home: Path, each_precision: str, capsys:
 
 
 @pytest.mark.long
-def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], float32: None) -> None:
+def test_every_ted_line_runs(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, float32: None
+) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ted ")]
     assert len(lines) >= 3
     questions = write_questions(home, 24, "mine")
@@ -81,7 +84,9 @@ def test_every_ted_line_runs(home: Path, capsys: pytest.CaptureFixture[str], flo
     save_tiny(home / "runs" / "teacher", AutoModelForSequenceClassification, "deberta-v2", blocks=6)
     quick = ["training.fp16=false", "training.max_steps=2", "training.disable_tqdm=true", "max_seq_length=48"]
     quick.append("doc_stride=8")
-    more = {"check": quick, "run": quick, "compare": [*quick, "--seeds", "1"]}
+    more = {"check": quick, "run": quick, "compare": [*quick, "--seeds", "1"], "demo": ["training.max_steps=2"]}
+    for name, rows_of_demo in {"NUM_TRAIN": 36, "NUM_VALIDATION": 12}.items():
+        monkeypatch.setattr(run_demo, name, rows_of_demo)
     for line in lines:
         words = [word.replace("TEACHER", "microsoft/deberta-v3-base") for word in shlex.split(line, comments=True)[1:]]
         assert main([*words, *more.get(words[0], [])]) == 0, capsys.readouterr().err
