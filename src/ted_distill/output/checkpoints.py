@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from .files import PARTIAL, files_below, read_json, remove_folder, settle, sync
+from .files import PARTIAL, files_below, free_name, read_json, remove_folder, settle, sync
 from .manifests import DamagedFileError, damaged_files, read_sealed, shown_files, sums, write_sealed
 
 logger = logging.getLogger(__name__)
@@ -51,17 +51,13 @@ def seal_checkpoint(output_dir: Path, step: int) -> None:
         # One that was passed over, because it or a file it needs was damaged.
         remove_folder(folder)
     elif folder.exists():
-        other = next(name for number in range(1, 1000) if not (name := _kept(folder, number)).exists())
+        other = free_name(folder.with_name(f"kept-{folder.name}"))
         folder.replace(other)
         logger.warning("%s: %s is not this stage's; it is now called %s", output_dir, folder.name, other.name)
     partial.replace(folder)
     unsealed_checkpoints(output_dir).rmdir()
     sync(output_dir)
     sync(output_dir.parent)
-
-
-def _kept(folder: Path, number: int) -> Path:
-    return folder.with_name(f"kept-{folder.name}" + (f"-{number}" if number > 1 else ""))
 
 
 def rotate_checkpoints(output_dir: Path, limit: int | None, keep: Collection[int | None]) -> None:

@@ -60,6 +60,12 @@ def atomic_files(folder: Path) -> Iterator[Path]:
         move_files(partial, folder, files_below(partial))
 
 
+def free_name(file: Path) -> Path:
+    """The path itself, or with a number after it: the first that is not there."""
+    names = (file, *(file.with_name(f"{file.name}-{number}") for number in range(2, 1000)))
+    return next(name for name in names if not name.exists())
+
+
 def files_below(folder: Path) -> list[str]:
     """Names of all files below a folder, in order, such as `additional_chat_templates/tool_use.jinja`."""
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .files import PARTIAL, files_below, move_files, partial_folder, settle, sync
+from .files import PARTIAL, files_below, free_name, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
 from .manifests import MANIFEST_NAME, read_if_sound, sums, write_sealed
 from .origins import versions
@@ -115,11 +115,6 @@ def _set_aside(folder: Path, names: list[str]) -> None:
     ours = {MANIFEST_NAME, *read_if_sound(folder / MANIFEST_NAME).get("files", {})}
     for name in names:
         if name not in ours and (folder / name).exists():
-            other = _free_name(folder / f"{name}.kept")
+            other = free_name(folder / f"{name}.kept")
             (folder / name).replace(other)
             logger.warning("%s: %s is not this stage's; it is now called %s", folder, name, other.name)
-
-
-def _free_name(file: Path) -> Path:
-    names = (file, *(file.with_name(f"{file.name}-{number}") for number in range(2, 1000)))
-    return next(name for name in names if not name.exists())

@@ -79,25 +79,12 @@ def construct(
         own = {name: values[name] for name in field_names(kind) if name in values}
         refused: list[str] = []
         with collect(refused):
-            made.append(_made(kind, own))
+            made.append(kind(**own))
         # A dataclass begins what it says of a value with the name of the field.
         named = [(problem, problem.partition(": ")[0]) for problem in refused]
         found += [_placed(problem, key, where) for problem, key in named if certain or key in own]
     raise_if_any(found)
     return tuple(made)
-
-
-def _made(kind: type, values: dict[str, Any]) -> Any:
-    try:
-        return kind(**values)
-    except InputError:
-        raise
-    except OSError as error:
-        name = next((name for name, value in values.items() if value == error.filename), "arguments")
-        raise InputError(f"{name}: expected a file, got {shown(error.filename)} ({error.strerror})") from error
-    # transformers and accelerate raise these for arguments that contradict each other.
-    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, ImportError, NotImplementedError) as e:
-        raise InputError(f"arguments: {' '.join(str(e).split())}") from e
 
 
 def field_names(*kinds: type) -> set[str]:

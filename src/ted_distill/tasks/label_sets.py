@@ -48,6 +48,8 @@ def completed(found: Sequence[str], offered: Sequence[str]) -> list[str] | None:
 class ModelLabels:
     """Part of a task with classes: it may take those of a model, of which the data hold only some."""
 
+    rows: Any
+    """See `Task`."""
     _label_names: list[str] | None = None
     _offered: Sequence[Sequence[str]] = ()
     _completed: bool = False
@@ -58,6 +60,13 @@ class ModelLabels:
     """The classes are known without looking at the data."""
     _owner: str = "the model"
     """Whose labels were offered."""
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the classes in the order of the class numbers; reads the data if need be."""
+        if self._label_names is None:
+            _ = self.rows
+        return self._label_names
 
     def offer_labels(self, offered: Sequence[Sequence[str]], owner: str = "the model") -> None:
         """See `Task.offer_labels`."""

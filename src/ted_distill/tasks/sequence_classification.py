@@ -218,13 +218,6 @@ class SequenceClassification(ModelLabels, Task):
         """The share of each class."""
         return classes_summary(values(rows, "label").to_pylist(), self.label_names or ())
 
-    @property
-    def label_names(self) -> list[str] | None:
-        """Names of the classes in the order of the class numbers; reads the data if need be."""
-        if self._label_names is None:
-            _ = self.rows
-        return self._label_names
-
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """One feature per row: the tokenised text or pair, its length, and the label.
 

@@ -223,13 +223,6 @@ class TokenClassification(ModelLabels, Task):
         """The words."""
         return ["tokens"]
 
-    @property
-    def label_names(self) -> list[str] | None:
-        """Names of the tags in the order of the class numbers; reads the data if need be."""
-        if self._label_names is None:
-            _ = self.rows
-        return self._label_names
-
     def in_order(self, names: Iterable[str]) -> list[str]:
         """`O` first, the others sorted, numbers as numbers."""
         first = [OUTSIDE] if OUTSIDE in (distinct := set(names)) else []

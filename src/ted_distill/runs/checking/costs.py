@@ -18,7 +18,7 @@ from ...tasks import Task
 from ...tasks.base import TEST
 from ...training.checkpointing import checkpoints_at_once, moments_of
 from ...training.stage_arguments import AUTO
-from ...training.update_counts import evaluations, saves
+from ...training.update_counts import evaluations, saves, updates_of_epoch
 from ...wording import duration, size
 from ..planning import Plan, PlannedData, PlannedStage
 from ..recipe_keys import LEARN_FILTERS
@@ -95,7 +95,7 @@ class Costs:
         data = self.plan.data
         if not isinstance(data, PlannedData) or not isinstance(data.features, int):
             return int(planned.steps) if isinstance(planned.steps, int) else 1
-        return max(1, math.ceil((data.features + planned.more_features) / planned.args.global_batch))
+        return updates_of_epoch(planned.args, data.features + planned.more_features)
 
     def _runs_of_teacher(self, planned: PlannedStage, measured: Measured, of_epoch: int) -> int:
         """Updates that run the frozen model: all without a cache, otherwise those of the first epoch, or none."""

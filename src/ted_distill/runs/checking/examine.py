@@ -22,6 +22,7 @@ from torch import nn
 from ...errors import QUOTED, InputError, NoRoomError, reason_of
 from ...method.filters import FilterConfig
 from ...method.shapes import width
+from ...models.embeddings import embedding_parameters
 from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
 from ...stages.rows.lost_text import unknown_warnings
@@ -325,10 +326,8 @@ def _weights(model: Any) -> tuple[int, int]:
     """Weights of a model that are no embeddings, and those that are."""
     if not isinstance(model, nn.Module):
         return 0, 0
-    tables = {id(part.weight): part.weight.numel() for part in model.modules() if isinstance(part, nn.Embedding)}
-    every = {id(weight): weight.numel() for weight in model.parameters()}
-    of_tables = sum(tables.values())
-    return sum(every.values()) - of_tables, of_tables
+    of_tables = embedding_parameters(model)
+    return sum(weight.numel() for weight in model.parameters()) - of_tables, of_tables
 
 
 def _sizes(models: dict[str, LoadedModel]) -> str:

@@ -28,8 +28,6 @@ from ...models.load import LoadedModel
 from ...stages.autocast import with_fitting_autocast
 from ...stages.distill import choose, distill_trainer
 from ...stages.distill_arguments import DistillArguments
-from ...stages.distill_trainer import DistillTrainer
-from ...stages.filters.filter_learner import LearnFiltersTrainer
 from ...stages.finetune import finetune_trainer
 from ...stages.learn_filters import filter_trainer
 from ...stages.lifecycle import StageData, keeps_states
@@ -301,11 +299,7 @@ def _fresh_caches(trainer: StageTrainer, folder: Path) -> bool:
 
 def _frozen(trainer: StageTrainer) -> FilteredModel | None:
     """The frozen model of a stage, if it has one."""
-    if isinstance(trainer, LearnFiltersTrainer):
-        found = trainer.model.filtered
-    else:
-        found = trainer.teacher if isinstance(trainer, DistillTrainer) else None
-    return found if isinstance(found, FilteredModel) else None
+    return next(iter(trainer.frozen_models()), None)
 
 
 def _outputs(trainer: StageTrainer) -> frozenset[str]:
