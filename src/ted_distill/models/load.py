@@ -73,7 +73,7 @@ class ModelArguments:
     config_overrides: str | None = None
     """changes to the config, such as `hidden_dropout_prob=0,classifier_dropout=0`"""
     model_revision: str = "main"
-    """branch, tag or commit on the Hub, of a model whose name has none (`owner/name@revision`)"""
+    """branch, tag or commit on the Hub; or owner/name@revision"""
     trust_remote_code: bool = False
     """run code that comes with a Hub model"""
 
