@@ -152,6 +152,23 @@ def test_steps_in_processes_of_their_own_agree_on_commits(hub: FakeHub, models: 
     assert main(["run", "recipe.yaml"]) == 0
 
 
+def test_workers_reports_and_repetitions_of_a_seed_read_the_same_commits(
+    hub: FakeHub, models: Any, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--seeds", "1", "--grid", "kl_alpha=1,2", "workers=2"]
+    assert main(["run", recipe(methods=["kd"]), "--only", "student_init"]) == 0
+    hub.commit("me/teacher", models["two"])
+    assert main(["compare", "recipe.yaml", *words]) == 0
+    settings = [json.loads(file.read_text()) for file in Path("run/compare").rglob("kd/settings.json")]
+    assert {found["places"]["teacher"] for found in settings} == {f"me/teacher@{first}"}
+    (student,) = {json.loads(Path("run/student_init/student.json").read_text())["teacher_backbone"]}
+    assert {found["identity"]["teacher"]["backbone"] for found in settings} == {student}
+    asked = len(hub.requests)
+    assert main(["report", "run"]) == 0
+    assert main(["reproduce", "run/compare/seed-1"]) == 0
+    assert not [path for _, path, _ in hub.requests[asked:] if "/me/teacher/resolve/main/" in path]
+
+
 def test_config_weights_and_tokenizer_of_a_model_are_of_one_commit(
     hub: FakeHub, models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

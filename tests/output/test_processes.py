@@ -50,7 +50,7 @@ def test_what_is_no_number_is_refused(
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (InputError("x"), [0, 8]),
+        (InputError("x"), [0, 1, 8, 9]),
         (TrainingError("x"), [0, 1, 8, 9]),
         (OSError("x"), [0, 1, 8, 9]),
         (GateError("x"), [0]),

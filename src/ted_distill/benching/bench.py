@@ -22,6 +22,7 @@ from ..export.requirements import package_versions
 from ..export.which_task import Test
 from ..models.given import Model, as_name
 from ..models.load import ModelArguments
+from ..models.trying.known import knowing_models
 from ..output import (
     Need,
     check_space,
@@ -81,6 +82,7 @@ def read_bench(folder: str | Path) -> Benched:
 
 
 @entry
+@knowing_models()
 def bench(
     checkpoints: Model | Sequence[Model],
     output_dir: str | Path | None = None,

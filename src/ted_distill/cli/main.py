@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -139,6 +140,8 @@ def _overview() -> str:
 
 
 USAGE = _overview()
+_LETS_MAIN_SPEAK = 5.0
+"""Seconds."""
 _RESUMES = "; the same command resumes from what is saved"
 
 
@@ -282,7 +285,7 @@ def _show_anything() -> None:
 
 
 def _say(message: str, error: BaseException) -> None:
-    """Say why a command ends. Of several processes only those do that have something of their own to say."""
+    """Say why a command ends. Of several processes only those with something of their own to say speak."""
     rank = 0
     if os.environ.get("WORLD_SIZE"):
         from ..output.processes import is_said_elsewhere, process_rank  # with it comes torch
@@ -291,6 +294,8 @@ def _say(message: str, error: BaseException) -> None:
             if is_said_elsewhere(error):
                 return
             rank = process_rank()
+        # Wrong input is wrong for all: the main process says so, and the launcher ends the others.
+        time.sleep(_LETS_MAIN_SPEAK if rank and isinstance(error, InputError) else 0)
     sys.stderr.write(f"process {rank}: {message}\n" if rank else f"{message}\n")
 
 

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+import datasets
 from huggingface_hub import HfApi
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CURRENT: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None)
 _PATIENCE = 10.0
 """Seconds for an answer of the Hub."""
@@ -36,7 +38,7 @@ def pinning() -> Iterator[None]:
 
 def commits() -> dict[str, str]:
     """What names have meant so far: `owner/name@revision`, of data `datasets/owner/name@revision` -> commit."""
-    return dict(_CURRENT.get() or {})
+    return {name: commit for name, commit in (_CURRENT.get() or {}).items() if commit}
 
 
 def pin(known: Mapping[str, str]) -> None:
@@ -54,7 +56,8 @@ def is_commit(revision: str | None) -> bool:
 def split_revision(name: str, revision: str = "main") -> tuple[str, str]:
     """`owner/name@revision` -> its two parts; of any other name and of a folder, the revision that is given."""
     repository, _, own = name.rpartition("@")
-    return (repository, own) if repository and own and not Path(name).exists() else (name, revision)
+    of_hub = _REPOSITORY.fullmatch(repository) and own and not Path(name).exists() and not Path(repository).exists()
+    return (repository, own) if of_hub else (name, revision)
 
 
 def model_commit(name: str, revision: str) -> str:
@@ -75,6 +78,8 @@ def model_commit(name: str, revision: str) -> str:
 
 def known_commit(name: str, revision: str = "main") -> str | None:
     """The commit that the name of a model has meant so far; None if it was not asked for, or is a folder's."""
+    if Path(name).exists():
+        return None
     name, revision = split_revision(name, revision)
     return revision if is_commit(revision) else commits().get(f"{name}@{revision}")
 
@@ -97,13 +102,17 @@ def data_commit(name: str, revision: str | None) -> str | None:
     """The commit of a data set on the Hub; None if the Hub does not say."""
     current, key = _CURRENT.get(), f"datasets/{name}@{revision or 'main'}"
     if current is not None and key in current:
-        return current[key]
+        return current[key] or None
     if is_commit(revision):
         return revision
+    if datasets.config.HF_HUB_OFFLINE:
+        return None
     # `datasets` then reads its cache, or says what is wrong.
     try:
         return _keep(key, HfApi().dataset_info(name, revision=revision, timeout=_PATIENCE).sha)
     except Exception:
+        if current is not None:
+            current[key] = ""  # it is not waited for again
         return None
 
 

@@ -70,8 +70,9 @@ def load_filters(folder: str | Path, model: PreTrainedModel, owner: str = "model
             in at random: that would turn TED into noise without an error.
     """
     # On the Hub they are beside the model that they read.
-    of_hub = [file_of_model(str(folder), name) for name in (FILTERS_CONFIG_NAME, FILTERS_NAME)]
-    folder = of_hub[0].parent if of_hub[0] is not None and of_hub[1] is not None else Path(folder)
+    weights_of_hub = file_of_model(str(folder), FILTERS_NAME)
+    both = weights_of_hub is not None and file_of_model(str(folder), FILTERS_CONFIG_NAME) is not None
+    folder = weights_of_hub.parent if weights_of_hub is not None and both else Path(folder)
     missing = [name for name in (FILTERS_CONFIG_NAME, FILTERS_NAME) if not (folder / name).is_file()]
     if missing:
         raise InputError(

@@ -371,6 +371,8 @@ def _refusal(error: BaseException, repository: str, revision: str) -> str | None
         if isinstance(cause, RevisionNotFoundError):
             return f"no revision {revision}; check model_revision"
         status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, HfHubHTTPError) and status in (401, 403):
+            return f"its error {status}; log in with `hf auth login`, or unset HF_TOKEN if it has expired"
         if isinstance(cause, HfHubHTTPError) and status not in (None, 404):
             return f"its error {status}; try again later"
     return None

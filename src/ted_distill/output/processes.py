@@ -68,11 +68,9 @@ def on_main(decide: Callable[[], T]) -> T:
 
 
 def is_said_elsewhere(error: BaseException) -> bool:
-    """Whether another process says why a command ends: the main one what ends all of them, and the first of each
-    machine what is wrong with the input.
-    """
-    own = isinstance(error, (TrainingError, OSError)) or (isinstance(error, InputError) and local_rank() == 0)
-    return process_rank() > 0 and not (own and _OF_MAIN not in vars(error))
+    """Whether the main process says why a command ends: it does of what ends all of them."""
+    own = isinstance(error, (InputError, TrainingError, OSError)) and _OF_MAIN not in vars(error)
+    return process_rank() > 0 and not own
 
 
 def gathered(value: T) -> list[T]:

@@ -13,7 +13,7 @@ from ..models.load import ModelArguments, offer_to_task
 from ..output import SETTINGS_NAME, read_if_sound, read_json
 from ..runs.recipe import Recipe, read_recipe
 from ..runs.recipe_keys import OWNERS
-from ..runs.recorded import RECIPE_NAME, were_in_memory
+from ..runs.recorded import RECIPE_NAME, read_commits, were_in_memory
 from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
@@ -124,6 +124,7 @@ def read_folder(folder: Path, task: Task | None = None) -> Reported:
             f"report: expected the folder of a finished run ({RESULTS}) or comparison ({COMPARISON_NAME}), got "
             f"{folder}, which holds neither; give the folder that `ted run` or `ted compare` printed, once it has ended"
         )
+    read_commits(shared)
     found = Reported(folder, run_folder, shared, comparison, results)
     problems: list[str] = []
     with collect(problems):

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..identity import commits, pin
 from ..models.given import was_in_memory
 from ..output import atomic_files, on_main, read_json, write_json
+from ..output.files import partial_folder
 from ..ranges import expanded
 from ..secrets import content_without_secrets
 from ..stages.methods import IDENTITY, LEARNED, LEAST_SQUARES, RANDOM
@@ -54,23 +55,33 @@ def in_memory(models: Mapping[str, str], task: Task) -> list[str]:
 
 
 def read_commits(folder: Path) -> None:
-    """Let names on the Hub stand for what they did when a run in this folder began."""
-    found = read_json(folder / COMMITS_NAME)
-    if isinstance(found, dict):
-        pin({str(name): str(commit) for name, commit in found.items()})
+    """Let names on the Hub stand for what they did when the run or comparison that this folder belongs to began."""
+    places = (folder, *folder.absolute().parents[: _DEPTH - 1])
+    pin(next((found for place in places if (found := _recorded_commits(place))), {}))
 
 
 def record_commits(folder: Path) -> None:
     """Record what names on the Hub stand for, for the processes that go on with the run in this folder."""
 
     def record() -> None:
-        found = read_json(folder / COMMITS_NAME) or {}
-        if commits() and found != {**commits(), **found}:
+        if not commits():
+            return
+        # Of processes that begin at once, the first decides.
+        with partial_folder(folder) as partial, suppress(FileExistsError):
+            write_json(partial / COMMITS_NAME, commits())
+            os.link(partial / COMMITS_NAME, folder / COMMITS_NAME)
+        found = _recorded_commits(folder)
+        if found != (more := {**commits(), **found}):
             with atomic_files(folder) as partial:
-                write_json(partial / COMMITS_NAME, {**commits(), **found})
+                write_json(partial / COMMITS_NAME, more)
 
     on_main(record)
-    read_commits(folder)
+    pin(_recorded_commits(folder))
+
+
+def _recorded_commits(folder: Path) -> dict[str, str]:
+    found = read_json(folder / COMMITS_NAME)
+    return {str(name): str(commit) for name, commit in found.items()} if isinstance(found, dict) else {}
 
 
 def recorded_text(content: Mapping[str, Any], head: str, folder: Path, given: Sequence[str] = ()) -> str:

@@ -129,10 +129,10 @@ def make_step(recipe: Recipe, name: str) -> Results:
     """
     started = RunOfRecipe(recipe)
     started.check_name(name)
-    started.pin_models()
     if kept_results(started.at.folder, recipe, started.task, started.further) is not None:
         return {}
     started.check_step(name)
+    started.pin_models()
     with showing(started.schedule, quiet=started.is_quiet):
         return started.make(name)
 
@@ -241,7 +241,7 @@ class RunOfRecipe(Steps):
 
     def pin_models(self) -> None:
         """Agree with the processes that make other steps of this run on what names on the Hub stand for."""
-        check_writable(self.at.folder)
+        check_writable(self.at.shared)
         for name in self.recipe.models.values():
             with suppress(InputError):  # which is for the step to say
                 load_config(name, self.recipe.model)

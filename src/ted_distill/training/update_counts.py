@@ -107,5 +107,5 @@ def refuse_untrained(steps: int, expected: int = 1) -> None:
     if steps < expected:
         raise TrainingError(
             f"expected {expected} updates, got {steps}, as something ended the training; nothing was published, and "
-            "the same command resumes from the last checkpoint"
+            "the same command goes on from the last checkpoint, if there is one"
         )

@@ -38,7 +38,7 @@ def one_thread() -> Any:
 
 
 def nothing_to_do() -> Workers:
-    hello = Hello({}, ["ted"], False, frozenset(), str(Path.cwd()))
+    hello = Hello({}, ["ted"], False, frozenset(), str(Path.cwd()), {})
     return Workers([Share(1)], hello, {"kd": Job("no such run", "kd")}, {})
 
 
@@ -54,7 +54,7 @@ def test_a_process_that_is_killed_is_told_in_one_line() -> None:
 
 
 def test_a_process_that_was_killed_while_it_had_nothing_to_do_is_told_when_it_gets_a_job() -> None:
-    hello = Hello({}, ["ted"], False, frozenset(), str(Path.cwd()))
+    hello = Hello({}, ["ted"], False, frozenset(), str(Path.cwd()), {})
     with Workers([Share(1), Share(1)], hello, {"kd": Job("no such run", "kd")}, {}) as pool:
         for process in pool._processes:
             process._process.kill()

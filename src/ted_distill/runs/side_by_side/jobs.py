@@ -51,6 +51,8 @@ class Hello:
     """What was said about the data."""
     folder: str
     """The current folder, from which relative paths start."""
+    commits: dict[str, str]
+    """What names on the Hub stand for."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ...errors import InputError, shown
+from ...identity import commits
 from ...output.disk import existing
 from ...output.processes import process_count
 from ...progress import current_display
@@ -121,7 +122,7 @@ def make_together(
     if not graph.left:
         return [{} for _ in runs]
     sent = {one.key: _sent(one.steps, rows, held_out_seed) for one in runs}
-    hello = Hello(sent, list(sys.argv), current_display().is_live, said_notices(), str(Path.cwd()))
+    hello = Hello(sent, list(sys.argv), current_display().is_live, said_notices(), str(Path.cwd()), commits())
     if run.launcher == RAY:
         from .ray_pool import RayPool
 

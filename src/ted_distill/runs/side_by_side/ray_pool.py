@@ -110,6 +110,7 @@ def refuse_other_devices(gpus: int, on_gpus: bool) -> None:
 
 def _do(hello: Hello, begin: Begin) -> Ended:
     """A task, on some machine of the cluster; its lines go to the standard error, which Ray shows to the user."""
+    from ...identity import pin
     from ...models.trying.known import knowing_models
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
@@ -119,6 +120,7 @@ def _do(hello: Hello, begin: Begin) -> Ended:
     begin_with(hello.notices)
     shown = relayed(lambda text, progress: _print(text), lambda text: _print(f"{begin.name}: {text}"))
     with knowing_models(), shown as display:
+        pin(hello.commits)
         display.restart(begin.teacher, begin.job.within)
         return result_of(OpenRuns(hello.runs), begin)
 

@@ -53,6 +53,7 @@ def _receive(incoming: Any, messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
+    from ...identity import pin
     from ...models.trying.known import knowing_models
     from ...progress.relayed import relayed
     from ...tasks.reading.notices import begin_with
@@ -62,6 +63,7 @@ def _work(hello: Hello, messages: queue.SimpleQueue[Any], send: Sender) -> None:
     runs = OpenRuns(hello.runs)
     shown = relayed(lambda text, progress: send(Line(text, progress)), lambda text: send(Message(text)))
     with knowing_models(), shown as display:
+        pin(hello.commits)
         if hello.live:
             threading.Thread(target=_tell, args=(display, send), daemon=True).start()
         while True:

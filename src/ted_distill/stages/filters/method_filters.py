@@ -142,7 +142,7 @@ def _learnt(loaded: LoadedModel, owner: str, folder: str | None, interval: int |
         InputError: see `load_filters`; or they are after other blocks than those of a given interval.
     """
     check_inputs(folder or loaded.name, f"{owner} filters")
-    filters = load_filters(folder or loaded.name, loaded.model, owner)
+    filters = load_filters(folder or loaded.place, loaded.model, owner)
     if interval is not None and (expected := _filtered(loaded, interval)) != filters.blocks:
         raise InputError(
             f"{owner} filters: expected filters of blocks {expected}, got those of {filters.blocks}; "

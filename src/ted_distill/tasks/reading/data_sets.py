@@ -71,8 +71,9 @@ def files_of_split(name: str, config: str | None, arguments: TaskArguments, spli
     revision = arguments.dataset_revision
     if not folder.is_dir():
         revision = data_commit(name, revision) or revision
-    builder = datasets.load_dataset_builder(place, config, revision=revision)
-    return [_file_content(str(file)) for file in (builder.config.data_files or {}).get(split, [])]
+    with _said_of(f"data set {name}", folder.is_dir()):
+        builder = datasets.load_dataset_builder(place, config, revision=revision)
+        return [_file_content(str(file)) for file in (builder.config.data_files or {}).get(split, [])]
 
 
 def _file_content(file: str) -> str:
