@@ -66,8 +66,8 @@ def record_commits(folder: Path) -> None:
     def record() -> None:
         if not commits():
             return
-        # Of processes that begin at once, the first decides.
-        with partial_folder(folder) as partial, suppress(FileExistsError):
+        # Of processes that begin at once, the first decides, where the disk has links.
+        with partial_folder(folder) as partial, suppress(OSError):
             write_json(partial / COMMITS_NAME, commits())
             os.link(partial / COMMITS_NAME, folder / COMMITS_NAME)
         found = _recorded_commits(folder)
