@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from .code import CONTENT, class_fingerprint, function_fingerprint, own_code_fingerprint, source_fingerprint
 from .commits import (
+    at_commit,
     commits,
     data_commit,
     file_of_model,

@@ -84,6 +84,11 @@ def known_commit(name: str, revision: str = "main") -> str | None:
     return revision if is_commit(revision) else commits().get(f"{name}@{revision}")
 
 
+def at_commit(name: str, commit: str | None) -> str:
+    """The name of a model on the Hub with the commit that it was read at; another name as it is."""
+    return name if commit is None else f"{split_revision(name)[0]}@{commit}"
+
+
 def file_of_model(name: str, file: str, revision: str = "main") -> Path | None:
     """A file of a model on the Hub, at the commit that is known; None for a folder, and where there is no such file."""
     repository, own = split_revision(name, revision)

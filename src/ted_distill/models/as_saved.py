@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from ..errors import InputError
-from ..identity import file_of_model, known_commit, pinning, split_revision
+from ..identity import file_of_model, pinning
 from ..output import check_inputs
 from ..output.cards import CARD_NAME
 from .load import ModelArguments, load_config, load_pretrained
@@ -50,12 +50,6 @@ def load_as_saved(
             "config.json names, and merge adapters first"
         )
     return cast(PreTrainedModel, model)
-
-
-def at_commit(name: str, arguments: ModelArguments | None = None) -> str:
-    """The name of a model that has been loaded; of one from the Hub with the commit that it was read at."""
-    commit = known_commit(name, (arguments or ModelArguments()).model_revision)
-    return name if commit is None else f"{split_revision(name)[0]}@{commit}"
 
 
 def saved_class(config: PretrainedConfig, name: str) -> Any:

@@ -25,6 +25,7 @@ from ..entries import typed
 from ..errors import InputError, nearest, reason_of
 from ..identity import (
     Identity,
+    at_commit,
     backbone_fingerprint,
     config_content,
     file_of_model,
@@ -111,7 +112,7 @@ class LoadedModel:
     @property
     def place(self) -> str:
         """Where the model is, a Hub id with the commit that it was read at: what was loaded, whatever is there now."""
-        return self.name if self.commit is None else f"{split_revision(self.name)[0]}@{self.commit}"
+        return at_commit(self.name, self.commit)
 
     def as_module(self, task: Task) -> FilteredModel:
         """The model as the stages use it: logits in the data's order, only the inputs that its own tokenizer makes."""

@@ -14,10 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import InputError, collect, raise_if_any
 from ..fast.embeddings import token_table
 from ..identity import (
+    at_commit,
     backbone_fingerprint,
     config_content,
     fingerprint,
     head_fingerprint,
+    known_commit,
     pinning,
     plain,
     tokenizer_fingerprint,
@@ -40,7 +42,7 @@ from ..output import (
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
 from ..wording import parameters
-from .as_saved import at_commit, load_as_saved
+from .as_saved import load_as_saved
 from .blocks import resolve_blocks, student_from_teacher
 from .load import LoadedModel, ModelArguments, load_config, load_tokenizer, read_ancestry
 from .narrowing.important import TaskRows, important_student
@@ -118,7 +120,8 @@ def make_student(
     student.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / STUDENT_NAME, description)
-    _write_card(folder, at_commit(teacher, arguments), blocks)
+    commit = known_commit(teacher, (arguments or ModelArguments()).model_revision)
+    _write_card(folder, at_commit(teacher, commit), blocks)
     return model.num_parameters(), student.num_parameters()
 
 
