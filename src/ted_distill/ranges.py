@@ -257,7 +257,7 @@ def _wrong_kind(value: Any, hint: Any, *, is_ranged: bool) -> str:
     if kinds == {str} and not isinstance(value, (str, Path)):
         return f"expected text, got {shown(value)}; give one text"
     if kinds == {bool} and not isinstance(value, bool):
-        return f"expected true or false, got {shown(value)}; give one of both"
+        return f"expected true or false, got {shown(value)}; give one or the other"
     if kinds == {list} and not isinstance(value, (list, tuple)):
         words = value.replace(",", " ").split() if isinstance(value, str) else [value]
         return f"expected a list, got {shown(value)}; write [{', '.join(shown(word) for word in words)}]"

@@ -79,7 +79,7 @@ def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:
     assert (split, task.label_names) == ("test", ["bad", "good"])
     own = load_task("sequence_classification", validation=[{"text": "the film", "label": "good"}])
     assert comparing_task(model, own, None, LOADING) == (own, "validation", False)
-    with pytest.raises(InputError, match="give one of both"):
+    with pytest.raises(InputError, match="give one or the other"):
         comparing_task(model, own, rows, LOADING)
 
 

@@ -332,7 +332,7 @@ def test_pairs_that_make_no_sense_are_refused_by_the_command(
     ]  # fmt: skip
     for more, said in (
         (["--pairs", "9:1"], "pairs: expected blocks 1 to 4 of the teacher, got 9"),
-        (["--pairs", "4:1", "--filter_interval", "1"], "given beside filter_interval"),
+        (["--pairs", "4:1", "--filter_interval", "1"], "given with filter_interval"),
         (["--pairs", "4:1", "--method", "kd"], "method kd matches no hidden states"),
         (["--layer_loss", "mae"], "layer_loss: expected one of mse, normalized_mse, cosine, got 'mae'"),
     ):

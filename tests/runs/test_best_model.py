@@ -21,8 +21,9 @@ from ted_distill.identity import changes
 from ted_distill.output import locked, publication, read_sealed, write_sealed
 from ted_distill.output.cards import replace_card
 from ted_distill.output.manifests import sums
-from ted_distill.runs.best_model import best_method, kept_results, publish_best, run_identity
+from ted_distill.runs.best_model import best_method, publish_best
 from ted_distill.runs.compare.comparison import compare
+from ted_distill.runs.dropped_models import kept_results, run_identity
 from ted_distill.runs.run import make_step, run
 from ted_distill.runs.run_folder import RunFolder
 from ted_distill.tasks import load_task

@@ -265,7 +265,7 @@ def test_rows_without_labels_that_stage_two_cannot_have_are_refused_before_the_f
     swap = problems_of(recipe(distill={"augment": ["swap"]}))
     assert swap == ["augment: expected pairs of texts for swap, got single texts; leave swap out"]
     (share,) = problems_of(recipe(distill={"unlabelled_share": 0.5}))
-    assert share.startswith("unlabelled_share: expected unlabelled_file or augment beside it, got 0.5 and neither")
+    assert share.startswith("unlabelled_share: expected unlabelled_file or augment with it, got 0.5 and neither")
     blank = tmp_path / "blank.txt"
     blank.write_text("\n\n")
     (problem,) = problems_of(recipe(unlabelled_file=str(blank)))

@@ -226,7 +226,7 @@ def test_predicted_labels_are_refused_where_the_data_declare_theirs_or_have_none
 def test_predictions_have_no_use_for_models_and_folders(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: expected none with predictions_file, got one"):
         EvaluateArguments(predictions_file="p.json", **{name: "x"})
-    with pytest.raises(InputError, match="split: expected predictions_file beside it"):
+    with pytest.raises(InputError, match="split: expected predictions_file with it"):
         EvaluateArguments(split="test")
 
 

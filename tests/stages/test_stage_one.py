@@ -182,5 +182,5 @@ def test_a_model_that_scores_no_better_is_named_and_another_is_not(tmp_path: Pat
 
 
 def test_blocks_beside_an_interval_are_refused() -> None:
-    with pytest.raises(InputError, match="filter_blocks: expected no filter_interval beside it, got 2"):
+    with pytest.raises(InputError, match="filter_blocks: expected no filter_interval with it, got 2"):
         LearnFiltersArguments(filter_interval=2, filter_blocks=[1])

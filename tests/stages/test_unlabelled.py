@@ -360,7 +360,7 @@ def refused(made: Path, folder: Path, task: Any = None, **own: Any) -> list[str]
 def test_arguments_that_do_not_fit_are_refused_in_one_line(made: Path, tmp_path: Path) -> None:
     nothing = reviews(made, unlabelled_file=None)
     assert refused(made, tmp_path, nothing, unlabelled_share=0.5) == [
-        "unlabelled_share: expected unlabelled_file or augment beside it, got 0.5 and neither; name a file or leave it "
+        "unlabelled_share: expected unlabelled_file or augment with it, got 0.5 and neither; name a file or leave it "
         "out"
     ]
     assert refused(made, tmp_path, nothing, augment=["swap"]) == [
@@ -389,7 +389,7 @@ def test_hiding_tokens_needs_a_token_that_hides(made: Path, tmp_path: Path) -> N
 
 def test_running_text_is_its_own_label_and_streams_have_no_such_rows(tmp_path: Path) -> None:
     text = str(write_text(tmp_path))
-    for own, said in (({}, "as all text is its own label there"), ({"streaming": True}, "beside streaming")):
+    for own, said in (({}, "as all text is its own label there"), ({"streaming": True}, "with streaming")):
         task = load_task(TaskArguments("causal_lm", train_file=text, unlabelled_file=text, **own))
         with pytest.raises(InputError) as error:
             _ = task.rows

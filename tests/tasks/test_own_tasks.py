@@ -21,7 +21,7 @@ from ted_distill.cli.main import main
 from ted_distill.export.generated_rows import kind_of
 from ted_distill.identity import changes, class_fingerprint, source_fingerprint
 from ted_distill.models.load import load_model
-from ted_distill.runs.best_model import run_identity
+from ted_distill.runs.dropped_models import run_identity
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.stages.lifecycle import _outputs_of
 from ted_distill.tasks import SequenceClassification

@@ -195,7 +195,7 @@ def test_test_scores_and_those_of_other_splits_are_named_as_such(tmp_path: Path)
     [
         ({"pipeline_tag": "fill-mask"}, "expected pipeline_tag text-classification, got 'fill-mask'"),
         ({"license": "Apache License 2.0"}, "expected a licence's short name, such as apache-2.0"),
-        ({"license": "other"}, "expected license_name beside license other"),
+        ({"license": "other"}, "expected license_name with license other"),
         ({"base_model": "/home/me/model"}, "expected base_model to be a name on the Hub, got '/home/me/model'"),
         ({"base_model": ["someone/tiny", "model"]}, "expected base_model to be a name on the Hub, got 'model'"),
     ],
@@ -226,4 +226,4 @@ def test_only_scores_in_percent_are_said_to_be(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model", AutoModelForCausalLM, "gpt2")
     finetune(model, task, quick_arguments(tmp_path / "out", max_steps=1))
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "In percent, but for perplexity, loss, word_perplexity, of which less is better." in card
+    assert "In percent, except perplexity, loss, word_perplexity, where lower is better." in card

@@ -39,7 +39,7 @@ def made(folder: Path, **changes: Any) -> StageArguments:
             {},
             "no activation_checkpointing of",
         ),
-        ({}, {"fsdp": True, "torch_compile": True}, "torch_compile: expected false beside fsdp"),
+        ({}, {"fsdp": True, "torch_compile": True}, "torch_compile: expected false with fsdp"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "deepspeed: expected the package, got none; pip install deepspeed"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, {}, "megatron_lm: expected none in accelerate's config"),
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, {}, "parallelism_config: expected none in accelerate's"),
@@ -76,8 +76,8 @@ def test_without_the_package_a_config_for_deepspeed_is_refused_before_it_is_look
             "deepspeed: expected nothing to be offloaded, got cpu",
         ),
         ({"optimizer": {"type": "Adam"}}, {}, "deepspeed: expected no optimizer in its config, as the stages make"),
-        ({"fp16": {"enabled": True}}, {}, "fp16: expected false beside deepspeed"),
-        ({}, {"torch_compile": True}, "torch_compile: expected false beside deepspeed"),
+        ({"fp16": {"enabled": True}}, {}, "fp16: expected false with deepspeed"),
+        ({}, {"torch_compile": True}, "torch_compile: expected false with deepspeed"),
     ],
 )
 def test_what_of_deepspeed_cannot_be_had_is_said(config: dict[str, Any], flags: dict[str, Any], message: str) -> None:

@@ -66,9 +66,9 @@ def find_ground(
         return _with_rows(candidates, task, test, loading, beside(places[0], BENCH))
     problems = []
     if len(places) > 1:
-        problems.append(f"bench: expected the run {runs[0]} alone, got others beside it; give its models one by one")
+        problems.append(f"bench: expected the run {runs[0]} alone, got others with it; give its models one by one")
     if teacher is not None:
-        problems.append(f"teacher: expected none beside {runs[0]}, a run with its own, got {teacher}; leave it out")
+        problems.append(f"teacher: expected none with {runs[0]}, a run with its own, got {teacher}; leave it out")
     raise_if_any(problems)
     return _of_run(runs[0], task, test, loading)
 

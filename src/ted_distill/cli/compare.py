@@ -22,7 +22,7 @@ after an interruption, and more --seeds add to those that are there.
   --grid KEY=V,V   values of Stage II's settings (mse_alpha, kl_alpha, learning_rate, ...) to choose from, for every
                    method that uses the key, on rows held out of the training rows; several keys are combined
   --resamples N    draws of the bootstrap [2000]
-  --workers N      stages that do not wait for each other, at once, or auto: as many as pay [1]
+  --workers N      stages that do not wait for each other, at once, or auto: as many as speed it up [1]
   --launcher ray   make them as tasks of a Ray cluster
 
 {EITHER}
@@ -32,7 +32,7 @@ after an interruption, and more --seeds add to those that are there.
 _MEANT = {"seed": "seeds", "method": "methods"}
 """Flags that are easily taken for others of this command."""
 _NUMBERS = ("seeds", "resamples")
-"""What this command has beside a recipe's keys."""
+"""What this command has besides a recipe's keys."""
 
 
 def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[Any]]]:

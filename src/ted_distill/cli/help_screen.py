@@ -25,26 +25,17 @@ _HIDDEN = {
     "null_score_diff_threshold", "preprocessing_num_workers", "label_separator", "delimiter", "encoding",
     "stride", "test_split", "pair_weights", "layer_schedule", "attention_pair", "relation_heads", "attention_alpha",
     "filter_token", "teacher_filter_interval", "layer_loss", "unlabelled_file", "unlabelled_share", "augment",
-    "train_filters", "no_train_filters",
+    "train_filters",
 }  # fmt: skip
 
 WORDS = {
     "output_dir": "folder of the finished model",
-    "learning_rate": "peak learning rate, or auto [by stage]",
-    "num_train_epochs": "passes over the data [3; Stage I: by task]",
     "max_steps": "stop after this number of steps instead [off]",
-    "per_device_train_batch_size": "rows per batch on each device [16]",
     "gradient_accumulation_steps": "batches per step [1]",
-    "warmup_steps": "steps until the peak, or a share of all [0.06]",
-    "seed": "random seed [42]",
-    "bf16": "bf16 autocast [where the hardware supports it well]",
     "fp16": "fp16 autocast",
     "report_to": "tensorboard, wandb, ... for the curves [none]",
-    "train_sampling_strategy": "random, sequential, or group_by_length, which pads least [group_by_length]",
-    "logging_nan_inf_filter": "hide NaN and infinite losses",
-    "frozen_dtype": "data type of frozen models [bfloat16 where the hardware supports it well]",
-    "cache_limit": "GB of disk for outputs of frozen models; 0 keeps none [20]",
 }
+"""What transformers' own training arguments are, in fewer words than theirs."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -61,13 +52,17 @@ def reword(parser: argparse.ArgumentParser, usual: Mapping[str, Any], ranges: Ma
     """Describe well-known training arguments briefly, and say what an argument is by default, and which numbers it may
     be.
     """
-    trains = any(action.dest == "num_train_epochs" for action in parser._actions)
+    trains = _trains(parser)
     for action in parser._actions:
         # Other commands have arguments of the same names, and words of their own for them.
         text = WORDS.get(action.dest, action.help) if trains or not action.help else action.help
         short = ranges[action.dest].short if action.dest in ranges else ""
         default = "" if "[" in (text or "") else _shown_default(usual.get(action.dest))
         action.help = f"{text or ''}{default}" + (f" ({short})" if short else "")
+
+
+def _trains(parser: argparse.ArgumentParser) -> bool:
+    return any(action.dest == "num_train_epochs" for action in parser._actions)
 
 
 def _shown_default(default: Any) -> str:
@@ -80,7 +75,7 @@ def _shown_default(default: Any) -> str:
 
 def shorten(parser: argparse.ArgumentParser) -> None:
     """Hide the training arguments that few people set; they still work."""
-    trains = any(action.dest == "num_train_epochs" for action in parser._actions)
+    trains = _trains(parser)
     hidden = _HIDDEN | {f"no_{name}" for name in _HIDDEN}
     if trains:
         hidden |= field_names(TrainingArguments) - _SHOWN

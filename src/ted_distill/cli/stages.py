@@ -87,7 +87,7 @@ class EvaluateArguments:
             given = [name for name in _OF_MODELS if getattr(self, name)]
             problems += [f"{name}: expected none with predictions_file, got one; leave it out" for name in given]
         elif self.split:
-            problems.append("split: expected predictions_file beside it, got none; models are scored on all rows")
+            problems.append("split: expected predictions_file with it, got none; models are scored on all rows")
         raise_if_any(problems)
 
     @property

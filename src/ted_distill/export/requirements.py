@@ -1,4 +1,4 @@
-"""What an export needs beside the package itself, and what its libraries say that no user can act on."""
+"""What an export needs besides the package itself, and what its libraries say that no user can act on."""
 
 from __future__ import annotations
 

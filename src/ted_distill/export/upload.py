@@ -58,7 +58,7 @@ _TOKENIZER = "tokenizer_config.json"
 @described
 @dataclass
 class PushArguments:
-    """What is uploaded beside the model and its card."""
+    """What is uploaded besides the model and its card."""
 
     _argument_group_name: ClassVar[str] = "push"
 

@@ -42,7 +42,7 @@ def comparing_task(
     """
     if isinstance(given, Task):
         if test is not None:
-            raise InputError("test: expected none beside a task with rows, got some; give one of both")
+            raise InputError("test: expected none with a task that has rows, got some; give one or the other")
         task, has_rows = given, True
     else:
         task, has_rows = _made(name, given, test, loading)

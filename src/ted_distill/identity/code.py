@@ -91,7 +91,7 @@ def _file_of(module: ModuleType | None) -> Path | None:
 
 
 def _helpers(module: ModuleType) -> list[str]:
-    """Fingerprints of the files that a module imports from, and these in turn, but for those of libraries."""
+    """Fingerprints of the files that a module imports from, and these in turn, except those of libraries."""
     seen, left = {id(module): module}, [module]
     while left:
         for other in _imported(left.pop()):

@@ -28,7 +28,7 @@ class ExactLinear(nn.Linear):
 
 
 def make_exact(head: nn.Module, outputs: int) -> None:
-    """Let the linear layers of a head that have so many outputs compute in float32; they are saved as before."""
+    """Let the linear layers of a head that have this many outputs compute in float32; they are saved as before."""
     for layer in head.modules():
         if type(layer) is nn.Linear and layer.out_features == outputs:
             layer.__class__ = ExactLinear

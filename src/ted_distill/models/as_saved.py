@@ -13,8 +13,9 @@ from ..errors import InputError
 from ..identity import file_of_model, pinning
 from ..output import check_inputs
 from ..output.cards import CARD_NAME
-from .load import ModelArguments, load_config, load_pretrained
+from .load import ModelArguments, load_config
 from .places import resolve_place
+from .pretrained import load_pretrained
 
 _SEED = 42
 """Of what a checkpoint may lack."""

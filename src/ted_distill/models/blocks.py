@@ -22,7 +22,7 @@ _NUMBERS = {"attn_layer_indices", "mlp_only_layers", "moe_layers", "cross_attent
 
 
 def resolve_blocks(total: int, blocks: list[int] | None, num_blocks: int | None, first: bool = False) -> list[int]:
-    """The blocks a student keeps: `blocks`, or so many as `num_blocks` says, or all.
+    """The blocks a student keeps: `blocks`, or as many as `num_blocks` says, or all.
 
     Args:
         first: `num_blocks` are the first ones, in place of evenly spaced ones that end with the last.

@@ -44,10 +44,11 @@ from ..ranges import at_least, between, check_ranges, described
 from ..wording import parameters
 from .as_saved import load_as_saved
 from .blocks import resolve_blocks, student_from_teacher
-from .load import LoadedModel, ModelArguments, load_config, load_tokenizer, read_ancestry
+from .load import LoadedModel, ModelArguments, load_config, read_ancestry
 from .narrowing.important import TaskRows, important_student
 from .narrowing.narrow import Narrow, check_narrow, narrow_config, narrow_model
 from .places import resolve_place
+from .pretrained import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -158,4 +158,4 @@ def _license_problems(data: ModelCardData) -> Iterator[str]:
     if given is not None and not (isinstance(given, str) and _LICENSE.fullmatch(given)):
         yield f"card: expected a licence's short name, such as apache-2.0, got {shown(given)}; correct {CARD_NAME}"
     if given == "other" and not data.license_name:
-        yield f"card: expected license_name beside license other, got none; add it to {CARD_NAME}"
+        yield f"card: expected license_name with license other, got none; add it to {CARD_NAME}"

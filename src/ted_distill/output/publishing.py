@@ -30,7 +30,7 @@ def publication(folder: Path, manifest: Mapping[str, Any], beside: tuple[str, ..
     this one lacks is deleted; files that no manifest names stay.
 
     Args:
-        manifest: what `stage.json` says beside the versions and the sums of all files.
+        manifest: what `stage.json` says besides the versions and the sums of all files.
         beside: files that are in `folder` already and belong to what is published.
     """
     finish_publication(folder)

@@ -1,6 +1,6 @@
 """Interrupts that are not lost: Python drops an exception that a callback of the garbage collector raises, also these.
 
-A command notes that it was interrupted (Ctrl-C) or asked to end (SIGTERM, as schedulers and `kill` do), beside raising
+A command notes that it was interrupted (Ctrl-C) or asked to end (SIGTERM, as schedulers and `kill` do), besides raising
 `KeyboardInterrupt` or `Terminated`; stages, updates and loops that are shown look at the note. A training that can
 write a checkpoint postpones the first one until it has.
 """

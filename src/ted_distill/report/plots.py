@@ -28,7 +28,7 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _LINES: list[Any] = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3))]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 _FAR = 30
-"""Ratio of the largest value to the smallest from which on a logarithmic scale shows more."""
+"""Ratio of the largest value to the smallest above which a logarithmic scale shows more."""
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": ["sans-serif"],

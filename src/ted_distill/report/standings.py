@@ -19,7 +19,7 @@ from .folders import Reported
 
 _RESAMPLES = 1000
 _MORE_SCORES = 2
-"""Scores beside the main one that a table has room for."""
+"""Scores besides the main one that a table has room for."""
 
 
 @dataclass

@@ -33,7 +33,7 @@ def depending_on(nodes: Sequence[Node], names: Iterable[str]) -> set[str]:
 
 
 def makespan(nodes: Sequence[Node], lasts: Mapping[str, float], places: int) -> float:
-    """How long all nodes take at so many places, if each begins as soon as it can, in their order.
+    """How long all nodes take at this many places, if each begins as soon as it can, in their order.
 
     Args:
         lasts: node -> how long it takes; others take no time.

@@ -18,7 +18,7 @@ from ..identity import (
 )
 from ..method.shapes import num_blocks
 from ..models.as_saved import load_as_saved
-from ..models.load import load_tokenizer
+from ..models.pretrained import load_tokenizer
 from ..output import (
     MANIFEST_NAME,
     DamagedFileError,

@@ -21,7 +21,7 @@ def student_narrow(run: RunArguments) -> str:
 
 
 def narrowing_identity(recipe: Recipe, model: PreTrainedModel, task: Task) -> Identity:
-    """What a narrower student of this model depends on beside its backbone, blocks and width; empty for any other."""
+    """What a narrower student of this model depends on besides its backbone, blocks and width; empty for any other."""
     if not recipe.run.student_hidden_size:
         return {}
     narrow = student_narrow(recipe.run)

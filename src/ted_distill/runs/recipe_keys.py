@@ -22,7 +22,7 @@ SCORE_ON, FROM_SCRATCH = "score_on", "from_scratch"
 STAGES = (*FINETUNE, *LEARN_FILTERS, *METHODS)
 SECTIONS = {*STAGES, *SHARED, SCORE_ON, FROM_SCRATCH}
 TOP_KEYS = frozenset(field_names(RunArguments, TaskArguments, ModelArguments))
-"""Keys of the top level of a recipe, beside the sections."""
+"""Keys of the top level of a recipe, besides the sections."""
 _YAML_ALL_THE_SAME, _NULLS = "'\"{[", ("null", "~")
 """First characters of quoted texts, mappings and lists; and the words for no value."""
 SET_BY_THE_RUN = {"output_dir", "method", "teacher_filters"}

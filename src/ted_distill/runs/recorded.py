@@ -39,7 +39,7 @@ PATHS = {
 _NAMES = {LEARNED, LEAST_SQUARES, RANDOM, IDENTITY}
 """Values of `student_filters` that are no folder."""
 _INSTEAD: dict[str, list[str]] = {"teacher": [], "student": []}
-"""What may be given in place of a key beside itself: for rows, a data set of the Hub."""
+"""What may be given in place of a key besides itself: for rows, a data set of the Hub."""
 RECIPE_NAME = "recipe.yaml"
 """The recipe in a folder of a run, or of a comparison."""
 COMMITS_NAME = "hub.json"

@@ -12,18 +12,17 @@ from ..errors import InputError, raise_if_any
 from ..identity import changes, pinning
 from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
 from ..stages.stage_identity import Results
-from ..tasks import load_task
 from ..tasks.base import TEST
 from ..training.scores.selection import shown_scores, test_contents
 from ..wording import listed
 from .checking.undisturbed import silent
-from .given_teacher import offer_teacher_labels
 from .parsing import read_yaml
 from .recipe import Recipe, read_recipe
 from .recipe_keys import OWNERS
 from .recorded import RECIPE_NAME, moved_since, read_commits, refuse_in_memory
 from .run import RECIPE_HEAD, run
 from .run_folder import RunFolder
+from .run_task import task_of_run
 from .step_records import STAGES, all_steps
 from .table import BEST, NOT_A_SCORE, TRIMMED, markdown_table
 
@@ -136,7 +135,7 @@ def _compare_rows(recipe: Recipe, then: Mapping[str, Results], repeated: Recipe,
         InputError: they are those of another file, as the run's is not where it was.
     """
     with silent():  # the run itself will say what it reads
-        task = offer_teacher_labels(repeated, load_task(repeated.task))
+        task = task_of_run(repeated)
         data = task.identity["data"]
     changed = [split for split, content in _rows_of(RunFolder(recipe)).items() if data.get(split) != content]
     if task.test_identity not in (tests := test_contents(then.values())) and tests:

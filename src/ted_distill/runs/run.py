@@ -32,19 +32,11 @@ from ..stages.stage_identity import Results, check_folder, stage_identity
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
 from ..wording import size
-from .best_model import (
-    best_method,
-    best_problems,
-    bytes_below,
-    drop_steps,
-    drop_weights,
-    kept_results,
-    publish_best,
-    refuse_foreign_best,
-)
+from .best_model import best_method, best_problems, publish_best, refuse_foreign_best
 from .checking import Report, examine
 from .checking.examine import BRIEF, WHOLE
 from .checking.undisturbed import silent, undisturbed
+from .dropped_models import bytes_below, drop_steps, drop_weights, kept_results
 from .further_data import check_further
 from .gates import check_scores, require, scores_of_run, with_best
 from .kept_scores import kept_scores

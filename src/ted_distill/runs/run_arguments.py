@@ -33,7 +33,7 @@ class RunArguments:
     student_layers: Annotated[list[int] | None, at_least(1)] = None
     """make the student of these blocks of `student`, counted from 1"""
     student_num_layers: Annotated[int | None, at_least(1)] = None
-    """or of so many: the first for tags and answers, otherwise evenly spaced ones, the last among them"""
+    """or this many of them: the first for tags and answers, otherwise evenly spaced ones, the last among them"""
     student_hidden_size: Annotated[int | None, at_least(1)] = None
     """make it narrower, with fewer heads"""
     student_narrow: Narrow | None = None
@@ -65,7 +65,7 @@ class RunArguments:
     keep: Literal["all", "best"] = "all"
     """all models, or only the best student and all results [all]"""
     workers: Annotated[int | str | None, at_least(1, or_text=("auto",))] = None
-    """stages that do not wait for each other, made side by side: how many at once, or auto: as many as pay [1]"""
+    """stages that do not wait for each other, side by side: how many at once, or auto: as many as speed it up [1]"""
     launcher: Literal["local", "ray"] = "local"
     """where they are made: on this machine, or as tasks of a Ray cluster [local]"""
     require: list[str] | None = None
@@ -78,9 +78,7 @@ class RunArguments:
         if twice := sorted({name for name in self.methods if self.methods.count(name) > 1}):
             problems.append(f"methods: expected each of them once, got {', '.join(twice)} several times")
         if self.student_narrow and not self.student_hidden_size:
-            problems.append(
-                "student_narrow: expected student_hidden_size beside it, got none; give it or leave both out"
-            )
+            problems.append("student_narrow: expected student_hidden_size with it, got none; give it or leave both out")
         if self.student_layers and self.student_num_layers:
             problems.append(
                 "student_layers: expected it or student_num_layers, got both; set the other to null, as "

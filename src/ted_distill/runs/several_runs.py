@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import collect, raise_if_any
@@ -24,7 +24,7 @@ def make_runs_together(
     *,
     held_out_seed: int | None = None,
     predicts: bool = False,
-    tolerated: Callable[[str, Exception], bool] = lambda name, error: False,
+    tolerated: tuple[type[Exception], ...] = (),
 ) -> list[dict[str, Results]]:
     """Results of the steps of runs, as far as they are not left to be made in order; see `make_together`.
 

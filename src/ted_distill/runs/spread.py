@@ -14,7 +14,7 @@ def spread_places(rows: int, most: int) -> np.ndarray:
 
 
 def middles(rows: int, number: int) -> np.ndarray:
-    """Places in the middles of so many equal parts of some rows, from 0: (number,), repeated where rows are few."""
+    """Places in the middles of this many equal parts of some rows, from 0: (number,), repeated where rows are few."""
     return ((np.arange(number) + 0.5) * rows / number).astype(int)
 
 

@@ -26,22 +26,22 @@ from ..stages.lifecycle import OpenStage, tidy_finished
 from ..stages.methods import METHODS
 from ..stages.retest import with_test_scores
 from ..stages.stage_identity import Results
-from ..tasks import Task, load_task
+from ..tasks import Task
 from ..training.scores.selection import scored_on
 from ..training.stage_arguments import StageArguments
 from ..wording import listed
 from .further_data import offer_run_data
-from .given_teacher import offer_teacher_labels
 from .graph import Node
 from .kept_predictions import Predictions, kept_predictions
 from .kept_scores import kept_scores
 from .made_models import make_once, scratch_identity, student_identity
 from .matching import fill_pairs, filter_arguments, run_pairs, student_blocks
 from .narrowing import make_recipe_student
-from .recipe import Recipe, score_on_arguments
-from .recipe_keys import FINETUNE, FROM_SCRATCH, OWNERS, SCORE_ON
+from .recipe import Recipe
+from .recipe_keys import FINETUNE, FROM_SCRATCH, OWNERS
 from .recorded import read_commits
 from .run_folder import STUDENT_INIT, TEACHER_INIT, RunFolder
+from .run_task import further_tasks, task_of_run
 from .step_records import STAGES, Kind, Step, all_steps, nodes_of
 from .vocabularies import read_reader, run_tokenizers
 
@@ -59,11 +59,8 @@ class Steps:
         self.at = RunFolder(recipe, shared)
         read_commits(self.at.shared)
         self.recipe = self.at.recipe
-        self.task = offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
-        entries = recipe.content.get(SCORE_ON, {})
-        self.further: dict[str, Task] = {
-            name: load_task(score_on_arguments(name, values)) for name, values in entries.items()
-        }
+        self.task = task_of_run(recipe, task)
+        self.further = further_tasks(recipe)
         self.schedule = Schedule(recipe.stages)
         self.finished: dict[str, Results] = {}
         """Results of stages that are known to be finished, and so is their input: they stay valid."""

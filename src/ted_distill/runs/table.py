@@ -14,7 +14,7 @@ RESULT_KEYS = frozenset({
     *NOT_A_SCORE, "metric", "folder", "scored_on", "chosen_on", "chosen_by", "evaluations", "best_step",
     "learning_rate", "teacher_variances", "pair_weights", "trimmed",
 })  # fmt: skip
-"""Keys of a model's results beside its scores."""
+"""Keys of a model's results besides its scores."""
 BEST = "best"
 """Folder of the best student in that of a run."""
 TRIMMED = "trimmed"

@@ -38,7 +38,7 @@ class DistillArguments:
     temperature: Annotated[float, above(0)] = 2.0
     """softens both predictions in the KL"""
     filter_interval: Annotated[int | None, at_least(1)] = None
-    """student: a filter after every so many blocks [1; ted: as learnt]"""
+    """student: a filter after every N-th block [1; ted: as learnt]"""
     teacher_filter_interval: Annotated[int | None, at_least(1)] = None
     """the same for the teacher [as the numbers divide; ted: as learnt]"""
     teacher_filters: Annotated[str | None, a_path()] = None
@@ -91,7 +91,7 @@ class DistillArguments:
             with collect(problems):
                 parse_pairs(pairs or [])
         if self.pairs and not (self.filter_interval is None is self.teacher_filter_interval):
-            problems.append("pairs: given beside filter_interval or teacher_filter_interval; give one or the other")
+            problems.append("pairs: given with filter_interval or teacher_filter_interval; give one or the other")
         if self.method in METHODS:
             problems += self._unused()
         if problem := self._missing_filters():

@@ -317,7 +317,7 @@ def states_cache(
 
 
 def _outputs_of(frozen: LoadedModel, task: Task, features: Dataset) -> str:
-    """What a frozen model's outputs depend on beside tokens: with a task of one's own, its code and columns too."""
+    """What a frozen model's outputs depend on besides tokens: with a task of one's own, its code and columns too."""
     code = class_fingerprint(type(task))
     if code is None:
         return fingerprint(frozen.identity)

@@ -1,6 +1,6 @@
 """The methods of Stage II, as data: what of the teacher each one matches.
 
-No other code knows one by its name, but for defaults.
+No other code knows one by its name, except for defaults.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def run_with_rate(
     """Run a stage, after a search for its learning rate if `args` ask for one.
 
     Args:
-        run: the stage with a learning rate that is a number, and what its results are to say beside its scores:
+        run: the stage with a learning rate that is a number, and what its results are to say besides its scores:
             `learning_rate`, and every trial's score under `rate_search`.
         default: the stage's default rate.
 

@@ -89,8 +89,8 @@ class Task(ABC):
     first_token_only: ClassVar[bool] = False
     """Whether Stage I's filter heads read only the first token."""
     keeps_first_blocks: ClassVar[bool] = False
-    """Whether a student of so many blocks is made of its teacher's first ones: better where tokens have predictions of
-    their own (docs/study-choices.md, "Which blocks"); of spaced ones, the last among them, otherwise."""
+    """Whether a student is made of its teacher's first blocks: better where tokens have predictions of their own
+    (docs/study-choices.md, "Which blocks"); of spaced ones, the last among them, otherwise."""
     can_stream: ClassVar[bool] = False
     """Whether training rows may be a stream: an `IterableDataset`, which has no length."""
     can_cache: ClassVar[bool] = True

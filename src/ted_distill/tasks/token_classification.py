@@ -408,7 +408,7 @@ def _say_kinds_beside_outside(known: list[str], kind: str, names: list[list[str 
     share = of_words.count(OUTSIDE) / max(len(of_words), 1)
     if share > 0.5:
         notice(
-            f"{split}: expected parts of entities such as B-{kind} beside O, got tags such as {shown(kind)}; words are "
+            f"{split}: expected parts of entities such as B-{kind} and O, got tags such as {shown(kind)}; words are "
             f"scored one by one, so that O for every word has an accuracy of {100 * share:.0f} % (if these are "
             f"entities, write I-{kind} for {kind}, and so on: whole entities are scored then)"
         )

@@ -51,7 +51,7 @@ def read_unlabelled(task: ReadsTexts, ready: bool = True) -> Dataset | None:
     if arguments.unlabelled_file is None:
         return None
     if arguments.streaming:
-        raise InputError("unlabelled_file: expected none beside streaming, got a file; leave out one or the other")
+        raise InputError("unlabelled_file: expected none with streaming, got a file; leave out one or the other")
     path = Path(arguments.unlabelled_file).expanduser()
     # A task that refuses them says so without looking at them.
     if not task.takes_unlabelled:

@@ -1,4 +1,4 @@
-"""Training arguments that are fine alone and mean nothing beside each other."""
+"""Training arguments that are fine alone and mean nothing together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def contradictions(args: TrainingArguments, wrong: set[str]) -> Iterator[str]:
     if "dataloader_num_workers" not in wrong and not args.dataloader_num_workers:
         for name in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
             if getattr(args, name):
-                yield f"{name}: expected dataloader_num_workers above 0 beside it, got 0; raise that, or leave this out"
+                yield f"{name}: expected dataloader_num_workers above 0 with it, got 0; raise that, or leave this out"
 
 
 def _precision(args: TrainingArguments) -> Iterator[str]:

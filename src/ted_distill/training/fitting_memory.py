@@ -27,7 +27,7 @@ def same_updates(args: TrainingArguments, most: int) -> tuple[int, int]:
 
 
 def divide_anew(args: TrainingArguments, most: int, updates: int, failed: int | None = None) -> None:
-    """Change arguments to batches of at most `most` rows, of which so many are accumulated that updates stay the same.
+    """Change arguments to batches of at most `most` rows, of which enough are accumulated that updates stay the same.
 
     Args:
         updates: made so far with larger batches.
@@ -107,7 +107,7 @@ def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[i
     Args:
         step: the update in which it did; 0 before the first.
         reason: the first line of the error.
-        runs: goes forward and back with so many rows of the batch that did not fit; None if that cannot be tried.
+        runs: goes forward and back with this many rows of the batch that did not fit; None if that cannot be tried.
     """
     size = args.per_device_train_batch_size
     where = f"in update {step}" if step else "before the first update"

@@ -75,7 +75,7 @@ class StageArguments(TrainingArguments):
     per_device_train_batch_size: int = 16
     """rows per batch on each device"""
     warmup_steps: float = 0.06
-    """updates until the peak, or a share of all"""
+    """steps until the peak, or a share of all"""
     max_grad_norm: float = 1.0
     """gradients longer than this are shortened"""
     eval_strategy: str = "epoch"
@@ -83,7 +83,7 @@ class StageArguments(TrainingArguments):
     save_strategy: str = "epoch"
     """when to save a checkpoint: no, steps, epoch"""
     save_total_limit: int | None = 1
-    """checkpoints kept beside the best one"""
+    """checkpoints kept in addition to the best one"""
     load_best_model_at_end: bool = True
     """the result is the best checkpoint"""
     metric_for_best_model: str | None = None
@@ -109,7 +109,7 @@ class StageArguments(TrainingArguments):
     bf16: bool | None = None
     """autocast to bfloat16 [where the hardware supports it well; not with fp16]"""
     train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
-    """group_by_length (rows of similar length in a batch), random or sequential"""
+    """random, sequential, or group_by_length: rows of similar length in a batch, which pads least"""
     frozen_dtype: FrozenDtype = "auto"
     """data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, float16, or auto:
     bfloat16 where the hardware supports it well"""
@@ -186,7 +186,7 @@ class StageArguments(TrainingArguments):
         return int(super().get_warmup_steps(num_training_steps))
 
     def _problems(self) -> list[str]:
-        """What is wrong with single arguments, and with several beside each other."""
+        """What is wrong with single arguments, and with several together."""
         problems = range_problems(type(self), vars(self))
         # Whatever rate a stage or a search will choose does for the checks.
         tried = copy.copy(self)
@@ -202,7 +202,7 @@ class StageArguments(TrainingArguments):
                 tried.learning_rate = _LOW_RATE
                 if schedule_problems(tried):
                     found = [
-                        f"learning_rate: expected a number beside {shown(self.lr_scheduler_kwargs)} of "
+                        f"learning_rate: expected a number with {shown(self.lr_scheduler_kwargs)} of "
                         f"lr_scheduler_kwargs, as that names a rate, got {self.learning_rate or 'none'}; set it"
                     ]
             problems += found

@@ -53,7 +53,7 @@ def saves(args: StageArguments, updates: int, of_epoch: int) -> int:
 
 
 def _times(strategy: str, every: float, updates: int, of_epoch: int) -> int:
-    """How often something happens that is done after every epoch, or after so many updates or a share of them."""
+    """How often something happens that is done after every epoch, or after this many updates or a share of them."""
     if strategy == "epoch":
         return math.ceil(updates / of_epoch)
     if strategy != "steps":

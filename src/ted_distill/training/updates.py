@@ -116,7 +116,7 @@ class UpdateTrainer(Trainer):
 
     def _augmented(self, batch: Batch, number: int) -> Batch:
         # Not where batches are made: that is ahead of training, and a resumed stage would draw different numbers.
-        # Rows are numbered as in one process with one micro-batch: those of all others are as large, but for the last.
+        # Rows are numbered as in one process with one micro-batch: those of all others are as large, except the last.
         number = number * self.accelerator.num_processes + self.accelerator.process_index
         seeds = row_seeds(batch, self.args.seed, self.state.global_step, first=number * self._train_batch_size)
         return type(batch)(self.task.augment(batch, self.processing_class, seeds))
@@ -144,7 +144,7 @@ def row_seeds(batch: Batch, *of_batch: int, first: int = 0) -> list[int]:
     """A seed for each row of a batch, for `Task.augment`.
 
     Args:
-        of_batch: what they depend on beside the number of the row.
+        of_batch: what they depend on besides the number of the row.
         first: number of the first row.
     """
     numbers = range(first, first + len(batch["input_ids"]))

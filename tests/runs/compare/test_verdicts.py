@@ -57,7 +57,7 @@ CONTENT = {
         ),
         ({"steps": {"student": 9, "alone": 300, "ted": 300}}, "All methods start from the same student and train"),
         ({"chosen_weights": ["alone", "ted"]}, "scored with the weights that the recipe's evaluations chose; sd"),
-        ({"chosen_weights": ["ted"]}, "the last weights, but for TED the best of several evaluations on these rows"),
+        ({"chosen_weights": ["ted"]}, "the last weights; for TED the best of several evaluations on these rows"),
         ({"chosen_weights": ["ted"], "split": "test"}, "several evaluations on the validation rows; sd"),
         (
             {"steps": {"alone": 300, "ted": 1000}},

@@ -82,7 +82,7 @@ def test_the_first_failure_is_told_when_there_are_several() -> None:
 def test_a_tolerated_failure_is_a_result_also_of_those_that_need_it_but_not_of_those_after_it() -> None:
     error = NotFiniteError("the loss is NaN")
     pool = Told(2, outcomes={"filters": error})
-    found = work_through(NODES, pool, {}, tolerated=lambda name, failed: isinstance(failed, NotFiniteError))
+    found = work_through(NODES, pool, {}, tolerated=(NotFiniteError,))
     assert found["filters"] is found["ted"] is error
     assert found["kd"] == "kd done"
     assert all("ted" not in line for line in pool.seen)

@@ -17,7 +17,8 @@ from ...output.cards import CARD_NAME, card_data, card_text, origin_of, read_car
 from ...progress import busy
 from ...tasks.reading.corpus import Text
 from ..as_saved import load_as_saved
-from ..load import ModelArguments, load_pretrained, load_tokenizer, save_tokenizer
+from ..load import ModelArguments, save_tokenizer
+from ..pretrained import load_pretrained, load_tokenizer
 from .cut_words import CutWords, cut_words, encoded, in_batches
 from .trim_check import differing_texts, largest_difference, refuse_differing
 from .trimmed_model import named_ids, table_size, trim_model
@@ -148,7 +149,7 @@ def choose(content: Content, texts: list[Text], named: set[int]) -> Trimmed:
 
 
 def smaller_size(model: PreTrainedModel, kept: int) -> int:
-    """Parameters of a model that keeps so many tokens; weights that are tied count once.
+    """Parameters of a model that keeps this many tokens; weights that are tied count once.
 
     Args:
         model: may be on the meta device.

@@ -64,7 +64,7 @@ def length_limit(model: PreTrainedModel, wanted: int, reads: Callable[[int], boo
     """Tokens that a model can read, if that is fewer than wanted; None otherwise.
 
     Args:
-        reads: whether the model reads a row of so many tokens.
+        reads: whether the model reads a row of this many tokens.
     """
     table = position_limit(model)
     if wanted > _TRIED:

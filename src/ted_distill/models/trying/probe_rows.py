@@ -72,7 +72,7 @@ class ProbeRows:
         return len(self._around[0])
 
     def row(self, length: int) -> Batch:
-        """One row of so many tokens."""
+        """One row of this many tokens."""
         return self._batch([self._row(length - self._special)])
 
     def _row(self, words: int, first: int = 0, last: int = 0) -> list[int]:

@@ -146,7 +146,7 @@ class Rehearsal:
         return self._scoring[what]
 
     def _open(self, planned: PlannedStage, args: StageArguments) -> _Opened:
-        """Load the models of a stage, with everything that its trainer needs beside the data."""
+        """Load the models of a stage, with everything that its trainer needs besides the data."""
         name, owner = planned.name, planned.name.rpartition("_")[2]
         if planned.method is not None:
             return self._open_method(planned, args)

@@ -31,19 +31,18 @@ from ...output import (
 )
 from ...progress import logged_into, within
 from ...stages.stage_identity import Results
-from ...tasks import Task, load_task
+from ...tasks import Task
 from ...tasks.base import TEST
 from ...tasks.resampling import Draws
 from ...training.scores.best_score import score_names
 from ...wording import and_list
-from ..best_model import KEPT_NAME
+from ..dropped_models import KEPT_NAME
 from ..further_data import offer_run_data
 from ..gates import NO_SCORES, check_models, check_scores, read_requirement, require
-from ..given_teacher import offer_teacher_labels
 from ..kept_predictions import Predictions, scored_split
 from ..parsing import plain_values
-from ..recipe import Recipe, score_on_arguments
-from ..recipe_keys import OWNERS, SCORE_ON
+from ..recipe import Recipe
+from ..recipe_keys import OWNERS
 from ..recorded import (
     RECIPE_NAME,
     in_memory,
@@ -54,6 +53,7 @@ from ..recorded import (
 )
 from ..run import RunOfRecipe, look_first
 from ..run_folder import COMPARISON, COMPARISON_NAME
+from ..run_task import further_tasks, task_of_run
 from ..several_runs import make_runs_together
 from . import statistics
 from .search import Grid, Search, check_grid, search
@@ -111,7 +111,7 @@ def compare(
     shared = Path(str(recipe.run.output_dir))
     folder = shared / COMPARISON
     read_commits(shared)
-    rows, task = task, offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
+    rows, task = task, task_of_run(recipe, task)
     further = _further_scores(recipe, task)
     _check_requirements(recipe, task, further)
     _say_what_is_left_out(recipe)
@@ -192,8 +192,7 @@ def _means(content: dict[str, Any]) -> dict[str, dict[str, float]]:
 def _further_scores(recipe: Recipe, task: Task) -> list[str]:
     """Names of the scores on the data of `score_on`."""
     found = []
-    for data, values in (recipe.content.get(SCORE_ON) or {}).items():
-        other = load_task(score_on_arguments(data, values))
+    for data, other in further_tasks(recipe).items():
         offer_run_data(task, other)
         found += [f"{data}_{name}" for name in score_names(other)]
     return found

@@ -128,31 +128,41 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
     names = [_trying(point) for _, point in tried]
     given: list[dict[str, Any]] = []
     if trials:
-        given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=_is_not_finite)
+        given = make_runs_together(names, trials, folder, split, rows, held_out_seed=seed, tolerated=(NotFiniteError,))
     shared: dict[str, Any] = {}
     for (method, point), trial, made in zip(tried, trials, given, strict=True):
         started = RunOfRecipe(trial, folder, split)
         scores[method] |= _score(started, method, point, {**shared, **made}, split)
         # What all trials share is not opened again for each of them.
         shared |= {step: result for step, result in started.steps_made.items() if started.is_shared(step)}
-    chosen = {}
-    for method, of_method in points.items():
-        if len(of_method) == 1:
-            chosen[method] = of_method[0]
-            continue
-        finite = [point for point in of_method if _name(point) in scores[method]]
-        if not finite:
-            raise NotFiniteError(
-                f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; "
-                "try lower learning rates"
-            )
-        _, sign = _decides(recipe, method, split)
-        best = max(sign * scores[method][_name(point)] for point in finite)
-        chosen[method] = next(point for point in finite if sign * scores[method][_name(point)] == best)
+    decides = {method: _decides(recipe, method, split) for method in points}
+    chosen = {
+        method: _best(method, of_method, scores[method], decides[method][1]) for method, of_method in points.items()
+    }
     on_main(lambda: remove_caches(folder / CACHE_NAME))
-    metrics = {method: _decides(recipe, method, split)[0] for method in points}
+    metrics = {method: metric for method, (metric, _) in decides.items()}
     scores = {method: found for method, found in scores.items() if found}
     return Search(chosen, scores, len(split.rows["validation"]), metrics, teacher_given)
+
+
+def _best(method: str, points: list[Settings], scores: Mapping[str, float], sign: int) -> Settings:
+    """Of a method's combinations the one with the best score, of several the first; the only one needs none.
+
+    Args:
+        sign: 1 where greater scores are better, otherwise -1.
+
+    Raises:
+        NotFiniteError: no combination has a score.
+    """
+    if len(points) == 1:
+        return points[0]
+    finite = [point for point in points if _name(point) in scores]
+    if not finite:
+        raise NotFiniteError(
+            f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; try "
+            "lower learning rates"
+        )
+    return max(finite, key=lambda point: sign * scores[_name(point)])
 
 
 def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, Any], split: Task) -> dict[str, float]:
@@ -178,10 +188,6 @@ def _decides(recipe: Recipe, method: str, split: Task) -> tuple[str, int]:
 
 def _trying(point: Settings) -> str:
     return f"trying {_name(point)}"
-
-
-def _is_not_finite(name: str, error: Exception) -> bool:
-    return isinstance(error, NotFiniteError)
 
 
 def _points(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:

@@ -181,7 +181,7 @@ def _weights(content: Content) -> str:
     titles = and_list([METHODS[name].title for name in chosen])
     of = "these" if content["split"] == "validation" else "the validation"
     favours = ", which favours it" if of == "these" else ""
-    return f"the last weights, but for {titles} the best of several evaluations on {of} rows{favours}"
+    return f"the last weights; for {titles} the best of several evaluations on {of} rows{favours}"
 
 
 def _how_long(content: Content) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError
-from ...models.load import apply_overrides, load_config
+from ...models.load import load_config
+from ...models.pretrained import apply_overrides
 from ...models.trying.pad_tokens import mend_pad_token
 from ...models.trying.positions import position_limit
 from ...tasks import QuestionAnswering, Task, TaskArguments, load_task

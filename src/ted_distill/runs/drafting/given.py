@@ -42,7 +42,7 @@ def read_given(content: dict[str, Any]) -> Given:
     """Check the keys that were given.
 
     Raises:
-        InputError: with all problems: unknown keys, values that do not fit, a target beside a student, no teacher.
+        InputError: with all problems: unknown keys, values that do not fit, a target with a student, no teacher.
     """
     content = {key: value for key, value in content.items() if value is not None}
     problems: list[str] = []

@@ -26,7 +26,7 @@ CLASSIFICATION, SEVERAL, SCORES = "sequence_classification", "multi_label_classi
 _OF_SEQUENCES = (CLASSIFICATION, SEVERAL, SCORES)
 _OF_TEXT = ("causal_lm", "masked_lm")
 _SURELY_CLASSES, _SURELY_SCORES = 10, 50
-"""Different whole numbers up to which they are classes, and from which on they are scores."""
+"""Up to this number of different whole numbers they are classes; above the second number they are scores."""
 _WRITTEN_NUMBER = re.compile(r"[-+]?\d+,\d+\s*%?|[-+]?\d+([.,]\d+)?\s*%")
 """A number as people write it and programs do not read it: with a decimal comma, or in percent."""
 _SAYS_SCORE = re.compile(r"(.*[_ -])?(score|scores|similarity|relevance|rating|grade|price|age)")
@@ -111,7 +111,7 @@ def _text(columns: Mapping[str, Column], arguments: TaskArguments, teacher: Teac
     if others and not (is_text or arguments.text_column):
         raise InputError(
             f"label_column: expected a column that is surely a label, or text alone, got columns {listed(others, 10)} "
-            f"beside {text!r}; give label_column=NAME, or for text alone task={task}"
+            f"with {text!r}; give label_column=NAME, or for text alone task={task}"
         )
     return Guess(task, f"text without labels, and the teacher is {_a(teacher.architecture)}", found)
 

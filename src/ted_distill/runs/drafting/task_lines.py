@@ -68,7 +68,7 @@ def _held_out(drafting: Drafting, size: int) -> str:
         "held out to choose the best checkpoint by, and not trained on."
     ]
     if drafting.lengths:
-        said.append(f"An accuracy of 90 % on so many is uncertain by {100 * math.sqrt(0.9 * 0.1 / size):.1f} points.")
+        said.append(f"An accuracy of 90 % on these is uncertain by {100 * math.sqrt(0.9 * 0.1 / size):.1f} points.")
     if drafting.cuts_windows:
         said.append("Questions on one passage may be on both sides: a validation_file of other passages is fairer.")
     return " ".join(said)

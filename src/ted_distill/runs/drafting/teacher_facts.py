@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from ...models.heads import in_backbone, without_weights
-from ...models.load import ModelArguments, load_config, load_tokenizer
+from ...models.load import ModelArguments, load_config
 from ...models.places import resolve_place
+from ...models.pretrained import load_tokenizer
 from ...models.trying.positions import position_limit
 from ...output import read_json
 from ...tasks import Task

@@ -19,20 +19,21 @@ from ...method.shapes import num_blocks
 from ...models.blocks import student_from_teacher
 from ...models.heads import without_weights
 from ...models.labels import label_order
-from ...models.load import apply_overrides, load_config
+from ...models.load import load_config
 from ...models.narrowing.narrow import check_narrow, narrow_config
+from ...models.pretrained import apply_overrides
 from ...models.scratch import scratch_config
 from ...models.tokenizers import Tokenizers
 from ...models.trying.positions import fit_length, position_limit
 from ...stages.methods import token_methods
-from ...tasks import Task, load_task
+from ...tasks import Task
 from ...training.scores.best_score import score_problems
-from ..given_teacher import offer_teacher_labels
 from ..matching import filter_arguments, run_pairs, student_blocks
 from ..model_checks import remedy_of_a_recipe
 from ..narrowing import student_narrow
 from ..recipe import Recipe, stage_arguments
 from ..recipe_keys import FROM_SCRATCH
+from ..run_task import task_of_run
 from ..trimming import check_trimming, planned_size, training_texts
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
@@ -85,7 +86,7 @@ def plan(recipe: Recipe, task: Task | None = None, *, tokenise: bool = True) -> 
     Raises:
         InputError: the recipe is wrong; with all problems, whatever cannot be fetched.
     """
-    task = offer_teacher_labels(recipe, load_task(recipe.task) if task is None else task)
+    task = task_of_run(recipe, task)
     if not recipe.content.get(FROM_SCRATCH):
         return _plan(recipe, task, tokenise)
     with tempfile.TemporaryDirectory() as folder:

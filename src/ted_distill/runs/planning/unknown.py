@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import InputError
-from ...models.load import is_refused_by_hub
+from ...models.pretrained import is_refused_by_hub
 
 Found = TypeVar("Found")
 

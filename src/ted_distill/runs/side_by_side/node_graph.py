@@ -6,7 +6,7 @@ import logging
 import pickle
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -95,7 +95,7 @@ def make_together(
     runs: Sequence[Started],
     rows: Task | None = None,
     held_out_seed: int | None = None,
-    tolerated: Callable[[str, Exception], bool] = lambda name, error: False,
+    tolerated: tuple[type[Exception], ...] = (),
 ) -> list[dict[str, Any]]:
     """Make the steps of runs that share a folder, side by side where the recipe asks for it.
 
@@ -105,7 +105,7 @@ def make_together(
     Args:
         rows: the task, if its rows are not those that the recipe names.
         held_out_seed: see `RunOfWorkers`.
-        tolerated: whether the failure of a node is a result.
+        tolerated: failures of a node that are a result.
 
     Returns:
         For each run the results of its steps, those that were tolerated as exceptions; nothing at all where the steps
@@ -277,7 +277,7 @@ class Graph:
 
     # --- all of it --------------------------------------------------------------------------------------------------
 
-    def results(self, pool: Pool, tolerated: Callable[[str, Exception], bool]) -> list[dict[str, Any]]:
+    def results(self, pool: Pool, tolerated: tuple[type[Exception], ...]) -> list[dict[str, Any]]:
         """Results of the steps of each run; of finished stages none, as their results are known."""
         found = work_through(self.nodes, pool, self.done, tolerated)
         new = {name: result for name, result in found.items() if name not in self.done}

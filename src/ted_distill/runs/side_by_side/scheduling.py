@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ...errors import reason_of
@@ -30,7 +30,7 @@ def work_through(
     nodes: Sequence[Node],
     pool: Pool,
     done: Mapping[str, Any],
-    tolerated: Callable[[str, Exception], bool] = lambda name, error: False,
+    tolerated: tuple[type[Exception], ...] = (),
 ) -> dict[str, Any]:
     """Do all nodes, and return their results by name, together with those that were done before.
 
@@ -38,7 +38,7 @@ def work_through(
 
     Args:
         done: results of nodes that are done already.
-        tolerated: whether a failure counts as a result: the exception itself, also of those that need the node.
+        tolerated: failures that count as a result: the exception itself, also of those that need the node.
 
     Raises:
         Exception: what ended the first node that failed.
@@ -57,7 +57,7 @@ def work_through(
             break
         name, outcome = pool.next()
         free = sorted([*free, running.pop(name)])
-        if isinstance(outcome, Exception) and tolerated(name, outcome):
+        if isinstance(outcome, tolerated):
             results |= dict.fromkeys([name, *depending_on(nodes, [name])], outcome)
         elif isinstance(outcome, Exception):
             failure = failure or outcome

@@ -13,9 +13,9 @@ from ..graph import Node, makespan
 
 AUTO = "auto"
 PROCESS_BYTES = 1_500_000_000
-"""What a process takes beside the models and batches of its stage: PyTorch, its libraries, data."""
+"""What a process takes besides the models and batches of its stage: PyTorch, its libraries, data."""
 GPU_PROCESS_BYTES = 700_000_000
-"""What a process takes of its GPU beside them: the driver's part, and kernels."""
+"""What a process takes of its GPU besides them: the driver's part, and kernels."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SPARE = 0.9
@@ -138,7 +138,7 @@ def _first_that_fit(sizes: Sequence[int], memory: int | None) -> int:
 
 
 def shares(machine: Machine, workers: int) -> list[Share]:
-    """What each of so many processes has: GPUs are dealt out in turn, cores evenly."""
+    """What each of this many processes has: GPUs are dealt out in turn, cores evenly."""
     threads = machine.threads or max(1, machine.cores // workers)
     gpus = machine.gpus
     return [Share(threads, gpus[place % len(gpus)] if gpus else None) for place in range(workers)]

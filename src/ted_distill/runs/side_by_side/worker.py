@@ -117,7 +117,7 @@ class OpenRuns:
         from ...stages.rows.held_out import hold_out
         from ...tasks import load_task
         from ...tasks.own_tasks import own_task
-        from ..given_teacher import offer_teacher_labels
+        from ..run_task import task_of_run
 
         for other, known in self._tasks:
             same = replace(other, recipe=run.recipe, shared=run.shared) == run
@@ -130,7 +130,7 @@ class OpenRuns:
                 own_task(*run.recipe.task.own_task)  # its class is found in a module that this makes
             task = pickle.loads(run.rows)
         if run.held_out_seed is not None:
-            task = hold_out(offer_teacher_labels(run.recipe, task), run.held_out_seed)
+            task = hold_out(task_of_run(run.recipe, task), run.held_out_seed)
         self._tasks.append((run, task))
         return task
 

@@ -24,7 +24,7 @@ class LearnFiltersArguments:
     _argument_group_name: ClassVar[str] = "filters"
 
     filter_interval: Annotated[int, at_least(1)] = 1
-    """a filter after every so many blocks"""
+    """a filter after every N-th block"""
     filter_output_dim: Annotated[int | None, at_least(1)] = None
     """filter width [the model's own width]"""
     filter_nonlinear: bool = False
@@ -44,7 +44,7 @@ class LearnFiltersArguments:
         check_ranges(self)
         if self.filter_blocks and self.filter_interval != 1:
             raise InputError(
-                f"filter_blocks: expected no filter_interval beside it, got {self.filter_interval}; leave out one or "
+                f"filter_blocks: expected no filter_interval with it, got {self.filter_interval}; leave out one or "
                 "the other"
             )
 

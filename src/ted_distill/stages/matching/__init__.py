@@ -1,1 +1,1 @@
-"""What of teacher and student is matched beside states, and how much each pair counts."""
+"""What of teacher and student is matched besides states, and how much each pair counts."""

@@ -1,1 +1,1 @@
-"""Rows beside those of the training itself: samples, rows held out, rows without labels, rows to fit students on."""
+"""Rows besides those of the training itself: samples, rows held out, rows without labels, rows to fit students on."""

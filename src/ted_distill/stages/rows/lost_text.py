@@ -13,9 +13,9 @@ from ...tasks.reading.columns import values
 from ...tasks.tokenizers import token_ids, unknown_share
 
 MANY_CUT = 0.05
-"""Share of rows at the greatest length from which on it is said."""
+"""Share of rows at the greatest length above which there is a notice."""
 _MANY_UNKNOWN = 0.2
-"""Share of unknown tokens from which on it is said: rare signs and emoji are fewer."""
+"""Share of unknown tokens above which there is a notice: rare characters and emoji are fewer."""
 
 
 def cut_share(features: Dataset, longest: int) -> float:

@@ -114,7 +114,7 @@ def check_more_rows(task: Task, arguments: DistillArguments) -> None:
     problems = []
     if arguments.unlabelled_share is not None and not (task.arguments.unlabelled_file or arguments.augment):
         problems.append(
-            f"unlabelled_share: expected unlabelled_file or augment beside it, got {arguments.unlabelled_share:g} and "
+            f"unlabelled_share: expected unlabelled_file or augment with it, got {arguments.unlabelled_share:g} and "
             "neither; name a file or leave it out"
         )
     if arguments.augment:

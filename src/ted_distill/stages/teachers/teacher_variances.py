@@ -35,6 +35,6 @@ def measure_variances(
     if constant:
         raise InputError(
             f"layer_loss: normalized_mse divides by the variance of the teacher's states, and that of block "
-            f"{constant[0]} is {variances.min():g}; learn its filters anew or use layer_loss mse"
+            f"{constant[0]} is {variances.min():g}; learn its filters again or use layer_loss mse"
         )
     return variances

@@ -190,7 +190,7 @@ def typed(name: str, fields: Sequence[str], options: FileOptions) -> pa.Array:
 def _as_read(name: str, fields: Sequence[str], options: FileOptions) -> tuple[Sequence[str], bool]:
     """The fields of a column, and whether they are text whatever they look like."""
     if name in options.lists and "" in fields and all(_DECIMAL.fullmatch(field) for field in fields if field):
-        # As whole numbers are named: pandas writes 1.0 for them beside empty fields.
+        # As whole numbers are named: pandas writes 1.0 for them besides empty fields.
         return [str(int(float(field))) if field and float(field).is_integer() else field for field in fields], True
     return fields, name in options.texts
 

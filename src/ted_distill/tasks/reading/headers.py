@@ -18,7 +18,7 @@ LOOKED_AT = 10_000
 _USUAL = {*USUAL_TEXTS, *USUAL_LABELS, *(name for pair in USUAL_PAIRS for name in pair)}
 _DIGITS = re.compile(r"\d+")
 _FEWEST_WORDS = 3
-"""Words from which on a name is as long as texts are."""
+"""From this number of words on, a name is as long as texts are."""
 
 
 def check_header(rows: Dataset, options: FileOptions, where: str) -> None:

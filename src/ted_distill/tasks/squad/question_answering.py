@@ -81,7 +81,7 @@ class QuestionAnswering(Task):
         """Whether questions may have no answer: see the arguments, else the task's name, else the data that the model
         was trained on, else the data so far.
 
-        Test rows have no say beside others: they change neither how a model is chosen nor the task's identity.
+        Test rows have no say besides others: they change neither how a model is chosen nor the task's identity.
         """
         if self.arguments.version_2_with_negative is not None:
             return self.arguments.version_2_with_negative

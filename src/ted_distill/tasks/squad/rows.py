@@ -125,7 +125,7 @@ def _require_truth(rows: Dataset, split: str) -> None:
 
 
 def _plain_truth(value: Any) -> str:
-    """A truth value in small letters, nothing for none; numbers without a fraction, as beside empty fields 1 is 1.0."""
+    """A truth value in small letters, nothing for none; 1.0 as 1, as a column with empty fields has it."""
     if value is None:
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).lower()

@@ -37,7 +37,7 @@ _LOOKED_AT = 1000
 _MOST_LINES = 0.9
 """Share of them that ends with a newline if they are: a document may end with one by chance."""
 _FEWEST = 3
-"""Rows with text from which on they show whether they are lines."""
+"""From this number of rows with text on, they show whether they are lines."""
 
 
 class LanguageModelling(Task):

@@ -67,7 +67,7 @@ def predict(
             it equally often then, the last ones with rows that are not theirs.
 
     Raises:
-        NoRoomError: there is no memory for so many rows at once.
+        NoRoomError: there is no memory for this many rows at once.
         NotFiniteError: a logit is no number.
     """
     features = split.features

@@ -1,7 +1,7 @@
 """Which weights are a stage's result: chosen on which rows, by which score, and out of how many evaluations.
 
 The best of many evaluations on the same rows is a score that is too good. So results say out of how many it is the
-best, hold the last one beside it and, where there are test rows, scores on those, which had no part in the choice.
+best, hold the last one besides it and, where there are test rows, scores on those, which had no part in the choice.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def fsdp_problems(args: TrainingArguments) -> list[str]:
         )
     if args.torch_compile:
         problems.append(
-            "torch_compile: expected false beside fsdp, as it is not known to give the same losses there, got true; "
+            "torch_compile: expected false with fsdp, as it is not known to give the same losses there, got true; "
             "leave one of the two out"
         )
     if not launched():
@@ -115,9 +115,9 @@ def deepspeed_problems(args: TrainingArguments) -> list[str]:
             "leave it out, and give --optim, --learning_rate and --lr_scheduler_type"
         )
     if args.fp16 or config.get("fp16", {}).get("enabled") is True:
-        problems.append("fp16: expected false beside deepspeed, got true; give --bf16 true or neither")
+        problems.append("fp16: expected false with deepspeed, got true; give --bf16 true or neither")
     if args.torch_compile:
-        problems.append("torch_compile: expected false beside deepspeed, got true; leave one of the two out")
+        problems.append("torch_compile: expected false with deepspeed, got true; leave one of the two out")
     if not launched():
         problems.append(
             "deepspeed: expected processes to split over, got one; start it with `accelerate launch` or `torchrun`"

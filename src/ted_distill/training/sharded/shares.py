@@ -180,12 +180,12 @@ class ProcessRows(IterableDataset[Any]):
             self.rows.set_epoch(epoch)
 
     def place_of(self, micro_batches: int) -> Place | None:
-        """The last place in this epoch before so many micro-batches were given out; None if there is none here."""
+        """The last place in this epoch before this many micro-batches were given out; None if there is none here."""
         blocks = micro_batches * self._round
         return next((place for place in reversed(self._places) if place.blocks <= blocks), None)
 
     def go_on(self, micro_batches: int, place: Place) -> None:
-        """Begin the next pass with so many micro-batches of `SKIPPED` rows, and go on from a place before them."""
+        """Begin the next pass with this many micro-batches of `SKIPPED` rows, and go on from a place before them."""
         if isinstance(self.rows, BlockStream) and place.blocks <= micro_batches * self._round:
             self._start = micro_batches, place
 

@@ -96,7 +96,7 @@ def _scores(task: Task, results: dict[str, Any]) -> list[str]:
     shown = shown_scores(results)
     others = [name for name in shown if task.lower_is_better and name.endswith(task.lower_is_better)]
     named = ", ".join(score_title(name, results) for name in others)
-    said = f"In percent, but for {named}, of which less is better." if others else "In percent."
+    said = f"In percent, except {named}, where lower is better." if others else "In percent."
     values = {name: f"{value:.4g}" if name in others else f"{value:.2f}" for name, value in shown.items()}
     table = [f"| {score_title(name, results)} | {value} |" for name, value in values.items()]
     return [" ".join([said, *described(results)]), "", "| score | value |", "|---|---|", *table]
