@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from ted_distill.benching.sample import batches_of, spread
+from ted_distill.benching.sample import batches_of, spread_by_length
 from ted_distill.benching.timing import Work, take_turn, take_turns
 
 
@@ -45,10 +45,10 @@ def test_the_first_call_of_each_kind_is_made_before_the_clock_starts() -> None:
 
 def test_rows_are_spread_over_the_lengths_of_the_data() -> None:
     lengths = [number % 50 + 1 for number in range(200)]
-    found = [lengths[place] for place in spread(lengths, 20)]
+    found = [lengths[place] for place in spread_by_length(lengths, 20)]
     assert found == sorted(found, reverse=True)
     assert abs(sum(found) / 20 - sum(lengths) / 200) < 1
-    assert sorted(spread([3, 1, 2], 10)) == [0, 1, 2]
+    assert sorted(spread_by_length([3, 1, 2], 10)) == [0, 1, 2]
 
 
 def test_batches_are_full_and_of_similar_length_and_few_rows_are_repeated() -> None:

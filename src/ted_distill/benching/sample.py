@@ -14,7 +14,7 @@ from .opened import Opened
 BATCH_SIZE = 32
 
 
-def spread(lengths: Sequence[int], count: int) -> list[int]:
+def spread_by_length(lengths: Sequence[int], count: int) -> list[int]:
     """Places of `count` features, evenly spaced in the order of their lengths, the longest first."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     count = min(count, len(order))

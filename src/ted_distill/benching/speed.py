@@ -18,7 +18,7 @@ from .arguments import BenchArguments, Format
 from .figures import Figures, speed_figures
 from .ground import Ground
 from .opened import Opened, calls
-from .sample import BATCH_SIZE, batches_of, collated, spread
+from .sample import BATCH_SIZE, batches_of, collated, spread_by_length
 from .timing import Work, take_turns
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _all(opened: list[Opened]) -> Iterator[tuple[Opened, Format]]:
 def _pilot(opened: Opened, module: FilteredModel, ground: Ground) -> float:
     """Seconds of a row, roughly, measured on a few."""
     split = opened.encoded(ground.split)
-    places = spread(split.features["length"], _PILOT)
+    places = spread_by_length(split.features["length"], _PILOT)
     single = calls(module, collated(opened, split, [[place] for place in places]))
     single[0]()
     began = time.perf_counter()
@@ -64,7 +64,7 @@ def _pilot(opened: Opened, module: FilteredModel, ground: Ground) -> float:
 
 def _work(opened: Opened, module: FilteredModel, ground: Ground, count: int) -> Work:
     split = opened.encoded(ground.split)
-    places = spread(split.features["length"], count)
+    places = spread_by_length(split.features["length"], count)
     groups = batches_of(places)
     return Work(
         calls(module, collated(opened, split, [[place] for place in places])),
@@ -87,7 +87,9 @@ def _say(works: Mapping[Key, Work], seconds: float, rounds: int) -> None:
 def _sample(opened: Opened, ground: Ground, work: Work) -> dict[str, Any]:
     """The rows that were timed, as the first candidate reads them."""
     split = opened.encoded(ground.split)
-    lengths = [split.features["length"][place] for place in spread(split.features["length"], len(work.single))]
+    lengths = [
+        split.features["length"][place] for place in spread_by_length(split.features["length"], len(work.single))
+    ]
     many = len(split.features) != len(split.rows)
     return {
         "rows": len(lengths),

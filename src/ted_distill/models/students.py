@@ -54,6 +54,11 @@ logger = logging.getLogger(__name__)
 
 STUDENT_NAME = "student.json"
 """The file beside a student made from a teacher: it lists the teacher's blocks that the student was made of."""
+_WEIGHTS_ARE: dict[Narrow, str] = {
+    "truncated": "the leading part of the teacher's",
+    "random": "random",
+    "important": "what matters on rows of the task, fitted to the teacher",
+}
 
 
 @described
@@ -229,7 +234,7 @@ def student(
                 narrow_config(config, arguments.hidden_size)
                 check_narrow(config.model_type, narrow)
     raise_if_any(problems)
-    before_width, own, seed = width(config), arguments.hidden_size, arguments.seed
+    own, seed = arguments.hidden_size, arguments.seed
     rows = read_rows() if read_rows else None
     if is_student:
         model, tokenizer = load_as_saved(teacher, model_arguments), load_tokenizer(teacher, model_arguments.hub)
@@ -243,13 +248,8 @@ def student(
     text += f"{parameters(before)} -> {parameters(after)} parameters"
     if getattr(config, "is_encoder_decoder", False):
         text += "\nblocks are of the encoder; the decoder stays whole"
-    if own and (own != before_width or rows):
-        kinds = {
-            "truncated": "the leading part of the teacher's",
-            "random": "random",
-            "important": "what matters on rows of the task, fitted to the teacher",
-        }
-        text += f"\nwidth {before_width} -> {own}; weights: {kinds[narrow]}"
+    if own and (own != width(config) or rows):
+        text += f"\nwidth {width(config)} -> {own}; weights: {_WEIGHTS_ARE[narrow]}"
     return text
 
 

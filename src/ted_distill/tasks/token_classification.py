@@ -116,20 +116,8 @@ class TokenClassification(ModelLabels, Task):
         if self._label_names is None and declared is None:
             warn_of_alike(seen, split)
         known, _ = self.read_names(lambda given: (given or declared or self.in_order(seen), None))
-        if self._label_names is None and all(map(str.isdecimal, known)):
-            notice(
-                f"{split}: expected names of tags, such as B-PER, got the numbers {listed(known, 5)}; words are scored "
-                "one by one, as numbers do not say which words are one entity (write names in place of numbers; "
-                "parquet files with ClassLabel have them)"
-            )
-        kinds, parts = kinds_of_words(known), entity_tags(known)
-        if self._label_names is None and not are_of_entities(known) and kinds and parts:
-            notice(
-                f"{split}: expected kinds of words, or parts of entities such as B-PER, got both ({listed(kinds, 3)} "
-                f"and {listed(parts, 3)}); words are scored one by one: rename those that are neither"
-            )
-        if self._label_names is None and kinds and not parts:
-            _say_kinds_beside_outside(known, kinds[0], names, split)
+        if self._label_names is None:
+            _say_how_scored(known, names, split)
         self._label_names = known
         strangers = [[name for name in row or () if name and name not in known] for row in names]
         if any(strangers):
@@ -393,6 +381,29 @@ class TokenClassification(ModelLabels, Task):
                 f"{file}: expected the tags {listed(self.label_names or ())}, got {shown(strangers[0])}; fix the file"
             )
         return found
+
+
+def _say_how_scored(known: list[str], names: list[list[str | None] | None], split: str) -> None:
+    """Say that words are scored one by one where the tags may have been meant as entities.
+
+    Args:
+        known: the names of the tags.
+        names: of the tags of each row.
+    """
+    if all(map(str.isdecimal, known)):
+        notice(
+            f"{split}: expected names of tags, such as B-PER, got the numbers {listed(known, 5)}; words are scored one "
+            "by one, as numbers do not say which words are one entity (write names in place of numbers; parquet files "
+            "with ClassLabel have them)"
+        )
+    kinds, parts = kinds_of_words(known), entity_tags(known)
+    if kinds and parts and not are_of_entities(known):
+        notice(
+            f"{split}: expected kinds of words, or parts of entities such as B-PER, got both ({listed(kinds, 3)} and "
+            f"{listed(parts, 3)}); words are scored one by one: rename those that are neither"
+        )
+    if kinds and not parts:
+        _say_kinds_beside_outside(known, kinds[0], names, split)
 
 
 def _say_kinds_beside_outside(known: list[str], kind: str, names: list[list[str | None] | None], split: str) -> None:

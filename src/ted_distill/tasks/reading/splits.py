@@ -66,12 +66,7 @@ def read_splits(
             for flag, _ in named.values()
         )
     raise_if_any(_argument_problems(arguments, {*named, *(given or {})}, validation_splits))
-    if arguments.validation_split:
-        validation_splits = {**validation_splits, "validation": arguments.validation_split}
-    if arguments.test_split:
-        validation_splits = {**validation_splits, "test": arguments.test_split}
-    if arguments.validation_size:
-        validation_splits = {name: split for name, split in validation_splits.items() if name != "validation"}
+    validation_splits = _scored_splits(arguments, validation_splits)
     options = options or file_options(arguments)
     if given:
         splits = {split: given[split] for split in files if split in given}
@@ -88,6 +83,18 @@ def read_splits(
         raise _nothing_named()
     size = arguments.validation_size
     return _held_out(splits, size, classes_of, keeps_order) if size else Splits(splits)
+
+
+def _scored_splits(arguments: TaskArguments, of_task: dict[str, str]) -> dict[str, str]:
+    """Our name -> the Hub's, for every split to score on: the task's, changed as the arguments say."""
+    found = dict(of_task)
+    if arguments.validation_split:
+        found["validation"] = arguments.validation_split
+    if arguments.test_split:
+        found["test"] = arguments.test_split
+    if arguments.validation_size:
+        found.pop("validation", None)
+    return found
 
 
 def _nothing_named() -> InputError:
