@@ -17,7 +17,8 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 from fake_hub import FakeHub, Fault
 from ted_distill import InputError, TaskArguments, load_task
 from ted_distill.cli.main import main
-from ted_distill.models.load import ModelArguments, load_model
+from ted_distill.identity import file_of_model, pinning
+from ted_distill.models.load import ModelArguments, load_config, load_model
 from ted_distill.stages.lifecycle import OpenStage
 from ted_distill.tasks.reading import notices
 from tiny import save_tiny, write_reviews
@@ -143,13 +144,45 @@ def test_a_run_is_resumed_and_repeated_with_the_commits_that_it_began_with(
     assert "changed" not in capsys.readouterr().out
 
 
-def test_steps_in_processes_of_their_own_agree_on_commits(hub: FakeHub, models: Any) -> None:
+def test_steps_in_processes_of_their_own_agree_on_commits(hub: FakeHub, models: Any, tmp_path: Path) -> None:
     recipe(methods=["kd"])
     for step in ("score_teacher", "student_init", "score_student"):
         assert main(["run", "recipe.yaml", "--only", step]) == 0
+        if step == "score_teacher":
+            hub.commit("me/data", data(tmp_path, rows=24), "datasets")
+    assert {*json.loads(Path("run/hub.json").read_text())} == {"me/teacher@main", "datasets/me/data@main"}
     hub.commit("me/teacher", models["two"])
     assert main(["run", "recipe.yaml", "--only", "kd"]) == 0
     assert main(["run", "recipe.yaml"]) == 0
+
+
+def test_a_run_in_the_folder_of_another_one_has_commits_of_its_own(hub: FakeHub, models: Any) -> None:
+    assert main(["run", recipe(methods=["alone"])]) == 0
+    second = hub.commit("me/teacher", models["two"])
+    assert main(["run", recipe(methods=["alone"], output_dir="run/again")]) == 0
+    assert json.loads(Path("run/again/hub.json").read_text())["me/teacher@main"] == second
+
+
+def test_a_folder_that_hides_a_model_of_the_hub_is_refused(
+    hub: FakeHub, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = error(capsys, "run", recipe(output_dir="me/teacher/run"))
+    assert "output_dir: expected a folder that hides no model of the Hub, got me/teacher/run" in said
+    assert not Path("me").exists()
+    Path("me/teacher").mkdir(parents=True)
+    said = error(capsys, *TUNE, *DATA, "--model_name_or_path", f"me/teacher@{first}", "--output_dir", "out")
+    assert "got a folder me/teacher, which would be read in its place" in said
+
+
+def test_a_card_that_cannot_be_had_is_not_waited_for_twice(hub: FakeHub, models: Any) -> None:
+    hub.commit("me/teacher", {**models["one"], "README.md": b"one that no cache has"})
+    with pinning():
+        load_config("me/teacher", ModelArguments())
+        hub.faults.append(Fault("README.md", status=400))
+        assert file_of_model("me/teacher", "README.md") is None
+        asked = len(hub.requests)
+        assert file_of_model("me/teacher", "README.md") is None
+        assert len(hub.requests) == asked
 
 
 def test_workers_reports_and_repetitions_of_a_seed_read_the_same_commits(

@@ -433,6 +433,27 @@ def test_a_function_is_known_by_all_that_it_does_and_names(
     assert own_file(LOSS, name="moved_losses", helpers=helpers) == one
 
 
+@pytest.mark.parametrize(
+    ("text", "helpers", "before", "after"),
+    [
+        ("from helpers import W", "W = [1.0, 2.0]", "2.0", "3.0"),
+        ("from helpers import V as W", "V = {'a': 1}", "1", "2"),
+        ("from helpers import *", "W = [1.0]\nW[0] = 5", "5", "6"),
+        ("W, V = [1.0], [2.0]", "", "1.0", "3.0"),
+        ("if True:\n    W = [1.0]", "", "1.0", "3.0"),
+        ("N = 3\nW = list(range(N))", "", "N = 3", "N = 4"),
+        ("def made():\n    return [1.0]\nW = made()", "", "1.0", "3.0"),
+        ("for W in [[1.0]]:\n    pass", "", "1.0", "3.0"),
+    ],
+)  # fmt: skip
+def test_a_list_counts_wherever_and_however_it_is_written(
+    text: str, helpers: str, before: str, after: str, own_file: Callable[..., str | None]
+) -> None:
+    loss = "\ndef loss(x):\n    return W\n"
+    changed = own_file(text.replace(before, after) + loss, helpers=helpers.replace(before, after))
+    assert own_file(text + loss, helpers=helpers) not in (changed, None)
+
+
 def test_what_a_function_counts_while_it_runs_is_no_part_of_it(own_file: Callable[..., str | None]) -> None:
     text = "SEEN = []\nTABLE = {'f': print, 'x': object()}\ndef loss(x):\n    SEEN.append(x)\n    return TABLE\n"
     assert own_file(text) == own_file(text + "SEEN.append(1)\n")

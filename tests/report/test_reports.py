@@ -234,6 +234,22 @@ def test_a_report_without_its_rows_or_a_model_keeps_what_was_measured(reviews: P
     assert not [line for line in found["missing"] if "size and speed" in line]
 
 
+def test_a_report_does_not_compare_speeds_of_two_machines(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(reviews, tmp_path)
+    write_report(folder)
+    before = read(folder)["costs"]["models"]["teacher"]
+    monkeypatch.setattr("ted_distill.report.costs.hardware", lambda: {"processor": "another", "cores": 1})
+    (folder / "teacher").rename(tmp_path / "elsewhere")
+    write_report(folder)
+    found = read(folder)
+    assert found["costs"]["models"]["teacher"] == {**before, "rows_per_second": None}
+    assert found["costs"]["models"]["ted"]["rows_per_second"]
+    assert [line for line in found["missing"] if "nothing is said of its speed" in line]
+    assert "times as fast" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_rows_that_were_in_memory_are_given_again(tmp_path: Path) -> None:
     rows = [{"text": f"the film was {word}", "label": word} for word in ("good", "bad")] * 12
     model = save_tiny(tmp_path / "model", AutoModelForSequenceClassification, blocks=2)

@@ -9,6 +9,7 @@ import pytest
 
 from small_runs import write_recipe
 from ted_distill import InputError, read_recipe
+from ted_distill.output import MANIFEST_NAME, read_manifest, write_sealed
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.steps import Steps
 
@@ -72,6 +73,23 @@ def test_further_scores_wait_for_their_model_and_runs_share_all_but_the_methods(
     assert found["score_kd_on_other"] == ("kd",)
     own = [name for name in found if not steps.is_shared(name)]
     assert own == ["alone", "kd", "score_alone_on_other", "score_kd_on_other"]
+
+
+def test_a_student_that_an_older_version_made_is_still_the_same(tmp_path: Path) -> None:
+    """It did not record the tokenizer of what the student is made of."""
+    words = ["finetune_teacher=false", "student_layers=[1,2]", "student=null", f"output_dir={tmp_path / 'run'}"]
+    recipe = read_recipe(write_recipe(tmp_path, "sequence_classification"), words)
+    Steps(recipe).make("student_init")
+    made = tmp_path / "run" / "student_init"
+    found = read_manifest(made) or {}
+    del found["identity"]["source"]["tokenizer"]
+    write_sealed(made / MANIFEST_NAME, found)
+    Steps(recipe).make("student_init")
+    assert (read_manifest(made) or {})["identity"] == found["identity"]
+    found["identity"]["source"]["backbone"] = "another"
+    write_sealed(made / MANIFEST_NAME, found)
+    with pytest.raises(InputError, match="got one that differs"):
+        Steps(recipe).make("student_init")
 
 
 def test_a_given_teacher_that_changes_during_a_run_is_refused_by_name(tmp_path: Path) -> None:

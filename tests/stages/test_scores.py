@@ -140,6 +140,15 @@ def test_the_card_of_a_finished_stage_has_the_scores_on_the_test_rows_of_now(mad
     assert published_damage(out, read_manifest(out)) is None
 
 
+@pytest.mark.parametrize("card", [b"---\ntags: [a\n---\nMine.\n", b"---\nmodel-index: 3\n---\n", b"caf\xe9"])
+def test_an_edited_card_is_not_even_read(made: Path, tmp_path: Path, card: bytes) -> None:
+    out = tmp_path / "out"
+    finetune(made / "model", task(made, test_file="test.jsonl"), arguments(out))
+    (out / "README.md").write_bytes(card)
+    assert finetune(made / "model", task(made, test_file="other.jsonl"), arguments(out))["steps"] == 9
+    assert (out / "README.md").read_bytes() == card
+
+
 def test_a_card_with_the_scores_that_it_has_stays_as_it_was(made: Path, tmp_path: Path) -> None:
     tested = task(made, test_file="test.jsonl")
     results = finetune(made / "model", tested, arguments(tmp_path / "out"))

@@ -15,7 +15,8 @@ from ..output import check_inputs, short_name
 from ..report.folders import RESULTS, Reported, read_folder
 from ..report.standings import standings
 from ..runs.dropped_models import is_deleted
-from ..runs.run_folder import COMPARISON, COMPARISON_NAME
+from ..runs.recorded import COMPARISON
+from ..runs.run_folder import COMPARISON_NAME
 from ..runs.table import BEST
 from ..wording import and_list
 

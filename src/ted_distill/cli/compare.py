@@ -77,7 +77,7 @@ def compare(recipe: Any, numbers: dict[str, int], grid: dict[str, list[Any]]) ->
     from ..runs.compare import compare
     from ..runs.compare.statistics import RESAMPLES
     from ..runs.compare.verdicts import page
-    from ..runs.run_folder import COMPARISON
+    from ..runs.recorded import COMPARISON
 
     content, failed = results_all_the_same(
         partial(compare, recipe, numbers.get("seeds", 5), grid or None, numbers.get("resamples", RESAMPLES))

@@ -165,6 +165,7 @@ class _Followed:
 
     def __init__(self) -> None:
         self._seen: dict[int, Any] = {}
+        self._written_down: set[tuple[ModuleType | None, str]] = set()
         self._found: list[str] = []
 
     @property
@@ -212,8 +213,22 @@ class _Followed:
             self._found.append(f"{name} = {value!r}")
             return
         if not isinstance(value, (FunctionType, type, ModuleType)):
-            self._found.append(f"{name} = {_assigned(name, module) or type(value).__qualname__}")
+            self._assigned_to(name, value, module)
         self.follow(value)
+
+    def _assigned_to(self, name: str, value: Any, module: ModuleType | None) -> None:
+        """What is written of a value that may change, with all that this names; the value itself if nothing is."""
+        if (module, name) in self._written_down:
+            return
+        self._written_down.add((module, name))
+        written = list(_assignments(name, module, set()))
+        if not written:
+            self._found.append(f"{name} = {_definition(value) or type(value).__qualname__}")
+        for node, owner in written:
+            self._found.append(ast.unparse(node))
+            named = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
+            for other in sorted(named & vars(owner).keys()):
+                self._global(other, vars(owner)[other], owner)
 
     def _values(self, of: str, values: list[Any]) -> None:
         """Values that belong to a function: what is plain as it is, functions by what they do, others by their kind."""
@@ -254,15 +269,31 @@ def _text_of(value: Any) -> str:
     return ast.unparse(tree)
 
 
-def _assigned(name: str, module: ModuleType | None) -> str | None:
-    """What the file of a module assigns to a name at its top; None if it does not."""
-    for node in _parsed(module).body if module is not None else []:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return ast.unparse(node)
-    return None
+def _assignments(
+    name: str, module: ModuleType | None, seen: set[tuple[str, str]]
+) -> Iterator[tuple[ast.AST, ModuleType]]:
+    """What a module's file does to a name outside of functions, or that of another module which it imports it from.
+
+    Args:
+        seen: modules and names that were looked at already, as modules may import each other.
+    """
+    if module is None or (module.__name__, name) in seen:
+        return
+    seen.add((module.__name__, name))
+    left: list[ast.AST] = [_parsed(module)]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.ImportFrom):
+            source = sys.modules.get(_resolved(node, getattr(module, "__package__", None)))
+            for alias in node.names if _is_theirs(source) else ():
+                if alias.name == "*" or name == (alias.asname or alias.name):
+                    yield from _assignments(name if alias.name == "*" else alias.name, source, seen)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            changed = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(part, ast.Name) and part.id == name for one in changed for part in ast.walk(one)):
+                yield node, module
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            left += ast.iter_child_nodes(node)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -94,12 +94,17 @@ def file_of_model(name: str, file: str, revision: str = "main") -> Path | None:
     repository, own = split_revision(name, revision)
     if Path(name).exists():
         return None
+    current, key = _CURRENT.get(), f"{name}@{revision}/{file}"
+    if current is not None and key in current:
+        return None
     # Whatever the Hub and its library raise, the model itself has been loaded, or is refused with its own message.
     try:
         commit = model_commit(repository, own)
         found = cached_file(repository, file, revision=commit, _raise_exceptions_for_missing_entries=False)
     except Exception:
-        return None
+        found = None
+    if found is None and current is not None:
+        current[key] = ""  # it is not waited for again
     return None if found is None else Path(found)
 
 

@@ -30,8 +30,14 @@ def resolve_place(name: str | Path) -> str:
             f"model: expected a folder or a Hub id, got the file {name}; give the folder that holds it, with its "
             f"{_CONFIG}"
         )
+    repository, _, revision = name.rpartition("@")
     if place.is_dir():
         _check_folder(place)
+    elif repository and revision and Path(repository).exists():
+        raise InputError(
+            f"model: expected a folder {name}, or {repository} of the Hub at {revision}, got a folder {repository}, "
+            "which would be read in its place; rename it, or run this in another folder"
+        )
     elif _is_path(name):
         raise InputError(
             f"model: expected a folder or a Hub id, got the folder {name}, which does not exist{_nearest(place)}; "

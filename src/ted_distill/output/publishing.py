@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..identity import split_revision
 from .files import PARTIAL, files_below, free_name, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
 from .manifests import MANIFEST_NAME, read_if_sound, sums, write_sealed
@@ -67,7 +68,7 @@ def is_half_published(folder: Path) -> bool:
 
 
 def refuse_own_folder(folder: Path, models: Iterable[str | Path], name: str = "output_dir") -> None:
-    """Refuse to write into the folder of a model that goes in.
+    """Refuse to write into the folder of a model that goes in, or where a folder would hide one of the Hub.
 
     Args:
         name: of the argument that gives the folder, for the message.
@@ -75,8 +76,16 @@ def refuse_own_folder(folder: Path, models: Iterable[str | Path], name: str = "o
     Raises:
         InputError: names the folder.
     """
+    models = list(models)
     if any(folder.is_dir() and Path(model).is_dir() and folder.samefile(model) for model in models):
         raise InputError(f"{name}: expected another folder than that of the model, got {folder}; give another {name}")
+    above = (folder.absolute(), *folder.absolute().parents)
+    of_hub = (split_revision(str(model))[0] for model in models if not Path(model).exists())
+    if hidden := next((model for model in of_hub if Path(model).absolute() in above), None):
+        raise InputError(
+            f"{name}: expected a folder that hides no model of the Hub, got {folder}, whose folder {hidden} would be "
+            f"taken for the model of that name; give another {name}"
+        )
 
 
 def finish_publication(folder: Path) -> None:

@@ -80,11 +80,25 @@ def _with_what_was_known(known: dict[str, Any], found: dict[str, Any]) -> dict[s
     }
     if not kept:
         return found
-    models = {**kept, **found["models"]}
     missing = [text for text in found["missing"] if not any(_missing(name, "") in text for name in kept)]
+    if found["models"] and _how_measured(known) != _how_measured(found):
+        # Beside speeds of another machine or of other rows, theirs would say which model is faster, and be wrong.
+        kept = {name: {**of, "rows_per_second": None} for name, of in kept.items()}
+        missing += [
+            f"Without the model of {name}, nothing is said of its speed: that of the others was measured in another way"
+            for name in kept
+        ]
+    models = {**kept, **found["models"]}
     measured = {key: known[key] for key in ("date", "hardware", "speed")} if not found["models"] else {}
     in_order = {name: models[name] for name in now["shapes"] if name in models}
     return {**found, **measured, "models": in_order, "missing": missing}
+
+
+def _how_measured(measured: dict[str, Any]) -> tuple[Any, ...]:
+    """What speeds depend on apart from the models."""
+    identity, speed = measured["identity"], measured.get("speed") or {}
+    how = {key: value for key, value in speed.items() if key != "rows"}  # as many as there was time for
+    return measured.get("hardware"), how, identity.get("rows"), identity.get("batch")
 
 
 def _missing(name: str, why: str) -> str:

@@ -13,8 +13,8 @@ from ..models.load import ModelArguments, offer_to_task
 from ..output import SETTINGS_NAME, read_if_sound, read_json
 from ..runs.recipe import Recipe, read_recipe
 from ..runs.recipe_keys import OWNERS
-from ..runs.recorded import RECIPE_NAME, read_commits, were_in_memory
-from ..runs.run_folder import COMPARISON, COMPARISON_NAME, RunFolder
+from ..runs.recorded import COMPARISON, RECIPE_NAME, read_commits, were_in_memory
+from ..runs.run_folder import COMPARISON_NAME, RunFolder
 from ..stages.methods import METHODS
 from ..stages.stage_identity import Results
 from ..tasks import Task, load_task

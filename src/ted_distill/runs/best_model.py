@@ -13,7 +13,6 @@ from ..errors import InputError
 from ..output import (
     MANIFEST_NAME,
     DamagedFileError,
-    damaged_files,
     finish_publication,
     publication,
     published_damage,
@@ -21,7 +20,7 @@ from ..output import (
     read_manifest,
     remove_leftovers,
 )
-from ..output.cards import CARD_NAME, replace_card
+from ..output.cards import CARD_NAME, is_as_written, replace_card
 from ..stages.stage_identity import Results, refuse_foreign
 from ..tasks import Task
 from ..training.scores.best_score import deciding_score
@@ -170,6 +169,5 @@ def _card_sum(manifest: Mapping[str, Any]) -> Any:
 
 def _edited_card(best: Path, manifest: Mapping[str, Any]) -> bytes | None:
     """The card of a folder if somebody wrote it anew: it is theirs."""
-    files = {name: known for name, known in manifest.get("files", {}).items() if name == CARD_NAME}
-    edited = (manifest.get(_OWN_CARD) or damaged_files(best, files)) and (best / CARD_NAME).is_file()
-    return (best / CARD_NAME).read_bytes() if edited else None
+    is_theirs = manifest.get(_OWN_CARD) or not is_as_written(best, manifest)
+    return (best / CARD_NAME).read_bytes() if is_theirs and (best / CARD_NAME).is_file() else None

@@ -80,8 +80,8 @@ def is_made(folder: Path, identity: Identity) -> bool:
     if found is None:
         refuse_foreign(folder)
         return False
-    same = found.get("versions") == versions()
-    if differences := changes(found.get("identity", {}), identity, same_versions=same):
+    recorded, same = found.get("identity", {}), found.get("versions") == versions()
+    if differences := changes(recorded, _as_recorded(identity, recorded), same_versions=same):
         raise InputError(
             f"output_dir: expected {folder} to hold the model that the recipe asks for, got one that differs: "
             f"{'; '.join(differences)}; delete the folder or give another output_dir"
@@ -89,6 +89,14 @@ def is_made(folder: Path, identity: Identity) -> bool:
     if damage := published_damage(folder, found):
         raise _damaged(folder, damage)
     return True
+
+
+def _as_recorded(identity: Identity, recorded: Identity) -> Identity:
+    """The identity without the tokenizer of what a student is made of, where an older version did not record that."""
+    source = identity.get("source")
+    if not isinstance(source, dict) or "tokenizer" in recorded.get("source", {}):
+        return identity
+    return {**identity, "source": {key: value for key, value in source.items() if key != "tokenizer"}}
 
 
 def _damaged(folder: Path, what: str) -> InputError:

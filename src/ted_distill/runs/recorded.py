@@ -42,6 +42,8 @@ _INSTEAD: dict[str, list[str]] = {"teacher": [], "student": []}
 """What may be given in place of a key besides itself: for rows, a data set of the Hub."""
 RECIPE_NAME = "recipe.yaml"
 """The recipe in a folder of a run, or of a comparison."""
+COMPARISON = "compare"
+"""Folder of a comparison in that of a run."""
 COMMITS_NAME = "hub.json"
 """The commits of the models and data that a run has from the Hub, by name and revision."""
 _IN_MEMORY = "# In memory, where no recipe finds it:"
@@ -56,8 +58,7 @@ def in_memory(models: Mapping[str, str], task: Task) -> list[str]:
 
 def read_commits(folder: Path) -> None:
     """Let names on the Hub stand for what they did when the run or comparison that this folder belongs to began."""
-    places = (folder, *folder.absolute().parents[: _DEPTH - 1])
-    pin(next((found for place in places if (found := _recorded_commits(place))), {}))
+    pin(_recorded_commits(folder) or _recorded_commits(_of_comparison(folder.absolute())))
 
 
 def record_commits(folder: Path) -> None:
@@ -77,6 +78,14 @@ def record_commits(folder: Path) -> None:
 
     on_main(record)
     pin(_recorded_commits(folder))
+
+
+def _of_comparison(folder: Path) -> Path:
+    """The folder that a comparison, or one of its seeds, shares with the others; of another folder, itself."""
+    for place in (folder, folder.parent):
+        if place.name == COMPARISON and (place / RECIPE_NAME).is_file():
+            return place.parent
+    return folder
 
 
 def _recorded_commits(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError, raise_if_any
 from ..identity import changes, pinning
 from ..output import MANIFEST_NAME, SETTINGS_NAME, read_if_sound, read_json
-from ..stages.stage_identity import Results
+from ..stages.stage_identity import WITHOUT_EFFECT, Results
 from ..tasks.base import TEST
 from ..training.scores.selection import shown_scores, test_contents
 from ..wording import listed
@@ -201,6 +201,11 @@ def _versions(then: RunFolder, now: RunFolder) -> list[str]:
     ]
 
 
+def _that_count(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments without those that change no result, of which each version records others."""
+    return {name: value for name, value in arguments.items() if name not in WITHOUT_EFFECT}
+
+
 def _inputs(before: RunFolder, after: RunFolder, then: Mapping[str, Results], now: Mapping[str, Results]) -> list[str]:
     """Differences between what went into the stages; models that a run makes follow from these."""
     found: dict[str, None] = {}
@@ -212,7 +217,11 @@ def _inputs(before: RunFolder, after: RunFolder, then: Mapping[str, Results], no
             read_if_sound(Path(at.arguments(step.name)[0].output_dir) / SETTINGS_NAME) for at in (before, after)
         ]
         identities = [
-            {key: value for key, value in known.get("identity", {}).items() if key in _INPUTS | given}
+            {
+                key: _that_count(value) if key == "arguments" else value
+                for key, value in known.get("identity", {}).items()
+                if key in _INPUTS | given
+            }
             for known in settings
         ]
         if all(identities):

@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from ..errors import InputError, collect, nearest, raise_if_any, shown
 from ..fast.states_cache import CACHE_NAME, remove_caches
+from ..identity import data_commit
 from ..models.load import load_config
 from ..models.trying.known import knowing_models
 from ..output import (
@@ -124,7 +125,7 @@ def make_step(recipe: Recipe, name: str) -> Results:
     if kept_results(started.at.folder, recipe, started.task, started.further) is not None:
         return {}
     started.check_step(name)
-    started.pin_models()
+    started.pin_names()
     with showing(started.schedule, quiet=started.is_quiet):
         return started.make(name)
 
@@ -231,9 +232,12 @@ class RunOfRecipe(Steps):
             f"only: expected {need} to be finished before {name}, got no model of it; run it first" for need in missing
         )
 
-    def pin_models(self) -> None:
+    def pin_names(self) -> None:
         """Agree with the processes that make other steps of this run on what names on the Hub stand for."""
         check_writable(self.at.shared)
+        for task in (self.task, *self.further.values()):
+            if task.hub_data:
+                data_commit(task.hub_data, task.arguments.dataset_revision)
         for name in self.recipe.models.values():
             with suppress(InputError):  # which is for the step to say
                 load_config(name, self.recipe.model)

@@ -27,6 +27,7 @@ from ..output import short_name
 from ..training.stage_arguments import StageArguments
 from .recipe import Recipe, stage_arguments
 from .recipe_keys import FINETUNE, FROM_SCRATCH, LEARN_FILTERS
+from .recorded import COMPARISON
 from .run_arguments import RunArguments
 
 
@@ -39,8 +40,6 @@ def _changed(run: RunArguments, **changes: Any) -> RunArguments:
 
 TEACHER_INIT, STUDENT_INIT = "teacher_init", "student_init"
 """Folders of the models that are made before anything is trained, and the steps that make them."""
-COMPARISON = "compare"
-"""Folder of a comparison in that of a run."""
 COMPARISON_NAME = "compare.json"
 """What was found, in the folder of a comparison."""
 

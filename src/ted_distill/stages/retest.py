@@ -62,10 +62,9 @@ def _scored(
 def _renew_card(folder: Path, task: Task, results: Results) -> None:
     """Put new scores into the card of a stage; not into one that somebody edited, nor where nothing can be written."""
     with suppress(OSError, InputError):
-        card = (folder / CARD_NAME).read_text(encoding="utf-8")
-        if (renewed := with_scores(card, task, results)) == card or not is_as_written(
-            folder, read_manifest(folder) or {}
-        ):
+        if not is_as_written(folder, read_manifest(folder) or {}):
             return
-        with locked_here(folder):
-            replace_card(folder, renewed)
+        card = (folder / CARD_NAME).read_text(encoding="utf-8")
+        if (renewed := with_scores(card, task, results)) != card:
+            with locked_here(folder):
+                replace_card(folder, renewed)

@@ -281,6 +281,16 @@ class Task(ABC):
         return fingerprint([config, files or rows_fingerprint(rows)])
 
     @property
+    def hub_data(self) -> str | None:
+        """The Hub's name of the data set that the rows are read from; None for files, folders and rows in memory."""
+        arguments, (name, _) = self.arguments, self._data_set
+        files = (
+            arguments.train_file, arguments.validation_file, arguments.validation_mismatched_file, arguments.test_file,
+        )  # fmt: skip
+        # A folder or a file may stand in its place.
+        return None if name is None or self.given or any(files) or Path(name).expanduser().exists() else name
+
+    @property
     def _data_set(self) -> tuple[str | None, str | None]:
         """Name and configuration of the data set that is read where there is no file."""
         arguments = self.arguments

@@ -44,6 +44,7 @@ from ..parsing import plain_values
 from ..recipe import Recipe
 from ..recipe_keys import OWNERS
 from ..recorded import (
+    COMPARISON,
     RECIPE_NAME,
     in_memory,
     read_commits,
@@ -52,7 +53,7 @@ from ..recorded import (
     refuse_unrecorded,
 )
 from ..run import RunOfRecipe, look_first
-from ..run_folder import COMPARISON, COMPARISON_NAME
+from ..run_folder import COMPARISON_NAME
 from ..run_task import further_tasks, task_of_run
 from ..several_runs import make_runs_together
 from . import statistics

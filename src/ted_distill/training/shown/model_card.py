@@ -109,11 +109,7 @@ def folder_title(base_model: str, task: Task, kind: str) -> str:
 
 def hub_datasets(task: Task) -> list[str]:
     """The Hub's name of the data set that a task trains on; none for files and for rows given in Python."""
-    if task.arguments.train_file or "train" in task.given or "train" not in task.rows:
-        return []
-    found = task.arguments.dataset_name or (task.hub_dataset() or (None,))[0]
-    # A folder or a file may stand in its place.
-    return [found] if found and not Path(found).exists() else []
+    return [task.hub_data] if task.hub_data and "train" in task.rows else []
 
 
 def eval_results(task: Task, results: dict[str, Any]) -> list[EvalResult]:
