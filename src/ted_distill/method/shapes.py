@@ -10,7 +10,16 @@ from ..errors import InputError
 
 def num_blocks(config: PretrainedConfig) -> int:
     """The number of blocks; of an encoder-decoder, those of its encoder. Raises `InputError` if there is none."""
-    return _number(config, "num_hidden_layers")
+    return _number(config, "decoder_layers" if is_lone_decoder(config) else "num_hidden_layers")
+
+
+def is_lone_decoder(config: PretrainedConfig) -> bool:
+    """Whether a model is the decoder alone of a family with an encoder, such as `BartForCausalLM`."""
+    return (
+        not getattr(config, "is_encoder_decoder", False)
+        and bool(getattr(config, "is_decoder", False))
+        and isinstance(getattr(config, "decoder_layers", None), int)
+    )
 
 
 def block_lists(model: nn.Module) -> list[nn.ModuleList]:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..identity import file_of_model, pinning
 from ..output import check_inputs
 from ..output.cards import CARD_NAME
+from .as_computed import in_float32, untie_config
 from .load import ModelArguments, load_config
 from .places import resolve_place
 from .pretrained import load_pretrained
@@ -50,7 +51,8 @@ def load_as_saved(
             f"{len(missing)} of them (first: {missing[0]}); check that it is complete and of the class that its "
             "config.json names, and merge adapters first"
         )
-    return cast(PreTrainedModel, model)
+    untie_config(model, name)
+    return cast(PreTrainedModel, in_float32(model, name) if dtype == torch.float32 else model)
 
 
 def saved_class(config: PretrainedConfig, name: str) -> Any:

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..entries import typed
 from ..errors import InputError, reason_of
-from ..method.shapes import num_blocks, text_config
+from ..method.shapes import is_lone_decoder, num_blocks, text_config
 
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
 """Attributes of a module that may differ between a block's old place and its new one."""
@@ -85,6 +85,8 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
 def _fit_config(config: PretrainedConfig, blocks: list[int], total: int) -> None:
     """Let a config describe a model of these blocks alone."""
     config.num_hidden_layers = len(blocks)
+    if is_lone_decoder(config):
+        config.decoder_layers = len(blocks)
     for key, kinds in _kinds_of_blocks(config, total).items():
         setattr(config, key, [kinds[block - 1] for block in blocks])
     for key, numbers in _numbers_of_blocks(config, total).items():

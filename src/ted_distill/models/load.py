@@ -38,6 +38,7 @@ from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
 from ..output.cards import CARD_NAME
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
+from .as_computed import fill_untied_head, in_float32, untie_config, use_full_attention
 from .embeddings import check_tokens
 from .head_choice import Head, decide_head, fit_config
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
@@ -208,7 +209,9 @@ def load_model(
     config = load_pretrained(AutoConfig, name, hub)
     commit = known_commit(name, arguments.model_revision)
     source.is_at(commit)
+    was_tied = getattr(config, "tie_word_embeddings", False)
     apply_overrides(config, arguments.config_overrides, name)
+    use_full_attention(config, name)
     # Labels of the first model: another one, such as a student, must have the same.
     if not new_head and not task.has_offer:
         offer_labels(task, config)
@@ -216,7 +219,7 @@ def load_model(
     config = fit_config(config, head, task, name)
     tokenizer = load_tokenizer(name, hub)
     mend_pad_token(config, tokenizer, name, task)
-    model, missing = _load_weights(name, hub, config, head, task)
+    model, missing = _load_weights(name, hub, config, head, task, was_tied)
     check_tokens(model, tokenizer, task, name)
     fresh = tuple(sorted(missing | _fit_head(model, head, task)))
     order = None if head.label_order is None else list(head.label_order)
@@ -230,13 +233,21 @@ def load_model(
 
 
 def _load_weights(
-    name: str, hub: dict[str, Any], config: PretrainedConfig, head: Head, task: Task
+    name: str, hub: dict[str, Any], config: PretrainedConfig, head: Head, task: Task, was_tied: bool
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The model in float32, and the names of the weights that its checkpoint lacks or has in other sizes."""
+    """The model in float32, and the names of the weights that its checkpoint lacks or has in other sizes.
+
+    Args:
+        was_tied: whether the checkpoint's own config says that the head is the embeddings.
+    """
     model, info = load_pretrained(
         task.auto_model, name, hub, config=config, dtype=torch.float32, output_loading_info=True,
         ignore_mismatched_sizes=True,
     )  # fmt: skip
+    model = in_float32(model, name)
+    if was_tied and not config.tie_word_embeddings:
+        fill_untied_head(model, info)
+    untie_config(model, name)
     check_loaded(model, info, name, head.trained)
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
 

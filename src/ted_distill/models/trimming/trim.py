@@ -10,6 +10,8 @@ sample of them the same outputs.
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -17,6 +19,7 @@ from typing import Annotated, Any, ClassVar
 from ...entries import typed
 from ...errors import InputError, collect, raise_if_any
 from ...output import (
+    SETTINGS_NAME,
     Need,
     check_space,
     check_writable,
@@ -148,6 +151,9 @@ def trim_vocabulary(checkpoint: Model, output_dir: str | Path, arguments: TrimAr
         }
         with locked(folder), publication(folder, manifest) as partial:
             about = chosen.write(partial, arguments.check_rows)
+            # Which says how it reads rows.
+            with suppress(FileNotFoundError):
+                shutil.copyfile(Path(name) / SETTINGS_NAME, partial / SETTINGS_NAME)
     return TrimmedCheckpoint(folder, about)
 
 

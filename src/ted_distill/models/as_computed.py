@@ -1,0 +1,84 @@
+"""Models that compute something else than their config says, and configs that say what is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from ..errors import InputError
+from ..tasks.reading.notices import notice
+
+
+def use_full_attention(config: PretrainedConfig, name: str) -> None:
+    """Let a BigBird attend to all tokens, and its config say so.
+
+    transformers switches the whole model to full attention at the first short batch, for good, but not its config: what
+    was trained and scored would not be what the saved checkpoint computes.
+    """
+    if getattr(config, "attention_type", None) == "block_sparse":
+        notice(
+            f"model: expected one kind of attention for rows of all lengths, got {name} with block_sparse, which "
+            "transformers gives up at the first short batch; it attends to all tokens, and is saved so"
+        )
+        config.attention_type = "original_full"
+
+
+def untie_config(model: PreTrainedModel, name: str) -> None:
+    """Let the config of a model whose head is not its embeddings say so, as it is after some merges of adapters.
+
+    A model that is made of this config would otherwise have only one of the two.
+    """
+    head, embeddings = _head_and_embeddings(model)
+    if head is None or embeddings is None or not getattr(model.config, "tie_word_embeddings", False):
+        return
+    if _can_tie(model) and head is not embeddings and head.data_ptr() != embeddings.data_ptr():
+        notice(
+            f"model: expected the head of {name} to be its embeddings, as its config says (tie_word_embeddings), got "
+            "other weights; they are kept apart, and the config of what is made of it says so"
+        )
+        model.config.tie_word_embeddings = False
+
+
+def fill_untied_head(model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Give a head that was untied by a change of the config the embeddings that it was tied to, in place of noise.
+
+    Args:
+        info: what `from_pretrained` tells about its loading; the head's weight is no longer missing.
+    """
+    head, embeddings = _head_and_embeddings(model)
+    missing = {key for key, weight in model.named_parameters() if weight is head} & set(info["missing_keys"])
+    if head is not None and embeddings is not None and missing and head.shape == embeddings.shape:
+        with torch.no_grad():
+            head.copy_(embeddings)
+        info["missing_keys"] = type(info["missing_keys"])(key for key in info["missing_keys"] if key not in missing)
+
+
+def in_float32(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A model whose weights are all in float32; where quantised ones were read, some are in another type.
+
+    Raises:
+        InputError: its weights are still quantised.
+    """
+    if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
+        raise InputError(
+            f"model: expected weights that can be trained, got {name}, which is quantised; save it dequantised first "
+            "(`model.dequantize()`, then `save_pretrained`)"
+        )
+    return model.float()
+
+
+def _can_tie(model: PreTrainedModel) -> bool:
+    """Whether transformers knows how to tie a head of this class."""
+    return bool(getattr(model, "_tied_weights_keys", None))
+
+
+def _head_and_embeddings(model: PreTrainedModel) -> tuple[Any, Any]:
+    """The weights of the language modelling head and of the embeddings of words; None for what there is none of."""
+    try:
+        found = model.get_output_embeddings(), model.get_input_embeddings()
+    except NotImplementedError:
+        return None, None
+    weights = [getattr(module, "weight", None) for module in found]
+    return weights[0], weights[1]
