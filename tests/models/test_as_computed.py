@@ -18,11 +18,13 @@ from transformers import (
 )
 
 from ted_distill import InputError, TaskArguments, load_task
+from ted_distill.export.which_task import arguments_of
 from ted_distill.models.as_computed import in_float32
 from ted_distill.models.as_saved import load_as_saved
 from ted_distill.models.load import ModelArguments, load_model
 from ted_distill.models.students import StudentArguments, student
 from ted_distill.models.trimming.trim import TrimArguments, trim_vocabulary
+from ted_distill.output import SETTINGS_NAME, write_sealed
 from tiny import tiny_tokenizer, write_reviews, write_text
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
@@ -95,6 +97,17 @@ def test_what_is_scored_of_a_sparse_model_is_what_its_checkpoint_computes(tmp_pa
     with torch.no_grad():
         torch.testing.assert_close(loaded.model.eval()(long).logits, plain(long).logits)
     assert plain.config.attention_type == "original_full"
+
+
+def test_a_trimmed_checkpoint_reads_rows_as_the_whole_one_does(tmp_path: Path) -> None:
+    """As long, and where a task has them with windows of the same kind."""
+    folder = saved(tmp_path / "model", language_model(tied=True))
+    write_sealed(folder / SETTINGS_NAME, {"identity": {"task": {"task": "causal_lm", "max_seq_length": 8}}})
+    texts = TrimArguments(texts=[str(write_text(tmp_path, 30, "texts"))])
+    trim_vocabulary(folder, tmp_path / "trimmed", texts)
+    whole, trimmed = (arguments_of(str(place), ModelArguments()) for place in (folder, tmp_path / "trimmed"))
+    assert trimmed == whole == {"task": "causal_lm", "max_seq_length": 8}
+    trim_vocabulary(folder, tmp_path / "trimmed", texts)
 
 
 @pytest.mark.parametrize("counted", ["encoder_layers", "decoder_layers"])
