@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 import yaml
 
 from ted_distill import load_task
+from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
 
 TASKS = {
@@ -23,6 +29,22 @@ TASKS = {
 
 class Cut(BaseException):
     """Stands for the end of the process: nothing in the project catches it."""
+
+
+@contextmanager
+def cut_off_at(step: int, stage: str | None = None) -> Iterator[None]:
+    """What trains in here is cut off after `step` updates, or the test fails; of a run, the stage with this folder."""
+    training_step = StageTrainer.training_step
+
+    def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == step and stage in (None, Path(self.args.output_dir).name):
+            raise Cut
+        return training_step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageTrainer, "training_step", step_or_cut)
+        with pytest.raises(Cut):
+            yield
 
 
 def write_recipe(folder: Path, task: str, **training: object) -> Path:

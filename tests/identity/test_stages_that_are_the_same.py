@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from conftest import set_bfloat16
+from small_runs import cut_off_at
 from ted_distill import (
     DistillArguments,
     InputError,
@@ -39,7 +39,6 @@ from ted_distill.stages.learn_filters import open_learn_filters
 from ted_distill.stages.lifecycle import OpenStage
 from ted_distill.stages.stage_identity import stage_identity
 from ted_distill.tasks.task_arguments import SELECT_ROWS
-from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
 
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -354,25 +353,12 @@ def test_a_stream_of_a_folder_is_another_where_any_of_its_files_is_wherever_the_
 # --- interrupted stages ---------------------------------------------------------------------------------------------
 
 
-class Cut(BaseException):
-    """The end of the process."""
-
-
 @pytest.fixture
-def interrupted(copy: Path, monkeypatch: pytest.MonkeyPatch, float32: None) -> Path:
+def interrupted(copy: Path, float32: None) -> Path:
     """A fine-tuning that ended after its first checkpoint."""
     shutil.rmtree(copy / "finetune")
-    step = StageTrainer.training_step
-
-    def cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 1:
-            raise Cut
-        return step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", cut)
-        with pytest.raises(Cut):
-            opened("finetune", copy, max_steps=3, save_strategy="steps").result()
+    with cut_off_at(1):
+        opened("finetune", copy, max_steps=3, save_strategy="steps").result()
     assert (copy / "finetune" / "checkpoint-1").is_dir()
     return copy
 

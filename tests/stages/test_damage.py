@@ -14,13 +14,12 @@ import yaml
 from safetensors.torch import load_file
 
 from conftest import set_bfloat16
-from small_runs import Cut, differing, made, write_recipe
+from small_runs import cut_off_at, differing, made, write_recipe
 from ted_distill import InputError, TrainingError, read_recipe, run
 from ted_distill.models.load import load_model
 from ted_distill.output import PARTIAL, check_inputs, published_damage, read_manifest
 from ted_distill.output.locks import LOCK_NAME
 from ted_distill.stages.lifecycle import KEEPS
-from ted_distill.training.trainer import StageTrainer
 
 PUBLISHED = ["student_init", "teacher", "student", "teacher_filters", "student_filters", "ted"]
 
@@ -83,17 +82,8 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupt(recipe: Path, folder: Path, stage: str, step: int = 6) -> Path:
     """The run, interrupted in a stage after `step` steps, with checkpoints of steps 3 and 6."""
-    training_step = StageTrainer.training_step
-
-    def step_or_cut(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
-        if self.state.global_step == step and Path(self.args.output_dir).name == stage:
-            raise Cut
-        return training_step(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", step_or_cut)
-        with pytest.raises(Cut):
-            run(read_recipe(recipe, [f"output_dir={folder}", "training.save_total_limit=5"]))
+    with cut_off_at(step, stage):
+        run(read_recipe(recipe, [f"output_dir={folder}", "training.save_total_limit=5"]))
     return folder
 
 

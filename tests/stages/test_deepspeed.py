@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from conftest import set_bfloat16
 from processes import in_processes
 from shared_stages import ALL, SAVED, SHORT, apart, arguments, assert_like, make, scores, trained_alone
-from small_runs import Cut, write_recipe
+from small_runs import cut_off_at, write_recipe
 from ted_distill import read_recipe
 from ted_distill.runs.run import run
-from ted_distill.training.trainer import StageTrainer
 
 pytest.importorskip("deepspeed")
 pytestmark = [
@@ -81,19 +80,11 @@ def test_a_training_that_was_cut_off_resumes_in_as_many_processes_and_begins_ane
 ) -> None:
     stage, _, changes = ALL["by_length_adam"]
     stage(made, arguments(tmp_path / "whole", 8, **changes, **SAVED))
-    training_step = StageTrainer.training_step
-
-    def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 7:
-            raise Cut
-        return training_step(self, *args, **kwargs)
 
     def begin() -> None:
         for folder in ("same", "others"):
-            StageTrainer.training_step = step_or_cut
-            with pytest.raises(Cut):
+            with cut_off_at(7):
                 train("by_length_adam", made, tmp_path / folder, 2, **SAVED)
-            StageTrainer.training_step = training_step
             PartialState().wait_for_everyone()
         train("by_length_adam", made, tmp_path / "same", 2, **SAVED)
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForMaskedLM
 
 from processes import in_processes
 from shared_stages import CASES, NAMED, SHORT, apart, arguments, assert_like, fine_tuned, make, moved, scores
+from small_runs import cut_off_at
 from ted_distill import InputError, TaskArguments, finetune, load_task
 from ted_distill.output import gathered
 from ted_distill.training.trainer import StageTrainer
@@ -94,10 +95,6 @@ def test_processes_hide_the_tokens_that_one_hides_which_accumulates_their_batche
     assert apart(tmp_path / "one", tmp_path / "two") < 4e-7
 
 
-class Cut(BaseException):
-    """Stands for the end of the processes: nothing in the project catches it."""
-
-
 @pytest.mark.parametrize(
     ("name", "accumulated"),
     [("by_length", 2), ("streamed", 2), pytest.param("distilled", 1, marks=pytest.mark.long)],
@@ -106,13 +103,8 @@ def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
     made: Path, tmp_path: Path, name: str, accumulated: int
 ) -> None:
     """Cut off in the second epoch, after a checkpoint in the first: its last update has rows for one process only."""
-    stage, training_step = CASES[name][0], StageTrainer.training_step
+    stage = CASES[name][0]
     ends = {"max_steps": 10, "load_best_model_at_end": False, "save_total_limit": 2} if name == "streamed" else {}
-
-    def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 8:
-            raise Cut
-        return training_step(self, *args, **kwargs)
 
     def train(folder: Path) -> None:
         saved = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
@@ -120,10 +112,8 @@ def test_processes_that_are_cut_off_go_on_with_the_rows_they_would_have_seen(
 
     def run() -> None:
         train(tmp_path / "whole")
-        StageTrainer.training_step = step_or_cut
-        with pytest.raises(Cut):
+        with cut_off_at(8):
             train(tmp_path / "cut")
-        StageTrainer.training_step = training_step
         assert (tmp_path / "cut" / "checkpoint-4" / STREAM_NAME).is_file() == (name == "streamed")
         (tmp_path / "cut" / "checkpoint-8" / "trainer_state.json").unlink(missing_ok=True)
         PartialState().wait_for_everyone()

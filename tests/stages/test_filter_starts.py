@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from quick_stages import LABELS, quick_arguments, reviews_task
+from small_runs import cut_off_at
 from ted_distill import (
     DistillArguments,
     LearnFiltersArguments,
@@ -132,11 +133,8 @@ def test_least_squares_filters_leave_the_residual_of_ridge_regression(
 
 
 def test_a_stage_with_least_squares_that_is_cut_off_ends_with_the_same_weights(
-    models: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: dict[str, Path], reviews: Task, tmp_path: Path
 ) -> None:
-    class Cut(BaseException):
-        pass
-
     def train(folder: Path) -> dict[str, torch.Tensor]:
         settings = DistillArguments("lwd", student_filters="least_squares", student_dropout=False)
         distill(models["teacher"], models["student"], reviews, arguments(folder, num_train_epochs=2), settings)
@@ -144,17 +142,8 @@ def test_a_stage_with_least_squares_that_is_cut_off_ends_with_the_same_weights(
         return {**model.state_dict(), **load_filters(folder, model).state_dict()}
 
     whole = train(tmp_path / "whole")
-    step = StageTrainer.training_step
-
-    def cut(self: StageTrainer, *args: Any) -> torch.Tensor:
-        if self.state.global_step == 4:
-            raise Cut
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", cut)
-        with pytest.raises(Cut):
-            train(tmp_path / "cut")
+    with cut_off_at(4):
+        train(tmp_path / "cut")
     resumed = train(tmp_path / "cut")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

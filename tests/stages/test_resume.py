@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from small_runs import TASKS, Cut, write_recipe
+from small_runs import TASKS, Cut, cut_off_at, write_recipe
 from ted_distill import StageArguments, TaskArguments, finetune, load_task, read_recipe, run
 from ted_distill.tasks.text import block_stream
 from ted_distill.training.trainer import StageTrainer
@@ -154,23 +154,14 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_weights(tmp_p
 
 
 def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = write_recipe(tmp_path, task="sequence_classification")
     overrides = ["methods=[kd]", "training.num_train_epochs=1"]
     run(read_recipe(recipe, [f"output_dir={tmp_path / 'whole'}", *overrides]))
-    training_step = StageTrainer.training_step
-
-    def cut(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
-        if self.state.global_step == 6:
-            raise Cut
-        return training_step(self, *args, **kwargs)
-
     read = read_recipe(recipe, [f"output_dir={tmp_path / 'cut'}", *overrides])
-    with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", cut)
-        with pytest.raises(Cut):
-            run(read)
+    with cut_off_at(6):
+        run(read)
     state = tmp_path / "cut" / "teacher" / "checkpoint-6" / "trainer_state.json"
     state.write_text(state.read_text()[:40])
     with caplog.at_level("WARNING"):

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from processes import in_processes
 from sharded import sharded_on_cpus
 from shared_stages import ALL, SAVED, apart, arguments, assert_like, make, reviews, scores, trained_alone
+from small_runs import cut_off_at
 from ted_distill import DistillArguments, InputError, distill
 from ted_distill.training.trainer import StageTrainer
 
@@ -79,26 +80,6 @@ def test_filters_that_were_learnt_in_shards_fit_the_model_beside_them(made: Path
     assert found["steps"] == 12  # type: ignore[index]
 
 
-class Cut(BaseException):
-    """Stands for the end of the processes: nothing in the project catches it."""
-
-
-def cut_off_at(step: int, name: str, made: Path, folder: Path, processes: int) -> None:
-    """Train a case until the end of the processes in an update after its checkpoint of update 4."""
-    training_step = StageTrainer.training_step
-
-    def step_or_cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == step:
-            raise Cut
-        return training_step(self, *args, **kwargs)
-
-    StageTrainer.training_step = step_or_cut
-    with pytest.raises(Cut):
-        train(name, made, folder, processes, **SAVED)
-    StageTrainer.training_step = training_step
-    PartialState().wait_for_everyone()
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["by_length_adam", "ted_adam_accumulated", "filters_adam"])
 def test_shards_that_are_cut_off_go_on_in_as_many_processes_or_in_others(
@@ -112,7 +93,9 @@ def test_shards_that_are_cut_off_go_on_in_as_many_processes_or_in_others(
 
     def begin() -> None:
         for folder in ("same", "others"):
-            cut_off_at(7, name, made, tmp_path / folder, 2)
+            with cut_off_at(7):
+                train(name, made, tmp_path / folder, 2, **SAVED)
+            PartialState().wait_for_everyone()
         train(name, made, tmp_path / "same", 2, **SAVED)
 
     in_shards(2, begin, tmp_path)

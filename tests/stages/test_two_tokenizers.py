@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
+from small_runs import cut_off_at
 from ted_distill import (
     DistillArguments,
     InputError,
@@ -231,28 +232,15 @@ def test_one_batch_of_eight_and_two_of_four_give_the_same_step(
 
 
 def test_a_stage_that_was_cut_off_ends_with_the_same_weights(
-    setting: Callable[..., tuple[Task, Path, Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    setting: Callable[..., tuple[Task, Path, Path]], tmp_path: Path
 ) -> None:
     task, teacher, student = setting()
     own = {"num_train_epochs": 2, "save_steps": 2, "eval_steps": 2, "save_strategy": "steps", "eval_strategy": "steps",
            "train_sampling_strategy": "group_by_length", "gradient_accumulation_steps": 2,
            "per_device_train_batch_size": 3}  # fmt: skip
     kd(teacher, student, task, arguments(tmp_path / "whole", **own))
-
-    class Cut(BaseException):
-        pass
-
-    step = DistillTrainer.training_step
-
-    def cut(self: DistillTrainer, *args: Any, **kwargs: Any) -> Tensor:
-        if self.state.global_step == 5:
-            raise Cut
-        return step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DistillTrainer, "training_step", cut)
-        with pytest.raises(Cut):
-            kd(teacher, student, task, arguments(tmp_path / "cut", **own))
+    with cut_off_at(5):
+        kd(teacher, student, task, arguments(tmp_path / "cut", **own))
     kd(teacher, student, task, arguments(tmp_path / "cut", **own))
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

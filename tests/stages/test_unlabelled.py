@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 from transformers import AutoModelForTokenClassification as ForTags
 
-from small_runs import Cut
+from small_runs import cut_off_at
 from ted_distill import DistillArguments, InputError, StageArguments, TaskArguments, distill, load_task
 from ted_distill.fast.states_cache import StatesCache
 from ted_distill.method.filters import Signals
@@ -155,23 +155,12 @@ def test_one_batch_of_8_gives_the_step_of_two_of_4_and_of_four_of_2(made: Path, 
         assert max(float((first[name] - other[name]).abs().max()) for name in first) < 1e-4 * moved
 
 
-def test_a_stage_that_is_cut_off_ends_with_the_weights_of_one_that_is_not(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_that_is_cut_off_ends_with_the_weights_of_one_that_is_not(made: Path, tmp_path: Path) -> None:
     saved = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no", "learning_rate": 1e-2}
     own: dict[str, Any] = {"augment": ["mask", "replace"], "unlabelled_share": 0.6}
     distilled(made, arguments(tmp_path / "whole", **saved), **own)
-    step = StageTrainer.training_step
-
-    def cut(self: StageTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 3:
-            raise Cut
-        return step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", cut)
-        with pytest.raises(Cut):
-            distilled(made, arguments(tmp_path / "cut", **saved), **own)
+    with cut_off_at(3):
+        distilled(made, arguments(tmp_path / "cut", **saved), **own)
     distilled(made, arguments(tmp_path / "cut", **saved), **own)
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForSequenceClassification
 
 from conftest import set_bfloat16
-from small_runs import Cut
+from small_runs import cut_off_at
 from ted_distill import StageArguments, Task, TaskArguments, TrainingError, finetune, load_task
 from ted_distill.output import explain_full_disk
 from ted_distill.output.checkpoints import _MANIFEST_NAME, SHARDED_OPTIMIZER, resumable_checkpoint, rotate_checkpoints
@@ -27,7 +27,6 @@ from ted_distill.output.files import files_below
 from ted_distill.output.manifests import sums, write_sealed
 from ted_distill.training.checkpointing import plain_errors, readable, room_needed
 from ted_distill.training.saved_interrupts import SavedInterrupts
-from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny, write_reviews
 
 
@@ -59,17 +58,8 @@ def arguments(folder: Path, **changes: object) -> StageArguments:
 
 
 def cut_off(model: Path, task: Task, folder: Path, step: int = 5, **changes: object) -> Path:
-    training_step = StageTrainer.training_step
-
-    def step_or_cut(self: StageTrainer, *args: object, **kwargs: object) -> torch.Tensor:
-        if self.state.global_step == step:
-            raise Cut
-        return training_step(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageTrainer, "training_step", step_or_cut)
-        with pytest.raises(Cut):
-            finetune(model, task, arguments(folder, **changes))
+    with cut_off_at(step):
+        finetune(model, task, arguments(folder, **changes))
     return folder
 
 
