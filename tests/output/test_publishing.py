@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from small_runs import Cut
 from ted_distill.errors import InputError
 from ted_distill.output import (
     atomic_files,
@@ -24,10 +25,6 @@ from ted_distill.output import (
 )
 from ted_distill.output.manifests import DamagedFileError
 from tiny import tiny_tokenizer
-
-
-class Cut(BaseException):
-    """The end of the process."""
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from quick_stages import LABELS, quick_arguments, reviews_task
+from small_runs import Cut
 from ted_distill import DistillArguments, StageArguments, distill, finetune
 from ted_distill.errors import InputError, NotFiniteError, TrainingError
 from ted_distill.stages import rate_search
@@ -85,9 +86,6 @@ def test_a_rate_that_was_found_trains_as_the_same_rate_given(
 def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
     model: Path, tmp_path: Path, trials: list[tuple[float, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Cut(BaseException):
-        pass
-
     monkeypatch.setattr(rate_search, "RUNGS", ((4, 0.1), (2, 0.3)))
     rows = reviews_task(tmp_path, 44)
     fit = StageTrainer.fit
