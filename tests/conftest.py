@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,21 @@ def _machine(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.config.getoption("--machine-bf16"):
             set_bfloat16(patch, True)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What `datasets` keeps of files: nothing is found that another module, or an earlier run, has prepared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same for one test, in `cache` of its folder: for those that look into it, or that must read anew."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import yaml
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
@@ -23,13 +22,6 @@ KNOWN = ", ".join(METHODS)
 
 CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 QUICK = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--report_to", "none"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 @pytest.fixture(scope="module")

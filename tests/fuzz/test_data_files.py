@@ -15,9 +15,8 @@ from ted_distill.tasks import Task, TaskArguments, load_task
 
 
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[DataFile], None]]:
+def check(tmp_path: Path, own_cache: Path) -> Iterator[Callable[[DataFile], None]]:
     """Reads a file and compares what comes of it with what must."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
 
     def check(file: DataFile) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -229,10 +228,8 @@ def test_each_pair_has_its_own_loss_and_without_any_it_is_the_squared_error() ->
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        file = str(write_reviews(tmp_path_factory.mktemp("data"), 24))
-        yield load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
+    file = str(write_reviews(tmp_path_factory.mktemp("data"), 24))
+    return load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
 
 
 def arguments(folder: Path, **changes: Any) -> StageArguments:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from torch import Tensor
@@ -47,15 +46,8 @@ CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 AUTO = {"sequence_classification": AutoModelForSequenceClassification, "squad_v2": AutoModelForQuestionAnswering}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> dict[str, Task]:
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
     folder = tmp_path_factory.mktemp("data")
     reviews, questions = str(write_reviews(folder, 12)), str(write_questions(folder, 6))
     files = {"sequence_classification": reviews, "squad_v2": questions}

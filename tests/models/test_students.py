@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 import yaml
@@ -342,10 +341,8 @@ def test_make_student_gives_the_parameters_of_both(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        file = str(write_reviews(tmp_path_factory.mktemp("data"), 12))
-        yield load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
+    file = str(write_reviews(tmp_path_factory.mktemp("data"), 12))
+    return load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
 
 
 def classifier(folder: Path, seed: int = 0) -> Path:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import pytest
 import yaml
 from datasets import Dataset
@@ -39,6 +38,8 @@ from ted_distill import (
     run,
 )
 from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 class Kind(NamedTuple):
@@ -67,11 +68,6 @@ KINDS = {
         "causal_lm", "gpt2", AutoModelForCausalLM, AutoModelForCausalLM, write_text, {"max_seq_length": 16}
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def _arguments(folder: Path) -> StageArguments:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 import yaml
@@ -39,6 +38,7 @@ from ted_distill.training.checkpointing import moments_of
 from ted_distill.training.stage_arguments import StageArguments
 from tiny import DECODERS, save_tiny, tiny_config, write_entities, write_questions, write_text
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 RECIPES = recipe_files()
 LAST_WORD = ("lambada", "last_word")
 QUICK = {
@@ -49,11 +49,6 @@ SECTIONS = (
     "finetune_teacher", "finetune_student", "learn_filters_teacher", "learn_filters_student", "alone", "kd", "lwd",
     "ted",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 # --- tiny data and models -------------------------------------------------------------------------------------

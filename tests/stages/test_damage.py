@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 import yaml
@@ -49,10 +48,9 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _same_numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _same_numbers() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         set_bfloat16(patch, False)
         yield
 

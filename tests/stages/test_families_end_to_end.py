@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -35,21 +34,14 @@ from ted_distill import (
 from tiny import FAMILIES, save_tiny, usual_first, write_questions, write_reviews
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def reviews(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Task:
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
     file = str(write_reviews(tmp_path_factory.mktemp("data"), 16))
     return load_task(TaskArguments("sequence_classification", train_file=file, validation_file=file))
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Task:
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Task:
     file = str(write_questions(tmp_path_factory.mktemp("data"), 9))
     arguments = TaskArguments("squad_v2", train_file=file, validation_file=file, max_seq_length=48, doc_stride=8)
     return load_task(arguments)

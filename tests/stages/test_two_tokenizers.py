@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -46,13 +45,6 @@ KINDS: dict[str, dict[str, Any]] = {
         "problem_type": "multi_label_classification",
     },
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 def save_student(folder: Path, auto_class: type = AutoModelForSequenceClassification, **changes: Any) -> Path:

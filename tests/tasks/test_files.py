@@ -19,19 +19,13 @@ from datasets import Dataset, IterableDataset
 from ted_distill.errors import InputError, shown
 from ted_distill.tasks import TaskArguments, load_task
 from ted_distill.tasks.reading import files as files_module
-from ted_distill.tasks.reading import notices
 from ted_distill.tasks.reading.arrow_types import plain_table
 from ted_distill.tasks.reading.file_options import FileOptions
 from ted_distill.tasks.reading.splits import read_splits
 from tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 VALIDATION = {"validation": "validation"}
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture

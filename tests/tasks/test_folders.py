@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -101,12 +100,11 @@ def test_what_is_wrong_with_a_folder_is_said_without_a_word_of_the_hub(tmp_path:
         read(dataset_name=str(tmp_path / "train.jsonl"))
 
 
-def test_a_cached_table_without_its_end_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_a_cached_table_without_its_end_is_read_anew(tmp_path: Path, own_cache: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,label\n" + "".join(f"row {row},{row % 2}\n" for row in range(2500)), encoding="utf-8")
     assert len(files.read_file(file, "train_file")) == 2500
-    (cached,) = (tmp_path / "cache" / "ted_distill").glob("*.arrow")
+    (cached,) = (own_cache / "ted_distill").glob("*.arrow")
     whole = cached.read_bytes()
     rest = whole[: whole.rindex(b"\xff\xff\xff\xff", 0, len(whole) - 8)]  # what is before the last batch
     cached.write_bytes(rest)

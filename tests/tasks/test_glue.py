@@ -18,6 +18,7 @@ from ted_distill.tasks import TASKS, Regression, SequenceClassification, TaskArg
 from ted_distill.tasks.glue import GLUE
 
 # Columns and label names as the data sets on the Hub have them, and what their papers score them by.
+pytestmark = pytest.mark.usefixtures("own_cache")
 OFFICIAL: dict[str, tuple[list[str], list[str] | None, str]] = {
     "cola": (["sentence"], ["unacceptable", "acceptable"], "matthews_correlation"),
     "sst2": (["sentence"], ["negative", "positive"], "accuracy"),
@@ -29,11 +30,6 @@ OFFICIAL: dict[str, tuple[list[str], list[str] | None, str]] = {
     "rte": (["sentence1", "sentence2"], ["entailment", "not_entailment"], "accuracy"),
     "wnli": (["sentence1", "sentence2"], ["not_entailment", "entailment"], "accuracy"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def records(name: str, labels: list[Any]) -> list[dict[str, Any]]:

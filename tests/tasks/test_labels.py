@@ -18,20 +18,14 @@ import torch
 
 from ted_distill.errors import InputError
 from ted_distill.tasks import Task, TaskArguments, load_task
-from ted_distill.tasks.reading import notices
 from ted_distill.tasks.reading.columns import label_columns, with_labels
 from ted_distill.tasks.reading.file_options import FileOptions
 from ted_distill.tasks.reading.label_lists import parsed_list
 from ted_distill.tasks.reading.labels import label_name, of_each, sorted_names
 from ted_distill.tasks.regression import Regression
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 Make = Callable[..., Task]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture

@@ -146,8 +146,8 @@ def gold_logits(features: Dataset, generator: np.random.Generator) -> list[np.nd
 # --- rows -----------------------------------------------------------------------------------------------------
 
 
-def test_all_forms_of_a_file_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+@pytest.mark.usefixtures("own_cache")
+def test_all_forms_of_a_file_give_the_same_rows(tmp_path: Path) -> None:
     expected = [row(*entry) for entry in ROWS[2:]]
     lines = [{**entry, "answers": json.dumps(entry["answers"])} for entry in expected]
     pairs = [

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import scipy.stats
@@ -34,13 +33,9 @@ from ted_distill.tasks.regression import Regression
 from ted_distill.tasks.sequence_classification import SequenceClassification
 from ted_distill.tasks.task_arguments import TaskArguments
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 Records = list[dict[str, Any]]
 NO_SPLIT = Split(Dataset.from_dict({}), Dataset.from_dict({}))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,9 +30,8 @@ from tiny import save_tiny, write_reviews
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _same_numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _same_numbers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         set_bfloat16(patch, False)
         yield
 
