@@ -20,7 +20,6 @@ from ted_distill.cli.main import main
 from ted_distill.identity import file_of_model, pinning
 from ted_distill.models.load import ModelArguments, load_config, load_model
 from ted_distill.stages.lifecycle import OpenStage
-from ted_distill.tasks.reading import notices
 from tiny import save_tiny, write_reviews
 
 TUNE = ["finetune", "--task", "sequence_classification", "--use_cpu", "true", "--max_steps", "2"]
@@ -36,7 +35,6 @@ def hub() -> Iterator[FakeHub]:
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture(scope="module")

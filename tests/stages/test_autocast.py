@@ -18,15 +18,9 @@ from ted_distill.runs.checking.examine import WHOLE, examine
 from ted_distill.runs.planning import plan
 from ted_distill.stages.autocast import fitting_autocast
 from ted_distill.tasks import load_task
-from ted_distill.tasks.reading import notices
 from tiny import save_tiny, tiny_tokenizer
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,14 @@ import pytest
 from ted_distill import StageArguments, TaskArguments, load_task
 from ted_distill.stages.lifecycle import read_data
 from ted_distill.stages.rows.lost_text import cut_share
-from ted_distill.tasks.reading import notices
 from tiny import tiny_tokenizer
 
 Said = Callable[[list[str]], list[str]]
 
 
 @pytest.fixture
-def said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[list[str]], list[str]]:
+def said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Said:
     """What a stage says of training texts."""
-    monkeypatch.setattr(notices, "_said", set())
 
     def of(texts: list[str]) -> list[str]:
         file = tmp_path / "rows.jsonl"
