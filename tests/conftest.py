@@ -8,8 +8,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ted_distill.training.trainer import StageTrainer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -68,6 +72,22 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once a process is said once a test: folders of tests may have the same name."""
     monkeypatch.setattr("ted_distill.tasks.reading.notices._said", set())
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[StageTrainer]:
+    """Every trainer that a stage makes."""
+    from ted_distill.training.trainer import StageTrainer
+
+    made: list[StageTrainer] = []
+    fit = StageTrainer.fit
+
+    def remember(self: StageTrainer) -> dict[str, float]:
+        made.append(self)
+        return fit(self)
+
+    monkeypatch.setattr(StageTrainer, "fit", remember)
+    return made
 
 
 @pytest.fixture

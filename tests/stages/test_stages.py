@@ -80,20 +80,6 @@ def log_history(trainers: list[StageTrainer]) -> list[dict[str, float]]:
     return trainers[-1].state.log_history
 
 
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[StageTrainer]:
-    """Every trainer a stage makes."""
-    made: list[StageTrainer] = []
-    fit = StageTrainer.fit
-
-    def remember(self: StageTrainer) -> dict[str, float]:
-        made.append(self)
-        return fit(self)
-
-    monkeypatch.setattr(StageTrainer, "fit", remember)
-    return made
-
-
 # --- what comes out -------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,6 @@ from ted_distill.fast.states_cache import ROW
 from ted_distill.method.filters import FilteredModel
 from ted_distill.models.scratch import train_tokenizer
 from ted_distill.stages import DistillTrainer
-from ted_distill.training.trainer import StageTrainer
 from tiny import WORDS, save_tiny, write_questions, write_reviews
 
 CHANGES = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
@@ -90,20 +89,6 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Tas
 def arguments(folder: Path, **changes: Any) -> StageArguments:
     defaults = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 1e-3, "logging_steps": 1}
     return StageArguments(str(folder), **(defaults | {"disable_tqdm": True, "use_cpu": True, "bf16": False} | changes))
-
-
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[DistillTrainer]:
-    """Every trainer that a stage makes."""
-    made: list[DistillTrainer] = []
-    fit = StageTrainer.fit
-
-    def remember(self: DistillTrainer) -> dict[str, float]:
-        made.append(self)
-        return fit(self)
-
-    monkeypatch.setattr(StageTrainer, "fit", remember)
-    return made
 
 
 @torch.no_grad()

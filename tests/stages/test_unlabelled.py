@@ -25,7 +25,6 @@ from ted_distill.stages.distill import open_distill
 from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
 from ted_distill.stages.finetune import open_finetune
 from ted_distill.training.labelled import LABELLED, labelled_counts
-from ted_distill.training.trainer import StageTrainer
 from ted_distill.training.updates import collate
 from tiny import WORDS, save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
 
@@ -71,20 +70,6 @@ def distilled(made: Path, args: StageArguments, task: Any = None, method: str = 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
-
-
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[DistillTrainer]:
-    """Every trainer that a stage makes."""
-    found: list[DistillTrainer] = []
-    fit = StageTrainer.fit
-
-    def remember(self: DistillTrainer) -> dict[str, Any]:
-        found.append(self)
-        return fit(self)
-
-    monkeypatch.setattr(StageTrainer, "fit", remember)
-    return found
 
 
 # --- the loss -----------------------------------------------------------------------------------------------------
