@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from quick_stages import reviews_task
 from ted_distill import DistillArguments, InputError, StageArguments, Task, TaskArguments, distill, load_task, run
 from ted_distill.models.students import make_student
 from ted_distill.runs.recipe import make_recipe
@@ -22,9 +23,7 @@ WORDS = "embeddings.word_embeddings.weight"
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    folder = tmp_path_factory.mktemp("reviews")
-    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+    return reviews_task(tmp_path_factory.mktemp("reviews"))
 
 
 def trained(teacher: Path, student: Path, task: Task, out: Path, **settings: Any) -> dict[str, bool]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
+from quick_stages import reviews_task
 from ted_distill import (
     DistillArguments,
     InputError,
@@ -33,7 +34,7 @@ from ted_distill.method.filters import Filters
 from ted_distill.stages import DistillTrainer, FinetuneTrainer
 from ted_distill.tasks import SequenceClassification
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_questions, write_reviews
+from tiny import save_tiny, write_questions
 
 # The name of 5.23; older versions of transformers know the other one.
 NEWER = hasattr(StageArguments, "activation_checkpointing")
@@ -42,9 +43,7 @@ CHECKPOINTING = "activation_checkpointing" if NEWER else "gradient_checkpointing
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    folder = tmp_path_factory.mktemp("reviews")
-    files = write_reviews(folder, 24, "train"), write_reviews(folder, 12, "validation")
-    return load_task(TaskArguments("sequence_classification", train_file=str(files[0]), validation_file=str(files[1])))
+    return reviews_task(tmp_path_factory.mktemp("reviews"))
 
 
 @pytest.fixture(scope="module")
