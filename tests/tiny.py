@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
+    AutoModel,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
@@ -148,6 +149,20 @@ def save_tiny(
     model.save_pretrained(folder)
     tiny_tokenizer(token_type_ids=family in ("bert", "electra", "albert", "deberta-v2")).save_pretrained(folder)
     return folder
+
+
+def save_minilm(home: Path) -> None:
+    """A tiny model under the Hub's name of MiniLM, and with its six blocks."""
+    save_tiny(home / "sentence-transformers/all-MiniLM-L6-v2", AutoModel, blocks=6)
+
+
+def padded_batch(tokens: int, rows: int = 3) -> dict[str, torch.Tensor]:
+    """Random rows, each about a third shorter than the one before."""
+    torch.manual_seed(tokens)
+    mask = torch.ones(rows, tokens, dtype=torch.long)
+    for row in range(rows):
+        mask[row, tokens - tokens * row // 3 :] = 0
+    return {"input_ids": torch.randint(5, 40, (rows, tokens)), "attention_mask": mask}
 
 
 def write_reviews(folder: Path, rows: int = 48, name: str = "reviews") -> Path:

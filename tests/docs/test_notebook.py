@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModel, AutoTokenizer
 
-from tiny import save_tiny
+from tiny import save_minilm
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "tickets.ipynb"
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def cells() -> list[str]:
@@ -30,10 +28,7 @@ def test_every_cell_of_the_notebook_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_tiny(tmp_path / MODEL, AutoModel, "bert", blocks=6)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / MODEL)
-    tokenizer.model_max_length = 64
-    tokenizer.save_pretrained(tmp_path / MODEL)
+    save_minilm(tmp_path)
     names: dict[str, Any] = {}
     for cell in cells():
         exec(compile(cell, NOTEBOOK.name, "exec"), names)

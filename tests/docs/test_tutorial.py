@@ -7,14 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from transformers import AutoModel, AutoTokenizer
 
 from ted_distill.cli.main import main
 from ted_distill.demo import tickets
-from tiny import save_tiny
+from tiny import save_minilm
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 QUICK = ["training.num_train_epochs=1", "finetune.num_train_epochs=1", "distill.num_train_epochs=1",
          "learn_filters.num_train_epochs=1", "training.use_cpu=true"]  # fmt: skip
 
@@ -27,10 +25,7 @@ def blocks(language: str) -> list[str]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which the Hub's name of the model is that of a tiny one with its six blocks."""
     monkeypatch.chdir(tmp_path)
-    save_tiny(tmp_path / MODEL, AutoModel, "bert", blocks=6)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / MODEL)
-    tokenizer.model_max_length = 64
-    tokenizer.save_pretrained(tmp_path / MODEL)
+    save_minilm(tmp_path)
     return tmp_path
 
 

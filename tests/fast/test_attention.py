@@ -18,7 +18,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfA
 
 from ted_distill.fast.attention import undo_fast_attention, use_fast_attention
 from ted_distill.fast.disentangled_attention import FastDisentangledSelfAttention
-from tiny import tiny_config
+from tiny import padded_batch, tiny_config
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "p2c, c2p": {},
@@ -44,15 +44,6 @@ def _pair(dropout: float = 0.0, dtype: torch.dtype = torch.float64, **changes: A
     fast = copy.deepcopy(plain)
     assert use_fast_attention(fast) == plain.config.num_hidden_layers
     return [plain.train(), fast.train()]
-
-
-def _batch(tokens: int, rows: int = 3) -> dict[str, Tensor]:
-    """Random rows, each about a third shorter than the one before."""
-    torch.manual_seed(tokens)
-    mask = torch.ones(rows, tokens, dtype=torch.long)
-    for row in range(rows):
-        mask[row, tokens - tokens * row // 3 :] = 0
-    return {"input_ids": torch.randint(5, 40, (rows, tokens)), "attention_mask": mask}
 
 
 def _states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -87,7 +78,7 @@ def test_states_and_gradients_are_those_of_transformers(changes: dict[str, Any],
     if changes.get("position_biased_input"):
         tokens = min(tokens, 70)
     plain, fast = _pair(**changes)
-    batch = _batch(tokens)
+    batch = padded_batch(tokens)
     _assert_same_step(plain, fast, batch)
     torch.testing.assert_close(_states(fast, batch), _states(plain, batch), rtol=0, atol=1e-12)
 
@@ -98,13 +89,13 @@ def test_longer_than_the_table_of_deberta_v3() -> None:
     fast = copy.deepcopy(plain)
     use_fast_attention(fast)
     for tokens in (300, 600):
-        batch = _batch(tokens, rows=2)
+        batch = padded_batch(tokens, rows=2)
         torch.testing.assert_close(_states(fast, batch), _states(plain, batch), rtol=0, atol=1e-12)
 
 
 def test_positions_matter_in_these_models() -> None:
     plain, _ = _pair()
-    batch = _batch(9)
+    batch = padded_batch(9)
     before = _states(plain, batch)
     table = plain.encoder.rel_embeddings.weight
     table.data = table.data.flip(0)
@@ -113,7 +104,7 @@ def test_positions_matter_in_these_models() -> None:
 
 def test_dropout_draws_the_same_numbers() -> None:
     for tokens in (9, 150):
-        _assert_same_step(*_pair(dropout=0.3), _batch(tokens))
+        _assert_same_step(*_pair(dropout=0.3), padded_batch(tokens))
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -124,12 +115,12 @@ def test_gradient_checkpointing_changes_nothing(reentrant: bool) -> None:
     name = "activation" if hasattr(fast, "activation_checkpointing_enable") else "gradient"
     getattr(fast, f"{name}_checkpointing_enable")({"use_reentrant": reentrant})
     fast.enable_input_require_grads()
-    _assert_same_step(plain, fast, _batch(9))
+    _assert_same_step(plain, fast, padded_batch(9))
 
 
 def test_padding_does_not_change_real_tokens() -> None:
     _, fast = _pair()
-    batch = _batch(12)
+    batch = padded_batch(12)
     alone = {name: tensor[2:, :4] for name, tensor in batch.items()}
     torch.testing.assert_close(_states(fast, batch)[2:, :4], _states(fast, alone), rtol=0, atol=1e-12)
 
@@ -149,7 +140,7 @@ def test_a_mask_for_each_query_is_obeyed() -> None:
 
 def test_asked_for_attentions_they_are_returned() -> None:
     plain, fast = _pair()
-    attentions = [model(**_batch(9), output_attentions=True).attentions for model in (plain, fast)]
+    attentions = [model(**padded_batch(9), output_attentions=True).attentions for model in (plain, fast)]
     torch.testing.assert_close(*attentions, rtol=0, atol=0)
 
 
@@ -158,7 +149,7 @@ def test_asked_for_attentions_they_are_returned() -> None:
 def test_bfloat16_is_as_near_to_float64_as_in_transformers(autocast: bool, graph: bool) -> None:
     exact, _ = _pair()
     models = _pair(dtype=torch.float32 if autocast else torch.bfloat16)
-    batch = _batch(40)
+    batch = padded_batch(40)
     errors = []
     for model in models:
         model.load_state_dict(exact.state_dict())
@@ -174,9 +165,9 @@ def test_bfloat16_is_as_near_to_float64_as_in_transformers(autocast: bool, graph
 def test_the_model_compiles_without_a_graph_break_and_once_for_many_lengths() -> None:
     plain, fast = _pair(num_hidden_layers=1)
     fast.compile(backend="aot_eager", fullgraph=True, dynamic=True)
-    _assert_same_step(plain, fast, _batch(9))
+    _assert_same_step(plain, fast, padded_batch(9))
     with torch.compiler.set_stance("fail_on_recompile"):
-        _assert_same_step(plain, fast, _batch(30))
+        _assert_same_step(plain, fast, padded_batch(30))
     torch._dynamo.reset()
 
 
@@ -197,7 +188,7 @@ def test_switched_off_the_modules_are_what_they_were() -> None:
     for before, after in zip(plain.modules(), fast.modules(), strict=True):
         assert type(after) is type(before)
         assert vars(after).keys() == vars(before).keys()
-    assert torch.equal(_states(fast, _batch(9)), _states(plain, _batch(9)))
+    assert torch.equal(_states(fast, padded_batch(9)), _states(plain, padded_batch(9)))
 
 
 def test_saved_models_are_the_same_files(tmp_path: Path) -> None:
@@ -212,13 +203,13 @@ def test_saved_models_are_the_same_files(tmp_path: Path) -> None:
 
 def test_copies_and_pickles_stay_fast_and_stand_alone() -> None:
     _, fast = _pair()
-    states = _states(fast, _batch(9))
+    states = _states(fast, padded_batch(9))
     copies = [copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))]
     for parameter in fast.parameters():
         parameter.data.zero_()
     for model in copies:
         assert type(model.encoder.layer[0].attention.self) is FastDisentangledSelfAttention
-        assert torch.equal(_states(model, _batch(9)), states)
+        assert torch.equal(_states(model, padded_batch(9)), states)
 
 
 # --- other families -------------------------------------------------------------------------------------------
@@ -251,4 +242,4 @@ def test_a_deberta_inside_another_model_is_found() -> None:
     plain, fast = _pair()
     undo_fast_attention(fast)
     assert use_fast_attention(nn.Sequential(nn.Linear(1, 1), fast)) == 2
-    _assert_same_step(plain, fast, _batch(9))
+    _assert_same_step(plain, fast, padded_batch(9))

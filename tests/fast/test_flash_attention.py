@@ -25,7 +25,7 @@ from ted_distill.fast.attention import undo_fast_attention, use_fast_attention
 from ted_distill.fast.dropout import use_fast_dropout
 from ted_distill.fast.flash_attention import flash_attention_available, undo_flash_attention, use_flash_attention
 from ted_distill.models.dropout import turn_off_dropout
-from tiny import tiny_config
+from tiny import padded_batch, tiny_config
 
 needs_package = pytest.mark.skipif(
     find_spec("disentangled_flash") is None, reason="disentangled-flash is not installed (extra `gpu`)"
@@ -61,15 +61,6 @@ def _use(model: nn.Module, training: bool = True) -> nn.Module:
         model.requires_grad_(False).eval()
     assert use_flash_attention(model, training=training, backend="torch")
     return model
-
-
-def _batch(tokens: int, rows: int = 3) -> dict[str, Tensor]:
-    """Random rows, each about a third shorter than the one before."""
-    torch.manual_seed(tokens)
-    mask = torch.ones(rows, tokens, dtype=torch.long)
-    for row in range(rows):
-        mask[row, tokens - tokens * row // 3 :] = 0
-    return {"input_ids": torch.randint(5, 40, (rows, tokens)), "attention_mask": mask}
 
 
 def _states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -110,10 +101,10 @@ def test_all_hidden_states_are_those_of_transformers(changes: dict[str, Any], tr
     plain = _model(**changes).eval()
     flash = _use(copy.deepcopy(plain), training)
     for tokens in (1, 9, 40, 150):
-        _assert_same_states(plain, flash, _batch(tokens))
-    states = flash(**_batch(9), return_dict=False)
+        _assert_same_states(plain, flash, padded_batch(tokens))
+    states = flash(**padded_batch(9), return_dict=False)
     assert len(states) == 1
-    assert torch.equal(states[0], flash(**_batch(9)).last_hidden_state)
+    assert torch.equal(states[0], flash(**padded_batch(9)).last_hidden_state)
 
 
 @needs_package
@@ -122,7 +113,7 @@ def test_gradients_are_those_of_transformers(changes: dict[str, Any]) -> None:
     plain = _model(**changes)
     flash = _use(copy.deepcopy(plain))
     for tokens in (1, 9, 40):
-        _assert_near(_gradients(flash, _batch(tokens)), _gradients(plain, _batch(tokens)))
+        _assert_near(_gradients(flash, padded_batch(tokens)), _gradients(plain, padded_batch(tokens)))
 
 
 @needs_package
@@ -132,20 +123,20 @@ def test_a_classifier_gives_the_same_logits(training: bool) -> None:
     plain = AutoModelForSequenceClassification.from_config(tiny_config("deberta-v2")).eval()
     flash = _use(copy.deepcopy(plain), training)
     with torch.no_grad():
-        torch.testing.assert_close(flash(**_batch(9)).logits, plain(**_batch(9)).logits)
+        torch.testing.assert_close(flash(**padded_batch(9)).logits, plain(**padded_batch(9)).logits)
 
 
 @needs_package
 @both_kinds
 def test_padding_does_not_change_real_tokens(training: bool) -> None:
-    flash, batch = _use(_model(conv_kernel_size=3).eval(), training), _batch(12)
+    flash, batch = _use(_model(conv_kernel_size=3).eval(), training), padded_batch(12)
     alone = {name: tensor[2:, :4] for name, tensor in batch.items()}
     torch.testing.assert_close(_states(flash, batch)[:, 2:, :4], _states(flash, alone), rtol=0, atol=1e-12)
 
 
 @needs_package
 def test_dropout_falls_only_in_training() -> None:
-    flash, batch = _use(_model(attention_probs_dropout_prob=0.5)), _batch(9)
+    flash, batch = _use(_model(attention_probs_dropout_prob=0.5)), padded_batch(9)
     assert not torch.equal(_states(flash, batch), _states(flash, batch))
     flash.eval()
     assert torch.equal(_states(flash, batch), _states(flash, batch))
@@ -154,7 +145,7 @@ def test_dropout_falls_only_in_training() -> None:
 @needs_package
 def test_a_model_whose_dropout_was_turned_off_uses_it_without_dropout() -> None:
     """As students are, while their config goes on naming a rate."""
-    plain, batch = _model(dropout=0.5), _batch(9)
+    plain, batch = _model(dropout=0.5), padded_batch(9)
     turn_off_dropout(plain)
     flash = _use(copy.deepcopy(plain))
     _assert_same_states(plain, flash, batch)
@@ -174,19 +165,19 @@ def test_blocks_of_different_rates_are_left_alone() -> None:
 def test_gradient_checkpointing_changes_nothing(reentrant: bool) -> None:
     # Reentrant checkpoints of transformers' own layers fail where the table of positions has a graph of its own.
     flash = _use(_model(dropout=0.3, norm_rel_ebd="none" if reentrant else "layer_norm"))
-    before = {name: gradient.clone() for name, gradient in _gradients(flash, _batch(9)).items()}
+    before = {name: gradient.clone() for name, gradient in _gradients(flash, padded_batch(9)).items()}
     # Versions of transformers differ in the name.
     name = "activation" if hasattr(flash, "activation_checkpointing_enable") else "gradient"
     getattr(flash, f"{name}_checkpointing_enable")({"use_reentrant": reentrant})
     flash.enable_input_require_grads()
-    torch.testing.assert_close(_gradients(flash, _batch(9)), before)
+    torch.testing.assert_close(_gradients(flash, padded_batch(9)), before)
 
 
 @needs_package
 @both_kinds
 @pytest.mark.parametrize("autocast", [False, True])
 def test_bfloat16_is_as_near_to_float64_as_in_transformers(autocast: bool, training: bool) -> None:
-    exact, batch = _model().eval(), _batch(40)
+    exact, batch = _model().eval(), padded_batch(40)
     plain = copy.deepcopy(exact).to(torch.float32 if autocast else torch.bfloat16)
     flash = _use(copy.deepcopy(plain), training)
     errors = []
@@ -202,16 +193,16 @@ def test_bfloat16_is_as_near_to_float64_as_in_transformers(autocast: bool, train
 def test_a_frozen_model_may_run_with_and_without_autocast() -> None:
     plain = _model().float().eval()
     flash = _use(copy.deepcopy(plain), training=False)
-    before = _states(flash, _batch(9))
+    before = _states(flash, padded_batch(9))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not torch.equal(_states(flash, _batch(9)), before)
-    assert torch.equal(_states(flash, _batch(9)), before)
+        assert not torch.equal(_states(flash, padded_batch(9)), before)
+    assert torch.equal(_states(flash, padded_batch(9)), before)
 
 
 @needs_package
 @both_kinds
 def test_what_the_package_cannot_do_is_computed_as_before(training: bool) -> None:
-    plain, batch = _model().eval(), _batch(9)
+    plain, batch = _model().eval(), padded_batch(9)
     flash = _use(copy.deepcopy(plain), training)
     empty_row, left_padded, for_each_query = (dict(batch) for _ in range(3))
     empty_row["attention_mask"] = batch["attention_mask"] * torch.tensor([[1], [0], [1]])
@@ -237,7 +228,7 @@ def test_a_compiled_model_is_one_graph_without_the_package() -> None:
     use_fast_attention(flash)
     _use(flash)
     flash.compile(backend="eager", fullgraph=True, dynamic=True)
-    torch.testing.assert_close(_gradients(flash, _batch(9)), _gradients(plain, _batch(9)))
+    torch.testing.assert_close(_gradients(flash, padded_batch(9)), _gradients(plain, padded_batch(9)))
     torch._dynamo.reset()
 
 
@@ -250,7 +241,7 @@ def test_parameters_stay_the_same_objects_in_the_same_order() -> None:
     before, random = list(model.named_parameters()), torch.get_rng_state()
     _use(model)
     assert torch.equal(torch.get_rng_state(), random)
-    _gradients(model, _batch(9))
+    _gradients(model, padded_batch(9))
     after = list(model.named_parameters())
     assert [name for name, _ in after] == [name for name, _ in before]
     assert all(new is old for (_, new), (_, old) in zip(after, before, strict=True))
@@ -263,10 +254,10 @@ def test_an_optimizer_made_before_trains_the_model() -> None:
     use_flash_attention(models[1], training=True, backend="torch")
     for model, optimizer in zip(models, optimizers, strict=True):
         for _ in range(2):
-            _gradients(model, _batch(9))
+            _gradients(model, padded_batch(9))
             optimizer.step()
-    assert not torch.equal(_states(models[0], _batch(9)), _states(_model(), _batch(9)))
-    _assert_same_states(*models, _batch(9))
+    assert not torch.equal(_states(models[0], padded_batch(9)), _states(_model(), padded_batch(9)))
+    _assert_same_states(*models, padded_batch(9))
 
 
 @needs_package
@@ -274,19 +265,19 @@ def test_it_trains_after_it_was_scored_in_inference_mode() -> None:
     plain = _model()
     flash = _use(copy.deepcopy(plain))
     with torch.inference_mode():
-        scored = flash.eval()(**_batch(9)).last_hidden_state
+        scored = flash.eval()(**padded_batch(9)).last_hidden_state
     flash.train()
-    _assert_near(_gradients(flash, _batch(9)), _gradients(plain, _batch(9)))
-    _assert_near(scored[0], _states(plain, _batch(9))[-1, 0])
+    _assert_near(_gradients(flash, padded_batch(9)), _gradients(plain, padded_batch(9)))
+    _assert_near(scored[0], _states(plain, padded_batch(9))[-1, 0])
 
 
 @needs_package
 def test_a_frozen_model_runs_in_every_mode() -> None:
     flash = _use(_model(), training=False)
     with torch.inference_mode():
-        states = flash(**_batch(9)).last_hidden_state
-    assert torch.equal(states, _states(flash, _batch(9))[-1])
-    with_gradients_on = flash(**_batch(9)).last_hidden_state
+        states = flash(**padded_batch(9)).last_hidden_state
+    assert torch.equal(states, _states(flash, padded_batch(9))[-1])
+    with_gradients_on = flash(**padded_batch(9)).last_hidden_state
     assert torch.equal(states, with_gradients_on)
     assert not with_gradients_on.requires_grad
 
@@ -294,8 +285,8 @@ def test_a_frozen_model_runs_in_every_mode() -> None:
 @needs_package
 def test_without_training_gradients_come_from_the_modules_before() -> None:
     flash, plain = _use(_model(), training=False), _model().eval()
-    _states(flash, _batch(9))
-    _assert_near(_gradients(flash.requires_grad_(True), _batch(9)), _gradients(plain, _batch(9)))
+    _states(flash, padded_batch(9))
+    _assert_near(_gradients(flash.requires_grad_(True), padded_batch(9)), _gradients(plain, padded_batch(9)))
 
 
 @needs_package
@@ -307,20 +298,20 @@ def test_a_model_that_learns_is_refused_without_training() -> None:
 @needs_package
 def test_a_frozen_model_sees_weights_that_are_loaded_later() -> None:
     flash, other = _use(_model(), training=False), _model().eval()
-    _states(flash, _batch(9))
+    _states(flash, padded_batch(9))
     for parameter in other.parameters():
         parameter.data.mul_(-0.7)
     flash.load_state_dict(other.state_dict())
-    _assert_same_states(other, flash, _batch(9))
+    _assert_same_states(other, flash, padded_batch(9))
 
 
 @needs_package
 def test_a_frozen_model_sees_weights_that_are_replaced_later() -> None:
     flash, other = _use(_model(), training=False), _model().eval()
-    _states(flash, _batch(9))
+    _states(flash, padded_batch(9))
     for weight, new in zip(flash.parameters(), other.parameters(), strict=True):
         weight.data = new.data = new.data * -0.7
-    _assert_same_states(other, flash, _batch(9))
+    _assert_same_states(other, flash, padded_batch(9))
 
 
 @needs_package
@@ -328,10 +319,10 @@ def test_a_frozen_model_sees_weights_that_are_replaced_later() -> None:
 def test_a_model_may_be_cast_while_it_is_on(training: bool) -> None:
     plain = _model().eval()
     flash = _use(copy.deepcopy(plain), training)
-    _states(flash, _batch(9))
-    assert _states(flash.float(), _batch(9)).dtype == torch.float32
+    _states(flash, padded_batch(9))
+    assert _states(flash.float(), padded_batch(9)).dtype == torch.float32
     rounded = plain.float().double()
-    _assert_same_states(rounded, flash.double(), _batch(9))
+    _assert_same_states(rounded, flash.double(), padded_batch(9))
 
 
 # --- on, off, and nothing left behind -------------------------------------------------------------------------
@@ -349,14 +340,14 @@ def test_switched_off_the_modules_are_what_they_were(training: bool, fast: bool)
     if not training:
         flash.requires_grad_(False)
     assert undo_flash_attention(flash) == 0
-    _states(_use(flash, training), _batch(9))
+    _states(_use(flash, training), padded_batch(9))
     assert undo_flash_attention(flash.train()) == 1
     assert undo_flash_attention(flash) == 0
     for before, after in zip(plain.train().modules(), flash.modules(), strict=True):
         assert type(after) is type(before)
         assert vars(after).keys() == vars(before).keys()
         assert after.training
-    assert torch.equal(_states(flash, _batch(9)), _states(plain, _batch(9)))
+    assert torch.equal(_states(flash, padded_batch(9)), _states(plain, padded_batch(9)))
     assert undo_fast_attention(flash) == (2 if fast else 0)
     assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in flash.parameters())
 
@@ -366,7 +357,7 @@ def test_switched_off_the_modules_are_what_they_were(training: bool, fast: bool)
 def test_saved_models_are_the_same_files(training: bool, tmp_path: Path) -> None:
     plain = _model().eval()
     flash = _use(copy.deepcopy(plain), training)
-    _states(flash, _batch(9))
+    _states(flash, padded_batch(9))
     assert flash.state_dict().keys() == plain.state_dict().keys()
     for name, model in {"plain": plain, "flash": flash, "undone": flash}.items():
         if name == "undone":
@@ -381,14 +372,14 @@ def test_saved_models_are_the_same_files(training: bool, tmp_path: Path) -> None
 @needs_package
 def test_copies_and_pickles_of_a_model_that_is_trained_stand_alone() -> None:
     flash = _use(_model().eval(), training=True)
-    states = _states(flash, _batch(9))
+    states = _states(flash, padded_batch(9))
     copies = [copy.deepcopy(flash), pickle.loads(pickle.dumps(flash))]
     for parameter in flash.parameters():
         parameter.data.zero_()
     for model in copies:
-        assert torch.equal(_states(model, _batch(9)), states)
+        assert torch.equal(_states(model, padded_batch(9)), states)
         assert undo_flash_attention(model) == 1
-        _assert_near(_states(model, _batch(9))[:, 0], states[:, 0])
+        _assert_near(_states(model, padded_batch(9))[:, 0], states[:, 0])
 
 
 @needs_package
@@ -470,7 +461,7 @@ def test_on_a_gpu_bfloat16_is_as_near_to_float64_as_in_transformers(
     flash = copy.deepcopy(plain).requires_grad_(training).train(training)
     assert use_flash_attention(flash, training=training)
     for tokens in (9, 40, 150):
-        batch = {name: tensor.cuda() for name, tensor in _batch(tokens).items()}
+        batch = {name: tensor.cuda() for name, tensor in padded_batch(tokens).items()}
         real = batch["attention_mask"].bool()
         found = []
         for model in (exact, plain, flash):
