@@ -24,11 +24,10 @@ from ted_distill import (
     load_task,
 )
 from ted_distill.models.scratch import train_tokenizer
-from tiny import WORDS, save_tiny, write_reviews, write_text
+from tiny import CLASSES, WORDS, save_tiny, write_reviews, write_text
 
 NAMED: dict[str, Any] = {
-    "initializer_range": 0.2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-    "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1},
+    "initializer_range": 0.2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **CLASSES,
 }  # fmt: skip
 """No dropout, and the labels of the reviews."""
 ROWS = 46

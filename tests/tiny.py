@@ -49,6 +49,9 @@ WORDS = [
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 VOCABULARY = {word: index for index, word in enumerate(SPECIAL + WORDS + [".", "?", ","])}
 
+CLASSES: dict[str, Any] = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+"""The labels of the reviews, as a config has them."""
+
 _SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 _ROOM = {"max_position_embeddings": 70}
 

@@ -16,11 +16,10 @@ from ted_distill.fast import precision
 from ted_distill.method.filter_files import save_filters
 from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.stages.methods import METHODS
-from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews
 
 KNOWN = ", ".join(METHODS)
 
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 QUICK = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--report_to", "none"]
 
 

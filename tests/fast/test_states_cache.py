@@ -34,7 +34,7 @@ from ted_distill.fast.states_cache import ROW, StatesCache, cache_folder, open_c
 from ted_distill.method.filters import FilteredModel, Signals
 from ted_distill.stages.lifecycle import keeps_states
 from ted_distill.tasks.sequence_classification import SequenceClassification
-from tiny import save_tiny, write_questions, write_reviews
+from tiny import CLASSES, save_tiny, write_questions, write_reviews
 
 LENGTHS = [5, 3, 7, 1]
 
@@ -314,7 +314,7 @@ def _set_up(folder: Path, question_answering: bool) -> tuple[TaskArguments, Path
         max_seq_length=64,
         doc_stride=8,
     )
-    names = {} if question_answering else {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    names = {} if question_answering else CLASSES
     teacher = save_tiny(folder / "teacher", auto_class, "deberta-v2", blocks=4, initializer_range=0.3, **names)
     student = save_tiny(
         folder / "student", auto_class, "deberta-v2", blocks=2, width=8, seed=1, pooler_hidden_size=8, **names

@@ -23,9 +23,8 @@ from ted_distill.models.students import make_student
 from ted_distill.runs.matching import run_pairs
 from ted_distill.tasks.reading import mapped as mapped_module
 from ted_distill.tasks.reading.mapped import mapped
-from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews
 
-LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 QUICK: dict[str, Any] = {
     "max_steps": 1, "per_device_train_batch_size": 8, "eval_strategy": "no", "save_strategy": "no",
     "disable_tqdm": True, "use_cpu": True, "report_to": "none",
@@ -57,8 +56,8 @@ def recipe_of(folder: Path, **changes: Any) -> Path:
 def folder(tmp_path: Path) -> Path:
     write_reviews(tmp_path, 16, "train")
     write_reviews(tmp_path, 8, "validation")
-    save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, blocks=4, **LABELS)
-    save_tiny(tmp_path / "student", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **LABELS)
+    save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, blocks=4, **CLASSES)
+    save_tiny(tmp_path / "student", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **CLASSES)
     return tmp_path
 
 
@@ -140,7 +139,7 @@ def test_a_student_made_of_a_teacher_that_is_another_now_is_refused_by_name(fold
     assert "teacher head changed" in str(error.value)
     assert "student_init" not in str(error.value)
     shutil.rmtree(folder / "teacher")
-    save_tiny(folder / "teacher", AutoModelForSequenceClassification, blocks=4, seed=5, **LABELS)
+    save_tiny(folder / "teacher", AutoModelForSequenceClassification, blocks=4, seed=5, **CLASSES)
     with pytest.raises(InputError, match=r"student_init to hold the model that the recipe asks for.*source backbone"):
         run(read_recipe(recipe))
     assert files_of(folder / "run") == before
@@ -253,8 +252,8 @@ def test_blocks_a_student_was_made_of_hold_for_its_own_teacher_and_its_fine_tune
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_student(folder / "teacher", [1, 4], folder / "made")
-    save_tiny(folder / "deep", AutoModelForSequenceClassification, blocks=8, seed=3, **LABELS)
-    save_tiny(folder / "like it", AutoModelForSequenceClassification, blocks=4, seed=3, **LABELS)
+    save_tiny(folder / "deep", AutoModelForSequenceClassification, blocks=8, seed=3, **CLASSES)
+    save_tiny(folder / "like it", AutoModelForSequenceClassification, blocks=4, seed=3, **CLASSES)
     task = review_task(folder)
     finetune(folder / "teacher", task, StageArguments(str(folder / "tuned"), **QUICK))
     finetune(folder / "tuned", task, StageArguments(str(folder / "tuned again"), **QUICK))

@@ -39,9 +39,8 @@ from ted_distill.stages.learn_filters import open_learn_filters
 from ted_distill.stages.lifecycle import OpenStage
 from ted_distill.stages.stage_identity import stage_identity
 from ted_distill.tasks.task_arguments import SELECT_ROWS
-from tiny import save_tiny, write_reviews
+from tiny import CLASSES, save_tiny, write_reviews
 
-LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 TRAINING: dict[str, Any] = {
     "max_steps": 1, "per_device_train_batch_size": 8, "eval_strategy": "no", "save_strategy": "no",
     "report_to": "none", "disable_tqdm": True, "use_cpu": True, "save_steps": 1,
@@ -87,8 +86,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _made(folder: Path) -> Path:
     write_reviews(folder, 16, "train")
     write_reviews(folder, 8, "validation")
-    save_tiny(folder / "raw", AutoModelForSequenceClassification, blocks=4, **LABELS)
-    save_tiny(folder / "small", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **LABELS)
+    save_tiny(folder / "raw", AutoModelForSequenceClassification, blocks=4, **CLASSES)
+    save_tiny(folder / "small", AutoModelForSequenceClassification, blocks=2, width=8, seed=1, **CLASSES)
     task = review_task(folder)
     for owner, model, interval in (("teacher", "raw", 2), ("student", "small", 1)):
         learn_filters(

@@ -41,7 +41,7 @@ from ted_distill.method.layer_losses import (
     states_variances,
 )
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_reviews
+from tiny import CLASSES, save_tiny, write_reviews
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
 VARIANCE = torch.tensor(0.25, dtype=torch.float64)
@@ -242,11 +242,10 @@ def arguments(folder: Path, **changes: Any) -> StageArguments:
 def pair(tmp_path_factory: pytest.TempPathFactory, reviews: Task) -> dict[str, Path]:
     """A teacher of 4 blocks and a student of 3 without dropout, with filters after each block."""
     root = tmp_path_factory.mktemp("pair")
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
     folders = {}
     for owner, blocks in (("teacher", 4), ("student", 3)):
-        model = save_tiny(root / f"raw_{owner}", AutoModelForSequenceClassification, blocks=blocks, **labels, **still)
+        model = save_tiny(root / f"raw_{owner}", AutoModelForSequenceClassification, blocks=blocks, **CLASSES, **still)
         folders[owner] = root / owner
         learn_filters(model, reviews, arguments(folders[owner]), LearnFiltersArguments(1, 16))
     return folders

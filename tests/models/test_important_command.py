@@ -24,15 +24,14 @@ from ted_distill.cli.main import main
 from ted_distill.models.as_saved import load_as_saved
 from ted_distill.models.students import make_student
 from ted_distill.stages.rows.task_rows import ROWS, TOKENS, task_rows
-from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
+from tiny import CLASSES, save_tiny, write_entities, write_questions, write_reviews, write_text
 
-LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 TASK = ["--task", "sequence_classification"]
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4, **LABELS)
+    return save_tiny(tmp_path / "big", AutoModelForSequenceClassification, blocks=4, **CLASSES)
 
 
 def command(source: Path, out: Path, train: Path, *more: str) -> list[str]:

@@ -40,9 +40,8 @@ from ted_distill.method.filters import FilteredModel
 from ted_distill.models.exponents import with_numbers
 from ted_distill.models.students import make_student
 from ted_distill.models.tokenizers import choose_tokenizers
-from tiny import FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first, write_questions, write_reviews
+from tiny import CLASSES, FAMILIES, save_tiny, tiny_config, tiny_tokenizer, usual_first, write_questions, write_reviews
 
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 AUTO = {"sequence_classification": AutoModelForSequenceClassification, "squad_v2": AutoModelForQuestionAnswering}
 
 

@@ -37,7 +37,7 @@ from ted_distill.models.labels import needs_new_head
 from ted_distill.models.load import LoadedModel
 from ted_distill.models.places import resolve_place
 from ted_distill.models.trying.positions import position_limit
-from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 _CAUSAL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
            "intermediate_size": 24, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
@@ -47,7 +47,6 @@ _GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_i
 _BART = {"vocab_size": 40, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
          "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "pad_token_id": 0,
          "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}  # fmt: skip
-_CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ def test_a_label_that_the_model_does_not_know_is_named(tmp_path: Path) -> None:
 def test_a_model_for_another_kind_of_problem_is_refused_unless_it_is_trained(
     found: str, reviews: Task, tmp_path: Path
 ) -> None:
-    folder = save(tmp_path / "model", BertConfig(**_ENCODER, **_CLASSES, problem_type=found))
+    folder = save(tmp_path / "model", BertConfig(**_ENCODER, **CLASSES, problem_type=found))
     with pytest.raises(InputError, match=f"expected single_label_classification in the config of .*, got {found}"):
         load_model(folder, reviews)
     assert load_model(folder, reviews, new_head=True).model.config.problem_type == "single_label_classification"
@@ -197,9 +196,9 @@ def test_a_head_for_rows_is_not_taken_for_one_of_tokens(tmp_path: Path, reviews:
 # --- padding tokens -------------------------------------------------------------------------------------------
 
 LAST_TOKEN = {
-    "llama": LlamaConfig(**_CAUSAL, **_CLASSES, max_position_embeddings=64, pad_token_id=0),
-    "qwen2": Qwen2Config(**_CAUSAL, **_CLASSES, max_position_embeddings=64, pad_token_id=0),
-    "gpt2": GPT2Config(**_GPT2, **_CLASSES, n_positions=64, pad_token_id=0),
+    "llama": LlamaConfig(**_CAUSAL, **CLASSES, max_position_embeddings=64, pad_token_id=0),
+    "qwen2": Qwen2Config(**_CAUSAL, **CLASSES, max_position_embeddings=64, pad_token_id=0),
+    "gpt2": GPT2Config(**_GPT2, **CLASSES, n_positions=64, pad_token_id=0),
 }
 
 
@@ -255,7 +254,7 @@ def test_without_any_padding_token_that_of_the_end_of_text_is_taken(
 def test_roberta_goes_on_counting_positions_from_the_padding_token_it_was_made_with(
     reviews: Task, tmp_path: Path
 ) -> None:
-    config = RobertaConfig(**_ENCODER, **_CLASSES, max_position_embeddings=66, pad_token_id=3, type_vocab_size=1)
+    config = RobertaConfig(**_ENCODER, **CLASSES, max_position_embeddings=66, pad_token_id=3, type_vocab_size=1)
     folder = save(tmp_path / "model", config)
     loaded = load_model(folder, reviews)
     plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -296,7 +295,7 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(reviews: Task, tmp_pa
 def test_tokens_beyond_the_embeddings_are_refused_with_what_to_call(
     changes: dict[str, str], reviews: Task, tmp_path: Path
 ) -> None:
-    folder = save(tmp_path / "model", GPT2Config(**{**_GPT2, "vocab_size": 32}, **_CLASSES, pad_token_id=0))
+    folder = save(tmp_path / "model", GPT2Config(**{**_GPT2, "vocab_size": 32}, **CLASSES, pad_token_id=0))
     load_model(folder, reviews)
     made = tokenizer(folder)
     made.add_special_tokens(changes)
@@ -313,7 +312,7 @@ def test_tokens_beyond_the_embeddings_are_refused_with_what_to_call(
 def test_an_added_word_without_an_embedding_is_refused_whether_or_not_a_row_holds_it(
     reviews: Task, tmp_path: Path
 ) -> None:
-    folder = save(tmp_path / "model", BertConfig(**{**_ENCODER, "vocab_size": 32}, **_CLASSES))
+    folder = save(tmp_path / "model", BertConfig(**{**_ENCODER, "vocab_size": 32}, **CLASSES))
     made = tokenizer(folder)
     made.add_tokens(["opera"])
     made.save_pretrained(folder)
@@ -322,7 +321,7 @@ def test_an_added_word_without_an_embedding_is_refused_whether_or_not_a_row_hold
 
 
 def test_a_special_token_without_an_embedding_is_refused_only_if_a_text_holds_it(tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", BertConfig(**{**_ENCODER, "vocab_size": 32}, **_CLASSES))
+    folder = save(tmp_path / "model", BertConfig(**{**_ENCODER, "vocab_size": 32}, **CLASSES))
     made = tokenizer(folder)
     made.add_special_tokens({"additional_special_tokens": ["<image>"]})
     made.save_pretrained(folder)
@@ -341,7 +340,7 @@ SHORT = {
     "gpt2": GPT2Config(**_GPT2, n_positions=20, pad_token_id=0),
     "opt": OPTConfig(vocab_size=40, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2,
                      max_position_embeddings=20, word_embed_proj_dim=16, pad_token_id=0),
-    "bart": BartConfig(**_BART, **_CLASSES, max_position_embeddings=20),
+    "bart": BartConfig(**_BART, **CLASSES, max_position_embeddings=20),
     "ctrl": CTRLConfig(vocab_size=40, n_embd=16, dff=24, n_layer=2, n_head=2, n_positions=20, pad_token_id=0),
 }  # fmt: skip
 
@@ -351,7 +350,7 @@ def test_rows_longer_than_a_models_positions_are_refused_or_cut(
     family: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = str(write_reviews(tmp_path, 12))
-    folder = save(tmp_path / "model", SHORT[family], **_CLASSES)
+    folder = save(tmp_path / "model", SHORT[family], **CLASSES)
     for length, fits in ((20, True), (21, False), (64, False)):
         task = classes(file, max_seq_length=length)
         if fits:
@@ -393,7 +392,7 @@ def test_the_usual_length_of_questions_is_cut_to_a_models_positions(family: str,
 
 
 def test_rotary_positions_are_no_limit(tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", LlamaConfig(**_CAUSAL, **_CLASSES, max_position_embeddings=8, pad_token_id=0))
+    folder = save(tmp_path / "model", LlamaConfig(**_CAUSAL, **CLASSES, max_position_embeddings=8, pad_token_id=0))
     load_model(folder, classes(str(write_reviews(tmp_path, 12)), max_seq_length=32))
 
 
@@ -417,7 +416,7 @@ def test_a_decoder_is_refused_for_hidden_tokens(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_classifies_by_its_first_token_is_refused(reviews: Task, tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", BertConfig(**_ENCODER, **_CLASSES))
+    folder = save(tmp_path / "model", BertConfig(**_ENCODER, **CLASSES))
     with pytest.raises(
         InputError, match=r"depend on the whole text, got those of its first token, which sees no other"
     ):
@@ -428,11 +427,11 @@ def test_filters_of_a_causal_model_read_its_last_token_whatever_its_head_is_call
     reviews: Task, tmp_path: Path
 ) -> None:
     """CTRL calls it `classifier`, as encoders do."""
-    folder = save(tmp_path / "model", SHORT["ctrl"], **_CLASSES)
+    folder = save(tmp_path / "model", SHORT["ctrl"], **CLASSES)
     loaded = load_model(folder, reviews)
     assert loaded.findings.causal
     assert loaded.with_filters(None, reviews, filter_token="first").reads_last_token
-    encoder = load_model(save(tmp_path / "bert", SHORT["bert"], **_CLASSES), reviews)
+    encoder = load_model(save(tmp_path / "bert", SHORT["bert"], **CLASSES), reviews)
     assert not encoder.with_filters(None, reviews, filter_token="first").reads_last_token
 
 
@@ -440,7 +439,7 @@ def test_a_model_whose_tokens_see_no_others_is_told_of(
     reviews: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As of MRA without its kernel, whose attention is then zero; untrained models may be like that too."""
-    folder = save(tmp_path / "model", SHORT["bert"], **_CLASSES)
+    folder = save(tmp_path / "model", SHORT["bert"], **CLASSES)
     load_model(folder, reviews)
     assert "reads each by itself" not in caplog.text
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -456,7 +455,7 @@ def test_roberta_like_models_keep_the_padding_token_that_positions_are_counted_f
     reviews: Task, tmp_path: Path
 ) -> None:
     """I-BERT's table of positions is no `nn.Embedding`."""
-    config = IBertConfig(**_ENCODER, **_CLASSES, max_position_embeddings=66, pad_token_id=3)
+    config = IBertConfig(**_ENCODER, **CLASSES, max_position_embeddings=66, pad_token_id=3)
     loaded = load_model(save(tmp_path / "model", config), reviews)
     loaded.model.save_pretrained(tmp_path / "saved")
     loaded.tokenizer.save_pretrained(tmp_path / "saved")
@@ -465,7 +464,7 @@ def test_roberta_like_models_keep_the_padding_token_that_positions_are_counted_f
 
 
 def test_trying_a_model_out_leaves_no_trace(reviews: Task, tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", SHORT["bert"], **_CLASSES)
+    folder = save(tmp_path / "model", SHORT["bert"], **CLASSES)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     loaded = load_model(folder, reviews)
@@ -479,7 +478,7 @@ def test_trying_a_model_out_leaves_no_trace(reviews: Task, tmp_path: Path) -> No
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return save_tiny(tmp_path / "there" / "model", AutoModelForSequenceClassification, **_CLASSES)
+    return save_tiny(tmp_path / "there" / "model", AutoModelForSequenceClassification, **CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from ted_distill.cli.main import main
 from ted_distill.models.blocks import resolve_blocks, student_from_teacher
 from ted_distill.models.narrowing.narrow import narrow_config, narrow_model
 from ted_distill.models.students import has_teachers_embeddings, made_of, make_student
-from tiny import DECODERS, FAMILIES, save_tiny, tiny_config, usual_first, write_reviews
+from tiny import CLASSES, DECODERS, FAMILIES, save_tiny, tiny_config, usual_first, write_reviews
 
 ALL = [*FAMILIES, *DECODERS]
 
@@ -346,8 +346,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def classifier(folder: Path, seed: int = 0) -> Path:
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    return save_tiny(folder, AutoModelForSequenceClassification, blocks=4, seed=seed, **labels)
+    return save_tiny(folder, AutoModelForSequenceClassification, blocks=4, seed=seed, **CLASSES)
 
 
 def one_step(folder: Path) -> StageArguments:
@@ -405,10 +404,9 @@ def test_another_model_is_not_the_teacher_and_there_is_a_warning(
 
 def test_embeddings_of_another_model_are_not_taken_for_the_teachers(family: Path, tmp_path: Path) -> None:
     """They are trained: only what the fine-tuned teacher made of its words is worth keeping."""
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     reviews = load_task(TaskArguments("sequence_classification", train_file=str(write_reviews(tmp_path))))
     for seed, name in enumerate(("teacher", "other")):
-        save_tiny(tmp_path / name, AutoModelForSequenceClassification, blocks=4, seed=seed, **labels)
+        save_tiny(tmp_path / name, AutoModelForSequenceClassification, blocks=4, seed=seed, **CLASSES)
     make_student(tmp_path / "teacher", [2, 4], tmp_path / "student")
     student, own, other = (load_model(tmp_path / name, reviews) for name in ("student", "teacher", "other"))
     assert has_teachers_embeddings(student, own)

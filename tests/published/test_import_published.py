@@ -16,11 +16,10 @@ from ted_distill.method.filters import FilterConfig, Filters
 from ted_distill.models.load import load_model
 from ted_distill.published.checkpoints import import_published
 from ted_distill.tasks import TaskArguments, load_task
-from tiny import tiny_config, tiny_tokenizer, write_reviews
+from tiny import CLASSES, tiny_config, tiny_tokenizer, write_reviews
 
 GOLDEN = Path(__file__).parents[1] / "data" / "published"
 NATIVE = GOLDEN / "native_stage1"
-NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 
 def write_native(
@@ -180,7 +179,7 @@ def test_what_comes_out_can_be_teacher_and_student_of_ted(tmp_path):
         interval = blocks // 2
         write_native(
             tmp_path / f"{owner}_in", blocks=blocks, width=width, filter_interval=interval, filter_output_dim=24,
-            seed=seed, **NAMES,
+            seed=seed, **CLASSES,
         )  # fmt: skip
         tiny_tokenizer().save_pretrained(tmp_path / f"{owner}_in")
         assert main(["import-published", str(tmp_path / f"{owner}_in"), str(tmp_path / owner)]) == 0

@@ -22,9 +22,7 @@ from ted_distill.runs.planning import plan_stages
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.run_folder import RunFolder
 from ted_distill.runs.steps import Steps
-from tiny import save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
-
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 
 @pytest.fixture(scope="module")

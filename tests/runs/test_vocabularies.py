@@ -22,7 +22,7 @@ from ted_distill.export.which_task import comparing_task
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.planning import plan, plan_stages
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
 
 QUICK = {"max_steps": 2, "per_device_train_batch_size": 4, "disable_tqdm": True, "use_cpu": True}
 TASKS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -161,8 +161,7 @@ def test_a_tokenizer_without_a_padding_token_takes_that_of_the_config_before_a_r
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The plan, the draft and made-up rows read the model's tokenizer without the model."""
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    folder = save_tiny(tmp_path / "gpt2", AutoModelForSequenceClassification, "gpt2", 4, pad_token_id=0, **labels)
+    folder = save_tiny(tmp_path / "gpt2", AutoModelForSequenceClassification, "gpt2", 4, pad_token_id=0, **CLASSES)
     tokenizer = tiny_tokenizer(token_type_ids=False)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)

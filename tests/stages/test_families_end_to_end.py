@@ -31,7 +31,7 @@ from ted_distill import (
     learn_filters,
     load_task,
 )
-from tiny import FAMILIES, save_tiny, usual_first, write_questions, write_reviews
+from tiny import CLASSES, FAMILIES, save_tiny, usual_first, write_questions, write_reviews
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,8 @@ def test_a_family_goes_through_all_stages_of_question_answering(
 
 @pytest.mark.long
 def test_what_comes_out_works_in_a_python_that_never_heard_of_ted_distill(reviews: Task, tmp_path: Path) -> None:
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, blocks=4, **labels)
-    save_tiny(tmp_path / "student", AutoModelForSequenceClassification, blocks=2, seed=1, **labels)
+    save_tiny(tmp_path / "teacher", AutoModelForSequenceClassification, blocks=4, **CLASSES)
+    save_tiny(tmp_path / "student", AutoModelForSequenceClassification, blocks=2, seed=1, **CLASSES)
     distill(tmp_path / "teacher", tmp_path / "student", reviews, two_steps(tmp_path / "out"), DistillArguments("lwd"))
     here = pipeline("text-classification", str(tmp_path / "out"), device="cpu")("the film was very good.")
     program = (

@@ -30,7 +30,7 @@ from ted_distill.output import published_damage, read_manifest
 from ted_distill.stages.evaluate import score_predictions
 from ted_distill.stages.finetune import FinetuneTrainer, open_finetune
 from ted_distill.training.shown.model_card import with_scores
-from tiny import save_tiny, write_reviews
+from tiny import CLASSES, save_tiny, write_reviews
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -269,8 +269,7 @@ def test_a_finished_stage_is_scored_on_other_test_rows_and_not_trained_again(
 
 def test_stage_one_leaves_test_rows_alone(made: Path, tmp_path: Path) -> None:
     args = arguments(tmp_path / "filters", num_train_epochs=1)
-    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    model = save_tiny(tmp_path / "tuned", AutoModelForSequenceClassification, **labels)
+    model = save_tiny(tmp_path / "tuned", AutoModelForSequenceClassification, **CLASSES)
     results = learn_filters(model, task(made, test_file="test.jsonl"), args, LearnFiltersArguments())
     assert list(results["scored_on"]) == ["validation"]
     assert not [name for name in results if name.startswith("test_")]

@@ -30,11 +30,10 @@ from ted_distill.fast.states_cache import ROW
 from ted_distill.method.filters import FilteredModel
 from ted_distill.models.scratch import train_tokenizer
 from ted_distill.stages import DistillTrainer
-from tiny import WORDS, save_tiny, write_questions, write_reviews
+from tiny import CLASSES, WORDS, save_tiny, write_questions, write_reviews
 
 CHANGES = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
 """No dropout, and weights so large that the models differ from row to row."""
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 KINDS: dict[str, dict[str, Any]] = {
     "sequence_classification": CLASSES,
     "regression": {"num_labels": 1, "problem_type": "regression"},

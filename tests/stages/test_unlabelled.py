@@ -26,12 +26,11 @@ from ted_distill.stages.distill_trainer import LossSettings, distillation_terms
 from ted_distill.stages.finetune import open_finetune
 from ted_distill.training.labelled import LABELLED, labelled_counts
 from ted_distill.training.updates import collate
-from tiny import WORDS, save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
+from tiny import CLASSES, WORDS, save_tiny, tiny_tokenizer, write_entities, write_questions, write_reviews, write_text
 
 pytestmark = pytest.mark.usefixtures("float32")
 
 PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 SETTINGS = LossSettings(1.0, 0.0, 2.0)
 
 

@@ -21,7 +21,7 @@ from ted_distill.fast.precision import does_bfloat16_well, resolve_dtype
 from ted_distill.method.filters import FilteredModel
 from ted_distill.training.speed import freeze_unseen_rows
 from ted_distill.training.trainer import StageTrainer
-from tiny import save_tiny, write_reviews
+from tiny import CLASSES, save_tiny, write_reviews
 
 FAST = {FastDisentangledSelfAttention, FastDropout, SeenEmbedding}
 PLAIN = {"disentangled_attention": "plain", "fast_dropout": False, "freeze_unseen_embeddings": False}
@@ -41,8 +41,7 @@ def _task(folder: Path) -> TaskArguments:
 
 
 def _model(folder: Path, **changes: Any) -> Path:
-    names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
-    changes = {"vocab_size": 200, **names, **changes}
+    changes = {"vocab_size": 200, **CLASSES, **changes}
     return save_tiny(folder, AutoModelForSequenceClassification, "deberta-v2", **changes)
 
 

@@ -22,9 +22,7 @@ from ted_distill.runs.checking.examine import WHOLE
 from ted_distill.runs.planning import plan, plan_stages
 from ted_distill.runs.run import check_recipe
 from ted_distill.training.fitting_memory import RECOMPUTES
-from tiny import save_tiny, tiny_tokenizer, write_reviews
-
-CLASSES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+from tiny import CLASSES, save_tiny, tiny_tokenizer, write_reviews
 
 
 @pytest.fixture(scope="module")
