@@ -178,7 +178,7 @@ def test_a_schedule_that_ends_at_a_rate_is_refused_where_that_may_be_above_the_o
 ) -> None:
     kwargs = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 2e-4}}
     (problem,) = refused(learning_rate=rate, **kwargs)
-    assert problem.startswith("learning_rate: expected a number beside {'lr_end': 0.0002} of lr_scheduler_kwargs")
+    assert problem.startswith("learning_rate: expected a number with {'lr_end': 0.0002} of lr_scheduler_kwargs")
     assert made(learning_rate=1e-3, **kwargs)
     low = made(learning_rate=rate, lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr": 1e-5})
     assert low.lr_scheduler_kwargs == {"min_lr": 1e-5}

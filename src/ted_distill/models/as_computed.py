@@ -25,6 +25,28 @@ def use_full_attention(config: PretrainedConfig, name: str) -> None:
         config.attention_type = "original_full"
 
 
+def keep_weights(config: PretrainedConfig, name: str) -> None:
+    """Let an RWKV compute with the weights that it has, and its config say so.
+
+    transformers divides some of them in place at the first evaluation: saved after it, they would be divided twice.
+    """
+    if getattr(config, "rescale_every", 0):
+        notice(
+            f"model: expected weights that evaluation does not change, got {name} with rescale_every "
+            f"{config.rescale_every}; it computes the same without, and is saved so"
+        )
+        config.rescale_every = 0
+
+
+def warn_of_routers(config: PretrainedConfig, name: str) -> None:
+    """Say that a loss is left out which transformers would add."""
+    if getattr(config, "output_router_logits", False):
+        notice(
+            f"model: expected a model that is trained on its task alone, got {name} with output_router_logits; the "
+            "loss that balances its experts is no part of any loss here"
+        )
+
+
 def untie_config(model: PreTrainedModel, name: str) -> None:
     """Let the config of a model whose head is not its embeddings say so, as it is after some merges of adapters.
 

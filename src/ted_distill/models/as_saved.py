@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..identity import file_of_model, pinning
 from ..output import check_inputs
 from ..output.cards import CARD_NAME
-from .as_computed import in_float32, untie_config
+from .as_computed import in_float32, keep_weights, untie_config
 from .load import ModelArguments, load_config
 from .places import resolve_place
 from .pretrained import load_pretrained
@@ -52,6 +52,7 @@ def load_as_saved(
             "config.json names, and merge adapters first"
         )
     untie_config(model, name)
+    keep_weights(model.config, name)
     return cast(PreTrainedModel, in_float32(model, name) if dtype == torch.float32 else model)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -67,19 +68,50 @@ def student_from_teacher(model: PreTrainedModel, blocks: list[int]) -> PreTraine
     if getattr(student.config, "num_hidden_groups", None) == 1:
         student.config.num_hidden_layers = len(blocks)
         return _rebuilt(student, blocks)
-    for module in student.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == total:
-                setattr(module, name, nn.ModuleList([child[block - 1] for block in blocks]))
-                _fit_config(text_config(student.config), blocks, total)
-                rebuilt = _rebuilt(student, blocks)
+    if getattr(text_config(model.config), "is_heterogeneous", False):
+        raise _not_cut(model, "settings of single blocks in its config (per_layer_config)")
+    for module in _text_part(student).modules():
+        names = [
+            name for name, child in module.named_children() if isinstance(child, nn.ModuleList) and len(child) == total
+        ]
+        if names:
+            for name in names:
+                kept = [module.get_submodule(f"{name}.{block - 1}") for block in blocks]
+                setattr(module, name, nn.ModuleList(kept))
+            _fit_config(text_config(student.config), blocks, total)
+            _fit_contact_head(student, blocks, total)
+            rebuilt = _rebuilt(student, blocks, names)
+            for name in names:
                 _require_the_same_blocks(student, rebuilt, name, blocks)
-                _require_attention(model, rebuilt, blocks)
-                return rebuilt
-    raise InputError(
-        f"student_layers: expected a model with a list of {total} blocks, got {type(model).__name__}, which has none: "
-        "it cannot be cut; name a smaller model as the student instead"
+            _require_attention(model, rebuilt, blocks)
+            return rebuilt
+    raise _not_cut(model, f"no list of {total} blocks")
+
+
+def _not_cut(model: PreTrainedModel, what: str) -> InputError:
+    return InputError(
+        f"student_layers: expected a model that can be cut, got a {type(model).__name__}, which has {what}; name a "
+        "smaller model as the student instead"
     )
+
+
+def _text_part(model: PreTrainedModel) -> nn.Module:
+    """The part of a model that the config of its text describes: one for images may have as many blocks."""
+    config = text_config(model.config)
+    parts = (part for part in model.modules() if getattr(part, "config", None) is config)
+    return model if config is model.config else next(parts, model)
+
+
+def _fit_contact_head(student: nn.Module, blocks: list[int], total: int) -> None:
+    """ESM: what predicts contacts of residues reads the attention of every head of every block."""
+    for module in student.modules():
+        head: Any = getattr(module, "contact_head", None)
+        if head is not None:
+            before, one = head.regression, [block - 1 for block in blocks]
+            kept = before.weight.data.unflatten(1, (total, -1))[:, one].flatten(1)
+            head.in_features = kept.shape[1]
+            head.regression = nn.Linear(head.in_features, 1).to(kept)
+            head.regression.load_state_dict({"weight": kept, "bias": before.bias.data})
 
 
 def _fit_config(config: PretrainedConfig, blocks: list[int], total: int) -> None:
@@ -164,17 +196,23 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     return {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, (bool, int, float, str)) and not _PLACE.search(key)
+        if isinstance(value, (bool, int, float, str, type(None))) and not _PLACE.search(key)
     }
 
 
-def _rebuilt(student: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
-    """The same weights in a model made from the config, as a reload makes it: blocks may depend on their position."""
+def _rebuilt(student: PreTrainedModel, blocks: list[int], names: Sequence[str] = ()) -> PreTrainedModel:
+    """The same weights in a model made from the config, as a reload makes it: blocks may depend on their position.
+
+    Args:
+        names: of the lists of blocks.
+    """
     # A config that does not fit its blocks makes families raise anything.
     try:
         rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
         rebuilt.load_state_dict(student.state_dict())
     except Exception as error:
+        if not any(f".{name}." in str(error) for name in names):
+            raise _not_cut(student, f"other weights for each number of blocks ({reason_of(error)})") from error
         first = next(number for number in range(1, len(blocks) + 2) if number not in blocks)
         raise InputError(
             f"student_layers: expected blocks that make a {type(student).__name__}, got {blocks}: in this family the "

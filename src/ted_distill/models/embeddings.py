@@ -48,6 +48,23 @@ def check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tas
         )
 
 
+def check_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
+    """Refuse texts with an end of their own for a classifier that reads the last end of each row (BART, T5).
+
+    transformers refuses them in the batch that holds one, which may be that of the last test row.
+
+    Raises:
+        InputError: names the token.
+    """
+    end = tokenizer.eos_token
+    reads_ends = getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "classification_head")
+    if reads_ends and end and not tokenizer.split_special_tokens and _occurs(str(end), task):
+        raise InputError(
+            f"text: expected rows without {end}, by which {name} ({type(model).__name__}) finds the end of a row, got "
+            "some that hold it; remove it from the texts, or use a model without a decoder"
+        )
+
+
 def freeze_tokens(model: PreTrainedModel) -> None:
     """Keep the embeddings of tokens as they are while the rest of a model is trained."""
     if (table := token_table(model)) is not None:

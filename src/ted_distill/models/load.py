@@ -38,8 +38,8 @@ from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
 from ..output.cards import CARD_NAME
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
-from .as_computed import fill_untied_head, in_float32, untie_config, use_full_attention
-from .embeddings import check_tokens
+from .as_computed import fill_untied_head, in_float32, keep_weights, untie_config, use_full_attention, warn_of_routers
+from .embeddings import check_ends, check_tokens
 from .head_choice import Head, decide_head, fit_config
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
 from .labels import offer_labels
@@ -48,7 +48,7 @@ from .pretrained import apply_overrides, load_pretrained, load_tokenizer
 from .trying.check import Findings, check_model
 from .trying.known import Known, Source, known_of
 from .trying.pad_tokens import fit_pad_token, is_padded, mend_pad_token, pad_token_of
-from .trying.positions import fit_length
+from .trying.positions import fit_length, steady_length
 
 INFERRED = "inferred"
 """Key of a stage's manifest: see `Task.inferred`."""
@@ -212,6 +212,8 @@ def load_model(
     was_tied = getattr(config, "tie_word_embeddings", False)
     apply_overrides(config, arguments.config_overrides, name)
     use_full_attention(config, name)
+    keep_weights(config, name)
+    warn_of_routers(config, name)
     # Labels of the first model: another one, such as a student, must have the same.
     if not new_head and not task.has_offer:
         offer_labels(task, config)
@@ -221,6 +223,7 @@ def load_model(
     mend_pad_token(config, tokenizer, name, task)
     model, missing = _load_weights(name, hub, config, head, task, was_tied)
     check_tokens(model, tokenizer, task, name)
+    check_ends(model, tokenizer, task, name)
     fresh = tuple(sorted(missing | _fit_head(model, head, task)))
     order = None if head.label_order is None else list(head.label_order)
     if commit is not None:
@@ -270,7 +273,7 @@ def _tried_out(loaded: LoadedModel, task: Task, source: Source, how: Hashable) -
     name, model, tokenizer = loaded.name, loaded.model, loaded.tokenizer
     known = source.known(how) or Known(*check_model(loaded.as_module(task), tokenizer, task, name))
     source.keep(model, how, known)
-    fit_length(known.limit, tokenizer, task, name)
+    fit_length(known.limit, tokenizer, task, name, steady=known.limit == steady_length(model))
     loaded = replace(loaded, findings=known.findings)
     if is_padded(task) and loaded.as_module(task).reads_last_token:
         fit_pad_token(model, tokenizer, name)

@@ -10,6 +10,7 @@ from ..errors import InputError, collect, raise_if_any
 from ..models.load import load_model
 from ..stages.methods import METHODS
 from ..tasks import Task
+from ..training.fitting_memory import check_recomputing
 from .recipe import Recipe, stage_arguments
 
 
@@ -28,6 +29,9 @@ def check_models(recipe: Recipe, models: dict[str, str], task: Task) -> None:
         with collect(problems), remedy_of_a_recipe(stage):
             arguments = stage_arguments(recipe, stage)[1] if tuned else recipe.model
             loaded = load_model(name, task, arguments, new_head=tuned)
+            # A student is of the family of what it is made of.
+            for trained in ([stage] if tuned else []) + ([*recipe.run.methods] if owner == list(models)[-1] else []):
+                check_recomputing(loaded.model, stage_arguments(recipe, trained)[0])
             if any(METHODS[name].matches_states for name in recipe.run.methods):
                 loaded.require_states()
             if any(METHODS[name].matches_relations for name in recipe.run.methods):

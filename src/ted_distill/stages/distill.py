@@ -29,7 +29,8 @@ from ..models.students import has_teachers_embeddings
 from ..models.tokenizers import Tokenizers, choose_tokenizers, matched_logits
 from ..progress import remembering
 from ..tasks.base import Task
-from ..training.fitting_memory import room_to_begin
+from ..tasks.reading.notices import notice
+from ..training.fitting_memory import check_recomputing, room_to_begin
 from ..training.new_heads import start_at_the_mean
 from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
@@ -112,6 +113,8 @@ def open_distill(
         with collect(problems):
             new_head = arguments.new_head and owner == "student"
             loaded[owner] = load_model(name, task, loading[owner], new_head=new_head)
+            if owner == "student":
+                check_recomputing(loaded[owner].model, args)
     raise_if_any(problems)
     chosen = choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
     config = chosen.student.model.config
@@ -257,6 +260,11 @@ def distill_trainer(chosen: Chosen, task: Task, args: StageArguments, data: Stag
         teacher = _frozen_teacher(chosen.teacher, chosen, task, args, data.train if own is None else own)
     if not chosen.arguments.student_dropout:
         turn_off_dropout(student.model)
+    elif (filters.pairs or relations) and turn_off_dropout(student.model, "layerdrop"):
+        notice(
+            f"student_dropout: expected all blocks of {student.name} in training, as their states are matched, got a "
+            "student that leaves out some (layerdrop); it leaves out none, and its other dropout stays"
+        )
     start_at_the_mean(student.model, student.fresh, task)
     filtered = student.with_filters(filters.student, task).to(args.device)
     if relations:

@@ -14,6 +14,7 @@ from ..models.given import Model, as_name
 from ..models.load import LoadedModel, ModelArguments, load_model, read_weights
 from ..progress import remembering
 from ..tasks.base import Counts, Task
+from ..training.fitting_memory import check_recomputing
 from ..training.new_heads import start_at_the_mean
 from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
@@ -73,6 +74,7 @@ def open_finetune(
     """`finetune` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     args = prepare(task, args, models=[model_name_or_path])
     loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
+    check_recomputing(loaded.model, args)
     models, config = {"model": loaded}, loaded.model.config
     args = with_fitting_autocast(FINETUNE.fill(args, config), loaded, task)
     identity = stage_identity("finetune", task, args, models)

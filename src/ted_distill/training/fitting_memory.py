@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
-from ..errors import NoRoomError, TrainingError, reason_of
+from ..errors import InputError, NoRoomError, TrainingError, reason_of
 from ..wording import counted
 
 logger = logging.getLogger(__name__)
@@ -147,6 +147,15 @@ RECOMPUTES = (
     "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
 )
 """The argument that trades time for memory, under the name that this version of transformers has for it."""
+
+
+def check_recomputing(model: PreTrainedModel, args: TrainingArguments) -> None:
+    """Refuse to compute activations again for a family that cannot. Raises `InputError`."""
+    if _recomputes(args) and not model.supports_gradient_checkpointing:
+        raise InputError(
+            f"{RECOMPUTES}: expected a family that can compute activations again, got a {type(model).__name__}, which "
+            "cannot; leave it out"
+        )
 
 
 def _recomputes(args: TrainingArguments) -> bool:

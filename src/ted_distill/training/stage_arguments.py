@@ -68,7 +68,7 @@ class StageArguments(TrainingArguments):
 
     learning_rate: float | str | None = field(
         default=None,
-        metadata={"help": f"peak learning rate, or {AUTO}: a short search on a part of the training rows [by stage]"},
+        metadata={"help": f"peak learning rate, or {AUTO}: a short search [by stage]"},
     )
     num_train_epochs: float | None = None
     """passes over the data [3; Stage I: by task]"""
@@ -109,12 +109,11 @@ class StageArguments(TrainingArguments):
     bf16: bool | None = None
     """autocast to bfloat16 [where the hardware supports it well; not with fp16]"""
     train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
-    """random, sequential, or group_by_length: rows of similar length in a batch, which pads least"""
+    """random, sequential, or group_by_length, which pads least"""
     frozen_dtype: FrozenDtype = "auto"
-    """data type of frozen models (the teacher, and in Stage I the model itself): float32, bfloat16, float16, or auto:
-    bfloat16 where the hardware supports it well"""
+    """data type of frozen models; auto: bfloat16 where it is supported well"""
     cache_limit: Annotated[float, at_least(0)] = 20.0
-    """gigabytes of disk for outputs of frozen models; 0 runs them in every epoch"""
+    """GB of disk for outputs of frozen models; 0: runs them each epoch"""
     cache_dir: Annotated[str | None, a_path()] = None
     """folder of that cache, kept and shared with other stages [in output_dir, deleted at the end]"""
     disentangled_attention: Attention = "auto"

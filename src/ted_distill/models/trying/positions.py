@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +16,7 @@ from ...tasks.base import Task
 logger = logging.getLogger(__name__)
 
 _TABLE = re.compile(r"(^|\.)(wpe|pos_emb|position_embed\w*|positions_embed\w*|embed_positions|pos_encoder)$")
+_WHERE_STEADY = " that are the same in every batch (rope_type dynamic or longrope)"
 _TRIED = 2048
 """Longest row that is tried out on a model; attention to more tokens takes minutes on a CPU."""
 
@@ -29,6 +31,24 @@ def position_limit(model: PreTrainedModel) -> int | None:
     return min(limits, default=None)
 
 
+def steady_length(model: PreTrainedModel) -> int | None:
+    """Tokens up to which a row has the same positions in every batch; None if it always has.
+
+    Longer rows have other angles with `rope_type` dynamic and longrope, for all rows of their batch, or from then on.
+    """
+    limits: list[int] = []
+    for module in model.modules():
+        kinds = getattr(module, "rope_type", None)
+        for name, kind in kinds.items() if isinstance(kinds, dict) else [("", kinds)]:
+            if kind == "dynamic":
+                limits.append(int(getattr(module, "original_max_seq_len")))  # noqa: B009  (not of every module)
+            elif kind == "longrope":
+                config: Any = module.config
+                parameters = config.rope_parameters[name] if name else config.rope_parameters
+                limits.append(int(parameters["original_max_position_embeddings"]))
+    return min(limits, default=None)
+
+
 def _offset(table: nn.Embedding) -> int:
     """Rows before that of the first token."""
     if isinstance(offset := getattr(table, "offset", None), int):  # OPT, BART
@@ -36,11 +56,14 @@ def _offset(table: nn.Embedding) -> int:
     return 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa
 
 
-def fit_length(limit: int | None, tokenizer: PreTrainedTokenizerBase, task: Task, name: str) -> None:
+def fit_length(
+    limit: int | None, tokenizer: PreTrainedTokenizerBase, task: Task, name: str, *, steady: bool = False
+) -> None:
     """Cut rows to what a model can read, by the limit of its tokenizer; refuse a greater length that was asked for.
 
     Args:
         limit: tokens that the model can read; None if rows can be as long as the task makes them.
+        steady: the limit is a `steady_length`.
 
     Raises:
         InputError: `max_seq_length` is more than the limit.
@@ -48,24 +71,28 @@ def fit_length(limit: int | None, tokenizer: PreTrainedTokenizerBase, task: Task
     longest = task.longest(tokenizer)
     if limit is None or longest <= limit:
         return
+    called = f"{name} has positions" + (_WHERE_STEADY if steady else "")
     if task.arguments.max_seq_length:
         raise InputError(
-            f"max_seq_length: expected at most {limit} tokens, as many as {name} has positions, got {longest}; "
-            f"set --max_seq_length {limit} or less"
+            f"max_seq_length: expected at most {limit} tokens, as many as {called}, got {longest}; set "
+            f"--max_seq_length {limit} or less"
         )
     logger.warning(
-        "max_seq_length: expected the %d tokens that are usual for this task, got a model with %d positions, %s; "
-        "cutting rows there", longest, limit, name,
+        "max_seq_length: expected the %d tokens that are usual for this task, got %d, as many as %s; cutting "
+        "rows there", longest, limit, called,
     )  # fmt: skip
     tokenizer.model_max_length = limit
 
 
 def length_limit(model: PreTrainedModel, wanted: int, reads: Callable[[int], bool]) -> int | None:
-    """Tokens that a model can read, if that is fewer than wanted; None otherwise.
+    """Tokens that a model can read, alike in every batch, if that is fewer than wanted; None otherwise.
 
     Args:
         reads: whether the model reads a row of this many tokens.
     """
+    steady = steady_length(model)
+    if steady is not None and steady < wanted:
+        return length_limit(model, steady, reads) or steady
     table = position_limit(model)
     if wanted > _TRIED:
         return table if table is not None and table < wanted else None
