@@ -30,6 +30,7 @@ from ted_distill import InputError, StageArguments, TaskArguments, distill, eval
 from ted_distill.models.blocks import student_from_teacher
 from ted_distill.models.dropout import turn_off_dropout
 from ted_distill.models.load import load_model
+from ted_distill.models.trying.positions import steady_length
 from ted_distill.stages import DistillArguments
 from tiny import CLASSES, tiny_tokenizer, write_reviews, write_text
 
@@ -96,7 +97,10 @@ def test_rows_are_no_longer_than_what_is_read_alike_in_every_batch(
     assert load_model(folder, reviews(tmp_path)).tokenizer.model_max_length == limit
     with pytest.raises(InputError, match=f"at most {limit} tokens, .* the same in every batch .rope_type dynamic"):
         load_model(folder, reviews(tmp_path, max_seq_length=64))
-    load_model(folder, reviews(tmp_path, max_seq_length=limit))
+    loaded = load_model(folder, reviews(tmp_path, max_seq_length=limit))
+    # As a plan asks, which has no weights.
+    with torch.device("meta"):
+        assert steady_length(AutoModelForSequenceClassification.from_config(loaded.model.config)) == limit
 
 
 def test_blocks_are_not_left_out_of_a_student_whose_states_are_matched(
