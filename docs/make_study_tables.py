@@ -3,7 +3,8 @@
 python docs/make_study_tables.py
 
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
-lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study -->` is the table of all.
+lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study wide -->` is the table of all students that are as wide as their
+teacher, `<!-- study narrow -->` that of the others.
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of one seed's students, and
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
@@ -295,7 +296,10 @@ def page_with_tables(text: str, found: dict[str, dict[str, Any]]) -> str:
         elif place[2] == "grid":
             table = table_of_grid(found[place[3]])
         else:
-            table = page_of(found[place[3]]) if place[3] else table_of_all(found)
+            narrow = {name: one for name, one in found.items() if name.endswith("_256")}
+            wide = {name: one for name, one in found.items() if name not in narrow}
+            of_all = {"wide": wide, "narrow": narrow}
+            table = table_of_all(of_all[place[3]]) if place[3] in of_all else page_of(found[place[3]])
         return f"{place[1]}\n{table}\n\n{place[4]}"
 
     return _PLACE.sub(written, text)
