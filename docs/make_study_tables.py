@@ -3,8 +3,8 @@
 python docs/make_study_tables.py
 
 Each file docs/study/NAME.json is the `compare.json` of one comparison, as it was written. The tables stand between
-lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study wide -->` is the table of all students that are as wide as their
-teacher, `<!-- study narrow -->` that of the others.
+lines `<!-- study NAME -->` and `<!-- end -->`; `<!-- study wide -->` is the table of all students that are as wide as
+their teacher, `<!-- study narrow -->` that of the others.
 The plot is docs/_static/study.svg. docs/study/bench/NAME.json is the `bench.json` of one seed's students, and
 `<!-- int8 -->` the table of all of these; `<!-- bench NAME -->` is one of them. docs/study/epochs/NAME_N.json are
 comparisons that differ in the number of epochs N alone, and `<!-- epochs NAME -->` the table of these.
