@@ -454,6 +454,11 @@ def test_a_list_counts_wherever_and_however_it_is_written(
     assert own_file(text + loss, helpers=helpers) not in (changed, None)
 
 
+def test_where_a_file_is_does_not_count_also_where_a_value_names_it(own_file: Callable[..., str | None]) -> None:
+    text = "PLACE = [__file__, __name__]\ndef loss(x):\n    return PLACE\n"
+    assert own_file(text) == own_file(text, name="moved_losses") is not None
+
+
 def test_what_a_function_counts_while_it_runs_is_no_part_of_it(own_file: Callable[..., str | None]) -> None:
     text = "SEEN = []\nTABLE = {'f': print, 'x': object()}\ndef loss(x):\n    SEEN.append(x)\n    return TABLE\n"
     assert own_file(text) == own_file(text + "SEEN.append(1)\n")

@@ -227,7 +227,8 @@ class _Followed:
         for node, owner in written:
             self._found.append(ast.unparse(node))
             named = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
-            for other in sorted(named & vars(owner).keys()):
+            # Names such as `__file__` say where the file is.
+            for other in sorted(one for one in named & vars(owner).keys() if not one.startswith("__")):
                 self._global(other, vars(owner)[other], owner)
 
     def _values(self, of: str, values: list[Any]) -> None:
