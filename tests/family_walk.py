@@ -10,7 +10,9 @@ from torch import Tensor
 
 from family_configs import tiny_family_config
 from ted_distill import FilterConfig, Filters, InputError, StageArguments, Task, load_model
+from ted_distill.method.shapes import num_blocks
 from ted_distill.models.load import LoadedModel
+from ted_distill.models.students import StudentArguments, student
 from ted_distill.stages.autocast import fitting_autocast
 from ted_distill.training.speed import undo_fast_modules, use_fast_modules
 from tiny import tiny_tokenizer
@@ -46,6 +48,7 @@ def check_right(loaded: LoadedModel, task: Task, folder: Path) -> str:
     assert again.findings == loaded.findings
     assert again.label_order is None
     assert_same(logits_of(again, task, batches[0]), logits)
+    check_student(loaded, task, batches[0], folder)
     if task.label_names:
         config = json.loads((folder / "saved" / "config.json").read_text())
         assert list(config["id2label"].values()) == task.label_names
@@ -89,6 +92,18 @@ def check_rows(loaded: LoadedModel, task: Task, batches: list[Batch]) -> None:
             for states, own_states in zip(found.states, own.states, strict=True):
                 assert states.shape[:2] == together["input_ids"].shape
                 assert_same(states[row, :length], own_states[0])
+
+
+def check_student(loaded: LoadedModel, task: Task, batch: Batch, folder: Path) -> None:
+    """One of all the blocks of what was saved is the same model, where the family can be cut."""
+    try:
+        blocks = ",".join(str(block) for block in range(1, num_blocks(loaded.model.config) + 1))
+        student(folder / "saved", folder / "student", StudentArguments(layers=blocks))
+    except InputError as error:
+        if "a model that can be cut" not in str(error) and "a config with num_hidden_layers" not in str(error):
+            raise
+        return
+    assert_same(logits_of(load_model(folder / "student", task), task, batch), logits_of(loaded, task, batch))
 
 
 def all_blocks(loaded: LoadedModel) -> Filters | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BartConfig,
     BigBirdConfig,
@@ -17,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from family_configs import tiny_family_config
 from ted_distill import InputError, TaskArguments, load_task
 from ted_distill.export.which_task import arguments_of
 from ted_distill.models.as_computed import in_float32
@@ -66,6 +68,27 @@ def test_a_head_that_the_config_ties_and_the_checkpoint_does_not_stays_in_a_stud
     file = write_text(tmp_path, 30, "texts")
     trimmed = trim_vocabulary(teacher, tmp_path / "trimmed", TrimArguments(texts=[str(file)]))
     assert trimmed.about["largest_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("family", ["albert", "bart", "bert", "deberta-v2", "luke", "roberta"])
+def test_a_head_of_its_own_is_saved_with_all_that_its_family_ties(family: str, tmp_path: Path) -> None:
+    """BERT ties two biases beside the head, BART three tables, LUKE others and not the head."""
+    torch.manual_seed(0)
+    whole = AutoModelForMaskedLM.from_config(tiny_family_config(family))
+    head = whole.get_output_embeddings()
+    head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
+    folder = saved(tmp_path / "model", whole, tie_word_embeddings=True)
+    file = str(write_text(tmp_path, 12, "train"))
+    task = load_task(TaskArguments(task="masked_lm", train_file=file, validation_file=file, max_seq_length=16))
+    loaded = load_model(folder, task)
+    loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.tokenizer.save_pretrained(tmp_path / "saved")
+    student(folder, tmp_path / "student", StudentArguments(layers="1,2"))
+    rows = torch.randint(5, 40, (2, 9))
+    with torch.no_grad():
+        wanted = whole.eval()(rows).logits
+        for found in (loaded, load_model(tmp_path / "saved", task), load_model(tmp_path / "student", task)):
+            torch.testing.assert_close(found.model.eval()(rows).logits, wanted)
 
 
 def test_a_head_that_is_untied_starts_as_the_embeddings(tmp_path: Path) -> None:

@@ -50,17 +50,24 @@ def warn_of_routers(config: PretrainedConfig, name: str) -> None:
 def untie_config(model: PreTrainedModel, name: str) -> None:
     """Let the config of a model whose head is not its embeddings say so, as it is after some merges of adapters.
 
-    A model that is made of this config would otherwise have only one of the two.
+    A model that is made of this config would otherwise have only one of the two. The same entry of the config ties the
+    other weights of some families, as BERT's two biases: they are kept apart too, as a reload will have them.
     """
     head, embeddings = _head_and_embeddings(model)
     if head is None or embeddings is None or not getattr(model.config, "tie_word_embeddings", False):
         return
-    if _can_tie(model) and head is not embeddings and head.data_ptr() != embeddings.data_ptr():
+    before = model.get_expanded_tied_weights_keys(all_submodels=True)
+    tied = {key for pair in before.items() for key in pair}
+    named = {key for key, weight in model.named_parameters(remove_duplicate=False) if weight is head}
+    if named & tied and head is not embeddings and head.data_ptr() != embeddings.data_ptr():
         notice(
             f"model: expected the head of {name} to be its embeddings, as its config says (tie_word_embeddings), got "
             "other weights; they are kept apart, and the config of what is made of it says so"
         )
         model.config.tie_word_embeddings = False
+        for key in before.keys() - model.get_expanded_tied_weights_keys(all_submodels=True).keys():
+            _give_own(model, key)
+        model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
 
 
 def fill_untied_head(model: PreTrainedModel, info: dict[str, Any]) -> None:
@@ -91,9 +98,11 @@ def in_float32(model: PreTrainedModel, name: str) -> PreTrainedModel:
     return model.float()
 
 
-def _can_tie(model: PreTrainedModel) -> bool:
-    """Whether transformers knows how to tie a head of this class."""
-    return bool(getattr(model, "_tied_weights_keys", None))
+def _give_own(model: PreTrainedModel, key: str) -> None:
+    """Give a module a weight of its own, with the same values."""
+    place, _, weight = key.rpartition(".")
+    module = model.get_submodule(place)
+    setattr(module, weight, torch.nn.Parameter(getattr(module, weight).detach().clone()))
 
 
 def _head_and_embeddings(model: PreTrainedModel) -> tuple[Any, Any]:

@@ -39,9 +39,12 @@ def load_as_saved(
     name = resolve_place(name)
     check_inputs(name)
     config, hub = load_config(name, arguments), (arguments or ModelArguments()).hub
+    kind = saved_class(config, name)
+    # Some families have a config of their own for another's class; the text half of a model reads its own half of it.
+    family = {} if getattr(kind, "config_class", None) in config.sub_configs.values() else {"config": config}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        model, info = load_pretrained(saved_class(config, name), name, hub, dtype=dtype, output_loading_info=True)
+        model, info = load_pretrained(kind, name, hub, dtype=dtype, output_loading_info=True, **family)
     file_of_model(name, CARD_NAME, hub["revision"])
     bare = model.base_model is model
     missing = sorted(key for key in info["missing_keys"] if not (bare and "pooler" in key))
