@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertPreTrainedModel
 
 from quick_stages import LABELS, quick_arguments, reviews_task
 from shared_stages import apart
@@ -80,6 +81,15 @@ def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
         "updates, or"
     )
     assert "\n" not in str(stopped.value)
+
+
+def test_a_family_that_cannot_recompute_is_not_told_to(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_for(3, monkeypatch)
+    monkeypatch.setattr(BertPreTrainedModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(TrainingError, match="gives the same updates; the same command resumes"):
+        finetune(model, task, quick_arguments(tmp_path / "out"))
 
 
 def test_not_even_a_row_may_fit(model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

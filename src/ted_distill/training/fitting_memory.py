@@ -101,18 +101,21 @@ def _what_can_be_scored(size: int, reason: str) -> str:
     return f"{found}; give --per_device_eval_batch_size {size // 2} (the same command resumes)"
 
 
-def what_fits(args: TrainingArguments, step: int, reason: str, runs: Callable[[int], None] | None) -> str:
+def what_fits(
+    args: TrainingArguments, step: int, reason: str, runs: Callable[[int], None] | None, can_recompute: bool = True
+) -> str:
     """Why a training stopped that ran out of memory, and what would fit.
 
     Args:
         step: the update in which it did; 0 before the first.
         reason: the first line of the error.
         runs: goes forward and back with this many rows of the batch that did not fit; None if that cannot be tried.
+        can_recompute: whether the model's family can compute activations again.
     """
     size = args.per_device_train_batch_size
     where = f"in update {step}" if step else "before the first update"
     found = f"memory: expected room for a batch of {counted(size, 'row')}, got none {where} ({reason})"
-    more = "" if _recomputes(args) else f", or --{RECOMPUTES} true, which takes a third more time"
+    more = "" if _recomputes(args) or not can_recompute else f", or --{RECOMPUTES} true, which takes a third more time"
     fitting = None if runs is None else largest(args, runs)
     if fitting == 0 or size == 1:
         return f"{found}; not even one row fits: shorten rows, take a smaller model{more}"

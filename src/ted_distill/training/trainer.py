@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerControl
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerControl
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import SaveStrategy
 
@@ -137,7 +137,9 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             except torch.OutOfMemoryError as error:
                 reason = reason_of(error, SHOWN)
         if reason:
-            raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries()))
+            models = [module for module in self.model.modules() if isinstance(module, PreTrainedModel)]
+            can_recompute = all(model.supports_gradient_checkpointing for model in models)
+            raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries(), can_recompute))
         self._stop_if_not_finite()
         self._refuse_half_trained()
         self.gather_weights()
