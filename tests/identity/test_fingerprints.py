@@ -443,7 +443,8 @@ def test_a_function_is_known_by_all_that_it_does_and_names(
         ("if True:\n    W = [1.0]", "", "1.0", "3.0"),
         ("N = 3\nW = list(range(N))", "", "N = 3", "N = 4"),
         ("def made():\n    return [1.0]\nW = made()", "", "1.0", "3.0"),
-        ("for W in [[1.0]]:\n    pass", "", "1.0", "3.0"),
+        ("for W in [[1.0]]:\n    pass", "", "1.0", "3.0"), ("W = {}\nW.update({'a': 1})", "", "1", "2"),
+        ("W = []\ndef fill():\n    W.append(1)\nfill()", "", "1", "2"),
     ],
 )  # fmt: skip
 def test_a_list_counts_wherever_and_however_it_is_written(
@@ -455,13 +456,39 @@ def test_a_list_counts_wherever_and_however_it_is_written(
 
 
 def test_where_a_file_is_does_not_count_also_where_a_value_names_it(own_file: Callable[..., str | None]) -> None:
-    text = "PLACE = [__file__, __name__]\ndef loss(x):\n    return PLACE\n"
+    text = "import os\nHERE = os.path.abspath(__file__)\nPLACE = [HERE, __name__]\ndef loss(x):\n    return PLACE\n"
     assert own_file(text) == own_file(text, name="moved_losses") is not None
 
 
+def test_values_of_one_process_are_no_part_of_what_a_function_does(own_file: Callable[..., str | None]) -> None:
+    text = (
+        "import logging, time\nBEGUN = str(time.perf_counter())\nLOG = logging.getLogger('loss-' + BEGUN)\n"
+        "def loss(x):\n    LOG.debug(x)\n    return x\n"
+    )
+    assert own_file(text) == own_file(text) is not None
+
+
 def test_what_a_function_counts_while_it_runs_is_no_part_of_it(own_file: Callable[..., str | None]) -> None:
-    text = "SEEN = []\nTABLE = {'f': print, 'x': object()}\ndef loss(x):\n    SEEN.append(x)\n    return TABLE\n"
-    assert own_file(text) == own_file(text + "SEEN.append(1)\n")
+    text = (
+        "SEEN = []\nSTEP = 0\nTABLE = {'f': print, 'x': object()}\n"
+        "def loss(x):\n    global STEP\n    STEP += 1\n    SEEN.append(x)\n    return TABLE\n"
+    )
+    assert own_file(text) == own_file(text + "called = loss(1)\n") is not None
+
+
+def test_a_value_of_a_notebook_counts_as_its_last_cell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*cells: str) -> str | None:
+        module = ModuleType("notebook")
+        vars(module).update({CONTENT: "typed", "_ih": list(cells)})
+        monkeypatch.setitem(sys.modules, "notebook", module)
+        for cell in cells:
+            exec(cell, vars(module))
+        return function_fingerprint(vars(module)["loss"])
+
+    loss = "def loss(x):\n    SEEN.append(x)\n    return W"
+    once = made("SEEN = []", "W = [1]", loss)
+    assert once == made("SEEN = []", "W = [2]", loss, "loss(1)", "W = [1]") is not None
+    assert once != made("SEEN = []", "W = [2]", loss)
 
 
 def test_a_function_that_is_typed_is_known_by_what_it_does_and_encloses() -> None:

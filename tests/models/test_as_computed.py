@@ -11,6 +11,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BartConfig,
     BigBirdConfig,
@@ -89,6 +90,38 @@ def test_a_head_of_its_own_is_saved_with_all_that_its_family_ties(family: str, t
         wanted = whole.eval()(rows).logits
         for found in (loaded, load_model(tmp_path / "saved", task), load_model(tmp_path / "student", task)):
             torch.testing.assert_close(found.model.eval()(rows).logits, wanted)
+
+
+@pytest.mark.parametrize("family", ["bart", "t5", "umt5"])
+def test_three_tables_stay_one_beside_a_head_of_its_own(family: str, tmp_path: Path) -> None:
+    """UMT5 scales what goes to the head by the entry of the config that ties it."""
+    torch.manual_seed(0)
+    whole = AutoModelForSeq2SeqLM.from_config(tiny_family_config(family))
+    whole.lm_head.weight = torch.nn.Parameter(torch.randn_like(whole.lm_head.weight))
+    folder = saved(tmp_path / "model", whole, tie_word_embeddings=True)
+    student(folder, tmp_path / "student", StudentArguments(layers="1,2"))
+    trim_vocabulary(folder, tmp_path / "trimmed", TrimArguments(texts=[str(write_text(tmp_path, 30, "texts"))]))
+    rows = torch.randint(5, 40, (2, 9))
+    plain = [AutoModelForSeq2SeqLM.from_pretrained(place).eval() for place in (folder, tmp_path / "student")]
+    with torch.no_grad():
+        wanted, found = (model(input_ids=rows, decoder_input_ids=rows).logits for model in plain)
+    torch.testing.assert_close(found, wanted)
+    sizes = [(place / "model.safetensors").stat().st_size for place in (folder, tmp_path / "student")]
+    assert sizes[1] <= sizes[0] + 1000
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "roberta"])
+def test_what_is_untied_with_the_head_starts_as_what_it_was_tied_to(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = AutoModelForMaskedLM.from_config(tiny_family_config(family))
+    torch.nn.init.normal_(whole.get_output_embeddings().bias)
+    folder = saved(tmp_path / "model", whole)
+    file = str(write_text(tmp_path, 12, "train"))
+    task = load_task(TaskArguments(task="masked_lm", train_file=file, validation_file=file, max_seq_length=16))
+    loaded = load_model(folder, task, ModelArguments(config_overrides="tie_word_embeddings=false"))
+    rows = torch.randint(5, 40, (2, 9))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model.eval()(rows).logits, whole.eval()(rows).logits)
 
 
 def test_a_head_that_is_untied_starts_as_the_embeddings(tmp_path: Path) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification, T5Config, T5ForConditionalGeneration, T5Model
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Model,
+)
 
 from ted_distill.cli.main import main
 from ted_distill.errors import InputError
 from ted_distill.identity import backbone_fingerprint, head_fingerprint
 from ted_distill.models.as_saved import load_as_saved
+from ted_distill.models.load import ModelArguments
 from ted_distill.models.students import StudentArguments, student
 from tiny import save_tiny, write_reviews
 
@@ -56,6 +66,28 @@ def test_a_backbone_without_a_pooler_gets_the_same_one_each_time(tmp_path: Path)
     first, second = (load_as_saved(tmp_path / "model").state_dict() for _ in range(2))
     assert any("pooler" in name for name in first)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_class_of_transformers_reads_its_own_config_beside_one_that_comes_with_the_model(tmp_path: Path) -> None:
+    """As of checkpoints that came with their code before transformers had their family."""
+    folder = save_tiny(tmp_path / "model", AutoModelForSequenceClassification)
+    code = (
+        "from transformers import PretrainedConfig\n\n\nclass OldConfig(PretrainedConfig):\n    model_type = 'bert'\n\n"
+        "    def __init__(self, hidden_act='gelu', **settings):\n        super().__init__(**settings)\n"
+    )
+    (folder / "configuration_old.py").write_text(code)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "configuration_old.OldConfig"}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = load_as_saved(folder, ModelArguments(trust_remote_code=True))
+    assert isinstance(found.config, BertConfig)
+
+
+def test_a_family_with_the_class_of_another_keeps_its_config(tmp_path: Path) -> None:
+    exaone = pytest.importorskip("transformers.models.exaone").ExaoneConfig
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
+    AutoModelForCausalLM.from_config(exaone(vocab_size=40, num_hidden_layers=2, **small)).save_pretrained(tmp_path)
+    assert load_as_saved(tmp_path).config.to_dict()["model_type"] == "exaone"
 
 
 def test_a_student_of_a_head_that_was_trained_since_is_another_one(tmp_path: Path) -> None:

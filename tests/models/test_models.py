@@ -582,8 +582,10 @@ def test_a_student_of_even_blocks_is_what_they_compute_one_after_the_other(famil
 
 def test_modernbert_without_its_first_block_is_refused() -> None:
     """Only the first block has no norm before its attention, so block 2 cannot be the first of a ModernBERT."""
-    with pytest.raises(InputError, match=r"student_layers: .*ModernBert.*; .*keep block 1"):
-        student_from_teacher(teacher_of("modernbert"), [2, 4])
+    teacher = teacher_of("modernbert")
+    for model in (teacher, teacher.base_model):
+        with pytest.raises(InputError, match=r"student_layers: .*ModernBert.*; .*keep block 1"):
+            student_from_teacher(model, [2, 4])
 
 
 def test_modernberts_blocks_keep_their_kind_of_attention() -> None:

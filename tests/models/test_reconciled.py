@@ -37,6 +37,7 @@ from ted_distill.models.labels import needs_new_head
 from ted_distill.models.load import LoadedModel
 from ted_distill.models.places import resolve_place
 from ted_distill.models.trying.positions import position_limit
+from ted_distill.output.publishing import refuse_own_folder
 from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
 
 _CAUSAL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -487,6 +488,7 @@ def model(tmp_path: Path) -> Path:
         ("there/model/config.json", r"got the file .*config.json; give the folder that holds it"),
         ("there", r"expected a folder with a config.json, got .*there, which holds model; give that folder"),
         ("there/other/model", r"got the folder .*, which does not exist \(only .*there does\)"),
+        ("there/model/other@v2", r"got the folder .*, which does not exist \(only .*model does\)"),
         ("empty", r"got .*empty, which holds nothing; check it"),
         ("adapter", r"which holds an adapter; merge it"),
     ],
@@ -501,6 +503,13 @@ def test_a_wrong_path_is_not_blamed_on_the_network(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=problem):
         resolve_place(tmp_path / place if as_path else place)
+
+
+@pytest.mark.parametrize("missing", ["./teacher", "runs/x/teacher", "/nowhere/teacher"])
+def test_below_a_folder_that_is_missing_nothing_of_the_hub_is_hidden(missing: str) -> None:
+    refuse_own_folder(Path(missing) / "run", [missing])
+    with pytest.raises(InputError, match="whose folder teacher, which is not there yet"):
+        refuse_own_folder(Path("teacher/run"), ["teacher"])
 
 
 def test_a_name_that_could_be_the_hubs_says_that_there_is_no_such_folder_either(

@@ -18,6 +18,7 @@ from .commits import (
     file_of_model,
     is_commit,
     known_commit,
+    may_be_on_hub,
     model_commit,
     pin,
     pinning,

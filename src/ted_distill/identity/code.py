@@ -11,11 +11,9 @@ import hashlib
 import inspect
 import marshal
 import sys
-import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import resolve_name
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -23,17 +21,11 @@ from typing import Any
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .content import file_fingerprint, fingerprint
+from .statements import CONTENT, assignments, file_of, is_counted, is_theirs, names_used, parsed, resolved
 
-CONTENT = "__content__"
-"""Attribute of a module that was run from a file of the user's: the fingerprint of what was run."""
 _OWN_CODE = "transformers_modules."
 """How names of modules begin that transformers has made of a model's own code."""
 _PACKAGE = __name__.partition(".")[0]
-_RECORDED = {_PACKAGE, "torch", "transformers", "accelerate", "datasets"}
-"""Packages whose versions are recorded, wherever they are installed."""
-_LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-_SITE = {"site-packages", "dist-packages"}
-"""Folders of libraries."""
 _PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 
@@ -64,7 +56,7 @@ def _code_of(kind: type) -> str:
     if module is not None:
         if (content := _content_of(module)) is not None:
             return content
-        if (file := _file_of(module)) is not None:
+        if (file := file_of(module)) is not None:
             return file_fingerprint(file)
     found = {name: text for name, value in vars(kind).items() if (text := _definition(value)) is not None}
     used = _Followed()
@@ -75,9 +67,9 @@ def _code_of(kind: type) -> str:
 
 def _content_of(module: ModuleType) -> str | None:
     """Fingerprint of a file of the user's, as it was run, and of the files that it imports from; None for others."""
-    if not _is_theirs(module):
+    if not is_theirs(module):
         return None
-    content, file = getattr(module, CONTENT, None), _file_of(module)
+    content, file = getattr(module, CONTENT, None), file_of(module)
     if content is None and file is None:
         return None
     own = str(content) if content is not None else file_fingerprint(str(file))
@@ -85,63 +77,32 @@ def _content_of(module: ModuleType) -> str | None:
     return fingerprint([own, helpers]) if helpers else own
 
 
-def _file_of(module: ModuleType | None) -> Path | None:
-    file = getattr(module, "__file__", None)
-    return Path(file) if file and Path(file).is_file() else None
-
-
 def _helpers(module: ModuleType) -> list[str]:
     """Fingerprints of the files that a module imports from, and these in turn, except those of libraries."""
     seen, left = {id(module): module}, [module]
     while left:
         for other in _imported(left.pop()):
-            if id(other) not in seen and _is_theirs(other):
+            if id(other) not in seen and is_theirs(other):
                 seen[id(other)] = other
                 left.append(other)
-    files = {file for other in seen.values() if other is not module and (file := _file_of(other)) is not None}
+    files = {file for other in seen.values() if other is not module and (file := file_of(other)) is not None}
     return sorted(map(file_fingerprint, files))
 
 
 def _imported(module: ModuleType) -> Iterator[ModuleType]:
     """Modules that the top of a module's file imports, or names of which it imports; functions may import more."""
-    left: list[ast.AST] = [_parsed(module)]
+    left: list[ast.AST] = [*parsed(module)]
     while left:
         node = left.pop()
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            name = _resolved(node, getattr(module, "__package__", None))
+            name = resolved(node, getattr(module, "__package__", None))
             names = [name, *(f"{name}.{alias.name}" for alias in node.names)]
         elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             left += ast.iter_child_nodes(node)
         yield from (sys.modules[name] for name in names if sys.modules.get(name) is not None)
-
-
-def _resolved(node: ast.ImportFrom, package: str | None) -> str:
-    try:
-        return resolve_name("." * node.level + (node.module or ""), package)
-    except ImportError:  # a relative import of a file that is in no package
-        return node.module or ""
-
-
-def _parsed(module: ModuleType) -> ast.Module:
-    """The syntax tree of a module's file; an empty one if it has none."""
-    try:
-        return ast.parse(Path(str(_file_of(module))).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return ast.Module([], [])
-
-
-def _is_theirs(module: ModuleType | None) -> bool:
-    """Whether a module is the user's own: in a notebook, or in a file that is no library's."""
-    if module is None or module.__name__.partition(".")[0] in _RECORDED:
-        return False
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return module.__name__ == "__main__" or CONTENT in vars(module)
-    place = Path(file).resolve()
-    return not any(library in place.parents for library in _LIBRARIES) and _SITE.isdisjoint(place.parts)
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -185,9 +146,9 @@ class _Followed:
             self.follow(value.__func__)
             self._object(value.__self__)
         elif isinstance(value, ModuleType):
-            self._found += [_content_of(value) or ""] if _is_theirs(value) else []
+            self._found += [_content_of(value) or ""] if is_theirs(value) else []
         elif isinstance(value, (FunctionType, type)):
-            if _is_theirs(sys.modules.get(value.__module__)):
+            if is_theirs(sys.modules.get(value.__module__)):
                 self._found.append(_text_of(value))
                 for member in vars(value).values() if isinstance(value, type) else (value,):
                     self._named_by(_unwrapped(member))
@@ -196,7 +157,7 @@ class _Followed:
 
     def _object(self, value: Any) -> None:
         """An object that is called: its class, and of its state what is plain."""
-        if _is_theirs(sys.modules.get(type(value).__module__)):
+        if is_theirs(sys.modules.get(type(value).__module__)):
             self.follow(type(value))
             self._values(type(value).__qualname__, list(getattr(value, "__dict__", {}).items()))
 
@@ -205,11 +166,16 @@ class _Followed:
             return
         self._values(f"{function.__qualname__} defaults", [function.__defaults__, function.__kwdefaults__])
         self._values(f"{function.__qualname__} encloses", [cell.cell_contents for cell in function.__closure__ or ()])
-        for name in sorted(_names(function.__code__) & function.__globals__.keys()):
+        for name in sorted(names_used(function.__code__) & function.__globals__.keys()):
             self._global(name, function.__globals__[name], sys.modules.get(function.__module__))
 
-    def _global(self, name: str, value: Any, module: ModuleType | None) -> None:
-        if _is_plain(value):
+    def _global(self, name: str, value: Any, module: ModuleType | None, as_written: bool = False) -> None:
+        """A value of a module.
+
+        Args:
+            as_written: it counts as it is written even if it is plain.
+        """
+        if _is_plain(value) and not as_written and not is_counted(name, module):
             self._found.append(f"{name} = {value!r}")
             return
         if not isinstance(value, (FunctionType, type, ModuleType)):
@@ -217,19 +183,21 @@ class _Followed:
         self.follow(value)
 
     def _assigned_to(self, name: str, value: Any, module: ModuleType | None) -> None:
-        """What is written of a value that may change, with all that this names; the value itself if nothing is."""
+        """What is written of a value that may change, with all that this names; the value itself if nothing is.
+
+        What a statement names counts as it is written too: its value may be the time, or the place of the file.
+        """
         if (module, name) in self._written_down:
             return
         self._written_down.add((module, name))
-        written = list(_assignments(name, module, set()))
+        written = list(assignments(name, module, set()))
         if not written:
             self._found.append(f"{name} = {_definition(value) or type(value).__qualname__}")
         for node, owner in written:
             self._found.append(ast.unparse(node))
             named = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
-            # Names such as `__file__` say where the file is.
             for other in sorted(one for one in named & vars(owner).keys() if not one.startswith("__")):
-                self._global(other, vars(owner)[other], owner)
+                self._global(other, vars(owner)[other], owner, as_written=True)
 
     def _values(self, of: str, values: list[Any]) -> None:
         """Values that belong to a function: what is plain as it is, functions by what they do, others by their kind."""
@@ -268,39 +236,6 @@ def _text_of(value: Any) -> str:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) and isinstance(body, list):
             node.body = body[1:] or [ast.Pass()]
     return ast.unparse(tree)
-
-
-def _assignments(
-    name: str, module: ModuleType | None, seen: set[tuple[str, str]]
-) -> Iterator[tuple[ast.AST, ModuleType]]:
-    """What a module's file does to a name outside of functions, or that of another module which it imports it from.
-
-    Args:
-        seen: modules and names that were looked at already, as modules may import each other.
-    """
-    if module is None or (module.__name__, name) in seen:
-        return
-    seen.add((module.__name__, name))
-    left: list[ast.AST] = [_parsed(module)]
-    while left:
-        node = left.pop()
-        if isinstance(node, ast.ImportFrom):
-            source = sys.modules.get(_resolved(node, getattr(module, "__package__", None)))
-            for alias in node.names if _is_theirs(source) else ():
-                if alias.name == "*" or name == (alias.asname or alias.name):
-                    yield from _assignments(name if alias.name == "*" else alias.name, source, seen)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            changed = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(part, ast.Name) and part.id == name for one in changed for part in ast.walk(one)):
-                yield node, module
-        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            left += ast.iter_child_nodes(node)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Names that a function uses, and the functions within it."""
-    within = [_names(const) for const in code.co_consts if isinstance(const, CodeType)]
-    return {*code.co_names}.union(*within)
 
 
 def _definition(value: Any) -> str | None:
@@ -342,5 +277,5 @@ def own_code_fingerprint(*classes: type) -> str | None:
     read = files.union(*(get_relative_import_files(file) for file in files))
     found = [file_fingerprint(file) for file in read if Path(file).is_file()]
     registered = {base for base in bases if base.__module__ not in with_model}
-    found += {_code_of(base) for base in registered if _is_theirs(sys.modules.get(base.__module__))}
+    found += {_code_of(base) for base in registered if is_theirs(sys.modules.get(base.__module__))}
     return fingerprint(sorted(found)) if found else None

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _CURRENT: ContextVar[dict[str, str] | None] = ContextVar("commits", default=None)
 _PATIENCE = 10.0
 """Seconds for an answer of the Hub."""
@@ -58,6 +58,11 @@ def split_revision(name: str, revision: str = "main") -> tuple[str, str]:
     repository, _, own = name.rpartition("@")
     of_hub = _REPOSITORY.fullmatch(repository) and own and not Path(name).exists() and not Path(repository).exists()
     return (repository, own) if of_hub else (name, revision)
+
+
+def may_be_on_hub(name: str) -> bool:
+    """Whether a name is written like those of the Hub: `name` or `owner/name`, perhaps with `@` and a revision."""
+    return _REPOSITORY.fullmatch(name.partition("@")[0]) is not None
 
 
 def model_commit(name: str, revision: str) -> str:

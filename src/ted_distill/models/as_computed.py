@@ -50,38 +50,57 @@ def warn_of_routers(config: PretrainedConfig, name: str) -> None:
 def untie_config(model: PreTrainedModel, name: str) -> None:
     """Let the config of a model whose head is not its embeddings say so, as it is after some merges of adapters.
 
-    A model that is made of this config would otherwise have only one of the two. The same entry of the config ties the
-    other weights of some families, as BERT's two biases: they are kept apart too, as a reload will have them.
+    Others than transformers go by the config alone. Where the same entry ties more than the head, as BERT's two biases
+    and T5's three tables, it stays: transformers keeps what a checkpoint has in two places and unlike.
     """
     head, embeddings = _head_and_embeddings(model)
-    if head is None or embeddings is None or not getattr(model.config, "tie_word_embeddings", False):
+    if not getattr(model.config, "tie_word_embeddings", False) or not _is_apart(head, embeddings):
         return
-    before = model.get_expanded_tied_weights_keys(all_submodels=True)
-    tied = {key for pair in before.items() for key in pair}
-    named = {key for key, weight in model.named_parameters(remove_duplicate=False) if weight is head}
-    if named & tied and head is not embeddings and head.data_ptr() != embeddings.data_ptr():
-        notice(
-            f"model: expected the head of {name} to be its embeddings, as its config says (tie_word_embeddings), got "
-            "other weights; they are kept apart, and the config of what is made of it says so"
-        )
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    if not {key for pair in tied.items() for key in pair} & _names(model, head):
+        return
+    alone = len(tied) == 1
+    notice(
+        f"model: expected the head of {name} to be its embeddings, as its config says (tie_word_embeddings), got other "
+        f"weights; they are kept apart{', and the config of what is made of it says so' if alone else ''}"
+    )
+    if alone:
         model.config.tie_word_embeddings = False
-        for key in before.keys() - model.get_expanded_tied_weights_keys(all_submodels=True).keys():
-            _give_own(model, key)
-        model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
+        model.all_tied_weights_keys = {}
 
 
-def fill_untied_head(model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Give a head that was untied by a change of the config the embeddings that it was tied to, in place of noise.
+def built_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+    """A model of the same class for another config, with a head of its own if `model` has one in spite of its config.
+
+    Its number type and mode are those of `model`; its weights are drawn.
+    """
+    built = type(model)(config).to(model.dtype).train(model.training)
+    head, embeddings = _head_and_embeddings(built)
+    if head is not None and head is embeddings and _is_apart(*_head_and_embeddings(model)):
+        built.get_output_embeddings().weight = torch.nn.Parameter(head.detach().clone())
+        for key in _names(built, built.get_output_embeddings().weight):
+            built.all_tied_weights_keys.pop(key, None)
+    return built
+
+
+def fill_untied(model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Give what was untied by a change of the config the weights that it was tied to, in place of noise.
 
     Args:
-        info: what `from_pretrained` tells about its loading; the head's weight is no longer missing.
+        info: what `from_pretrained` tells about its loading; what is filled is no longer missing.
     """
-    head, embeddings = _head_and_embeddings(model)
-    missing = {key for key, weight in model.named_parameters() if weight is head} & set(info["missing_keys"])
-    if head is not None and embeddings is not None and missing and head.shape == embeddings.shape:
-        with torch.no_grad():
-            head.copy_(embeddings)
-        info["missing_keys"] = type(info["missing_keys"])(key for key in info["missing_keys"] if key not in missing)
+    config, weights = model.config, dict(model.named_parameters(remove_duplicate=False))
+    config.tie_word_embeddings = True
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    config.tie_word_embeddings = False
+    missing = set(info["missing_keys"])
+    for pair in tied.items():
+        for empty, full in (pair, pair[::-1]):
+            fits = {empty, full} <= weights.keys() and weights[empty].shape == weights[full].shape
+            if empty in missing and full not in missing and fits:
+                weights[empty].data.copy_(weights[full].data)
+                missing.discard(empty)
+    info["missing_keys"] = type(info["missing_keys"])(missing)
 
 
 def in_float32(model: PreTrainedModel, name: str) -> PreTrainedModel:
@@ -98,11 +117,13 @@ def in_float32(model: PreTrainedModel, name: str) -> PreTrainedModel:
     return model.float()
 
 
-def _give_own(model: PreTrainedModel, key: str) -> None:
-    """Give a module a weight of its own, with the same values."""
-    place, _, weight = key.rpartition(".")
-    module = model.get_submodule(place)
-    setattr(module, weight, torch.nn.Parameter(getattr(module, weight).detach().clone()))
+def _names(model: PreTrainedModel, wanted: torch.nn.Parameter) -> set[str]:
+    return {name for name, weight in model.named_parameters(remove_duplicate=False) if weight is wanted}
+
+
+def _is_apart(head: Any, embeddings: Any) -> bool:
+    """Whether both are there, and not the same weights."""
+    return head is not None and embeddings is not None and head.data_ptr() != embeddings.data_ptr()
 
 
 def _head_and_embeddings(model: PreTrainedModel) -> tuple[Any, Any]:

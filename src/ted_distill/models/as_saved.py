@@ -40,8 +40,10 @@ def load_as_saved(
     check_inputs(name)
     config, hub = load_config(name, arguments), (arguments or ModelArguments()).hub
     kind = saved_class(config, name)
-    # Some families have a config of their own for another's class; the text half of a model reads its own half of it.
-    family = {} if getattr(kind, "config_class", None) in config.sub_configs.values() else {"config": config}
+    # Some families have a config of their own for another's class. The text half of a model reads its own half of the
+    # config, and a class of transformers none of the model's own code.
+    is_half = getattr(kind, "config_class", None) in config.sub_configs.values()
+    family = {"config": config} if type(config).__module__.startswith("transformers.") and not is_half else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model, info = load_pretrained(kind, name, hub, dtype=dtype, output_loading_info=True, **family)

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..entries import typed
 from ..errors import InputError, reason_of
 from ..method.shapes import is_lone_decoder, num_blocks, text_config
+from .as_computed import built_like
 
 _PLACE = re.compile(r"idx|index|layer_id|block_id|layer_num|drop|^training$|^_")
 """Attributes of a module that may differ between a block's old place and its new one."""
@@ -208,10 +209,10 @@ def _rebuilt(student: PreTrainedModel, blocks: list[int], names: Sequence[str] =
     """
     # A config that does not fit its blocks makes families raise anything.
     try:
-        rebuilt = type(student)(student.config).to(student.dtype).train(student.training)
+        rebuilt = built_like(student, student.config)
         rebuilt.load_state_dict(student.state_dict())
     except Exception as error:
-        if not any(f".{name}." in str(error) for name in names):
+        if not any(re.search(rf"""[."']{re.escape(name)}\.\d""", str(error)) for name in names):
             raise _not_cut(student, f"other weights for each number of blocks ({reason_of(error)})") from error
         first = next(number for number in range(1, len(blocks) + 2) if number not in blocks)
         raise InputError(
@@ -219,7 +220,6 @@ def _rebuilt(student: PreTrainedModel, blocks: list[int], names: Sequence[str] =
             f"weights of a block depend on its position ({reason_of(error)}); keep block {first}, which may be of a "
             "kind of its own, or give a student"
         ) from error
-    rebuilt.tie_weights()
     if student.can_generate():
         rebuilt.generation_config = student.generation_config
     return rebuilt

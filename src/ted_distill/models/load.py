@@ -38,7 +38,7 @@ from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
 from ..output.cards import CARD_NAME
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
-from .as_computed import fill_untied_head, in_float32, keep_weights, untie_config, use_full_attention, warn_of_routers
+from .as_computed import fill_untied, in_float32, keep_weights, untie_config, use_full_attention, warn_of_routers
 from .embeddings import check_ends, check_tokens
 from .head_choice import Head, decide_head, fit_config
 from .heads import check_loaded, in_backbone, make_scores_exact, renew_head
@@ -249,7 +249,7 @@ def _load_weights(
     )  # fmt: skip
     model = in_float32(model, name)
     if was_tied and not config.tie_word_embeddings:
-        fill_untied_head(model, info)
+        fill_untied(model, info)
     untie_config(model, name)
     check_loaded(model, info, name, head.trained)
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}

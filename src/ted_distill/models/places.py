@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
+from ..identity import may_be_on_hub
 from ..ranges import expanded
 from ..wording import listed
 
@@ -33,12 +34,12 @@ def resolve_place(name: str | Path) -> str:
     repository, _, revision = name.rpartition("@")
     if place.is_dir():
         _check_folder(place)
-    elif repository and revision and Path(repository).exists():
+    elif may_be_on_hub(repository) and revision and Path(repository).exists():
         raise InputError(
             f"model: expected a folder {name}, or {repository} of the Hub at {revision}, got a folder {repository}, "
             "which would be read in its place; rename it, or run this in another folder"
         )
-    elif _is_path(name):
+    elif _is_path(repository or name):
         raise InputError(
             f"model: expected a folder or a Hub id, got the folder {name}, which does not exist{_nearest(place)}; "
             "check it"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..identity import split_revision
+from ..identity import may_be_on_hub, split_revision
 from .files import PARTIAL, files_below, free_name, move_files, partial_folder, settle, sync
 from .locks import LOCK_NAME
 from .manifests import MANIFEST_NAME, read_if_sound, sums, write_sealed
@@ -80,11 +80,12 @@ def refuse_own_folder(folder: Path, models: Iterable[str | Path], name: str = "o
     if any(folder.is_dir() and Path(model).is_dir() and folder.samefile(model) for model in models):
         raise InputError(f"{name}: expected another folder than that of the model, got {folder}; give another {name}")
     above = (folder.absolute(), *folder.absolute().parents)
-    of_hub = (split_revision(str(model))[0] for model in models if not Path(model).exists())
+    missing = (str(model) for model in models if not Path(model).exists())
+    of_hub = (split_revision(model)[0] for model in missing if may_be_on_hub(model))
     if hidden := next((model for model in of_hub if Path(model).absolute() in above), None):
         raise InputError(
-            f"{name}: expected a folder that hides no model of the Hub, got {folder}, whose folder {hidden} would be "
-            f"taken for the model of that name; give another {name}"
+            f"{name}: expected a folder that hides no model of the Hub, got {folder}, whose folder {hidden}, which is "
+            f"not there yet, would be taken for the model of that name; give another {name}"
         )
 
 

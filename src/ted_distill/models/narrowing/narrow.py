@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
 
 from ...errors import InputError, reason_of
+from ..as_computed import built_like
 from .wiring import WIRINGS, Kept, Wiring
 
 Narrow = Literal["truncated", "random", "important"]
@@ -105,7 +106,7 @@ def narrow_model(
     config = narrow_config(model.config, hidden_size)
     # Families check their own configs, each in its way.
     try:
-        student = type(model)(config).to(model.dtype).train(model.training)
+        student = built_like(model, config)
     except Exception as error:
         raise InputError(
             f"hidden_size: expected a width that a {type(model).__name__} can have, got {hidden_size} "
@@ -123,7 +124,6 @@ def narrow_model(
         student.load_state_dict(
             {name: _part(state, name, weight, wiring, kept) for name, weight in student.state_dict().items()}
         )
-        student.tie_weights()
     if model.can_generate():
         student.generation_config = copy.deepcopy(model.generation_config)
     return student

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ...errors import InputError, reason_of
 from ...fast.embeddings import token_table
+from ..as_computed import built_like
 from .trimmed_tokenizer import collecting
 
 _SIZES = "vocab_size", "decoder_vocab_size"
@@ -69,7 +70,7 @@ def trim_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
     _change_ids(config, change)
     # Code that comes with a model may raise anything.
     try:
-        small = type(model)(config).to(model.dtype).train(model.training)
+        small = built_like(model, config)
     except Exception as error:
         raise InputError(
             f"model: expected {type(model).__name__} with {len(kept):,} tokens, got an error ({reason_of(error)}); it "
@@ -79,7 +80,6 @@ def trim_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
     small.load_state_dict(
         {name: _kept_part(name, state.get(name), weight, before, rows) for name, weight in small.state_dict().items()}
     )
-    small.tie_weights()
     if getattr(model, "generation_config", None) is not None:
         small.generation_config = copy.deepcopy(model.generation_config)
         _change_ids(small.generation_config, change)
