@@ -6,7 +6,7 @@ parameters in the table of a run, are written out where they are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .errors import QUOTED, shown
 
@@ -93,3 +93,11 @@ def _needs_no_quotes(name: str) -> bool:
 def and_list(names: Sequence[str]) -> str:
     """Names in a sentence: `KD, LWD and TED`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def told_together(said: Mapping[str, str]) -> dict[str, str]:
+    """Names and what is said of each -> the same with one entry for names of which the same is said."""
+    names: dict[str, list[str]] = {}
+    for name, text in said.items():
+        names.setdefault(text, []).append(name)
+    return {and_list(found): text for text, found in names.items()}

@@ -18,8 +18,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     parts = [f"# {_escaped(content['title'])}", _escaped(content["sentence"])]
     parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in content["verdicts"]))
     parts += ["## Scores", _table(tables.scores_table(content)), _escaped(texts.about_scores(content))]
-    if chosen := content["scores"]["chosen"]:
-        parts.append("\n".join(f"- {_escaped(title)}: {_escaped(text)}" for title, text in chosen.items()))
+    if chosen := texts.how_chosen(content):
+        parts.append("\n".join(f"- {_escaped(titles)}: {_escaped(text)}" for titles, text in chosen.items()))
     if searched := tables.chosen_table(content):
         parts.append(_table(searched))
     if pairs := tables.pairs_table(content):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..wording import and_list, counted
+from ..wording import and_list, counted, told_together
 from . import words
 
 
@@ -33,6 +33,11 @@ def about_scores(content: Mapping[str, Any]) -> str:
         seeds = ", ".join(map(str, scores["seeds"]))
         said.append(f"Methods have the mean over the seeds {seeds}.")
     return " ".join(said)
+
+
+def how_chosen(content: Mapping[str, Any]) -> dict[str, str]:
+    """How the weights of models were chosen, by their titles: of those chosen alike it is said once."""
+    return told_together(content["scores"]["chosen"])
 
 
 def about_costs(content: Mapping[str, Any]) -> str:
@@ -73,11 +78,11 @@ def about_differences(content: Mapping[str, Any]) -> str:
     first = found["shown"][0]["texts"]
     what = "word" if "word" in first else "question" if "question" in first else "row"
     right = "nearer to the label" if "difference" in first else "right"
-    names = {"teacher": "the teacher", "student": "the student", "neither": "neither", "both": "each of them"}
-    counts = [f"{names[name]} {counted(count, 'time')}" for name, count in found["right"].items()]
+    names = {"student": "the student is", "teacher": "the teacher is", "both": "both are", "neither": "neither is"}
+    counts = [f"{names[name]} {right} on {found['right'][name]:,}" for name in names if name in found["right"]]
     where = f"{words.capital(found['model'])}{_of_seed(content)}"
     said = f"{where} and the teacher differ on {counted(found['count'], what)}"
-    said += f"; of these, {right} is {and_list(counts)}." if counts else "."
+    said += f": {and_list(counts)}." if counts else "."
     order = "by how far apart they are" if "difference" in first else "by how sure the student is"
     shown = len(found["shown"])
     more = f"The first {shown} are shown" if found["count"] > shown else "They are shown"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..stages.methods import METHODS
 from ..training.scores.selection import described, is_test_score, shown_scores
-from ..wording import digits
+from ..wording import digits, told_together
 
 NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
 RESULT_KEYS = frozenset({
@@ -48,23 +48,21 @@ def shown_score(name: str, value: float | None) -> str:
 
 def _notes(results: dict[str, dict[str, Any]]) -> list[str]:
     """How each row's model was chosen, and a warning if not all are the best of equally many evaluations."""
-    notes = [
-        f"- {model_title(name, result)}: {' '.join(described(result))}"
-        for name, result in results.items()
-        if described(result)
-    ]
+    said = {model_title(name, result): " ".join(described(result)) for name, result in results.items()}
+    notes = [f"- {names}: {text}" for names, text in told_together(said).items() if text]
     notes += [
         f"- {model_title(name, result)}, trimmed: {trimmed['tokens']:,} of {trimmed['of_tokens']:,} tokens, those of "
         "the training texts; scored again."
         for name, result in results.items()
         if (trimmed := result.get(TRIMMED))
     ]
-    chosen = {result["evaluations"] for result in results.values() if result.get("chosen_on")}
+    students = [result for name, result in results.items() if name in METHODS]
+    chosen = {result["evaluations"] for result in students if result.get("chosen_on")}
     paragraphs = ["\n".join(notes)] if notes else []
     if len(chosen) > 1:
         paragraphs.append(
-            "The best of more evaluations is higher by chance alone, and the models were not evaluated equally often: "
-            f"{', '.join(map(str, sorted(chosen)))} times."
+            "The best of more evaluations is higher by chance alone, and the students were not evaluated equally "
+            f"often: {', '.join(map(str, sorted(chosen)))} times."
         )
     return paragraphs
 

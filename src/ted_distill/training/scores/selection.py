@@ -144,12 +144,14 @@ def described(results: dict[str, Any]) -> list[str]:
         sentences.append(f"Tested once, on {named[TEST]}.")
     validation = [text for name, text in named.items() if name != TEST]
     if chosen_on:
-        last = results.get(f"{LAST}{results['chosen_by']}")
-        sentences.append(
-            f"Chosen by `{results['chosen_by']}`{_of(results)} on {named[chosen_on]}: "
-            f"best of {counted(results['evaluations'], 'evaluation')}"
-            + (f"; the last one gave {last:.2f}." if last is not None else ".")
-        )
+        by, last = f"`{results['chosen_by']}`{_of(results)}", results.get(f"{LAST}{results['chosen_by']}")
+        if results["evaluations"] == 1 and last == results.get(results["chosen_by"]):
+            sentences.append(f"Scored once, at the end of training, by {by} on {named[chosen_on]}.")
+        else:
+            sentences.append(
+                f"Chosen by {by} on {named[chosen_on]}: best of {counted(results['evaluations'], 'evaluation')}"
+                + (f"; the last one gave {last:.2f}." if last is not None else ".")
+            )
     elif validation or "evaluations" in results:
         which = "The last weights, not chosen by a score" if "evaluations" in results else "Taken as it was"
         sentences.append(which + (f"; scored on {and_list(validation)}." if validation else "."))
