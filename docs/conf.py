@@ -14,6 +14,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 default_role = "code"
+highlight_language = "text"  # what commands print is no Python
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

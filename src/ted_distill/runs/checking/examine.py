@@ -337,7 +337,7 @@ def _sizes(models: dict[str, LoadedModel]) -> str:
         for owner, (own, tables) in weights.items()
     ]
     (of_teacher, _), (of_student, _) = weights.values()
-    return f"{'; '.join(parts)}; the student has {100 * of_student / max(1, of_teacher):.0f} % of the former"
+    return f"{'; '.join(parts)}; the student has {100 * of_student / max(1, of_teacher):.0f} % of the teacher's weights"
 
 
 def _pairs(plan: Plan, stages: list[PlannedStage]) -> str:

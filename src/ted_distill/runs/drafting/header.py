@@ -39,7 +39,7 @@ def _change(planned: Plan) -> str:
     student = planned.models["student"]
     if isinstance(student, PlannedModel) and student.kept_blocks:
         config = student.config
-        return f"{len(student.kept_blocks)} blocks x {config.hidden_size}"
+        return f"{counted(len(student.kept_blocks), 'block')} x {config.hidden_size}"
     return short_name(planned.recipe.run.student or "a student")
 
 

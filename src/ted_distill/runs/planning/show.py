@@ -9,7 +9,7 @@ from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks, width
 from ...models.tokenizers import Tokenizers
 from ...tasks import describe_task
-from ...wording import size
+from ...wording import counted, size
 from ..recipe_keys import SCORE_ON
 from ..table import markdown_table
 from .features import PlannedData
@@ -78,7 +78,7 @@ def _model(model: PlannedModel | Unknown, teacher: PlannedModel | Unknown) -> st
         size = f"{parameters:,} parameters"
         if isinstance(teacher, PlannedModel) and model is not teacher and isinstance(teacher.parameters, int):
             size += f", {100 * parameters / teacher.parameters:.0f} % of the teacher's"
-    return f"{source}: {config.model_type}, {num_blocks(config)} blocks x {width(config)}, {size}"
+    return f"{source}: {config.model_type}, {counted(num_blocks(config), 'block')} x {width(config)}, {size}"
 
 
 def _trimmed(trimmed: tuple[int, int] | Unknown, student: PlannedModel | Unknown) -> str:
@@ -142,7 +142,7 @@ def _method(method: PlannedMethod | None) -> str:
         return text
     start = arguments.student_filters or arguments.of_method.student_filters
     student = "" if method.filters is None else f"; student filters {_filter(method.filters)} from {start}"
-    return f"{text} of {len(method.pairs)} pairs{student}"
+    return f"{text} of {counted(len(method.pairs), 'pair')}{student}"
 
 
 # --- stages ---------------------------------------------------------------------------------------------------
