@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.metrics import f1_score
 
 from ted_distill import InputError
 from ted_distill.report import costs, plots, words
 from ted_distill.report.bench import verdict as bench_verdict
+from ted_distill.report.by_class import class_scores
 from ted_distill.report.comparison import read_comparison
 from ted_distill.report.curves import curves, read_history
 from ted_distill.report.differences import differences
@@ -184,6 +186,27 @@ def test_numbers_that_are_far_apart_come_first() -> None:
     assert found[0].student_confidence is None
 
 
+@pytest.mark.parametrize(
+    ("task", "labels", "predicted", "gold"),
+    [
+        ("sequence_classification", [0, 1, 2, 1], [0, 2, 2, 1], [0, 1, 2, 1]),
+        ("multi_label_classification", [[1.0, 0, 0], [1.0, 1.0, 0]], [[1, 1, 0], [0, 1, 1]], [[1, 0, 0], [1, 1, 0]]),
+    ],
+)
+def test_the_f1_of_a_class_is_that_of_scikit_learn(task: str, labels: Any, predicted: Any, gold: Any) -> None:
+    found = class_scores(task_of(task, ["a", "b", "c"]), predicted, Dataset.from_dict({"label": labels}))
+    assert found is not None
+    wanted = 100 * f1_score(gold, predicted, average=None, zero_division=0)
+    assert [f1 for _, f1 in found.values()] == pytest.approx(wanted)
+
+
+def test_kinds_of_entities_are_scored_as_wholes() -> None:
+    rows = Dataset.from_dict({"tokens": [["a", "b", "c"]], "tags": [[1, 2, 3]]})
+    task = task_of("token_classification", ["O", "B-x", "I-x", "B-y"])
+    assert class_scores(task, [["B-x", "O", "B-y"]], rows) == {"x": (1, 0.0), "y": (1, 100.0)}
+    assert class_scores(task_of("regression"), [1.0], Dataset.from_dict({"label": [1.0]})) is None
+
+
 def test_words_are_shown_in_their_sentence_with_their_own_confidence() -> None:
     rows = Dataset.from_dict({"tokens": [["a", "b"], ["c"]], "tags": [[0, 1], [1]]})
     student, teacher = made([["O", "O"], ["B-x"]], [0.1, 0.2, 0.3]), made([["O", "B-x"], ["O"]], [0.4, 0.5, 0.6])
@@ -283,6 +306,11 @@ def content(**changes: Any) -> dict[str, Any]:
             "metric": "accuracy", "lower_is_better": False, "rows": "the validation rows", "interval": "95 %",
             "seeds": [], "models": [teacher, model], "chosen": {"TED": EVIL},
         },
+        "by_class": {
+            "unit": "rows", "classes": [{"name": EVIL, "rows": 3}], "model": EVIL,
+            "models": [{"name": "ted", "title": EVIL, "f1": {EVIL: 50.0}}],
+            "mistakes": [{"label": EVIL, "predicted": "b", "student": 2, "teacher": None}],
+        },
         "comparisons": [],
         "costs": {"models": {"teacher": sizes, "ted": sizes}, "speed": speed},
         "bench": None,
@@ -332,7 +360,7 @@ def test_the_markdown_shows_odd_texts_as_they_are() -> None:
     tables = [part.splitlines() for part in outside.split("\n\n") if part.startswith("| ")]
     for table in tables:
         assert len({line.replace("\\|", "").count("|") for line in table}) == 1
-    assert len(tables) == 5
+    assert len(tables) == 7
     assert "````yaml\na: b\n```\nc\n````" in text
 
 

@@ -174,6 +174,10 @@ def test_a_run_is_told_from_its_sentence_to_its_rows(reviews: Path) -> None:
     assert sizes["teacher"]["parameters"] > sizes["ted"]["parameters"] > sizes["ted"]["embedding_parameters"]
     assert sizes["ted"]["bytes"] == (reviews / "ted" / "model.safetensors").stat().st_size
     assert sizes["ted"]["rows_per_second"] == sizes["alone"]["rows_per_second"] > 0
+    of_teacher, *_, of_ted = found["by_class"]["models"]
+    assert [of_teacher["name"], of_ted["name"]] == ["teacher", "ted"]
+    assert sum(of_ted["f1"].values()) / 2 == pytest.approx(results["ted"]["f1_macro"])
+    assert "Scores by class" in (reviews / "report.html").read_text(encoding="utf-8")
     assert found["missing"] == []
     assert str(reviews.parent) not in (reviews / "report.html").read_text(encoding="utf-8")
     for name in ("report.html", "report.md"):

@@ -169,7 +169,7 @@ def show(file: Path | None, recipe: Any) -> None:
     from ..runs.planning import plan, show
     from ..runs.recipe_files import recipe_title
 
-    title = f"{recipe_title(file) or file}\n{file}\n\n" if file else ""
+    title = "".join(f"{line}\n" for line in filter(None, (recipe_title(file), file))) + "\n" if file else ""
     sys.stdout.write(f"{title}{show(plan(recipe))}")
 
 

@@ -12,6 +12,7 @@ from ..runs.kept_predictions import Predictions
 from ..training.scores.selection import described
 from ..training.shown.history import HISTORY_NAME
 from .bench import read_bench_of
+from .by_class import by_class
 from .curves import curves, read_history
 from .differences import Difference, differences, why_none
 from .facts import facts
@@ -49,6 +50,7 @@ def contents(
             "models": [asdict(one) for one in found],
             "chosen": _chosen(reported, found),
         },
+        "by_class": by_class(reported, found, predictions),
         "comparisons": reported.comparison.comparisons if reported.comparison else [],
         "costs": {name: costs.get(name) for name in ("models", "speed")},
         "bench": read_bench_of(reported),

@@ -24,6 +24,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         parts.append(_table(searched))
     if pairs := tables.pairs_table(content):
         parts += ["## Which methods can be told apart", _table(pairs)]
+    if classes := tables.classes_table(content):
+        parts += ["## Scores by class", _table(classes), _escaped(texts.about_classes(content, tables.CLASSES))]
+        parts += [_table(mistakes)] if (mistakes := tables.mistakes_table(content)) else []
     if costs := tables.costs_table(content):
         parts += ["## Size and speed", _table(costs), _escaped(texts.about_costs(content))]
     if measured := content["bench"]:

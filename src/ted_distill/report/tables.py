@@ -11,6 +11,8 @@ from ..wording import digits, parameters, size
 from . import texts, words
 
 Table = list[list[str]]
+CLASSES = 40
+"""How many classes are shown; `report.json` has all."""
 
 
 def scores_table(content: Mapping[str, Any]) -> Table:
@@ -61,6 +63,31 @@ def chosen_table(content: Mapping[str, Any]) -> Table:
     """What a search chose for each method."""
     rows = [[one["title"], one["note"]] for one in content["scores"]["models"] if one["note"]]
     return [["method", "chosen by the search"], *rows] if rows else []
+
+
+def classes_table(content: Mapping[str, Any]) -> Table:
+    """The F1 of each class, the most frequent ones first."""
+    found = content["by_class"]
+    if not found:
+        return []
+    classes = sorted(found["classes"], key=lambda one: -one["rows"])[:CLASSES]
+    rows = [["class", found["unit"], *(f"{one['title']}, F1" for one in found["models"])]]
+    for one in classes:
+        scores = [words.score(model["f1"].get(one["name"])) for model in found["models"]]
+        rows.append([one["name"], f"{one['rows']:,}", *scores])
+    return rows
+
+
+def mistakes_table(content: Mapping[str, Any]) -> Table:
+    """The most frequent mistakes of the best student, and how often the teacher makes them."""
+    found = content["by_class"]
+    if not found or not found["mistakes"]:
+        return []
+    rows = [["label", "taken for", f"by {found['model']}", "by the teacher"]]
+    for one in found["mistakes"]:
+        times = ["" if one[name] is None else f"{one[name]:,}" for name in ("student", "teacher")]
+        rows.append([one["label"], one["predicted"], *times])
+    return without_empty(rows)
 
 
 def costs_table(content: Mapping[str, Any]) -> Table:

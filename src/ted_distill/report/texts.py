@@ -40,6 +40,21 @@ def how_chosen(content: Mapping[str, Any]) -> dict[str, str]:
     return told_together(content["scores"]["chosen"])
 
 
+def about_classes(content: Mapping[str, Any], most: int) -> str:
+    """What the table of classes and that of mistakes are.
+
+    Args:
+        most: how many classes are shown.
+    """
+    found = content["by_class"]
+    said = f"Each model's F1 of each class, in percent, on the rows above{_of_seed(content)}."
+    if len(found["classes"]) > most:
+        said += f" The {most} most frequent of {len(found['classes']):,} are shown; report.json has all."
+    if found["mistakes"]:
+        said += f" Then the mistakes that {found['model']} makes most often."
+    return said
+
+
 def about_costs(content: Mapping[str, Any]) -> str:
     """How speed was measured."""
     how, hardware = content["costs"].get("speed"), content["facts"].get("hardware") or {}

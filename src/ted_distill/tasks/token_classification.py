@@ -328,7 +328,7 @@ class TokenClassification(ModelLabels, Task):
         names = self.label_names or []
         gold = [[names[tag] for tag in row] for row in rows["tags"]]
         if self.has_entities:
-            sums = sampled_sums(entity_counts(self._parts(gold), self._parts(predictions)), draws)
+            sums = sampled_sums(entity_counts(self.entity_parts(gold), self.entity_parts(predictions)), draws)
             return 200 * sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2], 1)
         right = [np.equal(row, of_row).sum() for row, of_row in zip(gold, predictions, strict=True)]
         sums = sampled_sums(np.stack([right, list(map(len, gold))], axis=1).astype(np.float64), draws)
@@ -351,11 +351,11 @@ class TokenClassification(ModelLabels, Task):
         from seqeval.metrics import f1_score, precision_score, recall_score
 
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
-        parts = self._parts(gold), self._parts(predictions)
+        parts = self.entity_parts(gold), self.entity_parts(predictions)
         found = {name: 100.0 * float(score(*parts, zero_division=0)) for name, score in scores.items()}
         return found | accuracy
 
-    def _parts(self, tags: list[list[str]]) -> list[list[str]]:
+    def entity_parts(self, tags: list[list[str]]) -> list[list[str]]:
         """Tags as seqeval reads them: what is no part of an entity, such as `_` or no tag at all, is `O`."""
         bare = are_bare(self.label_names or ())
         return [[entity_part(tag, bare) for tag in row] for row in tags]
