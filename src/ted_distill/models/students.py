@@ -295,7 +295,7 @@ def made_of(
     elif not Path(teacher := resolve_place(teacher)).is_dir():
         known = teacher == found.get("teacher")
     else:
-        known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher, arguments))
+        known = _descends(teacher, origin, arguments)
     if known:
         return list(found["layers"])
     logger.warning(
@@ -304,6 +304,26 @@ def made_of(
         student, ", ".join(map(str, found["layers"])),
     )  # fmt: skip
     return None
+
+
+def descends_from(teacher: str, model: str, arguments: ModelArguments | None = None) -> bool:
+    """Whether a teacher is this model or was trained from it, so that `made_of` knows a student of its blocks.
+
+    Args:
+        teacher: a name on the Hub descends from itself alone; of a folder see `made_of`.
+    """
+    teacher, model = resolve_place(teacher), resolve_place(model)
+    if teacher == model or not Path(teacher).is_dir():
+        return teacher == model
+    # Which spares loading two models that can have nothing in common.
+    if load_config(teacher, arguments).model_type != load_config(model, arguments).model_type:
+        return False
+    return _descends(teacher, backbone_fingerprint(load_as_saved(model, arguments)), arguments)
+
+
+def _descends(teacher: str, origin: Any, arguments: ModelArguments | None) -> bool:
+    """Whether the model in a folder has this backbone, or had it before a known training."""
+    return origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher, arguments))
 
 
 def has_teachers_embeddings(student: LoadedModel, teacher: LoadedModel | None) -> bool:

@@ -28,7 +28,7 @@ from ...models.trying.positions import fit_length, readable_length, steady_lengt
 from ...stages.methods import token_methods
 from ...tasks import Task
 from ...training.scores.best_score import score_problems
-from ..matching import filter_arguments, run_pairs, student_blocks
+from ..matching import copied_blocks, filter_arguments, run_pairs, student_blocks
 from ..model_checks import remedy_of_a_recipe
 from ..narrowing import student_narrow
 from ..recipe import Recipe, stage_arguments
@@ -114,6 +114,8 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
         with collect(problems):
             models[owner] = _model(recipe, owner, task, hub)
     missing = next((model for model in models.values() if isinstance(model, Unknown)), None)
+    with collect(problems):
+        missing = missing or _unknown_origin(recipe, models, hub)
     pairs: Pairs | Unknown = missing or []
     filters: dict[str, FilterConfig] | Unknown = missing or {}
     # KD needs no pairs, so it works with any two models.
@@ -166,6 +168,17 @@ def _trimmed_size(student: PlannedModel, tokenizer: PreTrainedTokenizerBase, tas
     if isinstance(student.model, Unknown):
         return student.model
     return planned_size(student.model, tokenizer, student.name, training_texts(task))
+
+
+def _unknown_origin(recipe: Recipe, models: dict[str, PlannedModel | Unknown], hub: Hub) -> Unknown | None:
+    """Why it is not known whether a student's blocks are the teacher's; None where it is, or where nobody asks."""
+    student = models.get("student")
+    if not isinstance(student, PlannedModel) or not student.kept_blocks or "teacher" not in models:
+        return None
+    if recipe.run.pairs or not token_methods(recipe.run.methods):
+        return None
+    found = hub.ask(_source(recipe, "student"), lambda: copied_blocks(recipe, student.kept_blocks))
+    return found if isinstance(found, Unknown) else None
 
 
 # --- models and filters ---------------------------------------------------------------------------------------
