@@ -34,12 +34,13 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     if not token_methods(run.methods):
         return []
     teacher = str(run.teacher)
-    source = load_config(str(run.student or teacher), recipe.model)
+    task = load_task(recipe.task)
+    source = load_config(str(run.student or teacher), recipe.model, task)
     blocks = student_blocks(recipe, num_blocks(source))
     if run.student_hidden_size:
         narrow_config(source, run.student_hidden_size, "student_hidden_size")
     return resolve_pairs(
-        num_blocks(load_config(teacher, recipe.model)),
+        num_blocks(load_config(teacher, recipe.model, task)),
         len(blocks) if blocks else num_blocks(source),
         pairs=run.pairs,
         teacher_filter_interval=run.teacher_filter_interval,
@@ -59,7 +60,7 @@ def copied_blocks(recipe: Recipe, blocks: list[int] | None) -> list[int] | None:
         return blocks if run.made_of_teacher else None
     if blocks is None:
         return made_of(str(run.student), teacher, recipe.model)
-    return blocks if descends_from(teacher, str(run.student), recipe.model) else None
+    return blocks if descends_from(teacher, str(run.student), recipe.model, load_task(recipe.task)) else None
 
 
 def fill_pairs(own: DistillArguments, pairs: list[tuple[int, int]]) -> None:

@@ -187,7 +187,7 @@ def _unknown_origin(recipe: Recipe, models: dict[str, PlannedModel | Unknown], h
 def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | Unknown:
     """A model without its weights. Raises `InputError` where the recipe asks for an impossible one."""
     source = _source(recipe, owner)
-    config = hub.ask(source, lambda: load_config(source, recipe.model))
+    config = hub.ask(source, lambda: load_config(source, recipe.model, task))
     if isinstance(config, Unknown):
         return config
     # A student that is made of the teacher's blocks after its fine-tuning has its head.
