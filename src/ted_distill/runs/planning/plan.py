@@ -34,7 +34,7 @@ from ..narrowing import student_narrow
 from ..recipe import Recipe, stage_arguments
 from ..recipe_keys import FROM_SCRATCH
 from ..run_task import task_of_run
-from ..trimming import check_trimming, planned_size, training_texts
+from ..trimming import check_trimming, planned_size
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
 from .unknown import Hub, Unknown
@@ -167,7 +167,7 @@ def _trimmed(
 def _trimmed_size(student: PlannedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> tuple[int, int] | Unknown:
     if isinstance(student.model, Unknown):
         return student.model
-    return planned_size(student.model, tokenizer, student.name, training_texts(task))
+    return planned_size(student.model, tokenizer, student.name, task)
 
 
 def _unknown_origin(recipe: Recipe, models: dict[str, PlannedModel | Unknown], hub: Hub) -> Unknown | None:
