@@ -17,11 +17,12 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, TaskArguments, evaluate, load_task, read_recipe, run
+from ted_distill import InputError, TaskArguments, evaluate, finetune, load_task, read_recipe, run
 from ted_distill.cli.flags import parse_flags
 from ted_distill.cli.main import main
 from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
+from ted_distill.runs.planning import plan, plan_stages
 from ted_distill.runs.recipe import make_recipe, stage_arguments
 from ted_distill.runs.recipe_files import find_recipe, recipe_files
 from ted_distill.runs.recorded import recorded_text
@@ -189,6 +190,37 @@ def test_methods_can_start_from_the_raw_student(tmp_path: Path) -> None:
     assert settings(tmp_path / "run" / "ted")["places"]["student"] == "small"
     with pytest.raises(InputError, match="expected finetuned with student_filters learned of method ted, as Stage I"):
         read_recipe(recipe, ["ted.student_filters=learned"])
+
+
+def test_blocks_of_the_model_that_the_teacher_was_fine_tuned_from_are_matched_as_they_were_copied(
+    tmp_path: Path,
+) -> None:
+    file = tiny_recipe(tmp_path, methods=["hidden"], student_layers=[1, 4], start_from="pretrained")
+    task = load_task(read_recipe(file).task)
+    teacher, raw = tmp_path / "tuned", tmp_path / "big"
+    finetune(raw, task, StageArguments(str(teacher), **QUICK))
+    given = [f"teacher={teacher}", f"student={raw}", "finetune_teacher=false"]
+    recipe = read_recipe(file, given)
+    for section in ([], ["hidden.filter_interval=1"]):
+        planned = plan_stages(plan(read_recipe(file, [*given, *section])))[-1]
+        assert planned.method is not None
+        assert planned.method.pairs == [(1, 1), (4, 2)]
+    # A run that has other pairs, as former versions chose, is not mixed with it.
+    run(read_recipe(file, [*given, "pairs=[2:1, 4:2]"]))
+    with pytest.raises(InputError, match=r"distill\.pairs"):
+        run(recipe)
+    assert settings(tmp_path / "run" / "hidden")["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
+    run(read_recipe(file, [*given, f"output_dir={tmp_path / 'again'}"]))
+    assert settings(tmp_path / "again" / "hidden")["identity"]["distill"]["pairs"] == [[1, 1], [4, 2]]
+
+
+def test_a_methods_own_interval_gives_the_pairs_of_the_same_interval_of_the_run(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "stranger", AutoModelForSequenceClassification, blocks=4, seed=9)
+    changes = {"student": str(tmp_path / "stranger"), "student_layers": [1, 4], "start_from": "pretrained"}
+    file = tiny_recipe(tmp_path, **changes, methods=["hidden", "ted"])
+    known = plan(read_recipe(file, ["hidden.filter_interval=1", "ted.filter_interval=1"]))
+    methods = {stage.name: stage.method for stage in plan_stages(known) if stage.method}
+    assert methods["hidden"].pairs == methods["ted"].pairs == known.pairs == [(2, 1), (4, 2)]
 
 
 def test_a_run_that_is_not_what_was_required_shows_its_table_first(

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    BartConfig,
+    BartForConditionalGeneration,
     T5Config,
 )
 
@@ -31,12 +34,13 @@ from ted_distill.runs.planning.estimates import (
     training_bytes,
 )
 from ted_distill.runs.recipe_files import find_recipe, recipe_files, recipe_title
+from ted_distill.runs.steps import Steps
 from ted_distill.tasks import TASKS, TaskArguments
 from ted_distill.tasks.glue import GLUE
 from ted_distill.tasks.token_classification import TAGGED
 from ted_distill.training.checkpointing import moments_of
 from ted_distill.training.stage_arguments import StageArguments
-from tiny import DECODERS, save_tiny, tiny_config, write_entities, write_questions, write_text
+from tiny import DECODERS, save_tiny, tiny_config, tiny_tokenizer, write_entities, write_questions, write_text
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RECIPES = recipe_files()
@@ -260,6 +264,45 @@ def test_a_plan_names_what_is_made_of_what(tmp_path: Path) -> None:
     assert "blocks 1, 2, 3 of" in text
     assert "3 blocks x 8" in text
     assert "student filters Linear(8, 16)" in text
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "keys", "kept"),
+    [
+        (4, 2, ["student_num_layers=1"], [2]),
+        (4, 2, ["student_layers=[1]"], [1]),
+        (2, 4, ["student_layers=[2, 4]"], [2, 4]),
+    ],
+)
+def test_a_decoder_without_its_encoder_is_planned_and_cut_by_its_own_blocks(
+    tmp_path: Path, encoder: int, decoder: int, keys: list[str], kept: list[int]
+) -> None:
+    config = BartConfig(
+        vocab_size=40, d_model=16, encoder_layers=encoder, decoder_layers=decoder, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=70, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=None,
+    )  # fmt: skip
+    whole, teacher = BartForConditionalGeneration(config), tmp_path / "whole"
+    whole.save_pretrained(teacher)
+    # Checkpoints of the Hub have all names of a weight.
+    every = {name: weight.clone() for name, weight in whole.state_dict().items()}
+    save_file(every, teacher / "model.safetensors", metadata={"format": "pt"})
+    tiny_tokenizer(token_type_ids=False).save_pretrained(teacher)
+    text = write_text(tmp_path)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"{{task: causal_lm, train_file: {text}, validation_file: {text}, max_seq_length: 16}}")
+    given = [f"teacher={teacher}", f"output_dir={tmp_path / 'run'}", "methods=[ted]", "training.max_steps=1", *keys]
+    recipe = read_recipe(file, [*given, "start_from=pretrained"])
+    for found in (plan(recipe), plan(read_recipe(file, given))):
+        student = found.models["student"]
+        assert isinstance(student, PlannedModel)
+        assert student.kept_blocks == kept
+        assert [last for last, _ in found.pairs][-1] == decoder
+    Steps(recipe).make("student_init")
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student_init").model.decoder.layers
+    assert len(made) == len(kept)
+    for block, number in zip(made, kept, strict=True):
+        assert torch.equal(block.fc1.weight, whole.model.decoder.layers[number - 1].fc1.weight)
 
 
 @pytest.mark.parametrize(

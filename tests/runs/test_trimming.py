@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from small_runs import write_recipe
 from ted_distill import InputError, read_recipe
@@ -21,7 +23,7 @@ from ted_distill.runs.planning.show import show
 from ted_distill.runs.recipe import make_recipe
 from ted_distill.runs.run import run
 from ted_distill.runs.trimming import training_texts
-from ted_distill.tasks import load_task
+from ted_distill.tasks import TASKS, SequenceClassification, load_task
 from tiny import WORDS, write_text
 
 SHORT = ["training.num_train_epochs=1", "training.eval_strategy=epoch", "training.save_strategy=epoch", "check=false"]
@@ -155,3 +157,82 @@ def test_texts_without_labels_are_trained_on_and_so_are_their_tokens(recipe_file
     more.write_text(json.dumps({"text": f"Ada {WORDS[0]}"}) + "\n")
     task = load_task(read_recipe(recipe_file, ["output_dir=x", f"unlabelled_file={more}"]).task)
     assert "Ada the" in training_texts(task)
+
+
+class Prompted(SequenceClassification):
+    """Puts words before every text that no text has."""
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        return super().encode(rows.map(lambda row: {"text": f"who cooked a song, Ada? {row['text']}"}), tokenizer)
+
+
+class Titled(SequenceClassification):
+    """Rows with texts in columns of other names."""
+
+    def normalise(self, rows: Dataset, split: str) -> Dataset:
+        return super().normalise(rows, split).rename_column("text", "title")
+
+    def problems(self, rows: Dataset, split: str) -> Iterator[str]:
+        yield from ()
+
+
+@pytest.fixture
+def own(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Changes to a recipe, for tasks of one's own."""
+    monkeypatch.setitem(TASKS, "prompted", Prompted)
+    monkeypatch.setitem(TASKS, "titled", Titled)
+    return [*SHORT, f"output_dir={tmp_path / 'run'}", "methods=[kd]", "student_trim=train"]
+
+
+def test_words_that_a_task_of_ones_own_adds_to_its_rows_are_kept(
+    own: list[str], recipe_file: Path, tmp_path: Path
+) -> None:
+    recipe = read_recipe(recipe_file, [*own, "task=prompted"])
+    planned = plan(recipe).trimmed
+    results = run(recipe)
+    (best,) = [name for name, of in results.items() if of.get("best")]
+    assert planned == (results[best]["trimmed"]["tokens"], results[best]["trimmed"]["parameters"])
+    assert results[best]["trimmed"]["tokens"] < 40
+    task, tokenizers = (
+        load_task(recipe.task),
+        [AutoTokenizer.from_pretrained(tmp_path / "run" / n) for n in (best, "best")],
+    )
+    tokens = [
+        [tokenizer.convert_ids_to_tokens(row) for row in task.encode(task.rows["train"], tokenizer)["input_ids"]]
+        for tokenizer in tokenizers
+    ]
+    assert tokens[0] == tokens[1]
+    assert "Ada" in tokens[1][0]
+
+
+def test_a_student_that_would_read_the_rows_of_a_task_of_ones_own_otherwise_stays_whole(
+    own: list[str], recipe_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ted_distill.runs.trimming.own_tokens", lambda task, tokenizer: set())
+    run(read_recipe(recipe_file, [*own, "task=prompted"]))
+    assert (
+        "the best student is left as it is (nothing was published: expected the same tokens of all rows" in caplog.text
+    )
+    assert not (tmp_path / "run" / "best" / "trim.json").exists()
+
+
+def test_a_task_that_names_no_columns_of_text_is_refused_before_anything_is_trained(
+    own: list[str], recipe_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"student_trim: expected a task that names columns .* define text_columns"):
+        run(read_recipe(recipe_file, [*own, "task=titled"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_are_written_also_where_the_best_student_cannot_be(
+    own: list[str], recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr("ted_distill.runs.run.publish_trimmed_best", fail)
+    with pytest.raises(ValueError, match="unexpected"):
+        run(read_recipe(recipe_file, own))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "accuracy" in results["kd"]
+    assert not any(of.get("best") for of in results.values())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from ted_distill.method.losses import schedule_weights
 from ted_distill.method.relations import relation_loss
 from ted_distill.models.students import make_student
 from ted_distill.runs.matching import fill_pairs
+from ted_distill.stages.matching import pair_balance
 from ted_distill.stages.method_checks import check_method
 from ted_distill.stages.methods import METHODS, filter_learners, token_methods
 from ted_distill.training.trainer import StageTrainer
@@ -304,6 +307,30 @@ def test_balanced_pairs_pull_equally_hard_at_the_start(
         norms.append(float(torch.stack([g.norm() for g in found if g is not None]).norm()))
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     assert sum(results["pair_weights"]) == pytest.approx(2, abs=1e-5)
+
+
+def test_balancing_holds_the_gradients_of_one_pair_at_a_time(
+    models: dict[str, Path], reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[weakref.ref[torch.Tensor]] = []
+    held: set[int] = set()
+
+    def remember(weight: torch.Tensor) -> torch.Tensor:
+        made = torch.zeros_like(weight)
+        sums.append(weakref.ref(made))
+        return made
+
+    def count(loss: torch.Tensor, weights: list[torch.Tensor], **options: Any) -> Any:
+        held.add(sum(made() is not None for made in sums) // len(weights))
+        return torch.autograd.grad(loss, weights, **options)
+
+    counted = SimpleNamespace(grad=count)
+    watched = SimpleNamespace(zeros_like=remember, ones=torch.ones, stack=torch.stack, autograd=counted)
+    monkeypatch.setattr(pair_balance, "torch", watched)
+    settings = DistillArguments("lwd", pair_weights=["balanced"], student_filters="random")
+    args = arguments(tmp_path, max_steps=1, eval_strategy="no", save_strategy="no")
+    assert len(distill(models["teacher"], models["student"], reviews, args, settings)["pair_weights"]) == 2
+    assert held == {1}
 
 
 @pytest.fixture(autouse=True)

@@ -172,6 +172,19 @@ def test_what_is_measured_before_the_training_may_not_fit(
         distill(model, model, task, quick_arguments(tmp_path / "out"), DistillArguments("lwd"))
 
 
+def test_gradients_of_balanced_pairs_may_not_fit_and_no_batch_is_to_blame(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("ted_distill.stages.matching.pair_balance.layer_losses", no_room)
+    wanted = "pair_weights: balanced measures, 4 rows at once, got none .*; give numbers as pair_weights"
+    settings = DistillArguments("lwd", pair_weights=["balanced"])
+    with pytest.raises(TrainingError, match=wanted):
+        distill(model, model, task, quick_arguments(tmp_path / "out"), settings)
+
+
 def test_activations_that_are_computed_again_make_the_same_stage(task: Task, tmp_path: Path) -> None:
     """With dropout: what is advised where memory ran out has to be taken by the stage that it is advised for."""
     from transformers import AutoModelForSequenceClassification

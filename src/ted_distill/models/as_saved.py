@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..identity import file_of_model, pinning
 from ..output import check_inputs
 from ..output.cards import CARD_NAME
+from ..tasks import Task
 from .as_computed import in_float32, keep_weights, untie_config
 from .load import ModelArguments, load_config
 from .places import resolve_place
@@ -24,7 +25,10 @@ _SEED = 42
 
 @pinning()
 def load_as_saved(
-    name: str | Path, arguments: ModelArguments | None = None, dtype: torch.dtype | str = torch.float32
+    name: str | Path,
+    arguments: ModelArguments | None = None,
+    dtype: torch.dtype | str = torch.float32,
+    task: Task | None = None,
 ) -> PreTrainedModel:
     """A model in the class it was saved from, where that is one of transformers', so that it keeps its head.
 
@@ -32,6 +36,7 @@ def load_as_saved(
 
     Args:
         dtype: of its weights; `auto` for that of the checkpoint.
+        task: what the model is for, if its decoder alone may be that: see `load_config`.
 
     Raises:
         InputError: no such model, one without some of its weights, or a folder of this package that is damaged.
@@ -40,6 +45,9 @@ def load_as_saved(
     check_inputs(name)
     config, hub = load_config(name, arguments), (arguments or ModelArguments()).hub
     kind = saved_class(config, name)
+    if task is not None and config.is_encoder_decoder:
+        config = load_config(name, arguments, task)
+        kind = kind if config.is_encoder_decoder else task.auto_model
     # Some families have a config of their own for another's class. The text half of a model reads its own half of the
     # config, and a class of transformers none of the model's own code.
     is_half = getattr(kind, "config_class", None) in config.sub_configs.values()

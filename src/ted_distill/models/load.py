@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -296,13 +297,19 @@ def inferred_of(name: str | Path) -> dict[str, Any]:
     return read_if_sound(Path(name) / MANIFEST_NAME).get(INFERRED) or {}
 
 
-def load_config(name: str, arguments: ModelArguments | None = None) -> PretrainedConfig:
+def load_config(name: str, arguments: ModelArguments | None = None, task: Task | None = None) -> PretrainedConfig:
     """The config of a folder or Hub id.
+
+    Args:
+        task: whose model class is to have it: of a model with an encoder, a causal one is the decoder alone.
 
     Raises:
         InputError: no such model.
     """
-    return load_pretrained(AutoConfig, resolve_place(name), (arguments or ModelArguments()).hub)
+    config = load_pretrained(AutoConfig, resolve_place(name), (arguments or ModelArguments()).hub)
+    if task is not None and task.auto_model is AutoModelForCausalLM and getattr(config, "is_encoder_decoder", False):
+        config.is_decoder, config.is_encoder_decoder = True, False
+    return config
 
 
 def load_reader(

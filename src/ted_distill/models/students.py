@@ -41,6 +41,7 @@ from ..output import (
 )
 from ..output.cards import CARD_NAME, card_data, card_text, origin_of
 from ..ranges import at_least, between, check_ranges, described
+from ..tasks import Task
 from ..wording import parameters
 from .as_saved import load_as_saved
 from .blocks import resolve_blocks, student_from_teacher
@@ -99,12 +100,14 @@ def make_student(
     narrow: str = "truncated",
     seed: int = 42,
     rows: TaskRows | None = None,
+    task: Task | None = None,
 ) -> tuple[int, int]:
     """Write a student made of blocks of a teacher, with the teacher's tokenizer and `student.json`, into `folder`.
 
     Args:
         hidden_size, narrow, seed: see `narrow.narrow_model`.
         rows: with `important`, which also fits a student of fewer blocks and the teacher's own width.
+        task: see `load_as_saved`.
 
     Returns:
         Parameters of teacher and student.
@@ -113,7 +116,7 @@ def make_student(
         InputError: no such teacher, no such blocks, or a width that does not fit.
     """
     teacher = resolve_place(teacher)
-    model = load_as_saved(teacher, arguments)
+    model = load_as_saved(teacher, arguments, task=task)
     tokenizer = load_tokenizer(teacher, (arguments or ModelArguments()).hub)
     description = _description(teacher, model, tokenizer, blocks, hidden_size, narrow, seed, rows)
     if rows is not None and narrow == "important":
@@ -295,7 +298,7 @@ def made_of(
     elif not Path(teacher := resolve_place(teacher)).is_dir():
         known = teacher == found.get("teacher")
     else:
-        known = origin in read_ancestry(teacher) or origin == backbone_fingerprint(load_as_saved(teacher, arguments))
+        known = _descends(teacher, origin, arguments)
     if known:
         return list(found["layers"])
     logger.warning(
@@ -304,6 +307,29 @@ def made_of(
         student, ", ".join(map(str, found["layers"])),
     )  # fmt: skip
     return None
+
+
+def descends_from(teacher: str, model: str, arguments: ModelArguments | None = None, task: Task | None = None) -> bool:
+    """Whether a teacher is this model or was trained from it, so that `made_of` knows a student of its blocks.
+
+    Args:
+        teacher: a name on the Hub descends from itself alone; of a folder see `made_of`.
+        task: see `load_as_saved`.
+    """
+    teacher, model = resolve_place(teacher), resolve_place(model)
+    if teacher == model or not Path(teacher).is_dir():
+        return teacher == model
+    # Which spares loading two models that can have nothing in common.
+    if load_config(teacher, arguments).model_type != load_config(model, arguments).model_type:
+        return False
+    return _descends(teacher, backbone_fingerprint(load_as_saved(model, arguments, task=task)), arguments, task)
+
+
+def _descends(teacher: str, origin: Any, arguments: ModelArguments | None, task: Task | None = None) -> bool:
+    """Whether the model in a folder has this backbone, or had it before a known training."""
+    if origin in read_ancestry(teacher):
+        return True
+    return bool(origin == backbone_fingerprint(load_as_saved(teacher, arguments, task=task)))
 
 
 def has_teachers_embeddings(student: LoadedModel, teacher: LoadedModel | None) -> bool:

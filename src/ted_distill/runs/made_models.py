@@ -53,7 +53,7 @@ def scratch_identity(recipe: Recipe, task: Task) -> Identity:
 
 def student_identity(recipe: Recipe, source: str, task: Task) -> Identity:
     """Everything a student made of `source` depends on: that model, blocks, width and rows. Raises `InputError`."""
-    model = load_as_saved(source, recipe.model)
+    model = load_as_saved(source, recipe.model, task=task)
     made_of = {"backbone": backbone_fingerprint(model), "config": config_content(model.config)}
     made_of["tokenizer"] = tokenizer_fingerprint(load_tokenizer(source, recipe.model.hub))
     if recipe.run.start == "teacher":

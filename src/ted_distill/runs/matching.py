@@ -7,11 +7,12 @@ from ..method.shapes import num_blocks, width
 from ..models.blocks import resolve_blocks
 from ..models.load import load_config
 from ..models.narrowing.narrow import narrow_config
-from ..models.students import made_of
+from ..models.students import descends_from, made_of
 from ..stages import DistillArguments, LearnFiltersArguments
 from ..stages.methods import token_methods
 from ..tasks import load_task
 from .recipe import Recipe
+from .recipe_keys import FROM_SCRATCH
 
 
 def student_blocks(recipe: Recipe, total: int) -> list[int] | None:
@@ -33,22 +34,33 @@ def run_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     if not token_methods(run.methods):
         return []
     teacher = str(run.teacher)
-    source = load_config(str(run.student or teacher), recipe.model)
+    task = load_task(recipe.task)
+    source = load_config(str(run.student or teacher), recipe.model, task)
     blocks = student_blocks(recipe, num_blocks(source))
     if run.student_hidden_size:
         narrow_config(source, run.student_hidden_size, "student_hidden_size")
-    if blocks:
-        origin = blocks if run.made_of_teacher else None
-    else:
-        origin = None if run.pairs else made_of(str(run.student), teacher, recipe.model)
     return resolve_pairs(
-        num_blocks(load_config(teacher, recipe.model)),
+        num_blocks(load_config(teacher, recipe.model, task)),
         len(blocks) if blocks else num_blocks(source),
         pairs=run.pairs,
         teacher_filter_interval=run.teacher_filter_interval,
         filter_interval=run.filter_interval,
-        made_of=origin,
+        made_of=None if run.pairs else copied_blocks(recipe, blocks),
     )
+
+
+def copied_blocks(recipe: Recipe, blocks: list[int] | None) -> list[int] | None:
+    """The teacher's block that each of the student's was copied from, as Stage II finds them; None where none was.
+
+    Args:
+        blocks: see `student_blocks`.
+    """
+    run, teacher = recipe.run, str(recipe.run.teacher)
+    if run.made_of_teacher or recipe.content.get(FROM_SCRATCH):
+        return blocks if run.made_of_teacher else None
+    if blocks is None:
+        return made_of(str(run.student), teacher, recipe.model)
+    return blocks if descends_from(teacher, str(run.student), recipe.model, load_task(recipe.task)) else None
 
 
 def fill_pairs(own: DistillArguments, pairs: list[tuple[int, int]]) -> None:

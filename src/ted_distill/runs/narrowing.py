@@ -35,7 +35,7 @@ def make_recipe_student(recipe: Recipe, source: str, blocks: list[int], folder: 
     """Write the student of blocks of `source`, of the recipe's width, into `folder`. Raises `InputError`."""
     width, narrow, seed = recipe.run.student_hidden_size, student_narrow(recipe.run), _seed(recipe)
     rows = task_rows(source, task, recipe.model, seed) if width and narrow == "important" else None
-    make_student(source, blocks, folder, recipe.model, width, narrow, seed, rows)
+    make_student(source, blocks, folder, recipe.model, width, narrow, seed, rows, task)
 
 
 def _seed(recipe: Recipe) -> int:

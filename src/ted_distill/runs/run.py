@@ -356,9 +356,12 @@ class RunOfRecipe(Steps):
             self.steps_made[node.name] = self._made(node.name)
         results = self.table(self.steps_made)
         best = best_method(results, self._method_arguments(), self.task)
-        if best is not None and self.at.shared == self.at.folder:
-            self._publish_best(best, results[best])
-        self._write_results(results)
+        try:
+            if best is not None and self.at.shared == self.at.folder:
+                self._publish_best(best, results[best])
+        finally:
+            # Everything is trained by now, whatever becomes of the best student.
+            self._write_results(results)
         return results
 
     def _method_arguments(self) -> dict[str, StageArguments]:
@@ -367,12 +370,12 @@ class RunOfRecipe(Steps):
     def _publish_best(self, best: str, results: Results) -> None:
         """Publish the best student as RUN/best, with fewer tokens and its scores with these if the recipe says so."""
         folder = self.at.folder
-        results["best"] = True
         trim = self.recipe.run.student_trim is not None
         loading = self.at.loading(self.at.model(best))
         trimmed = on_main(lambda: publish_trimmed_best(folder, best, self.task, loading)) if trim else None
         if trimmed is None:
             on_main(lambda: publish_best(folder, best))
+            results["best"] = True
             return
         args = self.at.arguments(best)[0]
         scores: Results = {}
@@ -381,6 +384,7 @@ class RunOfRecipe(Steps):
             found = kept_scores(file, str(folder / BEST), task, args, loading)
             prefix = f"{data}_" if data else ""
             scores |= {name if name == "parameters" else prefix + name: value for name, value in found.items()}
+        results["best"] = True
         results["trimmed"] = {**scores, "tokens": trimmed["after"]["tokens"], "of_tokens": trimmed["before"]["tokens"]}
 
     def as_started(self, within: str = "", predicts: bool = False) -> Started:

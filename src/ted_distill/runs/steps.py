@@ -261,7 +261,7 @@ class Steps:
 
     def _make_student(self) -> None:
         source, made = self.at.student_source, self.at.shared / STUDENT_INIT
-        blocks = student_blocks(self.recipe, num_blocks(load_config(source, self.recipe.model))) or []
+        blocks = student_blocks(self.recipe, num_blocks(load_config(source, self.recipe.model, self.task))) or []
         identity = student_identity(self.recipe, source, self.task)
         with busy("making the student"):
             make_once(

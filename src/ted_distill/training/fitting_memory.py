@@ -83,6 +83,20 @@ def room_to_begin(args: TrainingArguments) -> Iterator[None]:
 
 
 @contextmanager
+def room_to_balance(size: int) -> Iterator[None]:
+    """Say what to do where there is no memory for measuring the gradients of pairs.
+
+    Args:
+        size: rows that are measured at once, however training divides its batches.
+
+    Raises:
+        NoRoomError: there was none.
+    """
+    with _no_room(size, lambda reason: _what_can_be_balanced(size, reason)):
+        yield
+
+
+@contextmanager
 def _no_room(size: int, explained: Callable[[str], str]) -> Iterator[None]:
     reason = ""
     try:
@@ -99,6 +113,13 @@ def _what_can_be_scored(size: int, reason: str) -> str:
     if size == 1:
         return f"{found}; shorten rows, or take a smaller model"
     return f"{found}; give --per_device_eval_batch_size {size // 2} (the same command resumes)"
+
+
+def _what_can_be_balanced(size: int, reason: str) -> str:
+    return (
+        f"memory: expected room for the gradients that pair_weights: balanced measures, {counted(size, 'row')} at "
+        f"once, got none ({reason}); give numbers as pair_weights, shorten rows, or take a smaller model"
+    )
 
 
 def what_fits(

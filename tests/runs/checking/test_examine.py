@@ -149,6 +149,11 @@ def test_each_stage_that_fails_is_a_problem_of_its_own(recipe: Path, monkeypatch
     assert "per_device_train_batch_size" in problems[2]
 
 
+def test_a_methods_own_interval_is_rehearsed_with_the_pairs_of_the_plan(recipe: Path) -> None:
+    report = examined(recipe, "student_layers=[1, 2, 4]", "methods=[lwd]", "lwd.filter_interval=1")
+    assert not report.problems
+
+
 def test_a_step_that_would_end_the_process_is_not_tried(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_of, "there", lambda device: 1000)
     report = examined(recipe)

@@ -20,7 +20,7 @@ from transformers import (
 
 from ted_distill import InputError, draft_recipe, read_recipe
 from ted_distill.runs.drafting import Draft, data_name, run_name
-from tiny import save_tiny, write_entities, write_questions, write_reviews, write_text
+from tiny import CLASSES, save_tiny, write_entities, write_questions, write_reviews, write_text
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,21 @@ def test_lines_of_fasttext_are_not_taken_for_text_alone(big: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"train_file: expected running text, got lines .*fastText.*task=masked_lm"):
         draft_recipe(big, train_file=str(file))
     assert content(draft_recipe(big, train_file=str(file), task="masked_lm"))["task"] == "masked_lm"
+
+
+@pytest.mark.parametrize("owner", ["teacher", "student"])
+def test_rows_are_no_longer_than_either_model_reads_alike_in_every_batch(owner: str, tmp_path: Path) -> None:
+    scaled = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    models = {
+        name: save_tiny(
+            tmp_path / name, AutoModelForSequenceClassification, "llama", **CLASSES,
+            **({"rope_parameters": scaled, "max_position_embeddings": 8} if name == owner else {}),
+        )
+        for name in ("teacher", "student")
+    }  # fmt: skip
+    file = write_reviews(tmp_path)
+    draft = draft_recipe(models["teacher"], student=str(models["student"]), train_file=str(file))
+    assert content(draft)["max_seq_length"] == 8
 
 
 @pytest.mark.parametrize("given", [{}, {"task": "token_classification"}])

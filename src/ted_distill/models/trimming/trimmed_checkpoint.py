@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,12 @@ class Trimming:
 
 
 def choose_tokens(
-    name: str, loading: ModelArguments, texts: list[Text], other: list[Text] | None, other_name: str
+    name: str,
+    loading: ModelArguments,
+    texts: list[Text],
+    other: list[Text] | None,
+    other_name: str,
+    used: Set[int] = frozenset(),
 ) -> Trimming:
     """Load a checkpoint and choose the tokens that texts need.
 
@@ -75,6 +81,7 @@ def choose_tokens(
         name: folder or Hub id.
         other: texts to say what becomes of others [a tenth of the texts].
         other_name: what these are, for people.
+        used: numbers of tokens that are needed besides those of the texts.
 
     Raises:
         InputError: a model or tokenizer that cannot be trimmed, or texts that need all tokens.
@@ -83,12 +90,12 @@ def choose_tokens(
         model, tokenizer = _load(name, loading)
     content = tokenizer_content(tokenizer, name)
     with busy("cutting texts"):
-        trimmed = choose(content, texts, named_ids(model))
+        trimmed = choose(content, texts, named_ids(model), used)
     _check_smaller(trimmed, model)
     small = trim_model(model, trimmed.kept)
     about = _about(name, model, small, trimmed, texts)
     with busy("cutting other texts"):
-        about["other"] = _on_others(content, trimmed, texts, other, other_name, named_ids(model))
+        about["other"] = _on_others(content, trimmed, texts, other, other_name, named_ids(model) | used)
     return Trimming(name, loading, model, tokenizer, trimmed, small, texts, about)
 
 
@@ -130,14 +137,15 @@ def _write_card(folder: Path, name: str, about: dict[str, Any]) -> None:
 # --- what is kept -------------------------------------------------------------------------------------------------
 
 
-def choose(content: Content, texts: list[Text], named: set[int]) -> Trimmed:
+def choose(content: Content, texts: list[Text], named: set[int], used: Set[int] = frozenset()) -> Trimmed:
     """The tokenizer with the tokens that texts are cut into, and those that are kept in any case.
 
     Args:
         named: numbers of tokens that a config names.
+        used: numbers of tokens that are needed besides those of the texts.
     """
     whole = as_tokenizer(content)
-    used = {number for batch in in_batches(texts) for found in encoded(whole, batch) for number in found.ids}
+    used = {number for batch in in_batches(texts) for found in encoded(whole, batch) for number in found.ids} | used
     trimmed = trim_content(content, used, named)
     small = as_tokenizer(trimmed.content)
     # A word that is unknown as a whole may be known to a smaller vocabulary, whose longest pieces are others.

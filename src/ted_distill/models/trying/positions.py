@@ -49,6 +49,12 @@ def steady_length(model: PreTrainedModel) -> int | None:
     return min(limits, default=None)
 
 
+def readable_length(model: PreTrainedModel) -> int | None:
+    """Tokens that a model can read, alike in every batch, as far as its modules say; None if they set no limit."""
+    limits = [limit for limit in (position_limit(model), steady_length(model)) if limit is not None]
+    return min(limits, default=None)
+
+
 def _offset(table: nn.Embedding) -> int:
     """Rows before that of the first token."""
     if isinstance(offset := getattr(table, "offset", None), int):  # OPT, BART

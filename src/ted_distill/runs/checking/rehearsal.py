@@ -182,8 +182,11 @@ class Rehearsal:
         assert planned.method is not None
         arguments = copy.copy(planned.method.arguments)
         arguments.unlabelled_share = arguments.augment = None
-        if isinstance(self.plan.pairs, list):
-            fill_pairs(arguments, self.plan.pairs)
+        # Those of its own intervals too: the models of a rehearsal do not say of which blocks a student was made.
+        pairs = planned.method.pairs or self.plan.pairs
+        if isinstance(pairs, list):
+            arguments.filter_interval = arguments.teacher_filter_interval = None
+            fill_pairs(arguments, pairs)
         learners = METHODS[planned.name].learners(self.recipe.student_filters[planned.name])
         for owner in learners:
             folder, model = self.folder / f"{owner}_filters", loaded[owner].model

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...models.load import load_config
 from ...models.pretrained import apply_overrides
 from ...models.trying.pad_tokens import mend_pad_token
-from ...models.trying.positions import position_limit
+from ...models.trying.positions import readable_length
 from ...tasks import QuestionAnswering, Task, TaskArguments, load_task
 from ..planning.features import PlannedData, look_at_data
 from .columns import look_at_columns
@@ -164,7 +164,7 @@ class Drafting:
         limits = [self.teacher.longest(self.model)]
         if self.given.run.student:
             config = load_config(self.given.run.student, self.given.model)
-            limits.append(position_limit(meta_model(config, self.task, self.given.run.student, self.given.model)))
+            limits.append(readable_length(meta_model(config, self.task, self.given.run.student, self.given.model)))
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _random(self, config: Any) -> PreTrainedModel:

@@ -56,7 +56,7 @@ def _others(said: set[str]) -> str:
 
 
 def _models(drafting: Drafting) -> Iterator[Line]:
-    given, config = drafting.given, drafting.teacher.config
+    given, config = drafting.given, drafting.model.config
     as_is = given.sections.get("finetune_teacher") is False
     about = (
         f"{config.model_type}, {num_blocks(config)} blocks of width {width(config)}, {describe_head(drafting.teacher)}."

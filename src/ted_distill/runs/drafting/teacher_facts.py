@@ -21,7 +21,7 @@ from ...models.heads import in_backbone, without_weights
 from ...models.load import ModelArguments, load_config
 from ...models.places import resolve_place
 from ...models.pretrained import load_tokenizer
-from ...models.trying.positions import position_limit
+from ...models.trying.positions import readable_length
 from ...output import read_json
 from ...tasks import Task
 
@@ -96,7 +96,7 @@ class TeacherFacts:
 
     def longest(self, model: PreTrainedModel) -> int | None:
         """Tokens that model and tokenizer allow; None if there is no limit."""
-        limits = [position_limit(model), self.tokenizer.model_max_length]
+        limits = [readable_length(model), self.tokenizer.model_max_length]
         return min((limit for limit in limits if limit and limit < _NO_LIMIT), default=None)
 
 

@@ -24,17 +24,17 @@ from ...models.narrowing.narrow import check_narrow, narrow_config
 from ...models.pretrained import apply_overrides
 from ...models.scratch import scratch_config
 from ...models.tokenizers import Tokenizers
-from ...models.trying.positions import fit_length, position_limit, steady_length
+from ...models.trying.positions import fit_length, readable_length, steady_length
 from ...stages.methods import token_methods
 from ...tasks import Task
 from ...training.scores.best_score import score_problems
-from ..matching import filter_arguments, run_pairs, student_blocks
+from ..matching import copied_blocks, filter_arguments, run_pairs, student_blocks
 from ..model_checks import remedy_of_a_recipe
 from ..narrowing import student_narrow
 from ..recipe import Recipe, stage_arguments
 from ..recipe_keys import FROM_SCRATCH
 from ..run_task import task_of_run
-from ..trimming import check_trimming, planned_size, training_texts
+from ..trimming import check_trimming, planned_size
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
 from .unknown import Hub, Unknown
@@ -114,6 +114,8 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
         with collect(problems):
             models[owner] = _model(recipe, owner, task, hub)
     missing = next((model for model in models.values() if isinstance(model, Unknown)), None)
+    with collect(problems):
+        missing = missing or _unknown_origin(recipe, models, hub)
     pairs: Pairs | Unknown = missing or []
     filters: dict[str, FilterConfig] | Unknown = missing or {}
     # KD needs no pairs, so it works with any two models.
@@ -165,7 +167,18 @@ def _trimmed(
 def _trimmed_size(student: PlannedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> tuple[int, int] | Unknown:
     if isinstance(student.model, Unknown):
         return student.model
-    return planned_size(student.model, tokenizer, student.name, training_texts(task))
+    return planned_size(student.model, tokenizer, student.name, task)
+
+
+def _unknown_origin(recipe: Recipe, models: dict[str, PlannedModel | Unknown], hub: Hub) -> Unknown | None:
+    """Why it is not known whether a student's blocks are the teacher's; None where it is, or where nobody asks."""
+    student = models.get("student")
+    if not isinstance(student, PlannedModel) or not student.kept_blocks or "teacher" not in models:
+        return None
+    if recipe.run.pairs or not token_methods(recipe.run.methods):
+        return None
+    found = hub.ask(_source(recipe, "student"), lambda: copied_blocks(recipe, student.kept_blocks))
+    return found if isinstance(found, Unknown) else None
 
 
 # --- models and filters ---------------------------------------------------------------------------------------
@@ -174,7 +187,7 @@ def _trimmed_size(student: PlannedModel, tokenizer: PreTrainedTokenizerBase, tas
 def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | Unknown:
     """A model without its weights. Raises `InputError` where the recipe asks for an impossible one."""
     source = _source(recipe, owner)
-    config = hub.ask(source, lambda: load_config(source, recipe.model))
+    config = hub.ask(source, lambda: load_config(source, recipe.model, task))
     if isinstance(config, Unknown):
         return config
     # A student that is made of the teacher's blocks after its fine-tuning has its head.
@@ -274,9 +287,8 @@ def _data(
         model = planned.model if isinstance(planned, PlannedModel) else planned
         if isinstance(reader, Reader) and isinstance(model, PreTrainedModel):
             with collect(problems):
-                table, steady = position_limit(model), steady_length(model)
-                limit = min((one for one in (table, steady) if one is not None), default=None)
-                fit_length(limit, reader.tokenizer, task, reader.name, steady=limit == steady)
+                limit = readable_length(model)
+                fit_length(limit, reader.tokenizer, task, reader.name, steady=limit == steady_length(model))
     raise_if_any(problems)
     if not tokenise:
         return Unknown("it was not tokenised")

@@ -12,7 +12,6 @@ from ...fast.precision import resolve_dtype
 from ...method.filters import FilterConfig
 from ...method.pairs import resolve_pairs
 from ...method.shapes import num_blocks, width
-from ...models.students import made_of
 from ...stages.distill_arguments import DistillArguments
 from ...stages.lifecycle import keeps_states
 from ...stages.matching.relation_choice import choose_relations
@@ -28,6 +27,7 @@ from ...training.stage_defaults import FINETUNE as FINETUNE_DEFAULTS
 from ...training.stage_defaults import learn_filters_defaults, refuse_search, search_problems
 from ...training.update_counts import check_updates, updates, warmup_doubt
 from ...wording import listed
+from ..matching import copied_blocks
 from ..recipe import stage_arguments
 from ..recipe_keys import FINETUNE, LEARN_FILTERS
 from .estimates import BatchShape, distilling_bytes, learning_bytes, training_bytes
@@ -186,10 +186,9 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
     teacher, student = plan.models.values()
     if not arguments.of_method.matches_states:
         return []
-    if isinstance(teacher, Unknown) or isinstance(student, Unknown):
+    if isinstance(teacher, Unknown) or isinstance(student, Unknown) or isinstance(plan.pairs, Unknown):
         return plan.pairs
-    own, model = (arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval), plan.recipe.model
-    if not any(own):
+    if not any((arguments.pairs, arguments.teacher_filter_interval, arguments.filter_interval)):
         return plan.pairs
     pairs = resolve_pairs(
         num_blocks(teacher.config),
@@ -197,7 +196,7 @@ def _method_pairs(plan: Plan, arguments: DistillArguments) -> Pairs | Unknown:
         pairs=arguments.pairs,
         teacher_filter_interval=arguments.teacher_filter_interval,
         filter_interval=arguments.filter_interval,
-        made_of=student.kept_blocks or (None if arguments.pairs else made_of(student.name, teacher.name, model)),
+        made_of=None if arguments.pairs else copied_blocks(plan.recipe, student.kept_blocks),
     )
     if arguments.of_method.teacher_filters == LEARNED and not isinstance(plan.filters, Unknown):
         _check_learnt(plan.filters, pairs, arguments)
