@@ -103,7 +103,7 @@ def _run(
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
     model_bytes = bytes_of(loaded.model.state_dict().values())
-    with room_to_begin(args):
+    with room_to_begin(args, can_recompute=False):
         trainer = filter_trainer(loaded, config, task, args, data, filter_arguments)
     trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
     outcome = trainer.fit()
