@@ -444,13 +444,20 @@ def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None
     table = results_table(
         {
             "teacher": {"exact_match": 50.0, "f1": 61.234, "seconds": 12.3, **common},
-            "ted": {"exact_match": 40.0, "f1": 51.0, "seconds": 7.0, "stage_one_seconds": 5.0, **common},
+            "ted": {
+                "exact_match": 40.0,
+                "f1": 51.0,
+                "seconds": 7.0,
+                "search_seconds": 9.0,
+                "stage_one_seconds": 5.0,
+                **common,
+            },
         }
     )
     header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
     assert header == ["model", "f1", "exact_match", "parameters", "seconds"]
     assert "61.23" in table
-    assert "7 + 5 Stage I" in table
+    assert "7 + 9 search + 5 Stage I" in table
     assert "99" not in table
 
 

@@ -298,6 +298,11 @@ def _content(
         },
         "parameters": {name: result["parameters"] for name, result in first.results.items()},
         "seconds": {name: [seed.results[name]["seconds"] for seed in seeds] for name in methods},
+        "search_seconds": {
+            name: [seed.results[name]["search_seconds"] for seed in seeds]
+            for name in methods
+            if all("search_seconds" in seed.results[name] for seed in seeds)
+        },
         # The student's, if it was fine-tuned by itself.
         "steps": {
             name: result["steps"]
