@@ -672,6 +672,26 @@ def test_a_recorded_folder_may_have_a_variable(recorded: Path, tmp_path: Path, m
     assert read_recipe(file).task.train_file == str(recorded / "data" / "t.csv")
 
 
+@pytest.mark.parametrize(("place", "stage"), [("", "teacher"), ("compare", "seed-1/kd")])
+def test_a_recipe_of_a_folder_that_was_moved_is_refused_unless_its_folder_is_given(
+    place: str, stage: str, recorded: Path
+) -> None:
+    """Otherwise a run would make everything again where it was once."""
+    now = recorded / "moved" / place
+    (now / stage).mkdir(parents=True)
+    shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", now / "recipe.yaml")
+    assert read_recipe(now / "recipe.yaml").run.output_dir == "runs/x", "beside which are no stages"
+    (now / stage / "settings.json").write_text("{}", encoding="utf-8")
+    moved = recorded / "moved"
+    wanted = f"output_dir: expected {moved}, .* got runs/x, .*; give output_dir={moved}, or output_dir=runs/x to go on"
+    with pytest.raises(InputError, match=wanted):
+        read_recipe(now / "recipe.yaml")
+    for given in ("runs/x", str(moved)):
+        assert read_recipe(now / "recipe.yaml", [f"output_dir={given}"]).run.output_dir == given
+    (now / "recipe.yaml").rename(now / "mine.yaml")
+    assert read_recipe(now / "mine.yaml").run.output_dir == "runs/x"
+
+
 def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:
     (recorded / "recipes").mkdir()
     shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", recorded / "recipes" / "mine.yaml")
