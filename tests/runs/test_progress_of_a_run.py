@@ -29,6 +29,8 @@ def test_steps_that_a_plan_does_not_know_follow_from_the_features_of_a_finished_
     assert schedule.seconds_after("alone", 0.5) is None  # methods with a teacher take longer
     assert schedule.seconds_after("kd", 2.0) == 2.0 * 12 + 2.0 * 100
     assert schedule.seconds_after("ted", 2.0) is None  # nothing comes after
+    args.learning_rate = "auto"
+    assert schedule.seconds_after("kd", 2.0) == 2.0 * (12 + 13) + 2.0 * (100 + 110), "trials are steps too"
 
 
 def test_one_log_and_one_line_for_every_stage_and_a_second_start_is_appended(

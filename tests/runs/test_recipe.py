@@ -476,13 +476,20 @@ def test_the_table_lists_scores_in_percent_with_the_deciding_one_first() -> None
     table = results_table(
         {
             "teacher": {"exact_match": 50.0, "f1": 61.234, "seconds": 12.3, **common},
-            "ted": {"exact_match": 40.0, "f1": 51.0, "seconds": 7.0, "stage_one_seconds": 5.0, **common},
+            "ted": {
+                "exact_match": 40.0,
+                "f1": 51.0,
+                "seconds": 7.0,
+                "search_seconds": 9.0,
+                "stage_one_seconds": 5.0,
+                **common,
+            },
         }
     )
     header = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
     assert header == ["model", "f1", "exact_match", "parameters", "seconds"]
     assert "61.23" in table
-    assert "7 + 5 Stage I" in table
+    assert "7 + 9 search + 5 Stage I" in table
     assert "99" not in table
 
 
@@ -695,6 +702,26 @@ def test_a_recorded_folder_may_have_a_variable(recorded: Path, tmp_path: Path, m
     file.write_text(file.read_text().replace("output_dir: runs/x", "output_dir: $SCRATCH/x"))
     monkeypatch.chdir(tmp_path)
     assert read_recipe(file).task.train_file == str(recorded / "data" / "t.csv")
+
+
+@pytest.mark.parametrize(("place", "stage"), [("", "teacher"), ("compare", "seed-1/kd")])
+def test_a_recipe_of_a_folder_that_was_moved_is_refused_unless_its_folder_is_given(
+    place: str, stage: str, recorded: Path
+) -> None:
+    """Otherwise a run would make everything again where it was once."""
+    now = recorded / "moved" / place
+    (now / stage).mkdir(parents=True)
+    shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", now / "recipe.yaml")
+    assert read_recipe(now / "recipe.yaml").run.output_dir == "runs/x", "beside which are no stages"
+    (now / stage / "settings.json").write_text("{}", encoding="utf-8")
+    moved = recorded / "moved"
+    wanted = f"output_dir: expected {moved}, .* got runs/x, .*; give output_dir={moved}, or output_dir=runs/x to go on"
+    with pytest.raises(InputError, match=wanted):
+        read_recipe(now / "recipe.yaml")
+    for given in ("runs/x", str(moved)):
+        assert read_recipe(now / "recipe.yaml", [f"output_dir={given}"]).run.output_dir == given
+    (now / "recipe.yaml").rename(now / "mine.yaml")
+    assert read_recipe(now / "mine.yaml").run.output_dir == "runs/x"
 
 
 def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:

@@ -15,6 +15,7 @@ from small_runs import Cut
 from ted_distill import DistillArguments, StageArguments, distill, finetune
 from ted_distill.errors import InputError, NotFiniteError, TrainingError
 from ted_distill.stages import rate_search
+from ted_distill.training.scores.selection import shown_scores
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
 
@@ -47,8 +48,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, int]]:
 
 
 def test_five_rates_train_a_tenth_two_of_them_three_tenths_and_one_everything(
-    model: Path, tmp_path: Path, trials: list[tuple[float, int, int]]
+    model: Path, tmp_path: Path, trials: list[tuple[float, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(StageTrainer, "seconds", 2.0)
     results = finetune(model, reviews_task(tmp_path, 60), arguments(tmp_path / "out"))
     rates = [rate for rate, _, _ in trials]
     assert [updates for _, updates, _ in trials] == [6, 6, 6, 6, 6, 16, 16, 60]
@@ -62,6 +64,8 @@ def test_five_rates_train_a_tenth_two_of_them_three_tenths_and_one_everything(
     assert results["learning_rate"] == rates[7] == float(max(record["30%"], key=record["30%"].get))
     assert json.loads((tmp_path / "out" / "all_results.json").read_text())["rate_search"] == record
     assert not (tmp_path / "out" / "rate-search").exists()
+    assert (results["seconds"], results["search_seconds"]) == (2, 7 * 2)
+    assert "search_seconds" not in shown_scores(results)
 
 
 @pytest.mark.parametrize("method", ["alone", "lwd"])
@@ -100,8 +104,10 @@ def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(
         with pytest.raises(Cut):
             finetune(model, rows, arguments(tmp_path / "out"))
     assert len(trials) == 3
+    monkeypatch.setattr(StageTrainer, "seconds", 2.0)
     resumed = finetune(model, rows, arguments(tmp_path / "out"))
     assert len(trials) == 7
+    assert resumed["search_seconds"] > 3 * 2, "those before the cut count too"
     whole = finetune(model, rows, arguments(tmp_path / "whole"))
     assert resumed["rate_search"] == whole["rate_search"]
     assert resumed["learning_rate"] == whole["learning_rate"]

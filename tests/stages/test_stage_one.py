@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from quick_stages import LABELS, reviews_task
 from quick_stages import quick_arguments as arguments
-from ted_distill import LearnFiltersArguments, Task, TaskArguments, learn_filters, load_task
+from ted_distill import LearnFiltersArguments, Task, TaskArguments, finetune, learn_filters, load_task
 from ted_distill.errors import InputError
 from ted_distill.method.filters import FilterConfig, mean_of_tokens
 from ted_distill.stages.uninformed import uninformed_heads, uninformed_model
@@ -167,6 +167,7 @@ def test_blocks_whose_heads_score_no_better_are_named_and_others_are_not(tmp_pat
     assert "filter heads of blocks 2, 4: expected a better accuracy than 75.00" in warning
     assert "got 75.00, 75.90" in warning
     assert list(uninformed_heads(task, {"6": {"accuracy": 90.0}}, validation)) == []
+    assert list(uninformed_heads(task, scores, validation, decides="f1_macro")) == []
     assert list(uninformed_heads(task, scores, {})) == []
 
 
@@ -179,6 +180,19 @@ def test_a_model_that_scores_no_better_is_named_and_another_is_not(tmp_path: Pat
     )
     assert list(uninformed_model(task, {"accuracy": 90.0}, validation)) == []
     assert list(uninformed_model(task, {"accuracy": 75.0}, {})) == []
+
+
+def test_where_another_score_decides_nobody_is_told_to_name_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = reviews_task(tmp_path)
+    model = save_tiny(tmp_path / "m", AutoModelForSequenceClassification, blocks=2, **LABELS)
+    for name, said in (("accuracy", 2), ("f1_macro", 0)):
+        caplog.clear()
+        changes = {"max_steps": 1, "learning_rate": 1e-9, "metric_for_best_model": name}
+        finetune(model, task, arguments(tmp_path / name / "tuned", **changes))
+        learn_filters(model, task, arguments(tmp_path / name / "filters", **changes))
+        assert caplog.text.count("expected a better accuracy") == said
 
 
 def test_blocks_beside_an_interval_are_refused() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from ted_distill import Task, TaskArguments, check_recipe, load_task
+from ted_distill import StageArguments, Task, TaskArguments, check_recipe, load_task
+from ted_distill.stages.lifecycle import prepare
 from ted_distill.stages.uninformed import uninformed_model
 from ted_distill.tasks import Split
 from tiny import save_tiny
@@ -38,6 +39,19 @@ def test_equal_scores_to_choose_by_are_named_before_the_training_and_not_taken_f
     assert [*uninformed_model(task, {"spearmanr": 0.0}, {"validation": Split(rows, rows)})] == []
 
 
+def test_equal_scores_are_no_doubt_where_another_score_decides(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(metric: str) -> list[str]:
+        caplog.clear()
+        task = task_of([1.0, 2.0, 3.0], [4.0] * 3)
+        prepare(task, StageArguments(str(tmp_path), metric_for_best_model=metric, use_cpu=True))
+        return [message for message in caplog.messages if "expected scores that differ" in message]
+
+    assert said("mse") == []
+    assert "pearson is 0 there" in said("pearson")[0]
+
+
 def test_scores_that_differ_are_no_doubt_and_a_model_that_learnt_nothing_is_one() -> None:
     task = task_of([0.0, 100.0, 50.0], [1.0, 2.0])
     rows = task.rows["validation"]
@@ -55,16 +69,17 @@ def test_scores_that_are_far_apart_are_to_be_divided(caplog: pytest.LogCaptureFi
     assert doubt in caplog.messages
 
 
-def test_a_check_doubts_them_and_not_the_teacher(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("training", "doubts"), [({"eval_strategy": "no"}, 1), ({"metric_for_best_model": "mse"}, 0)])
+def test_a_check_doubts_them_and_not_the_teacher(training: dict[str, str], doubts: int, tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", AutoModelForSequenceClassification, blocks=2, num_labels=1, problem_type="regression")
     report = check_recipe(
         {
             "task": "regression", "teacher": str(tmp_path / "model"), "student_layers": [1], "methods": ["kd"],
-            "finetune_teacher": False, "training": {"use_cpu": True, "max_steps": 1, "eval_strategy": "no"},
+            "finetune_teacher": False, "training": {"use_cpu": True, "max_steps": 1, **training},
             "output_dir": str(tmp_path / "run"),
         },
         train=rows_of(*(1e6 * (number % 4) for number in range(24))), validation=rows_of(*[2.0] * 20),
     )  # fmt: skip
-    assert sum(doubt.startswith("validation: expected scores that differ") for doubt in report.doubts) == 1
+    assert sum(doubt.startswith("validation: expected scores that differ") for doubt in report.doubts) == doubts
     assert sum(doubt.startswith("train: expected scores with a standard deviation") for doubt in report.doubts) == 1
     assert not [doubt for doubt in report.doubts if doubt.startswith("teacher:")]

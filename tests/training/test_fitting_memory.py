@@ -12,7 +12,7 @@ from transformers import BertPreTrainedModel
 
 from quick_stages import LABELS, quick_arguments, reviews_task
 from shared_stages import apart
-from ted_distill import DistillArguments, Task, TrainingError, distill, finetune
+from ted_distill import DistillArguments, Task, TrainingError, distill, finetune, learn_filters
 from ted_distill.errors import NoRoomError
 from ted_distill.training.fitting_memory import RECOMPUTES, divide_anew, largest, room_to_score, same_updates
 from ted_distill.training.trainer import StageTrainer
@@ -92,6 +92,14 @@ def test_a_family_that_cannot_recompute_is_not_told_to(
         finetune(model, task, quick_arguments(tmp_path / "out"))
 
 
+def test_filters_of_a_frozen_model_are_not_told_to_recompute(
+    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_for(3, monkeypatch)
+    with pytest.raises(TrainingError, match="gives the same updates; the same command resumes"):
+        learn_filters(model, task, quick_arguments(tmp_path / "out"))
+
+
 def test_not_even_a_row_may_fit(model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room_for(0, monkeypatch)
     with pytest.raises(TrainingError, match="not even one row fits: shorten rows, take a smaller model"):
@@ -160,14 +168,19 @@ def test_scoring_a_single_row_may_not_fit() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
+@pytest.mark.parametrize("recomputes", [True, False])
 def test_what_is_measured_before_the_training_may_not_fit(
-    model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recomputes: bool, model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("ted_distill.stages.teachers.teacher_variances.states_variances", no_room)
-    wanted = "got none before the first update .*; try --per_device_train_batch_size 4 --gradient_accumulation_steps 2"
+    monkeypatch.setattr(BertPreTrainedModel, "supports_gradient_checkpointing", recomputes)
+    wanted = (
+        "got none before the first update .*; try --per_device_train_batch_size 4 --gradient_accumulation_steps 2, "
+        f"which gives the same updates{', or' if recomputes else ';'}"
+    )
     with pytest.raises(TrainingError, match=wanted):
         distill(model, model, task, quick_arguments(tmp_path / "out"), DistillArguments("lwd"))
 

@@ -73,7 +73,7 @@ def _made(
     set_ = own.explicit
     of_recipe = _is_recipe(test)
     if of_recipe:
-        found = vars(read_recipe(str(test), output_dir="unused").task)
+        found = vars(read_recipe(str(test), ["output_dir=unused"]).task)
     else:
         found = {} if "task" in set_ else arguments_of(name, loading)
     arguments = TaskArguments(**{**found, **set_})

@@ -33,6 +33,8 @@ class Comparison:
     """Method -> share of the gap between teacher and student that it closes."""
     seconds: dict[str, float]
     """Method -> mean over the seeds of what its training took."""
+    search_seconds: dict[str, float]
+    """The same of its search for the learning rate, if it had one."""
     comparisons: list[dict[str, Any]]
     chosen: dict[str, dict[str, Any]]
     """Method -> the values that its search chose."""
@@ -66,9 +68,8 @@ def read_comparison(folder: Path) -> Comparison | None:
         scores={name: [_metrics(of_seed) for of_seed in _list(scores[name])] for name in methods},
         intervals=_pairs(found.get("intervals")),
         gap_closed={name: share for name, share in _dict(found.get("gap_closed")).items() if is_number(share)},
-        seconds={
-            name: fmean(of) for name, of in _dict(found.get("seconds")).items() if _list(of) and all(map(is_number, of))
-        },
+        seconds=_means(found.get("seconds")),
+        search_seconds=_means(found.get("search_seconds")),
         comparisons=[dict(pair) for pair in _list(found.get("comparisons")) if isinstance(pair, Mapping)],
         chosen={name: dict(values) for name, values in _dict(found.get("chosen")).items() if values},
         verdicts=[str(sentence) for sentence in _list(found.get("verdicts"))],
@@ -90,6 +91,10 @@ def _list(value: Any) -> list[Any]:
 
 def _metrics(value: Any) -> Metrics:
     return {name: float(score) for name, score in _dict(value).items() if is_number(score)}
+
+
+def _means(value: Any) -> dict[str, float]:
+    return {name: fmean(of) for name, of in _dict(value).items() if _list(of) and all(map(is_number, of))}
 
 
 def _pairs(value: Any) -> dict[str, tuple[float, float]]:

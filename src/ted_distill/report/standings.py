@@ -40,7 +40,8 @@ class Standing:
     gap_closed: float | None = None
     others: Metrics = field(default_factory=dict)
     seconds: float | None = None
-    """Of training; Stage I not counted."""
+    """Of training; the search for the learning rate and Stage I not counted."""
+    search_seconds: float | None = None
     note: str = ""
     """What a search chose for it."""
     best: bool = False
@@ -95,6 +96,7 @@ def _standing(
         _interval(reported.task, predictions),
         others=dict(list(others.items())[:_MORE_SCORES]),
         seconds=result.get("seconds"),
+        search_seconds=result.get("search_seconds"),
         best=bool(result.get("best")),
         chosen_elsewhere=test,
     )
@@ -169,6 +171,7 @@ def _of_comparison(reported: Reported) -> list[Standing]:
                 values if name in comparison.scores else [],
                 comparison.gap_closed.get(name),
                 seconds=comparison.seconds.get(name, result.get("seconds")),
+                search_seconds=comparison.search_seconds.get(name, result.get("search_seconds")),
                 note=note,
             )
         )

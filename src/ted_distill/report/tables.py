@@ -34,10 +34,14 @@ def scores_table(content: Mapping[str, Any]) -> Table:
                 words.percent(one["gap_closed"]),
                 *(shown_score(name, one["others"].get(name)) for name in others),
                 parameters(found.get("parameters")),
-                f"{one['seconds']:,.0f}" if one["seconds"] else "",
+                _seconds(one["seconds"], one.get("search_seconds")),
             ]
         )
     return without_empty(columns)
+
+
+def _seconds(training: float | None, search: float | None) -> str:
+    return f"{training:,.0f}{f' + {search:,.0f} search' if search else ''}" if training else ""
 
 
 def pairs_table(content: Mapping[str, Any]) -> Table:

@@ -9,7 +9,9 @@ from ..stages.methods import METHODS
 from ..training.scores.selection import described, is_test_score, shown_scores
 from ..wording import digits, told_together
 
-NOT_A_SCORE = {"parameters", "seconds", "steps", "train_features", "stage_one_seconds", "total", "best"}
+NOT_A_SCORE = {
+    "parameters", "seconds", "steps", "train_features", "search_seconds", "stage_one_seconds", "total", "best",
+}  # fmt: skip
 RESULT_KEYS = frozenset({
     *NOT_A_SCORE, "metric", "folder", "scored_on", "chosen_on", "chosen_by", "evaluations", "best_step",
     "learning_rate", "teacher_variances", "pair_weights", "trimmed",
@@ -31,8 +33,9 @@ def results_table(results: dict[str, dict[str, Any]]) -> str:
     for name, result in results.items():
         values = [shown_score(score, result.get(score)) for score in scores]
         trimmed = result.get(TRIMMED)
+        seconds = shown_seconds(result["seconds"], result.get("search_seconds"), result.get("stage_one_seconds"))
         folder = result.get("folder", "") + (f", {BEST}" if result.get("best") and not trimmed else "")
-        rows.append([model_title(name, result), *values, f"{result['parameters']:,}", _seconds(result), folder])
+        rows.append([model_title(name, result), *values, f"{result['parameters']:,}", seconds, folder])
         if trimmed:
             values = [shown_score(score, trimmed.get(score)) for score in scores]
             rows.append([f"{model_title(name, result)}, trimmed", *values, f"{trimmed['parameters']:,}", "", BEST])
@@ -101,6 +104,7 @@ def model_title(name: str, result: Mapping[str, Any]) -> str:
     return METHODS[name].title if name in METHODS else "student, before training" if name == "student" else name
 
 
-def _seconds(result: dict[str, Any]) -> str:
-    stage_one = result.get("stage_one_seconds")
-    return f"{result['seconds']:.0f}" + (f" + {stage_one:.0f} Stage I" if stage_one else "")
+def shown_seconds(training: float, search: float | None = None, stage_one: float | None = None) -> str:
+    """The seconds of a model's training, and those of its search for the learning rate and of Stage I, if any."""
+    more = {"search": search, "Stage I": stage_one}
+    return " + ".join([f"{training:.0f}", *(f"{seconds:.0f} {name}" for name, seconds in more.items() if seconds)])

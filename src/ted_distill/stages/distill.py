@@ -222,7 +222,7 @@ def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Re
     tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
     more = None if chosen.more_rows is None else chosen.more_rows.mixed
     data = read_data(task, tokenizers.student, args, tokenizers.teacher, more)
-    with room_to_begin(args):
+    with room_to_begin(args, student.model.supports_gradient_checkpointing):
         trainer = distill_trainer(chosen, task, args, data)
     trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()

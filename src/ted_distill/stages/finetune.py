@@ -16,6 +16,7 @@ from ..progress import remembering
 from ..tasks.base import Counts, Task
 from ..training.fitting_memory import check_recomputing
 from ..training.new_heads import start_at_the_mean
+from ..training.scores.best_score import chosen_score
 from ..training.shown.model_card import write_card
 from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -98,7 +99,7 @@ def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) 
         write_card(folder, "finetune", task, outcome, loaded.place, loaded.tokenizer)
 
     results = publish(trainer, outcome | found, loaded, "finetune", write_files)
-    for warning in uninformed_model(task, results, trainer.validation):
+    for warning in uninformed_model(task, results, trainer.validation, chosen_score(args)):
         logger.warning("%s: %s", args.output_dir, warning)
     return results
 

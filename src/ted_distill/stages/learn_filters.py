@@ -22,6 +22,7 @@ from ..progress import remembering
 from ..tasks.base import Task
 from ..training.checkpointing import bytes_of
 from ..training.fitting_memory import room_to_begin
+from ..training.scores.best_score import chosen_score
 from ..training.shown.model_card import write_card
 from ..training.speed import undo_fast_modules, use_fast_modules
 from ..training.stage_arguments import StageArguments
@@ -103,7 +104,7 @@ def _run(
     cast = resolve_dtype(args.frozen_dtype, args.device, args.fp16) != loaded.model.dtype
     kept = copy.deepcopy(loaded.model) if cast and loaded.fresh else None
     model_bytes = bytes_of(loaded.model.state_dict().values())
-    with room_to_begin(args):
+    with room_to_begin(args, can_recompute=False):
         trainer = filter_trainer(loaded, config, task, args, data, filter_arguments)
     trainer.check_room(model_bytes, [trainer.model.filtered.cache, *trainer.caches.values()])
     outcome = trainer.fit()
@@ -126,7 +127,7 @@ def _run(
         "%s of each block's filter head, and of the whole model:\n%s",
         task.metric, block_scores_table(trainer.block_scores, task.metric),
     )  # fmt: skip
-    for warning in uninformed_heads(task, trainer.block_scores, data.validation):
+    for warning in uninformed_heads(task, trainer.block_scores, data.validation, chosen_score(args)):
         logger.warning("%s", warning)
     return results
 

@@ -53,7 +53,7 @@ from ..tasks.base import TEST, Metrics, Split, Task
 from ..tasks.reading.mapped import tokens_folder
 from ..tasks.reading.notices import notice
 from ..training.contradictions import text_of
-from ..training.scores.best_score import score_problems, with_score
+from ..training.scores.best_score import chosen_score, score_problems, with_score
 from ..training.scores.selection import outcome
 from ..training.sharded.shares import check_batches
 from ..training.shown.history import write_history
@@ -193,6 +193,7 @@ def prepare(
     """
     problems: list[str] = []
     folder = Path(args.output_dir)
+    task.decides = chosen_score(with_score(args, task))  # what is said of the rows depends on it
     with collect(problems):
         check_writable(folder)
         refuse_busy(folder)

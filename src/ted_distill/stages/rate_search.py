@@ -39,6 +39,8 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The rates that are tried, as multiples of the stage's default rate."""
 RUNGS = ((5, 0.1), (2, 0.3))
 """How many rates are tried, and the share of the stage's length that each of them trains."""
+SEARCHED = sum(number * share for number, share in RUNGS)
+"""Updates of all trials, as a multiple of the stage's."""
 _KEPT_NAME = "trials.json"
 """Identity and results of the trials that are finished, by the name of their folder, which is deleted."""
 _UPDATES = ("num_decay_steps", "num_stable_steps", "timescale")
@@ -58,7 +60,7 @@ def run_with_rate(
 
     Args:
         run: the stage with a learning rate that is a number, and what its results are to say besides its scores:
-            `learning_rate`, and every trial's score under `rate_search`.
+            `learning_rate`, every trial's score under `rate_search`, and the `search_seconds` that they trained.
         default: the stage's default rate.
 
     Raises:
@@ -66,17 +68,17 @@ def run_with_rate(
     """
     if args.learning_rate != AUTO:
         return run(args, {})
-    rate, found = search(open_trial, task, args, default)
+    rate, found, seconds = search(open_trial, task, args, default)
     args = copy.copy(args)
     args.learning_rate = rate
     set_seed(args.seed)
-    return run(args, {"learning_rate": rate, "rate_search": found})
+    return run(args, {"learning_rate": rate, "rate_search": found, "search_seconds": round(seconds, 1)})
 
 
 def search(
     open_trial: OpenTrial, task: Task, args: StageArguments, default: float
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """The best rate, and the score of each trial: length in percent -> rate -> score.
+) -> tuple[float, dict[str, dict[str, float]], float]:
+    """The best rate, the score of each trial (length in percent -> rate -> score), and the seconds of all of them.
 
     Raises:
         NotFiniteError: no trial gave a finite model.
@@ -85,6 +87,7 @@ def search(
     split = hold_out(task, args.seed)
     rates = [float(f"{default * factor:.3g}") for factor in FACTORS]
     found: dict[str, dict[str, float]] = {}
+    seconds = 0.0
     for number, share in RUNGS:
         scores: dict[float, float] = {}
         for rate in rates:
@@ -98,6 +101,7 @@ def search(
                 except NotFiniteError as error:
                     logger.warning("learning rate: %s failed (%s)", name, error)
                     continue
+            seconds += found_scores["seconds"]
             metric, sign = deciding_score(args, task, found_scores)
             scores[rate] = float(found_scores[metric])
             logger.warning("learning rate: %s gives %s %.2f", name, metric, scores[rate])
@@ -110,7 +114,7 @@ def search(
         # Of equal scores, the rate nearest to the default.
         rates = sorted(scores, key=lambda rate: (-sign * scores[rate], abs(np.log(rate / default))))
     on_main(lambda: remove_caches(folder / CACHE_NAME))
-    return rates[0], found
+    return rates[0], found, seconds
 
 
 def _kept_result(trial: OpenStage, folder: Path) -> Results:

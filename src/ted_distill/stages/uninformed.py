@@ -12,13 +12,16 @@ _MARGIN = 1.0
 """Points of a score by which a model or a head must be better than one that says the same of every row."""
 
 
-def uninformed_heads(task: Task, block_scores: dict[str, Metrics], validation: dict[str, Split]) -> Iterator[str]:
+def uninformed_heads(
+    task: Task, block_scores: dict[str, Metrics], validation: dict[str, Split], decides: str | None = None
+) -> Iterator[str]:
     """A warning for the blocks whose heads score no better than a predictor that has seen no input.
 
     Args:
         block_scores: scores by block number, and those of the whole model under `model`.
+        decides: the score that is chosen by [the main one]; nothing is known of another.
     """
-    known = _uninformed(task, validation)
+    known = _uninformed(task, validation, decides)
     if known is None:
         return
     found = {name: scores.get(task.metric) for name, scores in block_scores.items() if name != "model"}
@@ -33,13 +36,16 @@ def uninformed_heads(task: Task, block_scores: dict[str, Metrics], validation: d
         )
 
 
-def uninformed_model(task: Task, results: Mapping[str, Any], validation: dict[str, Split]) -> Iterator[str]:
+def uninformed_model(
+    task: Task, results: Mapping[str, Any], validation: dict[str, Split], decides: str | None = None
+) -> Iterator[str]:
     """A warning for a trained model that scores no better than a predictor that has seen no input.
 
     Args:
         results: of its stage.
+        decides: see `uninformed_heads`.
     """
-    known, score = _uninformed(task, validation), results.get(task.metric)
+    known, score = _uninformed(task, validation, decides), results.get(task.metric)
     if known is None or score is None or score >= known + _MARGIN:
         return
     yield (
@@ -49,7 +55,9 @@ def uninformed_model(task: Task, results: Mapping[str, Any], validation: dict[st
     )
 
 
-def _uninformed(task: Task, validation: dict[str, Split]) -> float | None:
-    """The best score without input; None where it is not known, or less is better."""
+def _uninformed(task: Task, validation: dict[str, Split], decides: str | None) -> float | None:
+    """The best main score without input; None where it is not known, less is better, or another score decides."""
     split = validation.get("validation")
-    return None if split is None or task.metric in task.lower_is_better else task.uninformed_score(split)
+    if split is None or task.metric in task.lower_is_better or decides not in (None, task.metric):
+        return None
+    return task.uninformed_score(split)

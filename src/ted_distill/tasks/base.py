@@ -111,6 +111,8 @@ class Task(ABC):
     pipeline_tag: ClassVar[str]
     """The Hub's name for the task, for the model card."""
     metric: str
+    decides: str | None = None
+    """The score that a stage or a whole recipe chooses by [`metric`], for what is said while the rows are read."""
     declares_labels: bool = False
     """Whether the data that were read declare their classes, of which rows may hold only some."""
     _settled: bool = False

@@ -104,11 +104,12 @@ class Regression(SequenceClassification):
 
     def row_doubts(self, splits: Mapping[str, Dataset]) -> Iterator[str]:
         """Scores to choose by that are all the same, and training scores that are too far apart to be learnt soon."""
+        metric = self.decides or self.metric
         for name, rows in splits.items():
-            if name != "train" and not self.tells_apart(rows):
+            if name != "train" and metric not in self.lower_is_better and not self.tells_apart(rows):
                 which = f"each of the {len(rows):,} rows" if len(rows) > 1 else "the only row"
                 yield (
-                    f"{name}: expected scores that differ, got {rows['label'][0]:g} in {which}: {self.metric} is 0 "
+                    f"{name}: expected scores that differ, got {rows['label'][0]:g} in {which}: {metric} is 0 "
                     "there, whatever a model says; give other rows, raise validation_size, or name mse as "
                     "metric_for_best_model"
                 )

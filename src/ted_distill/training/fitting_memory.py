@@ -72,13 +72,16 @@ def room_to_score(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def room_to_begin(args: TrainingArguments) -> Iterator[None]:
+def room_to_begin(args: TrainingArguments, can_recompute: bool) -> Iterator[None]:
     """Say what to do where there is no memory for what a stage measures, in batches of its training, before that.
+
+    Args:
+        can_recompute: see `what_fits`.
 
     Raises:
         NoRoomError: there was none.
     """
-    with _no_room(args.per_device_train_batch_size, lambda reason: what_fits(args, 0, reason, None)):
+    with _no_room(args.per_device_train_batch_size, lambda reason: what_fits(args, 0, reason, None, can_recompute)):
         yield
 
 
@@ -136,7 +139,7 @@ def what_fits(
     size = args.per_device_train_batch_size
     where = f"in update {step}" if step else "before the first update"
     found = f"memory: expected room for a batch of {counted(size, 'row')}, got none {where} ({reason})"
-    more = "" if _recomputes(args) or not can_recompute else f", or --{RECOMPUTES} true, which takes a third more time"
+    more = f", or --{RECOMPUTES} true, which takes a third more time" if may_recompute(args, can_recompute) else ""
     fitting = None if runs is None else largest(args, runs)
     if fitting == 0 or size == 1:
         return f"{found}; not even one row fits: shorten rows, take a smaller model{more}"
@@ -180,6 +183,11 @@ def check_recomputing(model: PreTrainedModel, args: TrainingArguments) -> None:
             f"{RECOMPUTES}: expected a family that can compute activations again, got a {type(model).__name__}, which "
             "cannot; leave it out"
         )
+
+
+def may_recompute(args: TrainingArguments, can_recompute: bool) -> bool:
+    """Whether to advise computing activations again: the family can, and does not do so yet."""
+    return can_recompute and not _recomputes(args)
 
 
 def _recomputes(args: TrainingArguments) -> bool:

@@ -120,6 +120,12 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
         """Names and scalars of one entry of `loss_terms`."""
         yield name, terms
 
+    @property
+    def can_recompute(self) -> bool:
+        """Whether activations can be computed again in the backward pass."""
+        models = [module for module in self.model.modules() if isinstance(module, PreTrainedModel)]
+        return all(model.supports_gradient_checkpointing for model in models)
+
     # --- training ---------------------------------------------------------------------------------------------
 
     def fit(self) -> dict[str, Any]:
@@ -137,9 +143,8 @@ class StageTrainer(UpdateTrainer, SavingTrainer):
             except torch.OutOfMemoryError as error:
                 reason = reason_of(error, SHOWN)
         if reason:
-            models = [module for module in self.model.modules() if isinstance(module, PreTrainedModel)]
-            can_recompute = all(model.supports_gradient_checkpointing for model in models)
-            raise TrainingError(what_fits(self.args, self.state.global_step + 1, reason, self._tries(), can_recompute))
+            step = self.state.global_step + 1
+            raise TrainingError(what_fits(self.args, step, reason, self._tries(), self.can_recompute))
         self._stop_if_not_finite()
         self._refuse_half_trained()
         self.gather_weights()

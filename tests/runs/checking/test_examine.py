@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, BertPreTrainedModel
 
 from small_runs import TASKS, made, write_recipe
 from ted_distill import InputError, TrainingError, read_recipe, run
@@ -159,6 +159,26 @@ def test_a_step_that_would_end_the_process_is_not_tried(recipe: Path, monkeypatc
     report = examined(recipe)
     assert not report.stages
     assert sum("an estimate; no step was tried" in doubt for doubt in report.doubts) == 4
+
+
+def test_only_stages_that_can_compute_activations_again_are_told_to(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_of, "there", lambda device: 1000)
+    told = [RECOMPUTES in doubt for doubt in examined(recipe).doubts if "no step was tried" in doubt]
+    assert told == [False, True, True, True], "a frozen model keeps no activations"
+    on = examined(recipe, f"training.{RECOMPUTES}=true").doubts
+    monkeypatch.setattr(BertPreTrainedModel, "supports_gradient_checkpointing", False)
+    doubts = [doubt for doubt in (*on, *examined(recipe).doubts) if "no step was tried" in doubt]
+    assert len(doubts) == 8
+    assert all(doubt.endswith("or lower max_seq_length") for doubt in doubts)
+
+
+def test_the_memory_of_a_student_alone_holds_no_teacher(recipe: Path) -> None:
+    found = plan(read_recipe(recipe))
+    memory = {stage.name: stage.memory for stage in plan_stages(found)}
+    teacher = found.models["teacher"].parameters
+    assert memory["alone"] + 4 * teacher < memory["kd"]
 
 
 def test_more_memory_than_there_is_is_a_problem(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,53 @@ def test_a_method_without_a_choice_is_not_trained_to_make_it(content: dict[str, 
     assert "alone" not in said
 
 
+def test_trials_are_not_scored_on_further_data(content: dict[str, Any], tmp_path: Path) -> None:
+    entry = {"task": "sequence_classification", "validation_file": content["validation_file"]}
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path), "score_on": {"more": entry}}
+    found = compare(recipe, 1, {"kl_alpha": [1, 2]}, resamples=240)
+    assert "more_accuracy" in found["further"]["kd"][0]
+    scored = {file.parent.parent for file in tmp_path.rglob("scores/*_more.json")}
+    assert scored == {tmp_path, tmp_path / "compare" / "seed-1"}
+
+
+@pytest.mark.parametrize(
+    ("own", "grid", "said"),
+    [
+        ({"training": {"train_sampling_strategy": "sequential"}}, {}, "each seed of alone and kd, got 'sequential'"),
+        ({"kd": {"data_seed": 1}}, {}, "data_seed: expected rows in another order for each seed of kd, got 1, which"),
+        ({}, {"data_seed": [1, 2]}, "data_seed: expected rows in another order for each seed of alone and kd, got 1"),
+    ],
+)
+def test_seeds_that_all_have_the_rows_in_one_order_are_refused(
+    own: dict[str, Any], grid: dict[str, Any], said: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    training = content["training"] | own.get("training", {})
+    recipe = {**content, **own, "training": training, "methods": ["kd"], "output_dir": str(tmp_path)}
+    with pytest.raises(InputError, match=f"{said}.*; leave it out, or give --seeds 1"):
+        compare(recipe, 2, grid)
+    assert [*tmp_path.rglob("*")] == []
+
+
+def test_a_grid_without_what_finished_seeds_hold_is_refused_before_it_is_searched(
+    content: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = {**content, "methods": ["kd"], "output_dir": str(tmp_path)}
+    compare(recipe, 1, resamples=240)
+    search = tmp_path / "compare" / "search"
+    with pytest.raises(InputError, match=r"has, got none: with kl_alpha=3, output_dir: .* kl_alpha was 1\.0, now 3\.0"):
+        compare(recipe, 1, {"kl_alpha": [3, 2]}, resamples=240)
+    longer = {**content["training"], "num_train_epochs": 2}
+    with pytest.raises(InputError) as refused:
+        compare({**recipe, "training": longer}, 1, {"kl_alpha": [1, 2]}, resamples=240)
+    assert [f"/{name} to be free" in str(refused.value) for name in ("teacher", "alone", "kd")] == [True] * 3
+    assert str(refused.value).count("/teacher to be free") == 1
+    assert not search.exists()
+    caplog.clear()
+    for _ in range(2):  # it is said before the search, and not once that is there
+        compare(recipe, 1, {"kl_alpha": [1, 1.0, 3], "learning_rate": [1e-3]}, resamples=240)
+    assert caplog.text.count("expected the choice for kd to be kl_alpha=1 learning_rate=0.001 and kl_alpha=1.0") == 1
+
+
 def test_trials_have_a_folder_each() -> None:
     tried = [("kd", {"kl_alpha": value}) for value in ("1e+2", "1e-2", "1e 2", "1e/2")]
     names = _folder_names(tried)

@@ -86,6 +86,18 @@ def test_that_there_is_no_gap_is_said_of_methods_that_could_close_it(
     assert any("there is no gap to close" in note for note in notes(content)) is is_said
 
 
+def test_a_search_for_the_rate_is_in_the_seconds_of_the_table() -> None:
+    methods = ["alone", "ted"]
+    content = {
+        **CONTENT, "scores": {"teacher": {"f1": 80.0}, "student": {"f1": 50.0}}, "parameters": {},
+        "intervals": {name: [70.0, 70.0] for name in methods}, "standard_deviations": dict.fromkeys(methods),
+        "agreement": {name: [{"agreement": 90.0}] for name in methods}, "means": dict.fromkeys(methods, 70.0),
+        "seconds": {name: [10.0, 20.0] for name in methods}, "search_seconds": {"ted": [30.0, 36.0]},
+    }  # fmt: skip
+    cells = {row[0].strip(): row[-1].strip() for row in (line.split("|")[1:-1] for line in table(content).splitlines())}
+    assert (cells["student alone"], cells["TED"]) == ("15", "15 + 33 search")
+
+
 def test_rates_that_each_method_found_are_said() -> None:
     (said,) = notes({**CONTENT, "found_rates": {"alone": [2e-4, 2e-4], "ted": [1e-4, 5e-4]}})[2:3]
     assert said.startswith(

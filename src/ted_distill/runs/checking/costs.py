@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import collect
 from ...output import Need, check_space
-from ...stages.rate_search import RUNGS
+from ...stages.rate_search import RUNGS, SEARCHED
 from ...stages.rows.samples import SAMPLE_TOKENS
 from ...tasks import Task
 from ...tasks.base import TEST
@@ -87,7 +87,7 @@ class Costs:
         other = measured.opening + measured.starting * self._start_tokens()
         other += (written + measured.model) / self.write_speed
         if args.learning_rate == AUTO:
-            training += sum(number * share for number, share in RUNGS) * training
+            training += SEARCHED * training
             scoring += sum(number for number, _ in RUNGS) * scored
         return StageCost(name, measured, planned.steps, first, later, training, scoring, other)
 

@@ -27,7 +27,7 @@ from ...models.load import LoadedModel
 from ...models.tokenizers import Tokenizers
 from ...stages.rows.lost_text import unknown_warnings
 from ...tasks import Task
-from ...training.fitting_memory import RECOMPUTES
+from ...training.fitting_memory import RECOMPUTES, may_recompute
 from ...training.stage_arguments import StageArguments
 from ...wording import counted, duration, parameters, size
 from ..planning import Plan, PlannedData, PlannedModel, PlannedStage, plan_stages
@@ -66,10 +66,6 @@ class Extent:
     """Also checks what a run reports by itself anyway, and memory and disks."""
 
 
-_LESS_MEMORY = (
-    "lower per_device_train_batch_size and raise gradient_accumulation_steps, lower max_seq_length, or set "
-    f"{RECOMPUTES}: true"
-)
 WHOLE = Extent(rows=200, operations=2e12, batches=3, seconds=10, updates=0, whole=True)
 """`ted check`."""
 _TIMED_ROWS = 48
@@ -240,7 +236,7 @@ class _Examination:
             return None
         return (
             f"memory: expected about {size(stage.memory)} or more for stage {stage.name} (an estimate; no "
-            f"step was tried), got {size(there)}; {_LESS_MEMORY}"
+            f"step was tried), got {size(there)}; {_less_memory(stage)}"
         )
 
     def _say_time(self, costs: list[StageCost], measured: int) -> None:
@@ -281,12 +277,12 @@ class _Examination:
         if most.peak > there:
             self.report.problems.append(
                 f"memory: expected at most {size(there)}, got {size(most.peak)} in a step of stage "
-                f"{stage.name}; {_LESS_MEMORY}"
+                f"{stage.name}; {_less_memory(stage)}"
             )
         elif most.peak > free:
             self.report.doubt([
                 f"memory: expected {size(most.peak)} to be free for stage {stage.name}, got "
-                f"{size(free)}, as other programs take the rest; end them, or {_LESS_MEMORY}"
+                f"{size(free)}, as other programs take the rest; end them, or {_less_memory(stage)}"
             ])  # fmt: skip
 
     def _say_disk(self, measured: list[tuple[PlannedStage, Measured]]) -> None:
@@ -300,8 +296,16 @@ def _out_of_memory(stage: PlannedStage) -> str:
     there = memory.there(stage.args.device)
     return (
         f"memory: expected a step of stage {stage.name} to fit into {size(there)} of {stage.args.device}, got more; "
-        f"{_LESS_MEMORY}"
+        f"{_less_memory(stage)}"
     )
+
+
+def _less_memory(stage: PlannedStage) -> str:
+    """What to set for less memory: to compute activations again only where that can be, and is not done yet."""
+    batches = "lower per_device_train_batch_size and raise gradient_accumulation_steps"
+    if not may_recompute(stage.args, stage.can_recompute):
+        return f"{batches}, or lower max_seq_length"
+    return f"{batches}, lower max_seq_length, or set {RECOMPUTES}: true"
 
 
 def _failed(stage: PlannedStage, error: Exception) -> str:

@@ -57,8 +57,9 @@ from ..run_folder import COMPARISON_NAME
 from ..run_task import further_tasks, task_of_run
 from ..several_runs import make_runs_together
 from . import statistics
+from .finished_seeds import check_finished_seeds
 from .search import Grid, Search, check_grid, search
-from .seeds import recipe_of
+from .seeds import recipe_of, refuse_one_order
 from .verdicts import mean_of, page, summary, verdicts
 
 logger = logging.getLogger(__name__)
@@ -124,8 +125,11 @@ def compare(
     grid = {key: plain_values(values) for key, values in (grid or {}).items()}
     if grid:
         check_grid(grid, recipe, task, folder)
+    refuse_one_order(recipe, task, grid, seeds)
     if not on_main((folder / "seed-1").exists):  # which may have other settings, chosen by a search
         look_first(_of_seed(recipe, folder, 1, None), shared, task)
+    elif grid:
+        check_finished_seeds(grid, recipe, task, shared, folder, seeds)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
         record_commits(shared)
@@ -294,6 +298,11 @@ def _content(
         },
         "parameters": {name: result["parameters"] for name, result in first.results.items()},
         "seconds": {name: [seed.results[name]["seconds"] for seed in seeds] for name in methods},
+        "search_seconds": {
+            name: [seed.results[name]["search_seconds"] for seed in seeds]
+            for name in methods
+            if all("search_seconds" in seed.results[name] for seed in seeds)
+        },
         # The student's, if it was fine-tuned by itself.
         "steps": {
             name: result["steps"]

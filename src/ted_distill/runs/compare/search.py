@@ -15,7 +15,7 @@ from datasets import IterableDataset
 from ...errors import NotFiniteError, nearest, raise_if_any, shown
 from ...fast.states_cache import CACHE_NAME, remove_caches
 from ...identity import fingerprint
-from ...output import on_main
+from ...output import MANIFEST_NAME, on_main
 from ...progress import within
 from ...stages import DistillArguments
 from ...stages.methods import METHODS
@@ -91,7 +91,7 @@ def check_grid(grid: Grid, recipe: Recipe, task: Task, folder: Path) -> None:
             "leave it out"
         )
     raise_if_any(problems)
-    for method, points in _points(grid, recipe.run.methods).items():
+    for method, points in points_of(grid, recipe.run.methods).items():
         for point in points:
             stage_arguments(recipe_of(recipe, folder, [method], {method: point}), method)
 
@@ -118,12 +118,11 @@ def search(grid: Grid, recipe: Recipe, task: Task, folder: Path, rows: Task | No
             "so that settings that leave its blocks as they were look too good; let the recipe fine-tune it if it can"
         )
     scores: dict[str, dict[str, float]] = {method: {} for method in recipe.run.methods}
-    points = _points(grid, recipe.run.methods)
-    tried = [(method, point) for method, of_method in points.items() if len(of_method) > 1 for point in of_method]
-    places = _folder_names(tried)
+    points = points_of(grid, recipe.run.methods)
+    tried = _tried(points)
     trials = [
         recipe_of(recipe, folder / place, [method], {method: point})
-        for (method, point), place in zip(tried, places, strict=True)
+        for (method, point), place in zip(tried, _folder_names(tried), strict=True)
     ]
     names = [_trying(point) for _, point in tried]
     given: list[dict[str, Any]] = []
@@ -156,13 +155,13 @@ def _best(method: str, points: list[Settings], scores: Mapping[str, float], sign
     """
     if len(points) == 1:
         return points[0]
-    finite = [point for point in points if _name(point) in scores]
+    finite = [point for point in points if name_of(point) in scores]
     if not finite:
         raise NotFiniteError(
             f"grid: expected a combination that trains {method}, but the loss became infinite or NaN with each; try "
             "lower learning rates"
         )
-    return max(finite, key=lambda point: sign * scores[_name(point)])
+    return max(finite, key=lambda point: sign * scores[name_of(point)])
 
 
 def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, Any], split: Task) -> dict[str, float]:
@@ -173,12 +172,12 @@ def _score(trial: RunOfRecipe, method: str, point: Settings, given: dict[str, An
         with within(_trying(point)):
             found = trial.all_results(given)[method]
     except NotFiniteError as error:
-        logger.warning("grid: %s with %s failed (%s)", method, _name(point), error)
+        logger.warning("grid: %s with %s failed (%s)", method, name_of(point), error)
         return {}
     metric, _ = _decides(trial.recipe, method, split)
     score = float(found[f"last_{metric}"] if f"last_{metric}" in found else found[metric])
-    logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, _name(point), metric, score)
-    return {_name(point): score}
+    logger.warning("grid: %s with %s: %s %.2f on the rows held out", method, name_of(point), metric, score)
+    return {name_of(point): score}
 
 
 def _decides(recipe: Recipe, method: str, split: Task) -> tuple[str, int]:
@@ -187,10 +186,10 @@ def _decides(recipe: Recipe, method: str, split: Task) -> tuple[str, int]:
 
 
 def _trying(point: Settings) -> str:
-    return f"trying {_name(point)}"
+    return f"trying {name_of(point)}"
 
 
-def _points(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:
+def points_of(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:
     """Method -> the combinations of the keys that it uses."""
     found = {}
     for method in methods:
@@ -199,14 +198,31 @@ def _points(grid: Grid, methods: Sequence[str]) -> dict[str, list[Settings]]:
     return found
 
 
-def _name(point: Settings) -> str:
+def _tried(points: Mapping[str, list[Settings]]) -> list[tuple[str, Settings]]:
+    """Each method that has a choice with each of its combinations."""
+    return [(method, point) for method, of_method in points.items() if len(of_method) > 1 for point in of_method]
+
+
+def is_searched(points: Mapping[str, list[Settings]], method: str, folder: Path) -> bool:
+    """Whether every trial of a method was made, so that a search takes no time.
+
+    Args:
+        points: the combinations of every method.
+        folder: of the trials.
+    """
+    tried = _tried(points)
+    places = [place for (of, _), place in zip(tried, _folder_names(tried), strict=True) if of == method]
+    return all((folder / place / method / MANIFEST_NAME).is_file() for place in places)
+
+
+def name_of(point: Settings) -> str:
     """A combination in words."""
     return " ".join(f"{key}={value}" for key, value in point.items()) or "defaults"
 
 
 def _folder_names(tried: Sequence[tuple[str, Settings]]) -> list[str]:
     """A name for the folder of each trial; those that would be the same get a part of a fingerprint."""
-    names = [re.sub(r"[^\w.=+-]+", "-", f"{method} {_name(point)}") for method, point in tried]
+    names = [re.sub(r"[^\w.=+-]+", "-", f"{method} {name_of(point)}") for method, point in tried]
     return [
         name if names.count(name) == 1 else f"{name}-{fingerprint([method, point])[:8]}"
         for name, (method, point) in zip(names, tried, strict=True)

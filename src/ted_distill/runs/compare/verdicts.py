@@ -8,7 +8,7 @@ from typing import Any
 
 from ...stages.methods import METHODS
 from ...wording import and_list, counted
-from ..table import markdown_table, model_title
+from ..table import markdown_table, model_title, shown_seconds
 from .statistics import LEAST_SEEDS, LEVEL
 
 Content = Mapping[str, Any]
@@ -126,7 +126,7 @@ def table(content: Content) -> str:
                 "" if closed is None else f"{100 * closed:.0f} %",
                 f"{statistics.mean(of_seed):.1f}",
                 _size(content, name),
-                f"{statistics.mean(content['seconds'][name]):.0f}",
+                shown_seconds(statistics.mean(content["seconds"][name]), _searched(content, name)),
             ]
         )
     return markdown_table(rows)
@@ -218,6 +218,12 @@ def _share(content: Content, name: str) -> str:
 
 def _size(content: Content, name: str) -> str:
     return f"{content['parameters'][name]:,}" if name in content["parameters"] else ""
+
+
+def _searched(content: Content, name: str) -> float | None:
+    """Mean seconds of a method's searches for its learning rate; None without one."""
+    of_seeds = content.get("search_seconds", {}).get(name)
+    return statistics.mean(of_seeds) if of_seeds else None
 
 
 def _settings(chosen: Mapping[str, Any]) -> str:

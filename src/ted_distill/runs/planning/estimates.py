@@ -104,14 +104,14 @@ def learning_bytes(
 
 
 def distilling_bytes(
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | None,
     student: PreTrainedModel,
     filters: FilterConfig | None,
     batch: BatchShape,
     dtype: torch.dtype,
 ) -> int:
-    """Stage II: the student and its filters that are trained, the frozen teacher, both models' states."""
-    total = training_bytes(student, batch) + frozen_bytes(teacher, batch, dtype)
+    """Stage II: the student and its filters that are trained, the frozen teacher if it has one, both models' states."""
+    total = training_bytes(student, batch) + (0 if teacher is None else frozen_bytes(teacher, batch, dtype))
     if filters is not None:
         total += trained_bytes(filter_parameters(filters), batch) + 2 * states_bytes(filters, batch)
     return total

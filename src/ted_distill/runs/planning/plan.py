@@ -58,6 +58,11 @@ class PlannedModel:
         """Of the model with its head."""
         return self.model if isinstance(self.model, Unknown) else self.model.num_parameters()
 
+    @property
+    def can_recompute(self) -> bool:
+        """Whether its family can compute activations again, as far as is known."""
+        return isinstance(self.model, Unknown) or bool(self.model.supports_gradient_checkpointing)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -8,7 +8,9 @@ from textwrap import fill
 from ...method.filters import FilterConfig
 from ...method.shapes import num_blocks, width
 from ...models.tokenizers import Tokenizers
+from ...stages.rate_search import SEARCHED
 from ...tasks import describe_task
+from ...training.stage_arguments import AUTO
 from ...wording import counted, size
 from ..recipe_keys import SCORE_ON
 from ..table import markdown_table
@@ -177,6 +179,8 @@ def _notes(plan: Plan, stages: list[PlannedStage]) -> Iterator[str]:
         limit = stages[0].args.cache_limit
         text += f" Too large means more than cache_limit, {limit:g} GB: the frozen model then runs in every epoch."
     yield fill(text, _WIDTH)
+    if any(stage.args.learning_rate == AUTO for stage in stages):
+        yield f"steps: with the learning rate auto, {SEARCHED:.0%} as many more come first, in trials of several rates."
     # The reasons for unknown models and data are printed above.
     said = {fact.why for fact in (plan.data, *plan.models.values()) if isinstance(fact, Unknown)}
     values = [value for stage in stages for value in (stage.steps, stage.memory, stage.disk)]

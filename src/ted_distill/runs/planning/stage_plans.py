@@ -61,6 +61,8 @@ class PlannedStage:
     method: PlannedMethod | None = None
     more_features: int = 0
     """Those of rows without labels and of changed copies, in each epoch."""
+    can_recompute: bool = True
+    """Whether activations of its model can be computed again, as far as is known."""
 
     @property
     def warmup(self) -> int | Unknown:
@@ -104,7 +106,7 @@ def _stage(plan: Plan, name: str) -> PlannedStage:
     steps = _steps(plan, args, more)
     if isinstance(steps, int) and (doubt := warmup_doubt(args, steps)) is not None:
         notice(f"stage {name}: {doubt}", args.output_dir)
-    return PlannedStage(name, args, steps, memory, disk, method, more)
+    return PlannedStage(name, args, steps, memory, disk, method, more, _can_recompute(plan, name))
 
 
 def _more_features(plan: Plan, rows: int) -> int:
@@ -115,7 +117,7 @@ def _more_features(plan: Plan, rows: int) -> int:
 
 def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
     """The arguments with the defaults of their stage; those of an unknown model stay open."""
-    model = plan.models["student" if name not in (*FINETUNE, *LEARN_FILTERS) else name.rpartition("_")[2]]
+    model = plan.models[_owner(name)]
     if isinstance(model, Unknown):
         args = copy.copy(args)
         args.num_train_epochs = args.num_train_epochs or 3
@@ -123,6 +125,11 @@ def _filled(plan: Plan, name: str, args: StageArguments) -> StageArguments:
     filters = learn_filters_defaults(plan.task.first_token_only, plan.task.running_text)
     defaults = FINETUNE_DEFAULTS if name in FINETUNE else filters if name in LEARN_FILTERS else DISTILL_DEFAULTS
     return defaults.fill(args, model.config)
+
+
+def _owner(name: str) -> str:
+    """The model that a stage trains, or whose filters it learns."""
+    return name.rpartition("_")[2] if name in (*FINETUNE, *LEARN_FILTERS) else "student"
 
 
 def _steps(plan: Plan, args: StageArguments, more: int = 0) -> int | Unknown:
@@ -227,10 +234,18 @@ def _check_learnt(learnt: dict[str, FilterConfig], pairs: Pairs, arguments: Dist
 # --- memory and disk ------------------------------------------------------------------------------------------
 
 
+def _can_recompute(plan: Plan, name: str) -> bool:
+    model = plan.models[_owner(name)]
+    # A frozen model keeps no activations.
+    return name not in LEARN_FILTERS and (isinstance(model, Unknown) or model.can_recompute)
+
+
 def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod | None) -> int | Unknown:
     """See `estimates`. Rows are as long as the longest one in the sample, or as the task allows."""
     models: dict[str, PreTrainedModel] = {}
-    for owner, planned in plan.models.items():
+    taught = method is not None and method.arguments.of_method.needs_teacher
+    for owner in ("teacher", "student") if taught else (_owner(name),):
+        planned = plan.models[owner]
         model = planned if isinstance(planned, Unknown) else planned.model
         if isinstance(model, Unknown):
             return model
@@ -242,8 +257,8 @@ def _memory(plan: Plan, name: str, args: StageArguments, method: PlannedMethod |
     )  # fmt: skip
     dtype = resolve_dtype(args.frozen_dtype, args.device, args.fp16)
     if method is not None:
-        return distilling_bytes(models["teacher"], models["student"], method.filters, batch, dtype)
-    owner = name.rpartition("_")[2]
+        return distilling_bytes(models.get("teacher"), models["student"], method.filters, batch, dtype)
+    owner = _owner(name)
     if name in FINETUNE:
         return training_bytes(models[owner], batch)
     if isinstance(plan.filters, Unknown):
@@ -258,7 +273,7 @@ def _disk(
 
     Stage I also keeps those of the validation rows, and only those of the first token where its heads read no other.
     """
-    owner = "teacher" if method else name.rpartition("_")[2]
+    owner = "teacher" if method else _owner(name)
     shared = owner == "teacher" or args.cache_dir is not None
     kept = 0 if name in FINETUNE else _tensors(plan, method)
     if not kept or not keeps_states(args, plan.task, shared):

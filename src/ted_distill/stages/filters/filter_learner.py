@@ -87,6 +87,8 @@ class LearnFiltersTrainer(StageTrainer):
     caches: dict[str, StatesCache | None] = {}
     """Where the frozen model's hidden states on a validation split are kept, by the split's name."""
     saves_trained_alone = True
+    can_recompute = False
+    """A frozen model keeps no activations."""
     block_scores: dict[str, Metrics] = {}
     """Scores of every head, by block number, and of the model itself under `model`; as of the last `score`."""
     scored_step: int | None = None

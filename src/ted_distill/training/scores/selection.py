@@ -24,7 +24,7 @@ SCORES_OF = "scores_of"
 
 _CANDIDATE = "candidate"
 _FACTS = {"evaluations", "best_step", "learning_rate"}
-_COSTS = {"seconds", "parameters", "steps", "train_features"}
+_COSTS = {"seconds", "search_seconds", "parameters", "steps", "train_features"}
 
 
 def mark_candidate(state: TrainerState) -> None:
