@@ -99,7 +99,9 @@ def _tidy(proto: Any) -> None:
 
 
 def write_int8(source: Path, target: Path) -> dict[str, int]:
-    """Write a graph with its weights in int8, one scale for each channel; activations are quantised as they come.
+    """Write a graph with its weights in int8; activations are quantised as they come.
+
+    Weights of products have one scale for each channel, tables of embeddings one for the whole table.
 
     Returns:
         How many operators of each kind work on integers, `embeddings` among them.

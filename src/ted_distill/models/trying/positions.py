@@ -49,6 +49,12 @@ def steady_length(model: PreTrainedModel) -> int | None:
     return min(limits, default=None)
 
 
+def reading_limit(model: PreTrainedModel) -> int | None:
+    """Tokens that a model is known to read, alike in every batch, without being tried out; None if nothing says so."""
+    limits = position_limit(model), steady_length(model)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _offset(table: nn.Embedding) -> int:
     """Rows before that of the first token."""
     if isinstance(offset := getattr(table, "offset", None), int):  # OPT, BART

@@ -24,7 +24,7 @@ from ...models.narrowing.narrow import check_narrow, narrow_config
 from ...models.pretrained import apply_overrides
 from ...models.scratch import scratch_config
 from ...models.tokenizers import Tokenizers
-from ...models.trying.positions import fit_length, position_limit, steady_length
+from ...models.trying.positions import fit_length, reading_limit, steady_length
 from ...stages.methods import token_methods
 from ...tasks import Task
 from ...training.scores.best_score import score_problems
@@ -274,9 +274,8 @@ def _data(
         model = planned.model if isinstance(planned, PlannedModel) else planned
         if isinstance(reader, Reader) and isinstance(model, PreTrainedModel):
             with collect(problems):
-                table, steady = position_limit(model), steady_length(model)
-                limit = min((one for one in (table, steady) if one is not None), default=None)
-                fit_length(limit, reader.tokenizer, task, reader.name, steady=limit == steady)
+                limit = reading_limit(model)
+                fit_length(limit, reader.tokenizer, task, reader.name, steady=limit == steady_length(model))
     raise_if_any(problems)
     if not tokenise:
         return Unknown("it was not tokenised")
