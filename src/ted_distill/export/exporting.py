@@ -169,7 +169,7 @@ def _write(folder: Path, loaded: LoadedModel, task: Task, probes: Mapping[str, B
     operators = quantise(loaded, task, folder / FLOAT, folder / INT8, probes) if int8 else None
     files = {"float32": {"file": FLOAT}} | ({"int8": {"file": INT8}} if int8 else {})
     model.config.save_pretrained(folder)
-    save_tokenizer(loaded.tokenizer, folder)
+    save_tokenizer(loaded.tokenizer, folder, task)
     labels = model_labels(model.config) if task.label_names is not None else None
     return {
         "model": short_name(loaded.name),
