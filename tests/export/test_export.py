@@ -27,6 +27,7 @@ from ted_distill.cli.main import main
 from ted_distill.errors import GateError
 from ted_distill.export import written
 from ted_distill.export.exporting import FLOAT, INT8, Exported, read_export
+from ted_distill.export.graph import write_int8
 from ted_distill.export.session import OnnxModel
 from ted_distill.output import read_manifest
 from tiny import FAMILIES, save_tiny, tiny_tokenizer, write_reviews
@@ -263,6 +264,26 @@ def test_the_graph_of_a_language_model_has_the_inputs_of_its_rows_alone(
     with pytest.raises(InputError, match="seen"):
         export_onnx(tmp_path / "model", tmp_path / "out")
     assert [set(inputs) for inputs in given] == [{"input_ids", "attention_mask"}]
+
+
+def test_a_head_that_is_tied_to_the_embeddings_works_on_integers_too(tmp_path: Path) -> None:
+    """Its weights are the transposed table, which no product on integers takes."""
+    table = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "input_ids"], ["states"]),
+        onnx.helper.make_node("Transpose", ["table"], ["head"], perm=[1, 0]),
+        onnx.helper.make_node("MatMul", ["states", "head"], ["logits"]),
+    ]
+    ids = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["batch", "length"])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "length", 24])
+    graph = onnx.helper.make_graph(nodes, "tied", [ids], [logits], [numpy_helper.from_array(table, "table")])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), str(tmp_path / "float.onnx"))
+    assert write_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx") == {"MatMulInteger": 1, "embeddings": 1}
+    rows = {"input_ids": torch.arange(24).reshape(4, 6)}
+    exact, close = (OnnxModel(tmp_path / f"{name}.onnx")(**rows).logits for name in ("float", "int8"))
+    torch.testing.assert_close(close, exact, rtol=0, atol=0.5)
+    assert {file.name for file in tmp_path.iterdir()} == {"float.onnx", "int8.onnx"}
 
 
 # --- families and heads -------------------------------------------------------------------------------------------
