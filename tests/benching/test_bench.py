@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from ted_distill import InputError, bench, export_onnx
+from ted_distill import InputError, ModelArguments, bench, export_onnx, load_task
 from ted_distill.benching.bench import Benched, read_bench
+from ted_distill.benching.candidates import Candidate
+from ted_distill.benching.opened import open_candidate
 from ted_distill.cli.main import main
 from ted_distill.export import written
-from ted_distill.export.exporting import Exported
+from ted_distill.export.exporting import Exported, read_export
 from ted_distill.report.bench import bench_table, bench_text
 from tiny import save_tiny, write_reviews
 
@@ -86,6 +89,12 @@ def test_scores_are_those_that_an_export_says_whether_written_for_the_bench_or_g
     assert model["int8"]["changed"] == exported.about["parity"]["int8"]["changed"]
     assert model["int8"]["to_float32"] == pytest.approx(scores["int8"]["accuracy"] - scores["pytorch"]["accuracy"])
     assert model["onnx"]["largest_difference"] < 5e-5 < model["bf16"]["largest_difference"]
+
+
+def test_a_file_that_does_not_compute_what_pytorch_does_is_noted(benched: Benched) -> None:
+    """As the teacher's here, which are the student's."""
+    (note,) = (note for note in benched.about["notes"] if "is not what PyTorch computes" in note)
+    assert note.startswith("big (teacher): ONNX float32 is not what PyTorch computes: logits are up to ")
 
 
 def test_sizes_are_those_of_the_weights_or_the_file(benched: Benched, exported: Exported) -> None:
@@ -184,6 +193,27 @@ def test_a_graph_that_is_written_but_does_not_run_is_left_out(
     assert not (tmp_path / "onnx").exists()
 
 
+def test_where_only_int8_cannot_be_written_float32_is_measured(
+    place: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    def write_graph(model: Any, inputs: Any, file: Path, name: str) -> None:
+        shutil.copyfile(exported.files["float32"], file)
+
+    monkeypatch.setattr(written, "write_graph", write_graph)
+    monkeypatch.setattr(written, "write_int8", fails)
+    options = {"test": place / "reviews.jsonl", **QUICK}
+    about = bench(place / "model", tmp_path / "out", **options).about
+    found = [row["format"] for row in about["candidates"]]
+    assert "onnx" in found
+    assert "int8" not in found
+    assert any(note.startswith("model: ONNX int8 is left out. export: expected the") for note in about["notes"])
+    with pytest.raises(InputError, match="to be written in int8, and run, got an error"):
+        bench(place / "model", tmp_path / "other", formats=["onnx", "int8"], **options)
+
+
 def test_folders_and_values_that_make_no_sense_are_refused(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +239,30 @@ def test_folders_and_values_that_make_no_sense_are_refused(
 def test_an_export_has_no_pytorch(exported: Exported) -> None:
     with pytest.raises(InputError, match=r"formats: expected one of those that .*onnx holds \(float32, int8\)"):
         bench(exported.folder, exported.folder.parent / "other", formats=["pytorch"], **QUICK)
+
+
+@pytest.mark.parametrize(
+    "task", ["causal_lm", "masked_lm", "multi_label_classification", "question_answering", "token_classification"]
+)
+def test_an_export_for_another_task_is_refused(exported: Exported, tmp_path: Path, task: str) -> None:
+    with pytest.raises(InputError, match=rf"for task {task} .*onnx, which is for sequence_classification"):
+        bench(exported.folder, tmp_path / "out", task=task, formats=["onnx"], **QUICK)
+
+
+def test_rows_are_cut_to_what_an_export_reads(exported: Exported, tmp_path: Path) -> None:
+    """Its tokenizer may know no limit, and a longer row would end in an error of onnxruntime."""
+    folder = shutil.copytree(exported.folder, tmp_path / "onnx")
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    del settings["model_max_length"]
+    file.write_text(json.dumps(settings))
+    task = load_task("sequence_classification", test=[{"text": "very " * 90, "label": one} for one in ("good", "bad")])
+    candidate = Candidate("onnx", str(folder), ModelArguments(), export=read_export(folder))
+    opened = open_candidate(candidate, task, "test", ["onnx"])
+    assert opened.encoded.features["length"][:] == [70, 70]
+    of_other = Exported(folder, {**exported.about, "inputs": {**exported.about["inputs"], "position_ids": {}}})
+    with pytest.raises(InputError, match=r"batches of task sequence_classification hold, got .*takes position_ids too"):
+        open_candidate(replace(candidate, export=of_other), task, "test", ["onnx"])
 
 
 @pytest.fixture

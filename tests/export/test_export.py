@@ -27,9 +27,10 @@ from ted_distill.cli.main import main
 from ted_distill.errors import GateError
 from ted_distill.export import written
 from ted_distill.export.exporting import FLOAT, INT8, Exported, read_export
+from ted_distill.export.graph import write_int8
 from ted_distill.export.session import OnnxModel
 from ted_distill.output import read_manifest
-from tiny import FAMILIES, save_tiny, write_reviews
+from tiny import FAMILIES, save_tiny, tiny_tokenizer, write_reviews
 
 GOOD = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
 """The other order than that of the data."""
@@ -99,6 +100,7 @@ def test_the_folder_is_laid_out_for_browsers_and_says_what_it_holds(exported: Ex
     about = json.loads((exported.folder / "export.json").read_text())
     assert read_export(exported.folder).about == about
     assert about["labels"] == ["good", "bad"]
+    assert (about["max_length"], about["positions"], about["config_overrides"]) == (64, 70, None)
     assert about["task"] == {
         "name": "sequence_classification", "kind": "sequence_classification", "pipeline_tag": "text-classification",
     }  # fmt: skip
@@ -148,8 +150,10 @@ def test_the_page_has_lines_that_run_it_with_onnxruntime_alone(
     assert "torch" not in code
     shutil.copytree(exported.folder, tmp_path / "student-onnx")
     monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    assert re.fullmatch(r"\['(good|bad)', '(good|bad)'\]\n", capsys.readouterr().out)
+    # Also of texts longer than the model reads.
+    for text in ("the film was great.", "the film was great." * 40):
+        exec(code.replace("the film was great.", text), {})
+        assert re.fullmatch(r"\['(good|bad)', '(good|bad)'\]\n", capsys.readouterr().out)
 
 
 # --- the gate -----------------------------------------------------------------------------------------------------
@@ -165,8 +169,9 @@ def test_logits_beyond_the_bound_end_with_4_and_nothing_is_published(
     assert f"{FLOAT}: expected logits within 0.0001 of PyTorch's, got " in said
     assert "reviews.jsonl" in said
     assert not (tmp_path / "out").exists()
-    assert main(["export", *words, "--max_difference", "10"]) == 0
+    assert main(["export", *words, "--max_difference", "10", "--config_overrides", "hidden_dropout_prob=0.5"]) == 0
     assert (tmp_path / "out" / FLOAT).is_file()
+    assert read_export(tmp_path / "out").about["config_overrides"] == "hidden_dropout_prob=0.5"
 
 
 def test_int8_that_changes_too_many_predictions_is_not_published(
@@ -243,6 +248,44 @@ def test_values_and_words_that_make_no_sense_are_refused(place: Path, capsys: py
     assert "nowhere.csv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("auto_class", "family"), [(AutoModelForCausalLM, "gpt2"), (AutoModelForMaskedLM, "bert")])
+def test_the_graph_of_a_language_model_has_the_inputs_of_its_rows_alone(
+    auto_class: Any, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kinds of tokens, which these rows lack, would have to be made up; GPT-2 adds a vector for each."""
+    given: list[Any] = []
+
+    def write_graph(model: Any, inputs: Any, file: Path, name: str) -> None:
+        given.append(inputs)
+        raise InputError("seen")
+
+    monkeypatch.setattr(written, "write_graph", write_graph)
+    tiny_tokenizer(True).save_pretrained(save_tiny(tmp_path / "model", auto_class, family))
+    with pytest.raises(InputError, match="seen"):
+        export_onnx(tmp_path / "model", tmp_path / "out")
+    assert [set(inputs) for inputs in given] == [{"input_ids", "attention_mask"}]
+
+
+def test_a_head_that_is_tied_to_the_embeddings_works_on_integers_too(tmp_path: Path) -> None:
+    """Its weights are the transposed table, which no product on integers takes."""
+    table = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "input_ids"], ["states"]),
+        onnx.helper.make_node("Transpose", ["table"], ["head"], perm=[1, 0]),
+        onnx.helper.make_node("MatMul", ["states", "head"], ["logits"]),
+    ]
+    ids = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["batch", "length"])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "length", 24])
+    graph = onnx.helper.make_graph(nodes, "tied", [ids], [logits], [numpy_helper.from_array(table, "table")])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), str(tmp_path / "float.onnx"))
+    assert write_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx") == {"MatMulInteger": 1, "embeddings": 1}
+    rows = {"input_ids": torch.arange(24).reshape(4, 6)}
+    exact, close = (OnnxModel(tmp_path / f"{name}.onnx")(**rows).logits for name in ("float", "int8"))
+    torch.testing.assert_close(close, exact, rtol=0, atol=0.5)
+    assert {file.name for file in tmp_path.iterdir()} == {"float.onnx", "int8.onnx"}
+
+
 # --- families and heads -------------------------------------------------------------------------------------------
 
 
@@ -280,6 +323,7 @@ def test_every_family_and_head_does_the_same_as_a_file(
     assert exported.about["parity"]["float32"]["largest_difference"] < 1e-5
     assert exported.about["parity"]["float32"]["changed"] < 1e-6
     made = {"token_type_ids"} & set(AutoTokenizer.from_pretrained(exported.folder).model_input_names)
+    made = set() if head.endswith("_lm") else made
     assert set(exported.about["inputs"]) == {"input_ids", "attention_mask", *made}
     assert capsys.readouterr().out == ""
     rows = bench(exported.folder, tmp_path / "bench", formats=["onnx", "int8"], rounds=1, rows=2).candidates

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from ted_distill import load_task
-from ted_distill.export.parity import Comparison, Difference, changed_share, largest_change, rows_of_batch
+from ted_distill.export import parity
+from ted_distill.export.parity import Comparison, Difference, changed_share, compare, largest_change, rows_of_batch
+from ted_distill.method.filters import Batch
+from ted_distill.tasks.base import Split
+from tiny import tiny_tokenizer
 
 
 def compared(predictions: dict[str, Any], scores: dict[str, Any] | None = None) -> Comparison:
@@ -69,3 +73,34 @@ def test_a_logit_that_is_no_number_is_an_infinite_difference() -> None:
 )
 def test_rows_that_are_compared_at_once_have_room_for_their_logits(of_row: int, rows: int) -> None:
     assert rows_of_batch(of_row) == rows
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "is_beyond"),
+    [
+        (1.0, 1.0002, True), (0.01, 0.01005, False), (250_000.0, 250_000.02, False), (250_000.0, 250_100.0, True),
+        (float("inf"), 1.0, True), (250_000.0, float("nan"), True),
+    ],
+)  # fmt: skip
+def test_a_difference_of_large_logits_counts_as_a_share_of_the_largest(
+    expected: float, found: float, is_beyond: bool
+) -> None:
+    """In float32, those of a regression of prices have few digits after the point."""
+    difference = Difference()
+    difference.see(torch.tensor([expected]), torch.tensor([found]))
+    assert difference.is_beyond(1e-4) is is_beyond
+
+
+def test_rows_of_an_export_have_room_for_logits_over_a_vocabulary_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no checkpoint, on whose made-up rows the logits could be counted."""
+    rows = [{"text": "the film was very good. " * 20}] * 40
+    task, tokenizer, sizes = load_task("causal_lm", validation=rows), tiny_tokenizer(), []
+
+    def logits(batch: Batch) -> torch.Tensor:
+        sizes.append(len(batch["input_ids"]))
+        return torch.zeros(*batch["input_ids"].shape, 40)
+
+    split = Split(task.rows["validation"], task.encode(task.rows["validation"], tokenizer))
+    monkeypatch.setattr(parity, "_NUMBERS", 3 * 2 * max(split.features["length"]) * 40)
+    compare({"onnx": logits, "int8": logits}, task, split, tokenizer, {})
+    assert max(sizes) == 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +28,7 @@ from ted_distill import (
 )
 from ted_distill.cli.main import main
 from ted_distill.errors import TrainingError
-from ted_distill.export.exporting import weights_of
+from ted_distill.export.exporting import files_read_of, weights_of
 from ted_distill.export.upload import PushArguments, files_to_push
 from tiny import save_tiny
 
@@ -76,7 +79,7 @@ def test_a_student_is_uploaded_with_its_card_and_nothing_else(made: Path, hub: d
     pushed = push_to_hub(made / "ted", "me/student")
     assert hub["files"].keys() == MODEL == pushed.files.keys()
     assert pushed.url == "https://hub/me/student/commit/1"
-    assert hub["created"] == {"repo_id": "me/student", "private": False, "repo_type": "model", "exist_ok": True}
+    assert hub["created"] == {"repo_id": "me/student", "private": None, "repo_type": "model", "exist_ok": True}
     former = hub["uploaded"].pop("delete_patterns")
     assert {"model.safetensors", "filters.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx"} <= {*former}
     of_others = {"trim.json", "chat_template.jinja", "generation_config.json", "added_tokens.json", "vocab.txt"}
@@ -153,6 +156,35 @@ def test_an_export_is_known_by_the_weights_it_was_made_of(made: Path, tmp_path: 
     assert weights_of(made / "ted") != weights_of(made / "teacher")
     (tmp_path / "same" / "filters.safetensors").unlink()
     assert weights_of(tmp_path / "same") == weights_of(made / "ted")
+
+
+def test_an_export_of_another_config_does_not_go_with_the_checkpoint(
+    made: Path, hub: dict[str, Any], tmp_path: Path
+) -> None:
+    """Which --config_overrides makes, whatever the checkpoint's files say."""
+    about = {"files": {}, "weights": weights_of(made / "ted"), "read_from": files_read_of(made / "ted")}
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps({**about, "config_overrides": "hidden_act=relu"}))
+    with pytest.raises(InputError, match=r"onnx: expected an export of .*ted as it is, got .* hidden_act=relu; export"):
+        push_to_hub(made / "ted", "me/student", onnx=tmp_path)
+    export.write_text(json.dumps({**about, "config_overrides": None}))
+    assert "export.json" in push_to_hub(made / "ted", "me/student", onnx=tmp_path).files
+
+
+def test_weights_are_not_copied_to_be_uploaded_and_nothing_is_written_to_list_them(
+    made: Path, hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk for temporary files may be smaller than they are, and is another one than theirs."""
+
+    def another_disk(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", another_disk)
+    monkeypatch.setattr(shutil, "copyfile", another_disk)
+    pushed = push_to_hub(made / "ted", "me/student")
+    assert pushed.files == {name: len(content) for name, content in hub["files"].items()}
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", another_disk)
+    assert push_to_hub(made / "ted", "me/student", dry_run=True).files == pushed.files
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from ted_distill import InputError, ModelArguments, TaskArguments, load_task
 from ted_distill.export.generated_rows import KINDS, kind_of
-from ted_distill.export.which_task import comparing_task
+from ted_distill.export.which_task import comparing_task, merged
 from ted_distill.output import publication, write_sealed
 from tiny import save_tiny, write_reviews
 
@@ -56,6 +61,19 @@ def test_the_stage_of_a_checkpoint_tells_its_task_and_its_settings(tmp_path: Pat
     by_name.named = frozenset({"max_seq_length"})
     task, _, _ = comparing_task(str(tmp_path), by_name, None, LOADING)
     assert task.max_seq_length == 128
+
+
+def test_a_stride_of_longer_rows_is_not_taken_over_where_shorter_ones_are_set(tmp_path: Path) -> None:
+    with publication(tmp_path, {"stage": "finetune", "task": "causal_lm"}) as folder:
+        save_tiny(folder, AutoModelForCausalLM, "gpt2")
+        settings = {"task": "causal_lm", "max_seq_length": 48, "stride": 40}
+        write_sealed(folder / "settings.json", {"identity": {"stage": "finetune", "task": settings}})
+    for given, stride in (({}, 40), ({"max_seq_length": 41}, 40), ({"max_seq_length": 40}, None)):
+        task, _, _ = comparing_task(str(tmp_path), TaskArguments(**given), None, LOADING)
+        assert task.arguments.stride == stride
+    task, _, _ = comparing_task(str(tmp_path), TaskArguments(max_seq_length=40, stride=40), None, LOADING)
+    assert task.arguments.stride == 40, "what was set is refused by the task, with its name"
+    assert merged({"doc_stride": 160}, {"max_seq_length": 150}) == {"max_seq_length": 150}
 
 
 def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from transformers import (
 from ted_distill import InputError, ModelArguments, Task, TaskArguments, load_model, load_task
 from ted_distill.models.head_choice import Head, decide_head
 from ted_distill.models.labels import needs_new_head
-from ted_distill.models.load import LoadedModel
+from ted_distill.models.load import LoadedModel, save_tokenizer
 from ted_distill.models.places import resolve_place
 from ted_distill.models.trying.positions import position_limit
 from ted_distill.output.publishing import refuse_own_folder
@@ -287,6 +287,20 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(reviews: Task, tmp_pa
     left = load_model(tmp_path / "model", reviews)
     assert left.tokenizer.padding_side == "left"
     torch.testing.assert_close(alone_and_together(left, reviews)[1], alone_and_together(loaded, reviews)[0])
+
+
+def test_a_tokenizer_is_saved_with_the_padding_that_rows_were_scored_with(reviews: Task, tmp_path: Path) -> None:
+    """A model with absolute positions computes other logits with padding on the left; texts are generated after it."""
+    tokenizer(tmp_path / "own")
+    left = AutoTokenizer.from_pretrained(tmp_path / "own", padding_side="left")
+    for task, side in ((reviews, "right"), (load_task("causal_lm"), "left"), (None, "left")):
+        save_tokenizer(left, tmp_path / "saved", task)
+        assert AutoTokenizer.from_pretrained(tmp_path / "saved").padding_side == side
+    by_class = tiny_tokenizer(False)
+    by_class.padding_side = "left"
+    save_tokenizer(by_class, tmp_path / "saved", reviews)
+    assert json.loads((tmp_path / "saved/tokenizer_config.json").read_text())["padding_side"] == "right"
+    assert (by_class.padding_side, "padding_side" in by_class.init_kwargs) == ("left", False)
 
 
 # --- tokens without embeddings --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from ted_distill import InputError, StageArguments, Task, TaskArguments, TrainingError, evaluate, finetune, load_task
-from ted_distill.cli.main import COMMANDS, main
+from ted_distill.cli.main import COMMANDS, _full_disk, main
 from ted_distill.fast import states_cache
 from ted_distill.output import Need, check_space, explain_full_disk, locked
 from ted_distill.training.checkpointing import checkpoints_at_once
@@ -121,6 +121,14 @@ def test_whatever_says_that_a_disk_is_full_becomes_one_line(tmp_path: Path, erro
     assert "3.0 GB are needed" in text
     assert text.endswith("make room, and the same command resumes from the last checkpoint")
     assert "\n" not in text
+
+
+def test_of_a_copy_the_disk_that_is_full_is_that_of_the_target(tmp_path: Path) -> None:
+    """Python names the source first."""
+    error = OSError(errno.ENOSPC, "No space left on device", "/proc/version", None, str(tmp_path / "copy"))
+    said = str(_full_disk(error))
+    assert said.startswith(f"{tmp_path / 'copy'}: the disk at /")
+    assert "the disk at /proc" not in said
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,9 @@ def _measured(
             notes.append(
                 f"The models' vocabularies differ: they are compared by {metric}, as {ground.task.metric} is of tokens."
             )
-        for note in notes:
-            logger.warning("bench: %s", note)
+        _say(notes)
         scores = {one.candidate.title: _scored(one, ground, metric) for one in opened}
+        _say(of_scores := [note for one in opened for note in one.notes if note not in notes])
         speeds, sample = timed(opened, ground, arguments)
         rows = [
             _row(one, kind) | scores[one.candidate.title][kind] | speeds[one.candidate.title, kind]
@@ -196,12 +196,17 @@ def _measured(
         "rounds": arguments.rounds,
         "threads": arguments.threads,
         "device": "cpu",
-        "notes": notes,
+        "notes": [*notes, *of_scores],
         "candidates": rows,
         "hardware": hardware(),
         "versions": versions() | (package_versions() if {*OF_FILES} & {row["format"] for row in rows} else {}),
         "command": command(),
     }
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        logger.warning("bench: %s", note)
 
 
 def _opened(ground: Ground, kinds: list[Format], files: Path) -> list[Opened]:
@@ -212,7 +217,7 @@ def _opened(ground: Ground, kinds: list[Format], files: Path) -> list[Opened]:
         # All others are compared with the teacher in PyTorch.
         wanted = [kind for kind in FORMATS if kind in kinds or (candidate.is_teacher and kind == "pytorch")]
         with collect(problems), busy(f"loading {candidate.title}"):
-            opened.append(open_candidate(candidate, ground.task, wanted))
+            opened.append(open_candidate(candidate, ground.task, ground.split, wanted))
     if not {*OF_FILES}.isdisjoint(kinds):
         sizes = [4 * one.loaded.model.num_parameters() for one in opened if one.loaded is not None]
         with collect(problems):

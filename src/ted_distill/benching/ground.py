@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, raise_if_any
 from ..export.folders import beside
-from ..export.which_task import Test, comparing_task
+from ..export.which_task import Test, comparing_task, merged
 from ..models.load import ModelArguments, offer_to_task
 from ..runs.kept_predictions import scored_split
 from ..tasks import Task, TaskArguments, load_task
@@ -96,7 +96,7 @@ def _of_run(run: str, task: TaskArguments | Task | str | None, test: Test | None
         if isinstance(task, Task) or reported.at is None:
             return _with_rows(candidates, task, test, loading, folder, notes)
         # What is said of the task is said of the run's own.
-        changed = replace(reported.at.recipe.task, **given)
+        changed = TaskArguments(**merged(vars(reported.at.recipe.task), given))
         if test is not None:
             return _with_rows(candidates, changed, test, loading, folder, notes)
         own = load_task(changed)

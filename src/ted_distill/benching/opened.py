@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..export.exporting import Exported
+from ..export.generated_rows import kind_of
 from ..export.graph import require_small
-from ..export.parity import probe_batches
+from ..export.parity import made_inputs, probe_batches
 from ..export.session import OnnxModel, file_as_module
-from ..export.written import write_onnx
+from ..export.written import quantise, write_float
 from ..fast.precision import cast_buffers, cast_weights
 from ..method.filters import Batch, FilteredModel
 from ..method.shapes import text_config
 from ..models.embeddings import embedding_parameters
-from ..models.labels import label_order
+from ..models.labels import check_problem_type, label_order
 from ..models.load import LoadedModel, load_model, load_reader
 from ..models.trying.pad_tokens import pad_token_of
+from ..models.trying.positions import fit_length
 from ..tasks import Task
 from ..tasks.base import Split
 from .arguments import Format
@@ -38,6 +42,7 @@ class Opened:
     """A candidate with its tokenizer and whatever it is run from.
 
     Attributes:
+        split: of the task's rows, which is scored.
         loaded: None for an export, which has nothing for PyTorch.
         files: of the formats that are files.
         order: position in the model's logits of each of the data's classes.
@@ -45,6 +50,7 @@ class Opened:
 
     candidate: Candidate
     task: Task
+    split: str
     tokenizer: PreTrainedTokenizerBase
     order: list[int] | None
     pad_token_id: int | None
@@ -52,14 +58,12 @@ class Opened:
     files: dict[Format, Path] = field(default_factory=dict)
     formats: list[Format] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _split: Split | None = None
 
-    def encoded(self, name: str) -> Split:
+    @cached_property
+    def encoded(self) -> Split:
         """The rows that are scored, as this model reads them."""
-        if self._split is None:
-            rows = self.task.rows[name]
-            self._split = Split(rows, self.task.encode(rows, self.tokenizer))
-        return self._split
+        rows = self.task.rows[self.split]
+        return Split(rows, self.task.encode(rows, self.tokenizer))
 
     def module(self, kind: Format, threads: int | None = None) -> FilteredModel:
         """The model in one of its formats.
@@ -84,7 +88,9 @@ class Opened:
 
     def probes(self) -> dict[str, Batch]:
         """Made-up batches that formats are compared on beside the rows; none for an export."""
-        return {} if self.loaded is None else probe_batches(self.loaded, self.task)
+        if self.loaded is None:
+            return {}
+        return probe_batches(self.loaded, self.task, made_inputs(self.task, self.encoded, self.tokenizer))
 
     @property
     def parameters(self) -> dict[str, int | None]:
@@ -104,19 +110,18 @@ class Opened:
         return _BYTES[kind] * self.loaded.model.num_parameters()
 
 
-def open_candidate(candidate: Candidate, task: Task, formats: Sequence[Format]) -> Opened:
+def open_candidate(candidate: Candidate, task: Task, split: str, formats: Sequence[Format]) -> Opened:
     """Load a candidate. Raises `InputError` if it does not fit the task."""
     if candidate.export is not None:
-        return _open_export(candidate, task, formats)
+        return _open_export(candidate, candidate.export, task, split, formats)
     loaded = load_model(candidate.place, task, candidate.loading)
     loaded.model.eval()
     pad = pad_token_of(loaded.model)
-    return Opened(candidate, task, loaded.tokenizer, loaded.label_order, pad, loaded, formats=list(formats))
+    return Opened(candidate, task, split, loaded.tokenizer, loaded.label_order, pad, loaded, formats=list(formats))
 
 
-def _open_export(candidate: Candidate, task: Task, formats: Sequence[Format]) -> Opened:
-    place, export = candidate.place, candidate.export
-    assert export is not None
+def _open_export(candidate: Candidate, export: Exported, task: Task, split: str, formats: Sequence[Format]) -> Opened:
+    place = candidate.place
     names: dict[str, Format] = {"float32": "onnx", "int8": "int8"}
     files = {names[name]: file for name, file in export.files.items() if name in names and names[name] in formats}
     if not files:
@@ -124,10 +129,31 @@ def _open_export(candidate: Candidate, task: Task, formats: Sequence[Format]) ->
             f"formats: expected one of those that {place} holds ({', '.join(export.files)}), got "
             f"{', '.join(formats)}; name onnx or int8, or give the checkpoint"
         )
+    _check_kind(export, task, place)
     config, tokenizer = load_reader(place, task, candidate.loading)
+    check_problem_type(config, task, place)
     order = label_order(config, task, place)
+    fit_length(export.about.get("positions"), tokenizer, task, place)
     pad = getattr(text_config(config), "pad_token_id", None)
-    return Opened(candidate, task, tokenizer, order, pad, files=files, formats=[*files])
+    opened = Opened(candidate, task, split, tokenizer, order, pad, files=files, formats=[*files])
+    if others := sorted({*export.about["inputs"]} - made_inputs(task, opened.encoded, tokenizer)):
+        raise InputError(
+            f"bench: expected an export that takes what batches of task {task.name} hold, got {place}, which takes "
+            f"{', '.join(others)} too; export the checkpoint again"
+        )
+    return opened
+
+
+def _check_kind(export: Exported, task: Task, place: str) -> None:
+    """Refuse an export for another kind of task. Raises `InputError`."""
+    own = export.about["task"]
+    for found, wanted in ((own["kind"], kind_of(task)), (own["pipeline_tag"], task.pipeline_tag)):
+        # A task of the user's own may be of no known kind.
+        if None not in (found, wanted) and found != wanted:
+            raise InputError(
+                f"bench: expected an export for task {task.name} ({wanted}), got {place}, which is for {own['name']} "
+                f"({found}); measure it by itself, or name its task with --task"
+            )
 
 
 def write_files(opened: Opened, folder: Path, required: bool) -> None:
@@ -142,19 +168,28 @@ def write_files(opened: Opened, folder: Path, required: bool) -> None:
     wanted = [kind for kind in opened.formats if kind in OF_FILES]
     if opened.loaded is None or not wanted:
         return
-    loaded, place = opened.loaded, opened.candidate.place
+    files: dict[Format, Path] = {"onnx": folder / "model.onnx", "int8": folder / "model_quantized.onnx"}
+    probes, of = opened.probes(), f" of {opened.candidate.title}"
     try:
-        require_small(loaded.model, place)
-        files: dict[Format, Path] = {"onnx": folder / "model.onnx", "int8": folder / "model_quantized.onnx"}
-        int8 = files["int8"] if "int8" in wanted else None
-        write_onnx(loaded, opened.task, files["onnx"], int8, f" of {opened.candidate.title}")
+        require_small(opened.loaded.model, opened.candidate.place)
+        write_float(opened.loaded, opened.task, files["onnx"], probes, of)
     except InputError as error:
-        if required:
-            raise
-        opened.formats = [kind for kind in opened.formats if kind not in OF_FILES]
-        opened.notes.append(f"{opened.candidate.title}: ONNX is left out. {error.problems[0]}")
+        _leave_out(opened, OF_FILES, "ONNX", error, required)
         return
-    opened.files = {kind: files[kind] for kind in wanted}
+    try:
+        if "int8" in wanted:
+            quantise(opened.loaded, opened.task, files["onnx"], files["int8"], probes, of)
+    except InputError as error:
+        _leave_out(opened, ("int8",), "ONNX int8", error, required)
+    opened.files = {kind: files[kind] for kind in wanted if kind in opened.formats}
+
+
+def _leave_out(opened: Opened, formats: Sequence[Format], name: str, error: InputError, required: bool) -> None:
+    """Go on without formats, with a note. Raises `error` if they are required."""
+    if required:
+        raise error
+    opened.formats = [kind for kind in opened.formats if kind not in formats]
+    opened.notes.append(f"{opened.candidate.title}: {name} is left out. {error.problems[0]}")
 
 
 def calls(module: FilteredModel, batches: Sequence[Batch]) -> list[Call]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..export.arguments import ExportArguments
 from ..export.exporting import logits_of
 from ..export.parity import changed_share, compare
 from .arguments import Format
@@ -39,7 +40,7 @@ def shared_metric(opened: Sequence[Opened], ground: Ground) -> str:
 def scored(opened: Opened, ground: Ground, metric: str) -> dict[Format, Row]:
     """Score of each format, and how far it is from the first: from PyTorch in float32, or of an export from its first.
 
-    Without rows that can be scored on, `score` and `scores` are None.
+    Without rows that can be scored on, `score` and `scores` are None. What `ted export` would refuse is noted.
     """
     task = opened.task
     kinds = [kind for kind in opened.formats if opened.loaded is None or kind != "pytorch"]
@@ -47,11 +48,17 @@ def scored(opened: Opened, ground: Ground, metric: str) -> dict[Format, Row]:
     compared: list[Format] = kinds if opened.loaded is None else ["pytorch", *kinds]
     models = {str(kind): logits_of(opened.module(kind)) for kind in compared}
     first = compared[0]
-    found = compare(models, task, opened.encoded(ground.split), opened.tokenizer, opened.probes())
+    found = compare(models, task, opened.encoded, opened.tokenizer, opened.probes())
     rows: dict[Format, Row] = {}
     for kind in opened.formats:
         scores = None if ground.made_up else found.scores[kind]
         differs = kind != first
+        if kind == "onnx" and differs and found.differences[kind].is_beyond(ExportArguments.max_difference):
+            apart = found.differences[kind]
+            opened.notes.append(
+                f"{opened.candidate.title}: ONNX float32 is not what PyTorch computes: logits are up to "
+                f"{apart.absolute:.2g} apart ({apart.relative:.1g} of the largest), and `ted export` would refuse it."
+            )
         rows[kind] = {
             "scores": scores,
             "score": scores[metric] if scores else None,

@@ -36,9 +36,9 @@ def timed(opened: list[Opened], ground: Ground, arguments: BenchArguments) -> tu
     with _threads(arguments.threads), busy("warming up"):
         modules = {(one.candidate.title, kind): one.module(kind, arguments.threads) for one, kind in _all(opened)}
         of = {one.candidate.title: one for one in opened}
-        pilots = [_pilot(of[key[0]], module, ground) for key, module in modules.items()]
+        pilots = [_pilot(of[key[0]], module) for key, module in modules.items()]
     count = min(arguments.rows, max(_FEWEST, int(_SECONDS_A_TURN / max(pilots))))
-    works = {key: _work(of[key[0]], module, ground, count) for key, module in modules.items()}
+    works = {key: _work(of[key[0]], module, count) for key, module in modules.items()}
     _say(works, sum(pilots), arguments.rounds)
     with _threads(arguments.threads):
         turns = take_turns(works, arguments.rounds)
@@ -50,9 +50,9 @@ def _all(opened: list[Opened]) -> Iterator[tuple[Opened, Format]]:
     return ((one, kind) for one in opened for kind in one.formats)
 
 
-def _pilot(opened: Opened, module: FilteredModel, ground: Ground) -> float:
+def _pilot(opened: Opened, module: FilteredModel) -> float:
     """Seconds of a row, roughly, measured on a few."""
-    split = opened.encoded(ground.split)
+    split = opened.encoded
     places = spread_by_length(split.features["length"], _PILOT)
     single = calls(module, collated(opened, split, [[place] for place in places]))
     single[0]()
@@ -62,8 +62,8 @@ def _pilot(opened: Opened, module: FilteredModel, ground: Ground) -> float:
     return max((time.perf_counter() - began) / len(single), 1e-9)
 
 
-def _work(opened: Opened, module: FilteredModel, ground: Ground, count: int) -> Work:
-    split = opened.encoded(ground.split)
+def _work(opened: Opened, module: FilteredModel, count: int) -> Work:
+    split = opened.encoded
     places = spread_by_length(split.features["length"], count)
     groups = batches_of(places)
     return Work(
@@ -86,7 +86,7 @@ def _say(works: Mapping[Key, Work], seconds: float, rounds: int) -> None:
 
 def _sample(opened: Opened, ground: Ground, work: Work) -> dict[str, Any]:
     """The rows that were timed, as the first candidate reads them."""
-    split = opened.encoded(ground.split)
+    split = opened.encoded
     lengths = [
         split.features["length"][place] for place in spread_by_length(split.features["length"], len(work.single))
     ]

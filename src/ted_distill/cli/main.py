@@ -265,7 +265,7 @@ def _full_disk(error: OSError) -> str | None:
     from ..output.disk import AGAIN
 
     try:
-        with explain_full_disk([Path(error.filename or ".")], then=AGAIN):
+        with explain_full_disk([Path(error.filename2 or error.filename or ".")], then=AGAIN):
             raise error
     except TrainingError as explained:
         return str(explained)

@@ -22,7 +22,7 @@ class ExportArguments:
     max_changed: Annotated[float, between(0, 1)] = 0.02
     """largest share of predictions that int8 may change; of scores, see docs"""
     max_difference: Annotated[float, above(0)] = 1e-4
-    """largest difference of a logit of onnx/model.onnx from PyTorch's"""
+    """largest difference of a logit of onnx/model.onnx from PyTorch's, as a share of the largest if that is above 1"""
 
     def __post_init__(self) -> None:
         """Raises `InputError` for values outside their ranges."""

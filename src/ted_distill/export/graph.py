@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -99,7 +100,9 @@ def _tidy(proto: Any) -> None:
 
 
 def write_int8(source: Path, target: Path) -> dict[str, int]:
-    """Write a graph with its weights in int8, one scale for each channel; activations are quantised as they come.
+    """Write a graph with its weights in int8; activations are quantised as they come.
+
+    Weights of products have one scale for each channel, tables of embeddings one for the whole table.
 
     Returns:
         How many operators of each kind work on integers, `embeddings` among them.
@@ -107,6 +110,11 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    whole = onnx.load(str(source))
+    if _untie_heads(whole.graph, _LARGEST - source.stat().st_size):
+        onnx.save(whole, str(target))
+        source = target
+    del whole
     with quietly():
         quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
     graph = onnx.load(str(target)).graph
@@ -118,3 +126,28 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     found = Counter(node.op_type for node in graph.node if node.op_type in _INTEGER)
     tables = sum(node.op_type == "Gather" and node.input[0] in integers for node in graph.node)
     return {**found, "embeddings": tables}
+
+
+def _untie_heads(graph: Any, room: int) -> bool:
+    """Give a head that is tied to the embeddings weights of its own, as its product takes them.
+
+    A product with the transposed table would stay in float32, and would make that of the int8 table at every call.
+
+    Args:
+        room: bytes that the graph may grow by.
+
+    Returns:
+        Whether the graph was changed.
+    """
+    from onnx import numpy_helper
+
+    weights = {weight.name: weight for weight in graph.initializer}
+    tied = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    if sum(weights[node.input[0]].ByteSize() for node in tied) > room:
+        return False
+    for node in tied:
+        order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
+        weight = np.ascontiguousarray(numpy_helper.to_array(weights[node.input[0]]).transpose(order))
+        graph.initializer.append(numpy_helper.from_array(weight, node.output[0]))
+        graph.node.remove(node)
+    return bool(tied)

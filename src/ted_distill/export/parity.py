@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,10 @@ class Difference:
         """The largest difference as a share of the largest logit."""
         return self.absolute / self.largest if self.largest else self.absolute
 
+    def is_beyond(self, most: float) -> bool:
+        """Whether a logit is further than `most` from the model's; where the largest is above 1, as a share of it."""
+        return not self.absolute < most * max(1.0, self.largest)
+
     def see(self, expected: Tensor, found: Tensor) -> None:
         """Compare logits of one batch."""
         if not expected.numel():
@@ -74,18 +78,28 @@ class Comparison:
     scores: dict[str, Metrics] = field(default_factory=dict)
 
 
-def probe_batches(loaded: LoadedModel, task: Task) -> dict[str, Batch]:
-    """Batches of made-up rows by what they are: of one word, alike, padded, and as long as the model reads."""
+def made_inputs(task: Task, split: Split, tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Keys of the task's batches. Those of running text have no `token_type_ids`, whatever the tokenizer makes."""
+    return set(task.collate([split.features[0]], tokenizer))
+
+
+def probe_batches(loaded: LoadedModel, task: Task, made: Container[str]) -> dict[str, Batch]:
+    """Batches of made-up rows by what they are: of one word, alike, padded, and as long as the model reads.
+
+    Args:
+        made: keys of the task's batches; a model is given no others.
+    """
     model, tokenizer = loaded.model, loaded.tokenizer
     rows = ProbeRows(tokenizer, token_table(model), pairs=isinstance(task, QuestionAnswering))
     longest = min(position_limit(model) or _LONGEST, tokenizer.model_max_length, _LONGEST)
     rows.cut(longest)
-    return {
+    found = {
         "padded": rows.beside_longer(),
         "alike": rows.alike(),
         "short": rows.row(min(rows.first_word + 2, longest)),
         "long": rows.row(longest),
     }
+    return {kind: {name: tensor for name, tensor in batch.items() if name in made} for kind, batch in found.items()}
 
 
 def compare(
@@ -103,8 +117,10 @@ def compare(
     lengths = split.features["length"]
     found = Comparison(len(split.rows), (min(lengths), max(lengths)))
     found.differences = {name: Difference() for name in list(models)[1:]}
-    of_token = 1
+    # An export has no probes, but its logits may be over a vocabulary too.
+    shortest = task.collate([split.features[int(np.argmin(lengths))]], tokenizer)
     with torch.inference_mode():
+        of_token = next(iter(models.values()))(shortest).numel() // shortest["input_ids"].numel()
         for batch in probes.values():
             logits = _logits_of_all(models, task, batch, found.differences)[0]
             of_token = max(of_token, logits.numel() // batch["input_ids"].numel())

@@ -13,8 +13,6 @@ from transformers.utils import ModelOutput
 from ..method.filters import FilteredModel
 from ..tasks import Task
 
-_KINDS = "token_type_ids"
-
 
 class OnnxModel(nn.Module):
     """A model in an ONNX file, run by onnxruntime on the CPU: tensors in, `ModelOutput` out.
@@ -52,11 +50,8 @@ class OnnxModel(nn.Module):
         return outputs
 
     def feed(self, **inputs: Any) -> dict[str, Any]:
-        """What the graph takes of the inputs, as arrays; without kinds of tokens, all are of the first."""
-        given = {name: inputs[name] for name in self.input_names if name in inputs}
-        if _KINDS in self.input_names and _KINDS not in given:
-            given[_KINDS] = torch.zeros_like(inputs["input_ids"])
-        return {name: _array(tensor) for name, tensor in given.items()}
+        """What the graph takes of the inputs, as arrays."""
+        return {name: _array(inputs[name]) for name in self.input_names if name in inputs}
 
     def run(self, feed: dict[str, Any]) -> list[Any]:
         """The outputs as arrays, in the order of `output_names`."""

@@ -7,7 +7,6 @@ which hold paths of this machine.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -138,15 +137,17 @@ def push_to_hub(
     with collect(problems):
         card = _card(folder, repo_id, arguments)
     raise_if_any([*problems, *_private_problems(files)])
+    sizes = {name: file.stat().st_size for name, file in files.items()} | {CARD_NAME: len(card.encode())}
+    listed = {name: sizes[name] for name in sorted(sizes)}
+    if dry_run:
+        return Pushed(repo_id, None, listed)
     with tempfile.TemporaryDirectory(prefix="ted-push-") as place, showing():
         made = Path(place)
         for name, file in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             _link(file, made / name)
-        (made / CARD_NAME).write_text(card, encoding="utf-8")
-        sizes = {name: (made / name).stat().st_size for name in sorted([CARD_NAME, *files])}
-        url = None if dry_run else _upload(made, repo_id, arguments)
-    return Pushed(repo_id, url, sizes)
+        (made / CARD_NAME).write_bytes(card.encode())
+        return Pushed(repo_id, _upload(made, repo_id, arguments), listed)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -208,7 +209,8 @@ def _vocabulary_files(folder: Path) -> list[str]:
 def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:
     """The files of an export of this checkpoint. Raises `InputError` for any other folder."""
     check_inputs(export, "onnx")
-    made_of = read_export(export).about.get("weights")
+    about = read_export(export).about
+    made_of = about.get("weights")
     if not made_of:
         raise InputError(
             f"onnx: expected an export that says which weights it was made of, got {export}, which does not; export "
@@ -219,7 +221,12 @@ def _onnx_files(export: Path, checkpoint: Path) -> dict[str, Path]:
             f"onnx: expected an export of {checkpoint}, got {export}, which was made of other weights; export this "
             "checkpoint again"
         )
-    read, now = read_export(export).about.get("read_from"), files_read_of(checkpoint)
+    if about.get("config_overrides"):
+        raise InputError(
+            f"onnx: expected an export of {checkpoint} as it is, got {export}, which was made with --config_overrides "
+            f"{about['config_overrides']}; export this checkpoint again without them"
+        )
+    read, now = about.get("read_from"), files_read_of(checkpoint)
     for name in READ_FILES:
         if read is None or read.get(name) != now.get(name):
             raise InputError(
@@ -246,10 +253,10 @@ def _said_too_much(name: str, text: str) -> Iterator[str]:
 
 
 def _link(file: Path, target: Path) -> None:
-    """The same file under another name, without a copy where the disk allows it."""
+    """The same file under another name. Its weights may be larger than the disk for temporary files."""
     try:
-        os.link(file.resolve(), target)
-    except OSError:
+        target.symlink_to(file.resolve())
+    except OSError:  # Windows allows it to some users alone
         shutil.copyfile(file, target)
 
 
@@ -304,7 +311,8 @@ def _upload(folder: Path, repo_id: str, arguments: PushArguments) -> str:
     api = HfApi()
     try:
         with busy("uploading"):
-            api.create_repo(repo_id, private=arguments.private, repo_type="model", exist_ok=True)
+            # None leaves it to the default of an organisation, which may be private; False would be public in any case.
+            api.create_repo(repo_id, private=arguments.private or None, repo_type="model", exist_ok=True)
             # One that was there before stays as it was.
             if arguments.private and not api.model_info(repo_id).private:
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _made(
         found = vars(read_recipe(str(test), ["output_dir=unused"]).task)
     else:
         found = {} if "task" in set_ else arguments_of(name, loading)
-    arguments = TaskArguments(**{**found, **set_})
+    arguments = TaskArguments(**merged(found, set_))
     in_memory = None if test is None or isinstance(test, (str, Path)) else test
     if isinstance(test, (str, Path)) and not of_recipe:
         arguments = replace(arguments, test_file=str(test), validation_file=None, validation_size=None)
@@ -91,6 +92,16 @@ def _made(
     has_rows = of_recipe or in_memory is not None
     has_rows = has_rows or bool(arguments.test_file or arguments.validation_file or arguments.dataset_name)
     return load_task(arguments, test=in_memory), has_rows
+
+
+def merged(found: Mapping[str, Any], set_: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a task that are taken over, and those set in their place.
+
+    Steps between windows that are longer than a `max_seq_length` that was set are dropped: they were for longer rows.
+    """
+    length = set_.get("max_seq_length")
+    dropped = [key for key in ("stride", "doc_stride") if length and (found.get(key) or 0) >= length]
+    return {**{key: value for key, value in found.items() if key not in dropped}, **set_}
 
 
 def _is_recipe(test: Test | None) -> bool:

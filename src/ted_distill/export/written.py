@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,41 +15,48 @@ from ..models.trying.pad_tokens import pad_token_of
 from ..progress import busy
 from ..tasks import Task
 from .graph import write_graph, write_int8
-from .parity import probe_batches
 from .session import file_as_module
 
 
-def write_onnx(loaded: LoadedModel, task: Task, target: Path, int8: Path | None, of: str = "") -> dict[str, int] | None:
-    """Write a checkpoint's graph in float32, and in int8 if that has a file too.
+def write_float(loaded: LoadedModel, task: Task, target: Path, probes: Mapping[str, Batch], of: str = "") -> None:
+    """Write a checkpoint's graph in float32.
 
     Args:
+        probes: of `probe_batches`; the graph has their inputs.
         of: for the line that says what is done.
-
-    Returns:
-        With int8, how many operators of each kind work on integers.
 
     Raises:
         InputError: it cannot be written, or what was written does not run.
     """
-    batches = probe_batches(loaded, task)
-    padded = batches["padded"]
+    padded = probes["padded"]
     inputs = {name: padded[name] for name in loaded.input_names if name in padded}
     with busy(f"writing ONNX{of}"):
         write_graph(loaded.model, inputs, target, loaded.name)
     with _explained(loaded, "run"):
-        _run(target, loaded, task, list(batches.values()))
-    if int8 is None:
-        return None
+        _run(target, loaded, task, probes)
+
+
+def quantise(
+    loaded: LoadedModel, task: Task, source: Path, target: Path, probes: Mapping[str, Batch], of: str = ""
+) -> dict[str, int]:
+    """Write the file of `write_float` again, in int8.
+
+    Returns:
+        How many operators of each kind work on integers.
+
+    Raises:
+        InputError: it cannot be written, or what was written does not run.
+    """
     with busy(f"quantising to int8{of}"), _explained(loaded, "be written in int8, and run"):
-        operators = write_int8(target, int8)
-        _run(int8, loaded, task, list(batches.values()))
+        operators = write_int8(source, target)
+        _run(target, loaded, task, probes)
     return operators
 
 
-def _run(file: Path, loaded: LoadedModel, task: Task, batches: Sequence[Batch]) -> None:
+def _run(file: Path, loaded: LoadedModel, task: Task, probes: Mapping[str, Batch]) -> None:
     module = file_as_module(file, task, loaded.label_order, pad_token_of(loaded.model)).eval()
     with torch.inference_mode():
-        for batch in batches:
+        for batch in probes.values():
             module(batch)
 
 

@@ -39,6 +39,7 @@ from ..output import MANIFEST_NAME, check_inputs, read_if_sound, read_manifest
 from ..output.cards import CARD_NAME
 from ..ranges import check_ranges, described
 from ..tasks.base import Task
+from ..tasks.reading.notices import notice
 from .as_computed import fill_untied, in_float32, keep_weights, untie_config, use_full_attention, warn_of_routers
 from .embeddings import check_ends, check_tokens
 from .head_choice import Head, decide_head, fit_config
@@ -331,13 +332,28 @@ def read_weights(model: PreTrainedModel, folder: Path) -> None:
     model.load_state_dict(type(model).from_pretrained(folder, dtype=torch.float32).state_dict())
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, task: Task | None = None) -> None:
     """Save a tokenizer without the truncation and padding that its last call left in it.
 
     They would be defaults for everyone who loads it, and would differ after a resumed stage, which calls it less often.
+
+    Args:
+        task: that the model was scored on. Where its rows are padded, which is on the right, the tokenizer is saved
+            so: a model with absolute positions gives other logits with padding on the left. Those of language models
+            stay as they are, since texts are generated after padding on the left.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
+    side, given = tokenizer.padding_side, tokenizer.init_kwargs
+    if task is not None and is_padded(task) and side != "right":
+        notice(
+            f"padding_side: expected right in the tokenizer of {tokenizer.name_or_path}, as rows are padded there, got "
+            f"{side}; saving it as right"
+        )
+        # Of a class that pads on the left by default, only what it was given is saved.
+        tokenizer.padding_side, tokenizer.init_kwargs = "right", {**given, "padding_side": "right"}
     tokenizer.save_pretrained(folder)
+    # What this one is known by stays.
+    tokenizer.padding_side, tokenizer.init_kwargs = side, given

@@ -78,7 +78,9 @@ def explain_full_disk(
     except Exception as error:
         if not is_full(error):
             raise
-        named = [Path(error.filename)] if isinstance(error, OSError) and isinstance(error.filename, str) else folders
+        # Of a copy, the first name is that of the source.
+        name = (error.filename2 or error.filename) if isinstance(error, OSError) else None
+        named = [Path(name)] if isinstance(name, str) else folders
         disk = min({_disk(folder) for folder in named}, key=lambda disk: shutil.disk_usage(disk).free)
         if _SHARED_MEMORY in str(error):
             raise TrainingError(

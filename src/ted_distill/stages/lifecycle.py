@@ -363,7 +363,7 @@ def publish(
             publication(folder, manifest, (SETTINGS_NAME,)) as partial,
         ):
             loaded.model.save_pretrained(partial)
-            save_tokenizer(loaded.tokenizer, partial)
+            save_tokenizer(loaded.tokenizer, partial, trainer.task)
             write_files(partial)
             # The teacher's blocks that it was made of: the pairs follow from these.
             if (Path(loaded.name) / STUDENT_NAME).is_file():
