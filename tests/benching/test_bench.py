@@ -120,11 +120,14 @@ def test_the_table_says_it_all_on_the_screen_and_in_the_folder(benched: Benched)
     head, *rows = bench_table(benched.about)
     assert head == [
         "model", "format", "parameters", "without embeddings", "size", "accuracy", "of teacher", "to float32",
-        "changed", "p50 ms", "p95 ms", "rows/s at 1", "times", "rows/s at 32", "times", "CPU ms a row",
+        "changed", "p50 ms", "p95 ms", "rows/s at 1", "times at 1", "rows/s at 32", "times at 32", "CPU ms a row",
     ]  # fmt: skip
     assert [row[0] for row in rows] == ["big (teacher)", "", "", "", "model", "", "", "", "onnx", ""]
     assert rows[0][6] == "100.0 %"
     assert rows[0][12] == rows[0][14] == "1.00"
+    screen = bench_text(benched.about, short=True)
+    assert max(map(len, screen.split("\n\n")[0].splitlines())) <= 120
+    assert "bench.md has all figures" in screen
     text = bench_text(benched.about)
     assert "Scores are accuracy on 48 test rows of reviews.jsonl." in text
     assert re.search(r"8 rows of \d+ to \d+ tokens \(median", text)

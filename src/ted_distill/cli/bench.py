@@ -37,7 +37,7 @@ def bench(checkpoints: list[str], arguments: Any, task: Any, loading: Any) -> No
         cards=arguments.cards,
         model_arguments=loading,
     )
-    sys.stdout.write(f"{bench_text(benched.about)}\n\n")
+    sys.stdout.write(f"{bench_text(benched.about, short=True)}\n\n")
     say_files(bench_names(benched.folder))
     run = benched.folder.parent
     if benched.folder == Path(run, "bench") and (run / REPORT[0]).is_file():

@@ -53,7 +53,16 @@ def bench_table(about: Mapping[str, Any]) -> Table:
     unit = about["sample"]["unit"]
     columns = [
         ["model", "format", "parameters", "without embeddings", "size", about["metric"], "of teacher", "to float32"]
-        + ["changed", "p50 ms", "p95 ms", f"{unit}s/s at 1", "times", f"{unit}s/s at 32", "times", f"CPU ms a {unit}"]
+        + [
+            "changed",
+            "p50 ms",
+            "p95 ms",
+            f"{unit}s/s at 1",
+            "times at 1",
+            f"{unit}s/s at 32",
+            "times at 32",
+            f"CPU ms a {unit}",
+        ]
     ]
     former = None
     for row in about["candidates"]:
@@ -82,6 +91,18 @@ def bench_table(about: Mapping[str, Any]) -> Table:
     return without_empty(columns)
 
 
+def short_table(about: Mapping[str, Any]) -> Table:
+    """What a choice needs of `bench_table`, as narrow as a screen."""
+    kept = ["model", "format", "size", about["metric"], "of teacher", "changed", "ms", "times at 1", "times at 32"]
+    whole = bench_table(about)
+    head = [name.replace("p50 ms", "ms") for name in whole[0]]
+    places = [head.index(name) for name in kept if name in head]
+    rows = [
+        [row[place].partition(" (")[0] if head[place] == "ms" else row[place] for place in places] for row in whole[1:]
+    ]
+    return [[head[place] for place in places], *rows]
+
+
 def _signed(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
 
@@ -99,9 +120,7 @@ def about_bench(about: Mapping[str, Any]) -> str:
     sample, hardware = about["sample"], about.get("hardware") or {}
     tokens, unit = sample["tokens"], sample["unit"]
     said = [
-        f"Scores are {about['metric']}{' (lower is better)' * about['lower_is_better']} on {about['rows']}."
-        if about["scored"]
-        else f"Nothing is known of scores: no rows were given, and these are {about['rows']}.",
+        _about_scores(about),
         f"Times are of {counted(sample['rows'], unit)} of {tokens['shortest']} to {tokens['longest']} tokens "
         f"(median {tokens['median']:g}), spread over the lengths of the data, without tokenising: one by one, and in "
         f"batches of {sample['batch_size']} of similar length.",
@@ -115,7 +134,7 @@ def about_bench(about: Mapping[str, Any]) -> str:
     if max(shapes.values()) > 1:
         said.append("Models of one shape are as fast as each other: where their times differ, that is noise.")
     if any(row["to_teacher"] for row in about["candidates"]):
-        said.append("`times` is the throughput as a multiple of the teacher's in PyTorch float32.")
+        said.append("`times` is the throughput, by 1 or 32, as a multiple of the teacher's in PyTorch float32.")
     if any(row["changed"] is not None for row in about["candidates"]):
         said.append(
             "`to float32` is how far the score is from the same model's in PyTorch float32, `changed` the share of its "
@@ -161,11 +180,21 @@ def _by_processor(alike: Sequence[Mapping[str, Any]]) -> str:
     return f" ({_times(median(known))} times by processor time)" if known else ""
 
 
-def bench_text(about: Mapping[str, Any]) -> str:
-    """The table and what it says, for the screen and `bench.md`."""
-    parts = [markdown_table(bench_table(about)), verdict(about), about_bench(about).replace("`", "")]
+def bench_text(about: Mapping[str, Any], short: bool = False) -> str:
+    """The table and what it says, for `bench.md`; `short` for the screen."""
+    if short:
+        whole = "ms is the median of one by itself; bench.md has all figures, and what they are."
+        parts = [markdown_table(short_table(about)), verdict(about), f"{_about_scores(about)} {whole}"]
+    else:
+        parts = [markdown_table(bench_table(about)), verdict(about), about_bench(about).replace("`", "")]
     parts.append("\n".join(f"- {note}" for note in about["notes"]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _about_scores(about: Mapping[str, Any]) -> str:
+    if not about["scored"]:
+        return f"Nothing is known of scores: no rows were given, and these are {about['rows']}."
+    return f"Scores are {about['metric']}{' (lower is better)' * about['lower_is_better']} on {about['rows']}."
 
 
 def bench_page(about: Mapping[str, Any]) -> str:

@@ -42,6 +42,7 @@ class Standing:
     seconds: float | None = None
     """Of training; the search for the learning rate and Stage I not counted."""
     search_seconds: float | None = None
+    stage_one_seconds: float | None = None
     note: str = ""
     """What a search chose for it."""
     best: bool = False
@@ -97,6 +98,7 @@ def _standing(
         others=dict(list(others.items())[:_MORE_SCORES]),
         seconds=result.get("seconds"),
         search_seconds=result.get("search_seconds"),
+        stage_one_seconds=result.get("stage_one_seconds"),
         best=bool(result.get("best")),
         chosen_elsewhere=test,
     )
@@ -172,6 +174,7 @@ def _of_comparison(reported: Reported) -> list[Standing]:
                 comparison.gap_closed.get(name),
                 seconds=comparison.seconds.get(name, result.get("seconds")),
                 search_seconds=comparison.search_seconds.get(name, result.get("search_seconds")),
+                stage_one_seconds=result.get("stage_one_seconds"),
                 note=note,
             )
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..runs.compare.verdicts import larger_p
-from ..runs.table import shown_score
+from ..runs.table import shown_score, shown_seconds
 from ..wording import digits, parameters, size
 from . import texts, words
 
@@ -34,14 +34,16 @@ def scores_table(content: Mapping[str, Any]) -> Table:
                 words.percent(one["gap_closed"]),
                 *(shown_score(name, one["others"].get(name)) for name in others),
                 parameters(found.get("parameters")),
-                _seconds(one["seconds"], one.get("search_seconds")),
+                _seconds(one),
             ]
         )
     return without_empty(columns)
 
 
-def _seconds(training: float | None, search: float | None) -> str:
-    return f"{training:,.0f}{f' + {search:,.0f} search' if search else ''}" if training else ""
+def _seconds(one: Mapping[str, Any]) -> str:
+    if not one["seconds"]:
+        return ""
+    return shown_seconds(one["seconds"], one.get("search_seconds"), one.get("stage_one_seconds"))
 
 
 def pairs_table(content: Mapping[str, Any]) -> Table:

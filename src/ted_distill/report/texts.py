@@ -28,9 +28,11 @@ def about_scores(content: Mapping[str, Any]) -> str:
     elif not several and any(one["interval"] for one in models):
         said.append("These rows show no gap between the student alone and the teacher, so no share of it is given.")
     if any(one["seconds"] for one in models):
-        searched = ", beside them those of the search for the learning rate"
-        some = searched if any(one.get("search_seconds") for one in models) else ""
-        said.append(f"Seconds are those of training{some}; Stage I has its own.")
+        searched = any(one.get("search_seconds") for one in models)
+        more = ["of the search for the learning rate"] * searched
+        more += ["of Stage I"] * any(one.get("stage_one_seconds") for one in models)
+        beside = f", with those {and_list(more)} beside them" if more else ""
+        said.append(f"Seconds are those of training{beside}.")
     if several:
         seeds = ", ".join(map(str, scores["seeds"]))
         said.append(f"Methods have the mean over the seeds {seeds}.")

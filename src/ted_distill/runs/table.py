@@ -107,4 +107,4 @@ def model_title(name: str, result: Mapping[str, Any]) -> str:
 def shown_seconds(training: float, search: float | None = None, stage_one: float | None = None) -> str:
     """The seconds of a model's training, and those of its search for the learning rate and of Stage I, if any."""
     more = {"search": search, "Stage I": stage_one}
-    return " + ".join([f"{training:.0f}", *(f"{seconds:.0f} {name}" for name, seconds in more.items() if seconds)])
+    return " + ".join([f"{training:,.0f}", *(f"{seconds:,.0f} {name}" for name, seconds in more.items() if seconds)])
