@@ -51,6 +51,7 @@ def test_the_best_student_is_the_runs_own_and_its_equals_are_named() -> None:
         "teacher's score (97.50)."
     )
     assert not any("same score" in line for line in said)
+    assert any(line.endswith("here a teacher shows no gain.") for line in said)
 
 
 def test_an_interval_without_a_width_is_not_shown() -> None:

@@ -144,8 +144,10 @@ def _of_run(reported: Reported, found: Sequence[Standing]) -> list[str]:
         said += _equals(best, others)
     if better:
         said.append(f"On these rows {and_list([f'{_named(one)} has {_scored(one)}' for one in better])}.")
-    elif best.name == plain and others:
-        said.append("No method scores better than the student trained on the labels alone.")
+    elif others and plain in (best.name, *(one.name for one in others if one.score == best.score)):
+        said.append(
+            "No method scores better than the student trained on the labels alone: here a teacher shows no gain."
+        )
     elif best.gap_closed is not None and best.gap_closed > 0:
         title = next(_named(one) for one in found if one.name == plain)
         said.append(f"That is {words.percent(best.gap_closed)} of the way from {title} to the teacher.")
