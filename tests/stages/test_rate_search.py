@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from quick_stages import LABELS, quick_arguments, reviews_task
 from small_runs import Cut
 from ted_distill import DistillArguments, StageArguments, distill, finetune
 from ted_distill.errors import InputError, NotFiniteError, TrainingError
+from ted_distill.models.load import load_model
 from ted_distill.stages import rate_search
 from ted_distill.training.scores.selection import shown_scores
 from ted_distill.training.trainer import StageTrainer
 from tiny import save_tiny
+
+# The package has a function of that name.
+distill_stage = importlib.import_module("ted_distill.stages.distill")
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -85,6 +91,30 @@ def test_a_rate_that_was_found_trains_as_the_same_rate_given(
     results, found = train("auto", "auto")
     _, given = train("given", results["learning_rate"])
     assert all(torch.equal(found[name], given[name]) for name in given)
+
+
+def test_a_trial_has_the_memory_to_itself(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[torch.nn.Module]] = []
+    before: list[int] = []
+    load = distill_stage.load_model
+
+    def count(*given: Any, **options: Any) -> Any:
+        before.append(sum(made() is not None for made in alive))
+        loaded = load(*given, **options)
+        alive.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(distill_stage, "load_model", count)
+    monkeypatch.setattr(rate_search, "RUNGS", ((2, 0.2),))
+    student = save_tiny(tmp_path / "s", AutoModelForSequenceClassification, blocks=1, seed=1, **LABELS)
+    args = arguments(tmp_path / "out", num_train_epochs=2)
+    results = distill(model, student, reviews_task(tmp_path, 60), args, DistillArguments("lwd"))
+    # Teacher and student: to open the stage, for each of two trials, and for the training.
+    assert before == [0, 1] * 4
+    # What the student was before it was trained is known.
+    descended = json.loads((tmp_path / "out" / "stage.json").read_text())["ancestry"]
+    assert descended[0] == load_model(student, reviews_task(tmp_path, 60)).identity["backbone"]
+    assert results["learning_rate"] > 0
 
 
 def test_a_search_that_was_cut_off_goes_on_after_the_last_trial(

@@ -46,7 +46,7 @@ from .matching.pair_balance import BATCH, ROWS, balanced_weights
 from .matching.relation_choice import Relations, choose_relations
 from .method_checks import check_method
 from .methods import LEARNED, LEAST_SQUARES, token_methods
-from .rate_search import run_with_rate
+from .rate_search import Held, run_with_rate
 from .retest import with_test_scores
 from .rows.samples import drawn_batches
 from .rows.unlabelled_rows import MoreRows, check_more_rows, choose_more_rows
@@ -107,16 +107,9 @@ def open_distill(
     labels_from = next(iter(named))
     offer_to_task(named[labels_from], task, loading[labels_from])
     args = prepare(task, args, check=lambda: check_more_rows(task, arguments), models=list(named.values()))
-    problems: list[str] = []
-    loaded: dict[str, LoadedModel] = {}
-    for owner, name in named.items():
-        with collect(problems):
-            new_head = arguments.new_head and owner == "student"
-            loaded[owner] = load_model(name, task, loading[owner], new_head=new_head)
-            if owner == "student":
-                check_recomputing(loaded[owner].model, args)
-    raise_if_any(problems)
-    chosen = choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
+    held = Held(partial(_load, named, loading, task, args, arguments), args.seed)
+    chosen = held.get()
+    loaded = {owner: getattr(chosen, owner) for owner in named}
     config = chosen.student.model.config
     args = with_fitting_autocast(DISTILL.fill(args, config), chosen.student, task)
     identity = stage_identity("distill", task, args, loaded, distill=chosen.identity)
@@ -129,9 +122,29 @@ def open_distill(
     return OpenStage(
         args, identity, places(task, loaded), title=arguments.method,
         teacher=known_teacher_scores(needed["teacher"], task) if needed else {},
-        run=lambda: run_with_rate(partial(_run, chosen, task), open_trial, task, args, DISTILL.rate_of(config)),
+        run=lambda: run_with_rate(held, partial(_run, task), open_trial, task, args, DISTILL.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip
+
+
+def _load(
+    named: dict[str, str | Path],
+    loading: dict[str, ModelArguments | None],
+    task: Task,
+    args: StageArguments,
+    arguments: DistillArguments,
+) -> Chosen:
+    """The models by role, and what of the teacher the student will match. Raises `InputError`."""
+    problems: list[str] = []
+    loaded: dict[str, LoadedModel] = {}
+    for owner, name in named.items():
+        with collect(problems):
+            new_head = arguments.new_head and owner == "student"
+            loaded[owner] = load_model(name, task, loading[owner], new_head=new_head)
+            if owner == "student":
+                check_recomputing(loaded[owner].model, args)
+    raise_if_any(problems)
+    return choose(loaded["student"], loaded.get("teacher"), task, args, arguments)
 
 
 @dataclass(frozen=True)
@@ -218,8 +231,9 @@ def choose(
     return Chosen(student, teacher, tokenizers, filters, relations, matched, arguments, trained, more_rows)
 
 
-def _run(chosen: Chosen, task: Task, args: StageArguments, found: Results) -> Results:
+def _run(task: Task, chosen: Chosen, args: StageArguments, found: Results) -> Results:
     tokenizers, filters, student = chosen.tokenizers, chosen.filters, chosen.student
+    student.identity  # noqa: B018  (of the weights before they are trained: it is kept)
     more = None if chosen.more_rows is None else chosen.more_rows.mixed
     data = read_data(task, tokenizers.student, args, tokenizers.teacher, more)
     with room_to_begin(args, student.model.supports_gradient_checkpointing):

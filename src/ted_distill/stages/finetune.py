@@ -24,7 +24,7 @@ from ..training.stage_defaults import FINETUNE
 from ..training.trainer import StageTrainer
 from .autocast import with_fitting_autocast
 from .lifecycle import OpenStage, StageData, prepare, publish, read_data
-from .rate_search import run_with_rate
+from .rate_search import Held, run_with_rate
 from .retest import with_test_scores
 from .stage_identity import Results, places, stage_identity
 from .uninformed import uninformed_model
@@ -74,8 +74,8 @@ def open_finetune(
 ) -> OpenStage:
     """`finetune` up to its first write: checks arguments, data, model and folder. Raises `InputError`."""
     args = prepare(task, args, models=[model_name_or_path])
-    loaded = load_model(model_name_or_path, task, model_arguments, new_head=True)
-    check_recomputing(loaded.model, args)
+    held = Held(partial(_load, model_name_or_path, task, args, model_arguments), args.seed)
+    loaded = held.get()
     models, config = {"model": loaded}, loaded.model.config
     args = with_fitting_autocast(FINETUNE.fill(args, config), loaded, task)
     identity = stage_identity("finetune", task, args, models)
@@ -85,12 +85,19 @@ def open_finetune(
 
     return OpenStage(
         args, identity, places(task, models), title="finetune",
-        run=lambda: run_with_rate(partial(_run, loaded, task), open_trial, task, args, FINETUNE.rate_of(config)),
+        run=lambda: run_with_rate(held, partial(_run, task), open_trial, task, args, FINETUNE.rate_of(config)),
         test=lambda results: with_test_scores(results, task, args, model_arguments),
     )  # fmt: skip
 
 
-def _run(loaded: LoadedModel, task: Task, args: StageArguments, found: Results) -> Results:
+def _load(name: str | Path, task: Task, args: StageArguments, model_arguments: ModelArguments | None) -> LoadedModel:
+    loaded = load_model(name, task, model_arguments, new_head=True)
+    check_recomputing(loaded.model, args)
+    return loaded
+
+
+def _run(task: Task, loaded: LoadedModel, args: StageArguments, found: Results) -> Results:
+    loaded.identity  # noqa: B018  (of the weights before they are trained: it is kept)
     trainer = finetune_trainer(loaded, task, args, read_data(task, loaded.tokenizer, args))
     trainer.check_room(trainer.checkpoint_bytes)
     outcome = trainer.fit()

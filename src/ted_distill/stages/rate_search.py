@@ -11,11 +11,12 @@ too good, the more so the lower the rate. `ted compare --grid` makes the teacher
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from transformers import set_seed
@@ -47,10 +48,32 @@ _UPDATES = ("num_decay_steps", "num_stable_steps", "timescale")
 """Arguments of transformers' schedules that count updates."""
 OpenTrial = Callable[[Task, StageArguments], OpenStage]
 """Opens the same stage for other rows and arguments."""
+Models = TypeVar("Models")
+
+
+class Held(Generic[Models]):
+    """The models of an open stage, which may be let go and are then loaded again, the same."""
+
+    def __init__(self, load: Callable[[], Models], seed: int) -> None:
+        self._load, self._seed = load, seed
+        self._found: Models | None = load()
+
+    def get(self) -> Models:
+        """The models as they were loaded."""
+        if self._found is None:
+            set_seed(self._seed)
+            self._found = self._load()
+        return self._found
+
+    def let_go(self) -> None:
+        """Give back their memory."""
+        self._found = None
+        gc.collect()
 
 
 def run_with_rate(
-    run: Callable[[StageArguments, Results], Results],
+    held: Held[Models],
+    run: Callable[[Models, StageArguments, Results], Results],
     open_trial: OpenTrial,
     task: Task,
     args: StageArguments,
@@ -59,6 +82,7 @@ def run_with_rate(
     """Run a stage, after a search for its learning rate if `args` ask for one.
 
     Args:
+        held: what the stage has loaded; nothing of it is in memory while trials load their own.
         run: the stage with a learning rate that is a number, and what its results are to say besides its scores:
             `learning_rate`, every trial's score under `rate_search`, and the `search_seconds` that they trained.
         default: the stage's default rate.
@@ -67,12 +91,14 @@ def run_with_rate(
         NotFiniteError: no rate led to a model with finite weights.
     """
     if args.learning_rate != AUTO:
-        return run(args, {})
+        return run(held.get(), args, {})
+    held.let_go()
     rate, found, seconds = search(open_trial, task, args, default)
     args = copy.copy(args)
     args.learning_rate = rate
+    models = held.get()
     set_seed(args.seed)
-    return run(args, {"learning_rate": rate, "rate_search": found, "search_seconds": round(seconds, 1)})
+    return run(models, args, {"learning_rate": rate, "rate_search": found, "search_seconds": round(seconds, 1)})
 
 
 def search(
@@ -94,13 +120,14 @@ def search(
             if len(scores) == number:
                 break
             name = f"{share:.0%} of the training at {rate:g}"
-            trial = open_trial(split, _trial_arguments(args, folder, rate, share))
             with current_display().show_part(f"trying rate {rate:g}"):
                 try:
-                    found_scores = _kept_result(trial, folder)
+                    found_scores = _kept_result(open_trial(split, _trial_arguments(args, folder, rate, share)), folder)
                 except NotFiniteError as error:
                     logger.warning("learning rate: %s failed (%s)", name, error)
                     continue
+                finally:
+                    gc.collect()  # the models of a trial, which its trainer holds in a circle
             seconds += found_scores["seconds"]
             metric, sign = deciding_score(args, task, found_scores)
             scores[rate] = float(found_scores[metric])
