@@ -131,6 +131,20 @@ def test_wrong_words_are_refused(words: list[str], said: str, here: Path, capsys
     assert not list(here.iterdir())
 
 
+def test_a_teacher_without_weights_is_refused_by_init_and_show(
+    things: dict[str, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny(here / "exported", AutoModel, blocks=2)
+    (here / "exported" / "model.safetensors").unlink()
+    (here / "exported" / "onnx").mkdir()
+    words = ["--teacher", "exported", "--train_file", things["train_file"]]
+    for command in ("init", "show"):
+        assert main([command, *words]) == 2
+        said = "model: expected weights, such as model.safetensors, in exported, got an ONNX export; give the"
+        assert said in capsys.readouterr().err
+    assert not list(here.glob("*.yaml"))
+
+
 def test_init_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["init", "--help"], ["init", "big", "-h"]):
         assert main(words) == 0

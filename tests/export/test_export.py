@@ -207,14 +207,16 @@ def test_without_data_it_is_said_that_nothing_is_known_of_the_score(
 
 
 def test_an_export_is_made_again_over_itself_and_leaves_no_file_of_the_former(
-    place: Path, shifts: dict[str, float], tmp_path: Path
+    place: Path, shifts: dict[str, float], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, rows = tmp_path / "out", place / "reviews.jsonl"
     export_onnx(place / "model", out, int8=True, test=rows, max_changed=1)
     assert (out / INT8).is_file()
     (out / "mine.txt").write_text("kept")
+    assert INT8 not in caplog.text
     export_onnx(place / "model", out, test=rows)
     assert not (out / INT8).exists()
+    assert f"{INT8} goes, give --int8 to make it again" in caplog.text
     assert (out / "mine.txt").read_text() == "kept"
     assert FLOAT in (read_manifest(out) or {})["files"]
     before = (out / FLOAT).read_bytes()

@@ -76,6 +76,27 @@ def test_a_stride_of_longer_rows_is_not_taken_over_where_shorter_ones_are_set(tm
     assert merged({"doc_stride": 160}, {"max_seq_length": 150}) == {"max_seq_length": 150}
 
 
+def test_a_checkpoint_reads_the_rows_of_a_recipe_as_it_was_trained(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, model = str(write_reviews(tmp_path, 4)), str(tmp_path / "model")
+    with publication(tmp_path / "model", {"stage": "finetune", "task": "sequence_classification"}) as folder:
+        save_tiny(folder, AutoModelForSequenceClassification)
+        settings = {"task": "sequence_classification", "max_seq_length": 17, "doc_stride": 128}
+        write_sealed(folder / "settings.json", {"identity": {"stage": "finetune", "task": settings}})
+    recipe = {"task": "sequence_classification", "teacher": model, "student_layers": [1], "validation_file": rows}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**recipe, "text_column": "text", "max_seq_length": 512}))
+    task, _, _ = comparing_task(model, None, file, LOADING)
+    assert (task.max_seq_length, task.arguments.text_column) == (17, "text")
+    assert f"expected max_seq_length 17, with which {model} was trained, got 512" in caplog.text
+    caplog.clear()
+    task, _, _ = comparing_task(model, TaskArguments(max_seq_length=9), file, LOADING)
+    assert (task.max_seq_length, caplog.text) == (9, "")
+    file.write_text(yaml.safe_dump({**recipe, "task": "multi_label_classification", "max_seq_length": 64}))
+    assert comparing_task(model, None, file, LOADING)[0].max_seq_length == 64
+
+
 def test_rows_come_from_a_file_a_recipe_or_memory(tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", AutoModelForSequenceClassification, id2label={0: "bad", 1: "good"})
     model, rows = str(tmp_path / "model"), write_reviews(tmp_path, rows=12)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ted_distill.output import command, short_name
+from ted_distill.output import command, program, short_name
 from ted_distill.output.origins import is_of_windows, without_paths
 
 
@@ -70,6 +70,25 @@ def test_how_many_work_side_by_side_is_no_part_of_a_command(monkeypatch: pytest.
     for words in (["--workers", "2"], ["--workers=2"], ["workers=auto"]):
         monkeypatch.setattr("sys.argv", ["ted", "run", *words, "x.yaml"])
         assert command() == "ted run x.yaml"
+
+
+def test_commands_for_the_reader_start_with_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin = tmp_path / ".venv" / "bin"
+    bin.mkdir(parents=True)
+    for name in ("ted", "python"):
+        (bin / name).write_text("")
+        (bin / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.executable", str(bin / "python"))
+    module = str(tmp_path / "ted_distill" / "__main__.py")
+    for started, said in ((".venv/bin/ted", ".venv/bin/ted"), (module, ".venv/bin/python -m ted_distill")):
+        monkeypatch.setattr("sys.argv", [started])
+        assert program() == said
+    monkeypatch.setenv("PATH", str(bin))
+    for started, said in ((str(bin / "ted"), "ted"), (module, "python -m ted_distill"), ("/usr/bin/pytest", "ted")):
+        monkeypatch.setattr("sys.argv", [started])
+        assert program() == said
 
 
 def test_a_command_that_was_started_as_a_module_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:

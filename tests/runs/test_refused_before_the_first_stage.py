@@ -20,6 +20,7 @@ from ted_distill.runs.further_data import check_further
 from ted_distill.runs.planning import plan as plan_of
 from ted_distill.runs.planning import plan_stages
 from ted_distill.runs.recipe import make_recipe
+from ted_distill.runs.run import RunOfRecipe
 from ted_distill.runs.run_folder import RunFolder
 from ted_distill.runs.steps import Steps
 from tiny import CLASSES, save_tiny, tiny_tokenizer, write_questions, write_reviews, write_text
@@ -120,6 +121,34 @@ def test_what_the_run_sets_itself_is_refused_in_a_section(recipe: Any) -> None:
             read_recipe(recipe(**values))
     with pytest.raises(InputError, match="recipe: unknown key teacher_filters, which the run sets; leave it out"):
         read_recipe(recipe(teacher_filters="."))
+
+
+def test_what_is_wrong_with_several_folders_alike_is_said_once(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: RunOfRecipe, name: str) -> None:
+        change = "seed was 1, now 2" if name == "ted" else "max_seq_length was 64, now 512"
+        raise InputError(f"output_dir: expected {self.at.arguments(name)[0].output_dir} to be free, got {change}")
+
+    monkeypatch.setattr(RunOfRecipe, "_check_stage", refuse)
+    started = RunOfRecipe(read_recipe(recipe(), ["methods=[kd,lwd,ted]"]))
+    with pytest.raises(InputError) as error:
+        started.check()
+    run = started.at.folder
+    alike, other = error.value.problems
+    assert alike.startswith(f"output_dir: expected each of {run}/")
+    assert alike.endswith(f", {run}/kd and {run}/lwd to be free, got max_seq_length was 64, now 512")
+    assert other == f"output_dir: expected {run}/ted to be free, got seed was 1, now 2"
+
+
+def test_a_misspelt_key_of_a_section_is_answered_with_its_section(recipe: Any) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(recipe(), ["lerning_rate=3", "mse_alfa=1", "methd=kd", "method=kd"])
+    assert error.value.problems == [
+        "recipe: unknown key lerning_rate; did you mean training.learning_rate (all stages), or one of "
+        "finetune.learning_rate, learn_filters.learning_rate, distill.learning_rate?",
+        "recipe: unknown key mse_alfa; did you mean distill.mse_alpha (all methods), or that of one, as ted.mse_alpha?",
+        "recipe: unknown key methd; did you mean methods?",
+        "recipe: unknown key method; did you mean methods?",
+    ]
 
 
 def test_a_key_of_a_section_at_the_top_is_answered_with_its_section(recipe: Any) -> None:

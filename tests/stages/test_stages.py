@@ -98,7 +98,9 @@ def test_a_distilled_student_loads_with_transformers_alone(
     assert (tmp_path / "out" / "filters.safetensors").exists() == (method != "kd")
     assert not list((tmp_path / "out").glob("checkpoint-*"))
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "- Teacher: `teacher_filters`" in card
+    assert "# small distilled (" in card
+    assert "- Teacher: `big`, fine-tuned\n- Student before distillation: `small`, fine-tuned\n" in card
+    assert "- Classes: bad, good\n" in card
     assert ("2 - 1, 4 - 2" in card) == (method != "kd")
 
 

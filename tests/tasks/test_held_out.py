@@ -116,6 +116,18 @@ def test_refusals_name_the_rows_of_the_file_wherever_they_are_held_out(task: str
     assert f"1 row ({bad + 1}; counted from 1)" in problem or f"1 row (first: row {bad + 1})" in problem
 
 
+def test_refusals_name_the_file_that_rows_are_held_out_of(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [good_row("sequence_classification", number) for number in range(40)]
+    for row in rows[3:39]:
+        row["text"] = " "
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(InputError) as error:
+        _ = load_task(TaskArguments("sequence_classification", train_file=str(file), validation_size=10)).rows
+    assert [problem.partition(":")[0] for problem in error.value.problems] == ["train", "validation"]
+    assert all("blank text" in problem and problem.endswith(" (in rows.jsonl)") for problem in error.value.problems)
+
+
 def test_rows_at_random_are_those_that_datasets_draws() -> None:
     drawn = Dataset.from_dict({"row": range(57)}).train_test_split(test_size=9, seed=SAMPLE_SEED)
     assert held_out(57, 9, None) == (drawn["train"]["row"][:], drawn["test"]["row"][:])

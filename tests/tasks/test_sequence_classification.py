@@ -181,10 +181,12 @@ def test_rows_without_text_are_counted_and_named(files: Files) -> None:
         records[number]["text"] = None
     missing, missing_pair = files.problems(SequenceClassification, records)
     assert missing == (
-        "train: expected text in every row, got none in 6 rows (1, 4, 5, 6, 7, ...; counted from 1); fix or remove them"
+        "train: expected text in every row, got none in 6 rows (1, 4, 5, 6, 7, ...; counted from 1); fix or remove "
+        "them (in train.parquet)"
     )
     assert missing_pair == (
-        "train: expected text_pair in every row, got none in 1 row (2; counted from 1); fix or remove them"
+        "train: expected text_pair in every row, got none in 1 row (2; counted from 1); fix or remove them "
+        "(in train.parquet)"
     )
 
 
@@ -203,7 +205,7 @@ def test_texts_that_are_all_numbers_are_text(files: Files) -> None:
 def test_texts_that_are_lists_are_refused(files: Files) -> None:
     text, label = files.problems(SequenceClassification, [{"text": ["a", "b"], "label": 0}])
     assert "expected text in column 'text', got List(" in text
-    assert "expected two or more classes in column 'label', got 0;" in label
+    assert "expected two or more classes in column 'label', got one class, '0';" in label
 
 
 # --- classes --------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ def test_a_validation_label_that_train_lacks_is_refused(files: Files) -> None:
 
 def test_a_single_class_is_refused(files: Files) -> None:
     [problem] = files.problems(SequenceClassification, rows(["a", "a"]))
-    assert "expected two or more classes in column 'label', got a;" in problem
+    assert "expected two or more classes in column 'label', got one class, 'a';" in problem
 
 
 def test_hidden_and_missing_labels_are_refused_in_every_split(files: Files) -> None:
@@ -357,7 +359,7 @@ def test_label_sets_that_cannot_be_read_are_refused(files: Files) -> None:
     assert "expected each label once per row" in twice
     assert "got [0, 1, 1] in 2 rows (1, 2; counted from 1); if these are zeros and ones" in twice
     assert "got 0.5 in 2 rows (1, 2;" in problem(rows([0.5, 1.5]))
-    assert "expected two or more classes in column 'label', got a;" in problem(rows([["a"], []]))
+    assert "expected two or more classes in column 'label', got one class, 'a';" in problem(rows([["a"], []]))
     assert "a label in every row, got none in 1 row (2; counted from 1)" in problem(rows([["a", "b"], None]))
     assert "expected 0 or 1 in label column 'x', got 2 in 1 row (2; counted from 1)" in problem(
         rows([0, 1], x=[1, 2]), label_column="label,x"

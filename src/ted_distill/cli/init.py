@@ -59,6 +59,7 @@ def read_init(words: list[str]) -> tuple[Path, bool, dict[str, Any]]:
 
 def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     """Write a recipe, and say what was decided."""
+    from ..output import program
     from ..runs.drafting import draft_from
     from ..runs.recipe_files import run_of_file
 
@@ -66,7 +67,8 @@ def init(file: Path, force: bool, content: dict[str, Any]) -> None:
     draft.save(file, force=force)
     said = "".join(f"{note}\n" for note in draft.notes)
     name = shlex.quote(str(file))
-    sys.stdout.write(f"{said}\n{file}\n\nnext: ted check {name}; ted run {name}; ted compare {name}\n")
+    commands = "; ".join(f"{program()} {command} {name}" for command in ("check", "run", "compare"))
+    sys.stdout.write(f"{said}\n{file}\n\nnext: {commands}\n")
 
 
 def draft_of(command: str, given: list[str], first: str = "nothing") -> Any:

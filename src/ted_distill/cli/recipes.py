@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -83,10 +84,10 @@ LIST_HELP = "usage: ted list\n\nTasks and data sets for --task, recipes for `ted
 
 _NEXT = """
 Next, with a model and data of your own:
-  ted init MODEL --train_file FILE -o my.yaml   write a recipe, every value with its reason
-  ted check my.yaml                             try out the model and the data; how long will it take?
-  ted run my.yaml                               all stages, then a table and a report as above
-One seed hardly ever tells methods apart; `ted compare my.yaml --seeds 5` does.
+  {ted} init MODEL --train_file FILE -o my.yaml   write a recipe, every value with its reason
+  {ted} check my.yaml                             try out the model and the data; how long will it take?
+  {ted} run my.yaml                               all stages, then a table and a report as above
+One seed hardly ever tells methods apart; `{ted} compare my.yaml --seeds 5` does.
 """
 
 
@@ -154,9 +155,19 @@ def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
     say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
     say_files(files)
     if (Path(folder) / BEST).is_dir():
-        say(f"{folder}/{BEST}: the best student; next: ted bench {folder}, or ted export {folder}/{BEST}\n")
+        say(f"{folder}/{BEST}: the best student; next: {_next_of_run(folder)}\n")
     if failed:
         raise failed
+
+
+def _next_of_run(folder: str) -> str:
+    """The commands that go on from a run: on its own rows, which its recipe names."""
+    from ..output import program
+    from ..runs.recorded import RECIPE_NAME
+    from ..runs.table import BEST
+
+    run, best, recipe = (shlex.quote(str(Path(folder, name))) for name in ("", BEST, RECIPE_NAME))
+    return f"{program()} bench {run}, or {program()} export {best} --int8 --test {recipe}"
 
 
 def read_show(words: list[str]) -> tuple[Path | None, Recipe]:
@@ -223,9 +234,10 @@ def read_demo(words: list[str]) -> tuple[str, list[str]]:
 def demo(folder: str, overrides: list[str]) -> None:
     """Run the demo and print its table."""
     from ..demo.run_demo import run_demo
+    from ..output import program
 
     _run_all(partial(run_demo, folder, overrides), folder, content_of(overrides).get("report") is not False)
-    say(_NEXT)
+    say(_NEXT.format(ted=program()))
 
 
 def list_names() -> None:

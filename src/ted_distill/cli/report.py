@@ -58,7 +58,9 @@ def report_at_the_end(folder: str | Path, held: bool = False) -> list[Path]:
         why = str(error).removeprefix("- ")
     except Exception as error:  # whatever it is, what has ended stays finished
         why = f"{type(error).__name__} in ted itself: {error}"
-    sys.stderr.write(f"no report was written: {why}; fix this, then run `ted report {folder}`\n")
+    from ..output import program
+
+    sys.stderr.write(f"no report was written: {why}; fix this, then run `{program()} report {folder}`\n")
     return []
 
 

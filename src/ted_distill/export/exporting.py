@@ -9,6 +9,7 @@ FOLDER/stage.json                 the sums of all files
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ from .requirements import package_versions, require_onnx
 from .session import OnnxModel, file_as_module
 from .which_task import Test, comparing_task
 from .written import quantise, write_float
+
+logger = logging.getLogger(__name__)
 
 EXPORT_NAME = "export.json"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -137,6 +140,8 @@ def export_onnx(
         task, split, made_up = comparing_task(name, task, test, loading)
     raise_if_any(problems)
     assert isinstance(task, Task)
+    if not int8 and (folder / INT8).is_file():
+        logger.warning("%s: expected int8 as before, got none; %s goes, give --int8 to make it again", folder, INT8)
     loaded = load_model(name, task, loading)
     loaded.model.eval()
     require_small(loaded.model, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ..runs.recipe_files import recipe_files
 from ..tasks import TASKS, Task, TaskArguments, load_task
 from ..tasks.reading.given import Rows
 from .generated_rows import KINDS, generated, kind_of
+
+logger = logging.getLogger(__name__)
 
 Test = str | Path | Rows
 _BY_HEAD = {TOKENS: "token_classification", ANSWERS: "question_answering", CAUSAL: "causal_lm", MASKED: "masked_lm"}
@@ -74,7 +77,8 @@ def _made(
     set_ = own.explicit
     of_recipe = _is_recipe(test)
     if of_recipe:
-        found = vars(read_recipe(str(test), ["output_dir=unused"]).task)
+        of_rows = read_recipe(str(test), ["output_dir=unused"]).task
+        found = vars(of_rows) | _own_settings(name, of_rows, set_, str(test))
     else:
         found = {} if "task" in set_ else arguments_of(name, loading)
     arguments = TaskArguments(**merged(found, set_))
@@ -104,6 +108,28 @@ def merged(found: Mapping[str, Any], set_: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in found.items() if key not in dropped}, **set_}
 
 
+def _own_settings(name: str, recipe: TaskArguments, set_: Collection[str], file: str) -> dict[str, Any]:
+    """What a checkpoint's stage recorded of how rows are read, such as their length: the recipe may have been changed.
+
+    Args:
+        recipe: the task of the recipe `file`.
+        set_: what was set on the command line, which wins.
+    """
+    known, _ = _recorded(name)
+    if not known or known.get("task") != recipe.task_name:
+        return {}
+    own = {key: known.get(key) for key in recipe.settings if key not in ("task", "streaming", "shuffle_buffer")}
+    own = {key: value for key, value in own.items() if value is not None and key not in set_}
+    given = {key: value for key in own if (value := getattr(recipe, key)) is not None}
+    for key, value in given.items():
+        if value != own[key]:
+            logger.warning(
+                "test: expected %s %s, with which %s was trained, got %s in %s; taking %s (--%s gives another)",
+                *(key, own[key], name, value, file, own[key], key),
+            )
+    return own
+
+
 def _is_recipe(test: Test | None) -> bool:
     if not isinstance(test, (str, Path)):
         return False
@@ -115,15 +141,8 @@ def _is_recipe(test: Test | None) -> bool:
 
 def arguments_of(name: str, loading: ModelArguments) -> dict[str, Any]:
     """Arguments of the task that a checkpoint was trained on, by its stage, or by its head."""
-    try:
-        settings = read_sealed(Path(name) / SETTINGS_NAME) or {}
-        manifest = read_manifest(Path(name)) or {}
-    except DamagedFileError:
-        # Loading the model says so, if it matters.
-        settings, manifest = {}, {}
-    identity = settings.get("identity")
-    known = identity.get("task") if isinstance(identity, dict) else None
-    if isinstance(known, dict) and known.get("task"):
+    known, manifest = _recorded(name)
+    if known.get("task"):
         if known["task"] not in TASKS:
             raise InputError(
                 f"task: expected the file and the class of the task that {name} was trained on, one of your own, got "
@@ -137,6 +156,19 @@ def arguments_of(name: str, loading: ModelArguments) -> dict[str, Any]:
     if isinstance(manifest.get("task"), str):
         return {"task": manifest["task"]}
     return {"task": _by_head(name, loading)}
+
+
+def _recorded(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The task's settings that a checkpoint's stage recorded, and its manifest; both empty where there is no stage."""
+    try:
+        settings = read_sealed(Path(name) / SETTINGS_NAME) or {}
+        manifest = read_manifest(Path(name)) or {}
+    except DamagedFileError:
+        # Loading the model says so, if it matters.
+        return {}, {}
+    identity = settings.get("identity")
+    known = identity.get("task") if isinstance(identity, dict) else None
+    return (known if isinstance(known, dict) else {}), manifest
 
 
 def _by_head(name: str, loading: ModelArguments) -> str:

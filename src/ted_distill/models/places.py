@@ -10,6 +10,8 @@ from ..ranges import expanded
 from ..wording import listed
 
 _CONFIG = "config.json"
+_WEIGHTS = {".safetensors", ".bin", ".h5", ".msgpack", ".ckpt", ".pt", ".pth", ".gguf"}
+"""Ends of files that may hold a model's weights."""
 
 
 def resolve_place(name: str | Path) -> str:
@@ -50,6 +52,20 @@ def resolve_place(name: str | Path) -> str:
 def not_a_folder_either(name: str) -> str:
     """A remark for messages about a Hub id that did not load: it may have been meant as a folder. Empty for folders."""
     return "" if Path(name).is_dir() else f"; there is no folder {name} here{_nearest(Path(name))}"
+
+
+def require_weights(name: str) -> None:
+    """Refuse a folder that holds a config but no weights, as an ONNX export is. Raises `InputError`."""
+    folder = Path(name).expanduser()
+    if not (folder / _CONFIG).is_file():
+        return
+    held = sorted(entry.name for entry in folder.iterdir())
+    if any(Path(file).suffix in _WEIGHTS for file in held):
+        return
+    what = f"{listed(held, 5)}; give a folder that a model was saved to"
+    if "onnx" in held:
+        what = "an ONNX export; give the checkpoint that it was made of"
+    raise InputError(f"model: expected weights, such as model.safetensors, in {folder}, got {what}")
 
 
 def _check_folder(folder: Path) -> None:

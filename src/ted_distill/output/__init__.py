@@ -33,7 +33,7 @@ from .manifests import (
     read_sealed,
     write_sealed,
 )
-from .origins import command, short_name, versions
+from .origins import command, program, short_name, versions
 from .processes import gathered, on_main
 from .publishing import (
     finish_publication,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shlex
+import shutil
 import sys
 from functools import cache
 from importlib.metadata import version
@@ -26,6 +27,23 @@ def command() -> str:
     name = Path(sys.argv[0]).name
     started = ["python", "-m", __name__.partition(".")[0]] if name == "__main__.py" else [name]
     return shlex.join([*started, *map(without_paths, words)])
+
+
+def program() -> str:
+    """What starts this program in commands for the reader: `ted`, or its path where PATH has none or another."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py" and started.parent.name == __name__.partition(".")[0]:
+        return f"{_as_typed(Path(sys.executable))} -m {started.parent.name}"
+    return _as_typed(started) if started.name == "ted" else "ted"
+
+
+def _as_typed(file: Path) -> str:
+    """The name of a program on PATH; of any other its path, from the current folder if it is below."""
+    # Links stay: the python of a virtual environment is a link to another one.
+    whole, found = file.absolute(), shutil.which(file.name)
+    if found is not None and Path(found).absolute() == whole:
+        return file.name
+    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
 
 
 def _without_workers(words: list[str]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from ..errors import QUOTED, InputError, nearest, shown
+from ..errors import QUOTED, InputError, did_you_mean, near_names, nearest, shown
 from ..models.load import ModelArguments
 from ..stages import DistillArguments, LearnFiltersArguments
 from ..stages.methods import METHODS
@@ -59,19 +59,25 @@ def top_and_sections(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return top, {key: value for key, value in content.items() if key in SECTIONS}
 
 
-def unknown_key(key: Any, known: Collection[str]) -> str:
+def unknown_key(key: Any, known: Set[str]) -> str:
     """The problem that a top-level key is unknown, with the section or the key that may have been meant."""
     name = key if isinstance(key, str) else shown(key)
     if isinstance(key, str) and key in SET_BY_THE_RUN - {*_OF_STAGES}:
         return f"recipe: unknown key {name}, which the run sets; leave it out"
-    if key in field_names(StageArguments, DistillArguments):
-        if key in field_names(DistillArguments):
-            return f"recipe: unknown key {name}; did you mean {place_of(key)}?"
-        sections = ", ".join(f"{section}.{name}" for section in ("finetune", "learn_filters", "distill"))
-        return f"recipe: unknown key {name}; did you mean training.{name} (all stages), or one of {sections}?"
     if isinstance(key, str) and key in _OF_STAGES:
         return f"recipe: unknown key {name}; did you mean {_OF_STAGES[key]}?"
-    return f"recipe: unknown key {name[:QUOTED]}{nearest(name, known)}"
+    near = near_names(name, known | field_names(StageArguments, DistillArguments) - SET_BY_THE_RUN)
+    if near and near[0] not in known:
+        return f"recipe: unknown key {name[:QUOTED]}; did you mean {_sections_with(near[0])}?"
+    return f"recipe: unknown key {name[:QUOTED]}{did_you_mean(near)}"
+
+
+def _sections_with(key: str) -> str:
+    """The places of a recipe that have a key of stages."""
+    if key in field_names(DistillArguments):
+        return str(place_of(key))
+    sections = ", ".join(f"{section}.{key}" for section in ("finetune", "learn_filters", "distill"))
+    return f"training.{key} (all stages), or one of {sections}"
 
 
 def place_of(key: Any) -> str | None:

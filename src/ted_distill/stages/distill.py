@@ -37,6 +37,7 @@ from ..training.speed import freeze_unseen_rows, use_fast_modules
 from ..training.stage_arguments import StageArguments
 from ..training.stage_defaults import DISTILL
 from .autocast import with_fitting_autocast
+from .card_names import student_words, teacher_words
 from .distill_arguments import DistillArguments
 from .distill_trainer import DistillTrainer, LossSettings
 from .filters.filter_starts import least_squares_start, start_from
@@ -241,15 +242,16 @@ def _run(task: Task, chosen: Chosen, args: StageArguments, found: Results) -> Re
     trainer.check_room(trainer.checkpoint_bytes, [] if trainer.teacher is None else [trainer.teacher.cache])
     outcome = trainer.fit()
     method = chosen.arguments.of_method
+    called, start = student_words(student.name)
 
     def write_files(folder: Path) -> None:
         if (trained := trainer.trained_filters) is not None:
             save_filters(folder, trained, student.model)
         write_card(
             folder, chosen.arguments.method, task, outcome, student.place, student.tokenizer, text=method.text,
-            teacher=chosen.teacher.name if chosen.teacher else None, pairs=filters.pairs,
+            teacher=teacher_words(chosen.teacher.name) if chosen.teacher else None, pairs=filters.pairs,
             loss=trainer.settings.formula if chosen.teacher else None,
-            kind=f"distilled ({method.title}) on" if chosen.teacher else "trained alone on",
+            called=called, start=start, kind=f"distilled ({method.title}) on" if chosen.teacher else "trained alone on",
         )  # fmt: skip
 
     measured: dict[str, Any] = {}

@@ -166,7 +166,7 @@ class Task(ABC):
                 splits[name] = self.normalise(rows, name)
         for name, rows in splits.items():
             with numbered(found.rows_of_file.get(name)):
-                problems += self.problems(rows, name)
+                problems += self._in_file(name, self.problems(rows, name))
         if self.arguments.validation_size:  # which are rows of the same file
             of_train = {problem.removeprefix("train: ") for problem in problems if problem.startswith("train: ")}
             problems = [problem for problem in problems if problem.removeprefix("validation: ") not in of_train]
@@ -185,6 +185,12 @@ class Task(ABC):
         }
         self._say_what_is_there(rows)
         return rows
+
+    def _in_file(self, split: str, problems: Iterator[str]) -> Iterator[str]:
+        """Problems with the rows of a split, each with the name of the file that these are in, if they are in one."""
+        held_out = split == "validation" and self.arguments.validation_size
+        file = getattr(self.arguments, f"{'train' if held_out else split}_file", None)
+        yield from problems if file is None else (f"{problem} (in {Path(file).name})" for problem in problems)
 
     @property
     def unlabelled_rows(self) -> Dataset | None:

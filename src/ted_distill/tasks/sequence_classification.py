@@ -201,8 +201,8 @@ class SequenceClassification(ModelLabels, Task):
         """Rows whose normalised label is missing or hidden."""
         if missing := _where(pc.is_null(labels)):
             yield (
-                f"{split}: expected a label in every row, got none in {row_list(missing)}; fix or remove them (-100 is "
-                "no label)"
+                f"{split}: expected a label in every row, got none in {row_list(missing)}; fix or remove them (like "
+                "an empty field, -100 is no label)"
             )
         if hidden := self.hidden_labels(labels):
             yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_a_teacher_without_a_head_is_refused_with_a_recipe_s_remedy(recipe: Path
     save_tiny(tmp_path / "plain", AutoModel, blocks=4)
     with pytest.raises(InputError, match=r"never fine-tuned; take finetune_teacher: false out"):
         check_recipe(read_recipe(recipe, [f"teacher={tmp_path / 'plain'}"]))
+
+
+def test_a_student_larger_than_its_teacher_is_a_doubt_of_a_check_and_of_a_plan(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_tiny(tmp_path / "small", AutoModelForSequenceClassification, blocks=2, **CLASSES)
+    large = yaml.safe_load(recipe.read_text(encoding="utf-8"))["teacher"]
+    same = ["student_layers=null", "methods=[kd]", "training.num_train_epochs=1"]
+    plan(read_recipe(recipe, [*same, f"teacher={large}", f"student={tmp_path / 'small'}"]))
+    assert "swap" not in caplog.text
+    swapped = read_recipe(recipe, [*same, f"teacher={tmp_path / 'small'}", f"student={large}"])
+    assert any(
+        re.search(r"student: expected at most .* in 2 blocks, got .* in 4 blocks; swap", doubt)
+        for doubt in check_recipe(swapped).doubts
+    )
+    caplog.clear()
+    plan(swapped)
+    assert "swap teacher and student" in caplog.text
 
 
 def test_a_schedule_that_ends_above_the_rate_of_the_rehearsal_is_rehearsed(recipe: Path) -> None:

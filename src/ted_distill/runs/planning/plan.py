@@ -21,6 +21,7 @@ from ...models.heads import without_weights
 from ...models.labels import label_order
 from ...models.load import load_config
 from ...models.narrowing.narrow import check_narrow, narrow_config
+from ...models.places import require_weights
 from ...models.pretrained import apply_overrides
 from ...models.scratch import scratch_config
 from ...models.tokenizers import Tokenizers
@@ -37,6 +38,7 @@ from ..run_task import task_of_run
 from ..trimming import check_trimming, planned_size
 from ..vocabularies import Reader, read_reader, run_tokenizers
 from .features import PlannedData, look_at_data
+from .swapped import warn_of_swapped
 from .unknown import Hub, Unknown
 
 Pairs = list[tuple[int, int]]
@@ -144,6 +146,9 @@ def _plan(recipe: Recipe, task: Task, tokenise: bool) -> Plan:
     with collect(problems):
         trimmed = _trimmed(recipe, task, models, tokenizers, data, tokenise)
     raise_if_any(problems)
+    warn_of_swapped(
+        {owner: model.model if isinstance(model, PlannedModel) else model for owner, model in models.items()}
+    )
     return Plan(recipe, task, models, pairs, filters, tokenizers, data, trimmed)
 
 
@@ -192,6 +197,8 @@ def _unknown_origin(recipe: Recipe, models: dict[str, PlannedModel | Unknown], h
 def _model(recipe: Recipe, owner: str, task: Task, hub: Hub) -> PlannedModel | Unknown:
     """A model without its weights. Raises `InputError` where the recipe asks for an impossible one."""
     source = _source(recipe, owner)
+    if not recipe.content.get(FROM_SCRATCH):
+        require_weights(source)
     config = hub.ask(source, lambda: load_config(source, recipe.model, task))
     if isinstance(config, Unknown):
         return config

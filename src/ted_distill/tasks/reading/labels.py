@@ -239,7 +239,8 @@ def seen_names(
     names = declared_names(rows, column) or sorted_names(name for row in visible for name in row)
     if len(names) < 2:
         raise InputError(
-            f"{split}: expected two or more classes in column {column!r}, got {listed(names) or 'no label'}"
+            f"{split}: expected two or more classes in column {column!r}, got "
+            + (f"one class, {shown(names[0])}" if names else "no label")
             + (
                 f" and -1, which marks hidden labels, in {row_list(hidden)}; if -1 is a class, name the classes in "
                 "words, else give a split with labels"

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ...output import command, short_name, versions
 from ...output.cards import CARD_NAME, card_data, card_text, origin_of
 from ...tasks.base import TEST, Task
+from ...wording import listed
 from ..scores.selection import SCORES_OF, described, score_title, shown_scores, split_of
 from .card_usage import usage
 
@@ -38,6 +39,8 @@ def write_card(
     tokenizer: PreTrainedTokenizerBase,
     *,
     teacher: str | None = None,
+    called: str | None = None,
+    start: str | None = None,
     pairs: list[tuple[int, int]] | None = None,
     loss: str | None = None,
     text: str | None = None,
@@ -50,25 +53,27 @@ def write_card(
         results: scores in percent, and how the weights were chosen, see `training.scores.selection`.
         base_model: what was trained, a folder or Hub id.
         tokenizer: whose limit is the model's.
+        teacher: what a student learnt from, in words.
+        called: what was trained, for the heading [the name of `base_model`].
+        start: the same in words [its name].
         pairs: (teacher block, student block).
         loss: what was minimised.
         text: how the model was made [that of `finetune` or `learn_filters`].
         kind: the same in two words, for the heading.
     """
-    title = folder_title(short_name(base_model), task, kind or _KINDS[what])
+    title = folder_title(called or Path(short_name(base_model)).name, task, kind or _KINDS[what])
     data = card_data(
         origin_of(base_model), task.pipeline_tag, ["ted-distill", what.replace("_", "-")],
         datasets=hub_datasets(task), metrics=[task.metric], scores=eval_results(task, results), model_name=title,
     )  # fmt: skip
     lines = [f"# {title}", "", (text or _WHAT[what]).format(task=f"`{task.name}`"), ""]
-    lines += (
-        [f"- Teacher: `{short_name(teacher)}`", f"- Student before distillation: `{short_name(base_model)}`"]
-        if teacher
-        else [f"- From: `{short_name(base_model)}`"]
-    )
+    start = start or f"`{short_name(base_model)}`"
+    lines += [f"- Teacher: {teacher}", f"- Student before distillation: {start}"] if teacher else [f"- From: {start}"]
+    if task.label_names:
+        lines.append(f"- Classes: {listed(task.label_names)}")
     if pairs:
-        listed = ", ".join(f"{teacher_block} - {student_block}" for teacher_block, student_block in pairs)
-        lines.append(f"- Pairs (teacher block - student block): {listed}")
+        numbered = ", ".join(f"{teacher_block} - {student_block}" for teacher_block, student_block in pairs)
+        lines.append(f"- Pairs (teacher block - student block): {numbered}")
     if loss:
         lines.append(f"- Loss: {loss}")
     if code := usage(task, task.longest(tokenizer)):
@@ -102,9 +107,9 @@ def _scores(task: Task, results: dict[str, Any]) -> list[str]:
     return [" ".join([said, *described(results)]), "", "| score | value |", "|---|---|", *table]
 
 
-def folder_title(base_model: str, task: Task, kind: str) -> str:
+def folder_title(name: str, task: Task, kind: str) -> str:
     """A heading for the card."""
-    return f"{Path(base_model).name} {kind} {task.name}"
+    return f"{name} {kind} {task.name}"
 
 
 def hub_datasets(task: Task) -> list[str]:
