@@ -17,9 +17,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, TaskArguments, evaluate, load_task, read_recipe, run
+from ted_distill import InputError, TaskArguments, check_recipe, evaluate, load_task, read_recipe, run
+from ted_distill.cli.compare import read_compare
 from ted_distill.cli.flags import parse_flags
 from ted_distill.cli.main import main
+from ted_distill.cli.recipes import read_run
 from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.recipe import make_recipe, stage_arguments
@@ -670,6 +672,28 @@ def test_a_recorded_folder_may_have_a_variable(recorded: Path, tmp_path: Path, m
     file.write_text(file.read_text().replace("output_dir: runs/x", "output_dir: $SCRATCH/x"))
     monkeypatch.chdir(tmp_path)
     assert read_recipe(file).task.train_file == str(recorded / "data" / "t.csv")
+
+
+@pytest.mark.parametrize(("place", "stage"), [("", "teacher"), ("compare", "seed-1/kd")])
+def test_a_recipe_of_a_folder_that_was_moved_is_refused_unless_its_folder_is_given(
+    place: str, stage: str, recorded: Path
+) -> None:
+    """Otherwise a run would make everything again where it was once."""
+    now = recorded / "moved" / place
+    (now / stage).mkdir(parents=True)
+    shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", now / "recipe.yaml")
+    file = str(now / "recipe.yaml")
+    assert read_run([file])[0].run.output_dir == "runs/x", "beside which are no stages"
+    (now / stage / "settings.json").write_text("{}", encoding="utf-8")
+    moved = recorded / "moved"
+    wanted = f"output_dir: expected {moved}, .* got runs/x, .*; give output_dir={moved}, or output_dir=runs/x to go on"
+    for read in (lambda: read_run([file]), lambda: read_compare([file]), lambda: check_recipe(file)):
+        with pytest.raises(InputError, match=wanted):
+            read()
+    for given in ("runs/x", str(moved)):
+        assert read_run([file, f"output_dir={given}"])[0].run.output_dir == given
+    (now / "recipe.yaml").rename(now / "mine.yaml")
+    assert read_run([str(now / "mine.yaml")])[0].run.output_dir == "runs/x"
 
 
 def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from ..errors import InputError
 from ..identity import commits, pin
 from ..models.given import was_in_memory
-from ..output import atomic_files, on_main, read_json, write_json
+from ..output import SETTINGS_NAME, atomic_files, on_main, read_json, write_json
 from ..output.files import partial_folder
 from ..ranges import expanded
 from ..secrets import content_without_secrets
@@ -23,7 +23,7 @@ from ..stages.methods import IDENTITY, LEARNED, LEAST_SQUARES, RANDOM
 from ..tasks import Task, TaskArguments
 from ..tasks.task_arguments import own_task_of
 from ..wording import and_list
-from .parsing import field_names
+from .parsing import field_names, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -189,10 +189,43 @@ def _moved(content: Mapping[str, Any], base: Path, section: str = "") -> Iterato
             yield f"{section}{key}", str(value), place
 
 
+def refuse_moved(file: Path, given: Iterable[str] = ()) -> None:
+    """Refuse the recipe of a folder that was moved or copied: it names the former one, where all would be made anew.
+
+    Args:
+        file: a recipe.
+        given: keys whose values replace its own.
+
+    Raises:
+        InputError: says which `output_dir` to give.
+    """
+    if file.name != RECIPE_NAME or "output_dir" in given or not _noted_place(file):
+        return
+    folder, content = file.parent, read_yaml(file, "recipe")
+    if _recorded_place(content, file) is not None:
+        return
+    if any(folder.glob(f"seed-*/*/{SETTINGS_NAME}")):
+        own = folder.parent  # a comparison's
+    elif any(folder.glob(f"*/{SETTINGS_NAME}")):
+        own = folder
+    else:
+        return  # a copy of a recipe alone
+    former = content.get("output_dir")
+    raise InputError(
+        f"output_dir: expected {own}, as the stages lie beside this recipe, got {former}, where the run was when it "
+        f"recorded it; give output_dir={own}, or output_dir={former} to go on there"
+    )
+
+
+def _noted_place(file: Path) -> re.Match[str] | None:
+    """The note of the folder that a recorded recipe's relative paths start from; None in any other recipe."""
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:2]
+    return _PLACE.search("\n".join(lines))
+
+
 def _recorded_place(content: Mapping[str, Any], file: Path) -> Path | None:
     """The folder that relative paths of a recorded recipe start from; None of one that is not in its run's folder."""
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n", 3)[:2]
-    place = _PLACE.search("\n".join(lines))
+    place = _noted_place(file)
     if place is None:
         return None
     folder = file.resolve().parent
