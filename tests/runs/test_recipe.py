@@ -17,9 +17,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-from ted_distill import InputError, TaskArguments, evaluate, finetune, load_task, read_recipe, run
+from ted_distill import InputError, TaskArguments, check_recipe, evaluate, finetune, load_task, read_recipe, run
+from ted_distill.cli.compare import read_compare
 from ted_distill.cli.flags import parse_flags
 from ted_distill.cli.main import main
+from ted_distill.cli.recipes import read_run
 from ted_distill.cli.stages import OneModel
 from ted_distill.models.load import ModelArguments
 from ted_distill.runs.planning import plan, plan_stages
@@ -712,16 +714,18 @@ def test_a_recipe_of_a_folder_that_was_moved_is_refused_unless_its_folder_is_giv
     now = recorded / "moved" / place
     (now / stage).mkdir(parents=True)
     shutil.copyfile(recorded / "runs" / "x" / "recipe.yaml", now / "recipe.yaml")
-    assert read_recipe(now / "recipe.yaml").run.output_dir == "runs/x", "beside which are no stages"
+    file = str(now / "recipe.yaml")
+    assert read_run([file])[0].run.output_dir == "runs/x", "beside which are no stages"
     (now / stage / "settings.json").write_text("{}", encoding="utf-8")
     moved = recorded / "moved"
     wanted = f"output_dir: expected {moved}, .* got runs/x, .*; give output_dir={moved}, or output_dir=runs/x to go on"
-    with pytest.raises(InputError, match=wanted):
-        read_recipe(now / "recipe.yaml")
+    for read in (lambda: read_run([file]), lambda: read_compare([file]), lambda: check_recipe(file)):
+        with pytest.raises(InputError, match=wanted):
+            read()
     for given in ("runs/x", str(moved)):
-        assert read_recipe(now / "recipe.yaml", [f"output_dir={given}"]).run.output_dir == given
+        assert read_run([file, f"output_dir={given}"])[0].run.output_dir == given
     (now / "recipe.yaml").rename(now / "mine.yaml")
-    assert read_recipe(now / "mine.yaml").run.output_dir == "runs/x"
+    assert read_run([str(now / "mine.yaml")])[0].run.output_dir == "runs/x"
 
 
 def test_a_copy_of_a_recorded_recipe_means_what_it_says(recorded: Path) -> None:

@@ -43,7 +43,7 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
     """
     from ..runs.recipe import read_recipe
     from ..runs.recipe_files import find_recipe
-    from ..runs.recorded import refuse_in_memory
+    from ..runs.recorded import refuse_in_memory, refuse_moved
 
     file = recipe_word("compare", words)
     grid, others = _grid_words(words[1:])
@@ -61,7 +61,9 @@ def read_compare(words: list[str]) -> tuple[Any, dict[str, int], dict[str, list[
                 problems.append(f"--{key}: expected --{_MEANT[key]}, got no such flag; write it so")
     recipe = None
     with collect(problems):
-        refuse_in_memory(find_recipe(file), (change.partition("=")[0] for change in kept))
+        keys = [change.partition("=")[0] for change in kept]
+        refuse_in_memory(find_recipe(file), keys)
+        refuse_moved(find_recipe(file), keys)
         recipe = read_recipe(file, kept)
     values: dict[str, list[Any]] = {}
     for word in grid:

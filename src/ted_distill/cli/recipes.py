@@ -118,7 +118,7 @@ def recipe_of(command: str, words: list[str]) -> tuple[Path | None, Recipe]:
     from ..output.processes import process_rank
     from ..runs.recipe import read_recipe
     from ..runs.recipe_files import find_recipe
-    from ..runs.recorded import refuse_in_memory
+    from ..runs.recorded import refuse_in_memory, refuse_moved
 
     name, given = read_words(words)
     if name is None:
@@ -127,7 +127,9 @@ def recipe_of(command: str, words: list[str]) -> tuple[Path | None, Recipe]:
             sys.stdout.write(f"{draft.text}\n")
         return None, draft.recipe
     file = find_recipe(name)
-    refuse_in_memory(file, (change.partition("=")[0] for change in given))
+    keys = [change.partition("=")[0] for change in given]
+    refuse_in_memory(file, keys)
+    refuse_moved(file, keys)
     return file, read_recipe(file, given)
 
 

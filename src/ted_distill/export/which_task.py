@@ -77,7 +77,7 @@ def _made(
     set_ = own.explicit
     of_recipe = _is_recipe(test)
     if of_recipe:
-        of_rows = read_recipe(str(test), ["output_dir=unused"]).task
+        of_rows = read_recipe(str(test), output_dir="unused").task
         found = vars(of_rows) | _own_settings(name, of_rows, set_, str(test))
     else:
         found = {} if "task" in set_ else arguments_of(name, loading)

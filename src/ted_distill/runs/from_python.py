@@ -17,6 +17,8 @@ from .compare import comparison
 from .compare.search import Grid
 from .compare.statistics import RESAMPLES
 from .recipe import Recipe, make_recipe, read_recipe
+from .recipe_files import find_recipe
+from .recorded import refuse_moved
 
 AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any]
 """A `Recipe`, the file of one, the name of one that comes with the package, or keys and sections."""
@@ -122,6 +124,7 @@ def _read(
     changes = {owner: as_name(model) for owner, model in models.items() if model is not None}
     overrides = [f"{owner}={name}" for owner, name in changes.items()]
     if isinstance(recipe, (str, Path)):
+        refuse_moved(find_recipe(recipe))
         recipe = read_recipe(recipe, overrides)
     elif changes or not isinstance(recipe, Recipe):
         recipe = make_recipe(recipe.content if isinstance(recipe, Recipe) else recipe, overrides)

@@ -40,7 +40,7 @@ from .recipe_keys import (
     unknown_key,
     with_student_keys,
 )
-from .recorded import DATA_FILES, refuse_moved, seen_from_here
+from .recorded import DATA_FILES, seen_from_here
 from .run_arguments import RunArguments
 
 logger = logging.getLogger(__name__)
@@ -117,14 +117,10 @@ def read_recipe(file: str | Path, overrides: list[str] | None = None, output_dir
         output_dir: the run's folder if neither the recipe nor an override names one [`runs/`, and the file's name].
 
     Raises:
-        InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values;
-            or the recipe of a run's folder that was moved.
+        InputError: no such file, invalid YAML, unknown keys (with the nearest known one), missing or wrong values.
     """
     found = find_recipe(file)
-    written = read_yaml(found, "recipe", source=True)
-    if not any(override.partition("=")[0] == "output_dir" for override in overrides or []):
-        refuse_moved(written, found)
-    content = seen_from_here(written, found)
+    content = seen_from_here(read_yaml(found, "recipe", source=True), found)
     raise_if_any(_beside_the_recipe(content, found, overrides or []))
     return make_recipe(content, overrides, output_dir or f"runs/{run_of_file(found)}")
 

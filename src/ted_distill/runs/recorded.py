@@ -23,7 +23,7 @@ from ..stages.methods import IDENTITY, LEARNED, LEAST_SQUARES, RANDOM
 from ..tasks import Task, TaskArguments
 from ..tasks.task_arguments import own_task_of
 from ..wording import and_list
-from .parsing import field_names
+from .parsing import field_names, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -189,14 +189,20 @@ def _moved(content: Mapping[str, Any], base: Path, section: str = "") -> Iterato
             yield f"{section}{key}", str(value), place
 
 
-def refuse_moved(content: Mapping[str, Any], file: Path) -> None:
+def refuse_moved(file: Path, given: Iterable[str] = ()) -> None:
     """Refuse the recipe of a folder that was moved or copied: it names the former one, where all would be made anew.
+
+    Args:
+        file: a recipe.
+        given: keys whose values replace its own.
 
     Raises:
         InputError: says which `output_dir` to give.
     """
-    folder = file.parent
-    if file.name != RECIPE_NAME or not _noted_place(file) or _recorded_place(content, file) is not None:
+    if file.name != RECIPE_NAME or "output_dir" in given or not _noted_place(file):
+        return
+    folder, content = file.parent, read_yaml(file, "recipe")
+    if _recorded_place(content, file) is not None:
         return
     if any(folder.glob(f"seed-*/*/{SETTINGS_NAME}")):
         own = folder.parent  # a comparison's

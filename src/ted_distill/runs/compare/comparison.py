@@ -123,13 +123,7 @@ def compare(
     refuse_unrecorded(folder, (RECIPE_NAME, COMPARISON_NAME), _HEAD, "comparison")
     _check_models(shared)
     grid = {key: plain_values(values) for key, values in (grid or {}).items()}
-    if grid:
-        check_grid(grid, recipe, task, folder)
-    refuse_one_order(recipe, task, grid, seeds)
-    if not on_main((folder / "seed-1").exists):  # which may have other settings, chosen by a search
-        look_first(_of_seed(recipe, folder, 1, None), shared, task)
-    elif grid:
-        check_finished_seeds(grid, recipe, task, shared, folder, seeds)
+    _check_seeds(grid, recipe, task, seeds)
     # A run in the same folder makes the same teacher and filters, and may delete what it no longer needs.
     with locked(shared), locked(folder), logged_into(folder):
         record_commits(shared)
@@ -222,6 +216,19 @@ def _check_numbers(seeds: int, resamples: int, methods: int) -> None:
         )
 
 
+def _check_seeds(grid: Grid, recipe: Recipe, task: Task, seeds: int) -> None:
+    """Refuse a grid and seeds that cannot say anything, and what a run of the first seed would be refused for."""
+    shared = Path(str(recipe.run.output_dir))
+    folder = shared / COMPARISON
+    if grid:
+        check_grid(grid, recipe, task, folder)
+    refuse_one_order(recipe, task, grid, seeds)
+    if not on_main((folder / "seed-1").exists):  # which may have other settings, chosen by a search
+        look_first(_of_seed(recipe, folder, 1, None), shared, task)
+    elif grid:
+        check_finished_seeds(grid, recipe, task, shared, folder, seeds)
+
+
 def _check_models(shared: Path) -> None:
     """Refuse the folder of a run that has deleted its models: they would have to be trained anew over what is left."""
     if (shared / KEPT_NAME).exists() and not (shared / COMPARISON).exists():
@@ -298,11 +305,7 @@ def _content(
         },
         "parameters": {name: result["parameters"] for name, result in first.results.items()},
         "seconds": {name: [seed.results[name]["seconds"] for seed in seeds] for name in methods},
-        "search_seconds": {
-            name: [seed.results[name]["search_seconds"] for seed in seeds]
-            for name in methods
-            if all("search_seconds" in seed.results[name] for seed in seeds)
-        },
+        "search_seconds": _of_searches("search_seconds", methods, seeds),
         # The student's, if it was fine-tuned by itself.
         "steps": {
             name: result["steps"]
@@ -314,16 +317,21 @@ def _content(
             name: [{score: seed.results[name][score] for score in further} for seed in seeds]
             for name in (*OWNERS, *methods)
         },
-        "found_rates": {
-            name: [seed.results[name]["learning_rate"] for seed in seeds]
-            for name in methods
-            if all("rate_search" in seed.results[name] for seed in seeds)
-        },
+        "found_rates": _of_searches("learning_rate", methods, seeds),
         "chosen": found.chosen if found else {},
         "search": {key: value for key, value in asdict(found).items() if key != "chosen"} if found else {},
         "chosen_weights": [name for name in methods if first.results[name].get("chosen_by")],
     }
     return content | summary(content) | {"verdicts": verdicts(content)}
+
+
+def _of_searches(key: str, methods: Sequence[str], seeds: Sequence[_Seed]) -> dict[str, list[float]]:
+    """What each method that searched for its learning rate has under a key with each seed, where all have it."""
+    return {
+        name: [seed.results[name][key] for seed in seeds]
+        for name in methods
+        if all({key, "rate_search"} <= seed.results[name].keys() for seed in seeds)
+    }
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
