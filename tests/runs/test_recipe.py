@@ -209,7 +209,7 @@ def test_blocks_of_the_model_that_the_teacher_was_fine_tuned_from_are_matched_as
         assert planned.method.pairs == [(1, 1), (4, 2)]
     # A run that has other pairs, as former versions chose, is not mixed with it.
     run(read_recipe(file, [*given, "pairs=[2:1, 4:2]"]))
-    with pytest.raises(InputError, match=r"distill pairs was"):
+    with pytest.raises(InputError, match="distill pairs was"):
         run(recipe)
     assert settings(tmp_path / "run" / "hidden")["identity"]["distill"]["pairs"] == [[2, 1], [4, 2]]
     run(read_recipe(file, [*given, f"output_dir={tmp_path / 'again'}"]))
