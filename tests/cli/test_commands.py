@@ -23,6 +23,7 @@ from ted_distill.cli import recipes
 from ted_distill.cli.command import Command
 from ted_distill.cli.dialect import changes, content_of
 from ted_distill.cli.main import COMMANDS, USAGE, main
+from ted_distill.cli.recipes import next_of_run
 from ted_distill.demo.run_demo import DEFAULT_FOLDER
 from ted_distill.export.folders import beside
 from ted_distill.models.given import as_name
@@ -351,3 +352,9 @@ def test_what_concerns_all_processes_is_said_by_the_main_one(
         assert root.level == level
     finally:
         root.setLevel(before)
+
+
+def test_a_run_proposes_an_export_that_is_compared_on_its_own_rows() -> None:
+    assert next_of_run("runs/my own") == (
+        "ted bench 'runs/my own', or ted export 'runs/my own/best' --int8 --test 'runs/my own/recipe.yaml'"
+    )

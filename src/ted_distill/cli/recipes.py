@@ -157,12 +157,12 @@ def _run_all(run: Callable[..., Any], folder: str, report: bool) -> None:
     say(f"\n{results_table(results)}\n\n{folder}/results.md\n")
     say_files(files)
     if (Path(folder) / BEST).is_dir():
-        say(f"{folder}/{BEST}: the best student; next: {_next_of_run(folder)}\n")
+        say(f"{folder}/{BEST}: the best student; next: {next_of_run(folder)}\n")
     if failed:
         raise failed
 
 
-def _next_of_run(folder: str) -> str:
+def next_of_run(folder: str) -> str:
     """The commands that go on from a run: on its own rows, which its recipe names."""
     from ..output import program
     from ..runs.recorded import RECIPE_NAME
