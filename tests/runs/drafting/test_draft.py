@@ -98,6 +98,9 @@ def test_every_kind_of_task_has_a_draft(
     # Two labels without names cannot be told to be those of the data.
     assert (found.get("finetune_teacher") is False) == has_head
     assert ("finetune" in found) != has_head
+    others = " ".join(draft.text.split("# Other keys", 1)[1].replace("#", "").split())
+    for key, reads in (("mlm_probability", "masked_lm"), ("n_best_size", "question_answering")):
+        assert (key in others) == (task == reads)
 
 
 def test_the_order_of_the_labels_decides_nothing_and_their_names_whether_a_teacher_is_used_as_it_is(
@@ -274,6 +277,16 @@ def test_odd_names_and_values_are_read_back_as_they_are(big: Path, tmp_path: Pat
     assert draft.recipe.task.text_column == "text: # no\ncomment"
     assert draft.recipe.task.label_column == "yes"
     assert draft.recipe.task.train_file == str(folder / "010.jsonl")
+
+
+def test_a_few_long_rows_are_said_to_cost_time(big: Path, tmp_path: Path) -> None:
+    file = write_reviews(tmp_path, 60)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[:3]:
+        row["text"] = "the film was good " * 30
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = " ".join(draft_recipe(big, train_file=str(file)).text.replace("#", "").split())
+    assert "% are longer and cut. 16 would take less time, and holds 95 %." in said
 
 
 def test_a_file_is_never_written_over_unless_forced(big: Path, tmp_path: Path) -> None:

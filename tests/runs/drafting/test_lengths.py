@@ -23,3 +23,7 @@ def test_nearly_all_rows_are_shorter_up_to_what_the_model_can_read(
     tokens: list[int], limit: int | None, chosen: int
 ) -> None:
     assert Lengths(np.array(tokens), limit).chosen == chosen
+
+
+def test_a_shorter_length_is_proposed_for_a_few_long_rows() -> None:
+    assert Lengths(np.array([20] * 96 + [600] * 4), 512).holding(95) == 24

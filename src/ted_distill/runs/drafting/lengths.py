@@ -31,13 +31,15 @@ class Lengths:
 
     @property
     def chosen(self) -> int:
-        """A multiple of 8 that 99 % of the rows do not fill, up to 512 and to what the model can read.
+        """A length for 99 % of the rows, up to 512 and to what the model can read."""
+        return min(self.holding(SHARE), MOST, self.limit or MOST)
+
+    def holding(self, share: int) -> int:
+        """A multiple of 8 that this share of the rows, in per cent, does not fill.
 
         Of rows that just fill it nobody could say whether they were cut.
         """
-        needed = int(np.percentile(self.tokens, SHARE, method="higher"))
-        whole = (needed // 8 + 1) * 8
-        return min(whole, MOST, self.limit or MOST)
+        return (int(np.percentile(self.tokens, share, method="higher")) // 8 + 1) * 8
 
     @property
     def typical(self) -> int:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from ...method.shapes import num_blocks, width
 from ...models.load import ModelArguments
-from ...tasks import TaskArguments
+from ...tasks import Task, TaskArguments
+from ...tasks.sequence_classification import SequenceClassification
+from ...tasks.squad.question_answering import QuestionAnswering
+from ...tasks.text.language_modelling import LanguageModelling
+from ...tasks.text.masked_lm import MaskedLM
 from ...wording import noun
 from ..parsing import field_names
 from ..run_arguments import RunArguments
@@ -25,6 +29,14 @@ _METHODS = (
 )
 _TARGETS = "student_size=0.5 or student_latency=0.5 of `ted init` aims at a target."
 
+_READ_BY: dict[type, tuple[str, ...]] = {
+    QuestionAnswering: (
+        "doc_stride", "max_answer_length", "n_best_size", "null_score_diff_threshold", "version_2_with_negative",
+    ),
+    LanguageModelling: ("stride", "row_separator"), MaskedLM: ("mlm_probability",),
+    SequenceClassification: ("text_pair_column", "label_separator", "validation_mismatched_file"),
+}  # fmt: skip
+"""Keys that one kind of task alone reads."""
 _TRIM = "student_trim: train leaves out the tokens that the training texts lack when the best student is finished."
 
 
@@ -37,8 +49,12 @@ def body_of(drafting: Drafting) -> list[Section]:
         Section(models, "The models.", notes=[] if "student_trim" in drafting.given.top else [_TRIM]),
         Section(run, "The run."),
         *stage_sections(drafting),
-        Section([], notes=[_others({line.key for line in (*task, *models, *run)})]),
+        Section([], notes=[_others({line.key for line in (*task, *models, *run)} | _of_other_tasks(drafting.task))]),
     ]
+
+
+def _of_other_tasks(task: Task) -> set[str]:
+    return {key for kind, keys in _READ_BY.items() if not isinstance(task, kind) for key in keys}
 
 
 def _others(said: set[str]) -> str:
