@@ -29,10 +29,10 @@ from ..output import (
 )
 from ..progress import current_display, logged_into, remembering, showing
 from ..stages.lifecycle import prepare
-from ..stages.stage_identity import Results, check_folder, stage_identity
+from ..stages.stage_identity import Results, check_folder, said_together, stage_identity
 from ..tasks import Task
 from ..training.stage_arguments import StageArguments
-from ..wording import and_list, size
+from ..wording import size
 from .best_model import best_method, best_problems, publish_best, refuse_foreign_best
 from .checking import Report, examine
 from .checking.examine import BRIEF, WHOLE
@@ -56,9 +56,6 @@ from .trimming import publish_trimmed_best
 logger = logging.getLogger(__name__)
 
 RECIPE_HEAD = "# The recipe of this run, as `ted run` read it.\n"
-
-_FOLDER = "\0"
-"""Stands for the folder of a stage in a problem that others may have too."""
 
 
 @remembering()
@@ -169,8 +166,11 @@ class RunOfRecipe(Steps):
 
     # --- before anything is written -------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, together: bool = True) -> None:
         """Check everything that can be checked before the first stage, and plan it. Writes nothing.
+
+        Args:
+            together: say what several stages have wrong alike once.
 
         Raises:
             InputError: with all problems.
@@ -208,10 +208,13 @@ class RunOfRecipe(Steps):
                 check_models(self.recipe, there, self.task)
             with collect(problems):
                 self._check_made_models()
-        problems += self._stage_problems()
+        for name in self.recipe.stages:
+            if name not in (self.given or {}):
+                with collect(problems):
+                    self._check_stage(name)
         # The main process goes on to write what the others have only now looked for.
         PartialState().wait_for_everyone()
-        raise_if_any(problems)
+        raise_if_any(said_together(problems) if together else problems)
 
     def check_name(self, name: str) -> None:
         """Refuse the name of a step that the run does not have. Raises `InputError`."""
@@ -286,23 +289,6 @@ class RunOfRecipe(Steps):
         student_is_made = (self.at.shared / STUDENT_INIT / MANIFEST_NAME).is_file()
         if self.at.makes_student and student_is_made and self._is_there(self.at.student_source):
             is_made(self.at.shared / STUDENT_INIT, student_identity(self.recipe, self.at.student_source, self.task))
-
-    def _stage_problems(self) -> list[str]:
-        """What is wrong with the stages; the same problem of several folders is said once."""
-        folders_of: dict[str, list[str]] = {}
-        for name in self.recipe.stages:
-            if name in (self.given or {}):
-                continue
-            found: list[str] = []
-            with collect(found):
-                self._check_stage(name)
-            folder = str(Path(self.at.arguments(name)[0].output_dir))
-            for problem in found:
-                folders_of.setdefault(problem.replace(folder, _FOLDER, 1), []).append(folder)
-        return [
-            problem.replace(_FOLDER, f"each of {and_list(folders)}" if folders[1:] else folders[0])
-            for problem, folders in folders_of.items()
-        ]
 
     def _check_stage(self, name: str) -> None:
         """Open a stage that was started earlier, or compare all but input that does not exist yet; check any other."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..output import (
 )
 from ..tasks.base import Task
 from ..training.stage_arguments import StageArguments
-from ..wording import listed
+from ..wording import and_list, listed
 
 Results = dict[str, Any]
 
@@ -54,6 +55,8 @@ WITHOUT_EFFECT = {
 """Arguments that do not change the resulting weights."""
 _DIVISION = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _OF_FROZEN_MODELS = {"frozen_dtype", "packed_linear"}
+
+_OF_FOLDER = re.compile(r"(output_dir: expected )(.+?)( to be free.+)", re.DOTALL)
 
 
 def stage_identity(
@@ -125,6 +128,18 @@ def check_folder(folder: Path, wanted: Identity) -> Results | None:
     if damage := published_damage(folder, manifest):
         raise _damaged(folder, damage)
     return read_json(folder / RESULTS_NAME)
+
+
+def said_together(problems: Iterable[str]) -> list[str]:
+    """Problems of folders, as `check_folder` has them, with one line for all that have the same."""
+    folders: dict[tuple[str, ...], list[str]] = {}
+    for problem in dict.fromkeys(problems):
+        parts = _OF_FOLDER.fullmatch(problem)
+        folders.setdefault((parts[1], parts[3]) if parts else (problem,), []).extend([parts[2]] if parts else [])
+    return [
+        key[0] if not found else f"{key[0]}{f'each of {and_list(found)}' if found[1:] else found[0]}{key[1]}"
+        for key, found in folders.items()
+    ]
 
 
 def differences_of(settings: Mapping[str, Any], wanted: Identity) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import collect, raise_if_any
 from ...output import SETTINGS_NAME
+from ...stages.stage_identity import said_together
 from ...tasks import Task
 from ...wording import and_list
 from ..recipe import Recipe
@@ -48,14 +49,14 @@ def check_finished_seeds(grid: Grid, recipe: Recipe, task: Task, shared: Path, f
                 )
         elif len(held) < len(of_method) and not is_searched(points, method, folder / "search"):
             _say_what_may_be(method, held, place)
-    raise_if_any(dict.fromkeys(problems))
+    raise_if_any(said_together(problems))
 
 
 def _problems(recipe: Recipe, shared: Path, task: Task) -> list[str]:
     """Why a run is refused that goes on with what is there."""
     problems: list[str] = []
     with collect(problems):
-        RunOfRecipe(recipe, shared, task).check()
+        RunOfRecipe(recipe, shared, task).check(together=False)
     return problems
 
 
