@@ -9,6 +9,7 @@ import sysconfig
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import resolve_name
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -46,11 +47,15 @@ def parsed(module: ModuleType) -> list[ast.Module]:
     """The syntax tree of a module's file, or those of the cells of a notebook, the last first."""
     file = file_of(module)
     texts = reversed(getattr(module, _CELLS, [])) if file is None else [file.read_bytes()]
-    found = []
-    for text in texts:
-        with suppress(OSError, SyntaxError, ValueError):
-            found.append(ast.parse(text))
-    return found
+    return [tree for text in texts if (tree := _tree(text)) is not None]
+
+
+@lru_cache(maxsize=64)
+def _tree(text: str | bytes) -> ast.Module | None:
+    """The syntax tree of a text, which is asked for once for each name in it; None if it has none."""
+    with suppress(SyntaxError, ValueError):
+        return ast.parse(text)
+    return None
 
 
 def assignments(

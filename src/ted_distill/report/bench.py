@@ -183,7 +183,10 @@ def _by_processor(alike: Sequence[Mapping[str, Any]]) -> str:
 def bench_text(about: Mapping[str, Any], short: bool = False) -> str:
     """The table and what it says, for `bench.md`; `short` for the screen."""
     if short:
-        whole = "ms is the median of one by itself; bench.md has all figures, and what they are."
+        times = ", times the throughput as a multiple of the teacher's in PyTorch float32"
+        compared = times if any(row["to_teacher"] for row in about["candidates"]) else ""
+        one = about["sample"]["unit"]
+        whole = f"ms is the median of one {one} by itself{compared}; bench.md has all figures, and what they are."
         parts = [markdown_table(short_table(about)), verdict(about), f"{_about_scores(about)} {whole}"]
     else:
         parts = [markdown_table(bench_table(about)), verdict(about), about_bench(about).replace("`", "")]
